@@ -111,7 +111,9 @@ class Judgement:
     def unjudged(self, catalogue: Mapping[str, Requirement]) -> list[tuple[str, str]]:
         """(requirement id, why) of what the evidence did not reach."""
         judged = self.broken | self.kept.keys()
-        return [(r.id, r.needs or "the situation did not arise") for r in catalogue.values() if r.id not in judged]
+        return [
+            (r.id, r.needs or "the situation did not arise") for r in catalogue.values() if r.id not in judged
+        ]
 
     def merge(self, others: Iterable[Judgement]) -> Judgement:
         """One judgement over several conversations."""

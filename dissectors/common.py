@@ -3,7 +3,15 @@
 # scapy.contrib.status = library
 """The messages that every channel has, both directions (spice.proto, BaseChannel)."""
 
-from scapy.fields import ByteField, FieldLenField, LEIntField, LELongField, PacketListField, StrField, StrLenField
+from scapy.fields import (
+    ByteField,
+    FieldLenField,
+    LEIntField,
+    LELongField,
+    PacketListField,
+    StrField,
+    StrLenField,
+)
 
 from dissectors.constants import LinkErr, MsgBase, MsgcBase
 from dissectors.enums import MigrateFlags, NotifySeverity, NotifyVisibility

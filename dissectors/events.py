@@ -76,13 +76,14 @@ class LinkBytes(ConnectionEvent):
     sender: Side
     kind: str
     raw: bytes
+    channel: int = 0  # the connection's channel type, once the link message has said it
 
     @cached_property
     def packet(self) -> Packet:
         """The Scapy packet; malformed bytes give a packet that says so, never an exception."""
         from dissectors.link import link_packet
 
-        return link_packet(self.kind, self.raw)
+        return link_packet(self.kind, self.raw, self.channel)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,7 +44,9 @@ def enum32(name: str, default: int | None, enum: type[IntEnum]) -> Field[Any, An
 def flags(name: str, default: int, bits: int, enum: type[IntFlag]) -> Field[Any, Any]:
     """`bits` bits of flags, little-endian, shown by the enumeration's names."""
     known = {int(member): member.name or "" for member in enum}
-    return FlagsField(name, default, -bits if bits > 8 else bits, [known.get(1 << b, f"bit{b}") for b in range(bits)])
+    return FlagsField(
+        name, default, -bits if bits > 8 else bits, [known.get(1 << b, f"bit{b}") for b in range(bits)]
+    )
 
 
 class NoteField(Field[str, str]):
@@ -75,8 +77,13 @@ class CapsField(FieldListField):
     `enum_of(packet)` gives the enumeration of bit numbers, or None where it is unknown.
     """
 
+    __slots__ = ["enum_of"]
+
     def __init__(
-        self, name: str, count_from: Callable[[Packet], int], enum_of: Callable[[Packet], type[IntEnum] | None]
+        self,
+        name: str,
+        count_from: Callable[[Packet], int],
+        enum_of: Callable[[Packet], type[IntEnum] | None],
     ) -> None:
         super().__init__(name, [], LEIntField("word", 0), count_from=count_from)
         self.enum_of = enum_of
@@ -128,6 +135,8 @@ class PointedField(Field[Any, Any]):
     None. A pointer that leaves the message gives None too and is told by `SpiceMessage.problems`.
     """
 
+    __slots__ = ["offset_field", "size_field"]
+
     def __init__(self, name: str, *, size: str, offset: str) -> None:
         super().__init__(name, None, "0s")
         self.size_field, self.offset_field = size, offset
@@ -172,6 +181,8 @@ class PointedField(Field[Any, Any]):
 class PointerSizeField(LEIntField):
     """Size of a pointed string, with its NUL; None computes it."""
 
+    __slots__ = ["of"]
+
     def __init__(self, name: str, of: str) -> None:
         super().__init__(name, None)
         self.of = of
@@ -183,6 +194,8 @@ class PointerSizeField(LEIntField):
 
 class PointerOffsetField(LEIntField):
     """Offset of a pointed string from the start of the message body; None computes it (0: absent)."""
+
+    __slots__ = ["of"]
 
     def __init__(self, name: str, of: str) -> None:
         super().__init__(name, None)

@@ -31,6 +31,7 @@ class Verdict(StrEnum):
     PASS = "PASS"
     FAIL = "FAIL"
     DEVIATES = "DEVIATES"  # declared, with a reason and a version range
+    DIFFERS = "DIFFERS"  # a SHOULD or OBSERVED requirement was not kept: reported, not failed
     INCONCLUSIVE = "INCONCLUSIVE"  # its precondition could not be made
     UNSUPPORTED = "UNSUPPORTED"  # the build or the host says so
     ERROR = "ERROR"  # the harness' own

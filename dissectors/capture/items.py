@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a capture turns into: ordered chunks of each direction of each connection, and what is missing.
+
+`time` is in seconds since the epoch, `frame` the number of the record in its file as Wireshark counts (from
+1), `file` the index of the file in the list that was read. `connection` is a number that is unique in one
+reading.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dissectors.constants import Side
+from dissectors.events import Ending, Endpoint
+
+#: Waits until a growing file may have more; False: do not wait any longer.
+Wait = Callable[[], bool]
+
+
+class CaptureError(ValueError):
+    """A capture or key log that cannot be read (any further); the text is one line: what and where."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Item:
+    """What all items have."""
+
+    time: float
+    frame: int
+    file: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Begin(Item):
+    """A connection that carries SPICE, or TLS that cannot be decrypted (a `Note` then says why).
+
+    `directed`: it is known which end is the client; else `client` is only the end that was seen first, and
+    `Side.CLIENT` in the chunks means that end. `midstream`: the beginning is not in the capture.
+    """
+
+    connection: int
+    client: Endpoint
+    server: Endpoint
+    directed: bool = True
+    midstream: bool = False
+    tls: bool = False
+    websocket: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Chunk(Item):
+    """Bytes of one direction, in order. `time` and `frame` are those of the first piece.
+
+    A chunk is a run of segments: the piece that ends at `ends[i]` became available with `frames[i]` at
+    `times[i]` (the last packet that was needed, not always the one that carried it).
+    """
+
+    connection: int
+    sender: Side
+    data: bytes
+    ends: Sequence[int]
+    frames: Sequence[int]
+    times: Sequence[float]
+
+    def at(self, offset: int) -> tuple[int, float]:
+        """(frame, time) in which the byte at `offset` became available."""
+        index = bisect_right(self.ends, offset) if len(self.ends) > 1 else 0
+        return self.frames[index], self.times[index]
+
+    def pieces(self) -> Iterator[tuple[bytes, float, int]]:
+        """(data, time, frame) of each piece."""
+        start = 0
+        for end, frame, time in zip(self.ends, self.frames, self.times, strict=True):
+            yield self.data[start:end], time, frame
+            start = end
+
+
+@dataclass(slots=True, kw_only=True)
+class Gap(Item):
+    """`size` bytes of one direction are missing here (None: unknown how many).
+
+    `time` and `frame`: of the packet that follows the hole or that proves it.
+    """
+
+    connection: int
+    sender: Side
+    size: int | None
+
+
+@dataclass(slots=True, kw_only=True)
+class End(Item):
+    """The first FIN or RST of a connection, or the end of what is known of it (`how` is None).
+
+    After a FIN of one side the other side's last chunks may still follow.
+    """
+
+    connection: int
+    how: Ending | None = None
+    by: Side | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class HostRecord(Item):
+    """A systemd journal entry (`fields` by name); our own recorder keeps host events in such."""
+
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class Note(Item):
+    """One line that a reader of the capture should know; `connection` is None where it is about a file."""
+
+    text: str
+    connection: int | None = None
+
+
+AnyItem = Begin | Chunk | Gap | End | HostRecord | Note
+
+
+class Run:
+    """Collects the pieces of one chunk."""
+
+    __slots__ = ("ends", "frames", "parts", "size", "times")
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.ends: list[int] = []
+        self.frames: list[int] = []
+        self.times: list[float] = []
+        self.size = 0
+
+    def add(self, data: bytes, frame: int, time: float) -> None:
+        """Append a piece."""
+        self.size += len(data)
+        self.parts.append(data)
+        self.ends.append(self.size)
+        self.frames.append(frame)
+        self.times.append(time)
+
+    def chunk(self, connection: int, sender: Side, file: int) -> Chunk:
+        """The chunk of all pieces; there must be one at least."""
+        return Chunk(
+            connection=connection,
+            sender=sender,
+            data=self.parts[0] if len(self.parts) == 1 else b"".join(self.parts),
+            ends=self.ends,
+            frames=self.frames,
+            times=self.times,
+            time=self.times[0],
+            frame=self.frames[0],
+            file=file,
+        )

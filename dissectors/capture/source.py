@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The bytes of a capture file in large blocks: plain or gzip, a file that grows, a pipe."""
+
+from __future__ import annotations
+
+import os
+import sys
+import zlib
+from io import FileIO
+from pathlib import Path
+
+from dissectors.capture.items import CaptureError, Wait
+
+BLOCK = 1 << 20
+_GZIP = b"\x1f\x8b"
+
+
+class Source:
+    """Reads `path` ("-": standard input) block by block.
+
+    With `follow` the end of the file is not the end: `read` returns None when nothing new is there, and
+    `wait` asks the caller's function whether to go on.
+    """
+
+    def __init__(self, path: Path, follow: Wait | None = None) -> None:
+        self.name = str(path)
+        self.size: int | None = None
+        self.done = 0  # bytes read from the file
+        self.following = follow is not None
+        self._path = path
+        self._follow = follow
+        try:
+            self._raw = FileIO(os.dup(sys.stdin.fileno()) if self.name == "-" else os.fspath(path))
+            status = os.fstat(self._raw.fileno())
+        except (OSError, ValueError) as error:
+            raise self.error(_reason(error)) from None
+        self._regular = os.path.isfile(self._raw.fileno()) # noqa: PTH113 (a descriptor)
+        if self._regular:
+            self.size = status.st_size
+        elif follow is not None:
+            os.set_blocking(self._raw.fileno(), False)
+        self._inode = status.st_ino
+        self._inflater: Inflater | None = None
+        self._begun = False
+
+    def error(self, text: str) -> CaptureError:
+        """A one-line error that names the file."""
+        return CaptureError(f"{self.name}: {text}")
+
+    def read(self) -> bytes | None:
+        """The next block; b"" at the end, None if a followed source has nothing new."""
+        while True:
+            if self._inflater and self._inflater.waiting:
+                return self._inflate(b"")
+            try:
+                block = self._raw.read(BLOCK)
+            except OSError as error:
+                raise self.error(_reason(error)) from None
+            if block is None or (not block and self._regular and self.following):
+                return None
+            self.done += len(block)
+            if not self._begun and block:
+                self._begun = True
+                if block[:2] == _GZIP[: len(block)]:
+                    self._inflater = Inflater()
+            if self._inflater is None:
+                return block
+            if not block:
+                if self._inflater.inside:
+                    raise self.error("the compressed data ends early")
+                return block
+            if plain := self._inflate(block):
+                return plain
+
+    def _inflate(self, block: bytes) -> bytes:
+        assert self._inflater is not None
+        try:
+            return self._inflater.feed(block)
+        except zlib.error:
+            raise self.error("the compressed data is damaged") from None
+
+    def wait(self) -> bool:
+        """Ask the caller's function; False ends the following. A file that went away raises."""
+        if self._regular:
+            try:
+                status = self._path.stat()
+            except OSError:
+                raise self.error("vanished while it was followed") from None
+            if status.st_ino != self._inode:
+                raise self.error("was replaced while it was followed")
+            if status.st_size < self.done:
+                raise self.error("was cut while it was followed")
+        if self._follow is not None and self._follow():
+            return True
+        self.following = False
+        return False
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._raw.close()
+
+
+class Inflater:
+    """gzip members to plain bytes, at most a block at a time."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(wbits=31)
+        self.waiting = b""  # compressed bytes that are still to be fed
+        self.inside = True  # in the middle of a member
+
+    def feed(self, block: bytes) -> bytes:
+        """Up to a block of plain bytes; call again while `waiting` is not empty."""
+        data = self.waiting + block
+        if not self.inside:
+            data = data.lstrip(b"\0")  # padding between members is allowed
+            if not data:
+                return b""
+            self._member = zlib.decompressobj(wbits=31)
+            self.inside = True
+        plain = self._member.decompress(data, BLOCK)
+        self.inside = not self._member.eof
+        self.waiting = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+        return plain
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error)

@@ -10,8 +10,8 @@ from scapy.fields import (
     LELongField,
     LEShortField,
     PacketListField,
-    StrFixedLenField,
     StrField,
+    StrFixedLenField,
     StrLenField,
 )
 

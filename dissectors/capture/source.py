@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import zlib
 from io import FileIO
@@ -34,7 +35,7 @@ class Source:
             status = os.fstat(self._raw.fileno())
         except (OSError, ValueError) as error:
             raise self.error(_reason(error)) from None
-        self._regular = os.path.isfile(self._raw.fileno()) # noqa: PTH113 (a descriptor)
+        self._regular = stat.S_ISREG(status.st_mode)
         if self._regular:
             self.size = status.st_size
         elif follow is not None:
@@ -51,7 +52,9 @@ class Source:
         """The next block; b"" at the end, None if a followed source has nothing new."""
         while True:
             if self._inflater and self._inflater.waiting:
-                return self._inflate(b"")
+                if plain := self._inflate(b""):
+                    return plain
+                continue
             try:
                 block = self._raw.read(BLOCK)
             except OSError as error:
@@ -114,6 +117,7 @@ class Inflater:
         if not self.inside:
             data = data.lstrip(b"\0")  # padding between members is allowed
             if not data:
+                self.waiting = b""
                 return b""
             self._member = zlib.decompressobj(wbits=31)
             self.inside = True

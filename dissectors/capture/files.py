@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""pcap and pcapng files to records, whole blocks of the file at a time.
+
+Formats: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng, Wireshark's wiretap for the pcap variants.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from dissectors.capture.items import Wait
+from dissectors.capture.source import Source
+
+#: (time, frame, link type or one of the marks below, buffer, start, end, bytes on the wire)
+Record = tuple[float, int, int, bytes, int, int, int]
+
+JOURNAL = -1  # a systemd journal entry in the export format
+SECRETS = -2  # lines of a TLS key log
+IDLE = -3  # a followed file has nothing new for now
+
+#: No record or block is larger (Wireshark's own bound): a larger size means that the file is damaged.
+LIMIT = 1 << 24
+
+#: `shb_userappl` of the files that this project writes begins so: every connection in them is SPICE.
+OWN_APPLICATION = "SPICE conformance"
+
+Progress = Callable[[int, int | None], None]
+
+
+class Format(Protocol):
+    """One open file's format and state."""
+
+    own: bool  # recorded by this project
+
+    def parse(self, buffer: bytes, position: int, out: list[Record]) -> int:
+        """Append the whole records that `buffer` has from `position` on; the position where it stopped.
+
+        Raises ValueError (one line) at damage; what was appended before stays good.
+        """
+
+
+class Pcap:
+    """The classic format; `magic` tells byte order, fraction of a second and record header."""
+
+    own = False
+    #: magic: (ticks a second, bytes after the record header, bytes after the file header)
+    VARIANTS = {
+        0xA1B2C3D4: (1_000_000, 0, 0),
+        0xA1B23C4D: (1_000_000_000, 0, 0),
+        0xA1B2CD34: (1_000_000, 8, 0),  # "modified" (Kuznetzov)
+        0x1C0001AC: (1_000_000_000, 0, 4),  # Ixia, hardware
+        0x1C0001AB: (1_000_000_000, 0, 4),  # Ixia, software
+    }
+    HEADER = 24
+
+    def __init__(self, header: bytes, order: str) -> None:
+        magic, _major, _minor, _zone, _accuracy, _snap, link = struct.unpack(order + "IHHiIII", header)
+        self._ticks, extra, self.skip = self.VARIANTS[magic]
+        self._header = struct.Struct(f"{order}IIII{extra}x")
+        self._link = link & 0xFFFF  # above: length of the frame check sequence
+        self._frame = 0
+
+    def parse(self, buffer: bytes, position: int, out: list[Record]) -> int:
+        """See `Format`."""
+        unpack, size, ticks, link = self._header.unpack_from, self._header.size, self._ticks, self._link
+        frame, last = self._frame, len(buffer)
+        while (start := position + size) <= last:
+            seconds, fraction, captured, wire = unpack(buffer, position)
+            if captured > LIMIT:
+                raise ValueError(f"damaged: frame {frame + 1} claims {captured} bytes")
+            position_after = start + captured
+            if position_after > last:
+                break
+            frame += 1
+            out.append((seconds + fraction / ticks, frame, link, buffer, start, position_after, wire))
+            position = position_after
+        self._frame = frame
+        return position
+
+
+def open_format(buffer: bytes) -> tuple[Format, int] | None:
+    """The format and where its records begin; None if more bytes are needed; ValueError if it is neither."""
+    from dissectors.capture.pcapng import SECTION, Pcapng
+
+    if buffer[:4] == SECTION[: len(buffer)]:
+        return (Pcapng(), 0) if len(buffer) >= 4 else None
+    if len(buffer) >= 4:
+        for order in "<>":
+            if struct.unpack_from(order + "I", buffer)[0] in Pcap.VARIANTS:
+                if len(buffer) < Pcap.HEADER:
+                    return None
+                pcap = Pcap(buffer[: Pcap.HEADER], order)
+                return pcap, Pcap.HEADER + pcap.skip
+        raise ValueError("not a capture file (neither pcap nor pcapng)")
+    return None
+
+
+class CaptureFile:
+    """One capture file; `records` can be iterated once."""
+
+    def __init__(self, path: Path, follow: Wait | None = None, progress: Progress | None = None) -> None:
+        self._source = Source(path, follow)
+        self._progress = progress
+        self._format: Format | None = None
+
+    @property
+    def own(self) -> bool:
+        """This project recorded it (known as soon as there is a record)."""
+        return self._format is not None and self._format.own
+
+    def records(self) -> Iterator[Record]:
+        """The records in the file's order.
+
+        Raises CaptureError after the last good record where the file is damaged, cut or no capture; a
+        followed file may end in the middle of a record.
+        """
+        source, followed = self._source, self._source.following
+        buffer, position = b"", 0
+        try:
+            while (block := source.read()) != b"":
+                if block is None:
+                    yield (0.0, 0, IDLE, b"", 0, 0, 0)
+                    if not source.wait():
+                        break
+                    continue
+                buffer = buffer[position:] + block
+                position = 0
+                if self._format is None:
+                    opened = self._open(buffer)
+                    if opened is None:
+                        continue
+                    self._format, position = opened
+                    if position > len(buffer):
+                        raise source.error("cut in its header")
+                batch: list[Record] = []
+                damage: ValueError | None = None
+                try:
+                    position = self._format.parse(buffer, position, batch)
+                except ValueError as error:
+                    damage = error
+                yield from batch
+                if damage is not None:
+                    raise source.error(str(damage))
+                if self._progress:
+                    self._progress(source.done, source.size)
+            self._check_end(len(buffer) - position, followed)
+        finally:
+            source.close()
+
+    def _open(self, buffer: bytes) -> tuple[Format, int] | None:
+        try:
+            return open_format(buffer)
+        except ValueError as error:
+            raise self._source.error(str(error)) from None
+
+    def _check_end(self, rest: int, followed: bool) -> None:
+        if self._source.done == 0:
+            raise self._source.error("the file is empty")
+        if self._format is None:
+            raise self._source.error("not a capture file (too short)")
+        if rest and not followed:
+            raise self._source.error("cut: its last record is not whole")
+

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""pcapng blocks to records (draft-ietf-opsawg-pcapng)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+
+from dissectors.capture.files import JOURNAL, LIMIT, OWN_APPLICATION, SECRETS, Record
+
+SECTION = b"\x0a\x0d\x0d\x0a"
+
+# Block types.
+SHB, IDB, PB, SPB, EPB, JEB, DSB = 0x0A0D0D0A, 1, 2, 3, 6, 9, 10
+#: Blocks that Wireshark counts as records although they hold no packet (4.0.17, 4.6.9).
+COUNTED: frozenset[int] = frozenset({0x204, 0x208, 0x216, 0x221})
+BYTE_ORDER = 0x1A2B3C4D
+TLS_KEY_LOG = 0x544C534B
+
+# Option codes.
+SHB_USERAPPL, IF_TSRESOL, IF_TSOFFSET = 4, 9, 14
+
+
+class Interface:
+    """What an interface description says; `ticks` a second, `offset` in seconds."""
+
+    __slots__ = ("link", "offset", "snap", "ticks")
+
+    def __init__(self, link: int, snap: int, options: Mapping[int, bytes], order: str) -> None:
+        self.link = link
+        self.snap = snap
+        resolution = (options.get(IF_TSRESOL) or b"\x06")[0]
+        self.ticks = 2 ** (resolution & 0x7F) if resolution & 0x80 else 10**resolution
+        offset = options.get(IF_TSOFFSET, b"")
+        self.offset: int = struct.unpack(order + "q", offset)[0] if len(offset) == 8 else 0
+
+
+class Pcapng:
+    """The sections of one file; frames are numbered through all of them."""
+
+    def __init__(self) -> None:
+        self.own = False
+        self._order = "<"
+        self._interfaces: list[Interface] = []
+        self._frame = 0
+        self._time = 0.0
+
+    def parse(self, buffer: bytes, position: int, out: list[Record]) -> int:
+        """See `files.Format`."""
+        last = len(buffer)
+        head = struct.Struct(self._order + "IIIIIII").unpack_from
+        while position + 12 <= last:
+            if buffer[position : position + 4] == SECTION:
+                self._set_order(buffer, position)
+                head = struct.Struct(self._order + "IIIIIII").unpack_from
+            kind, size = struct.unpack_from(self._order + "II", buffer, position)
+            end = self._block_end(position, size)
+            if end > last:
+                break
+            if kind == EPB and size >= 32:
+                _, _, index, high, low, captured, wire = head(buffer, position)
+                start = position + 28
+                if index >= len(self._interfaces) or start + captured > end - 4:
+                    raise ValueError(f"damaged: frame {self._frame + 1} does not fit its block")
+                interface = self._interfaces[index]
+                self._time = (high << 32 | low) / interface.ticks + interface.offset
+                self._frame += 1
+                record = (self._time, self._frame, interface.link, buffer, start, start + captured, wire)
+                out.append(record)
+            else:
+                self._other(kind, buffer, position + 8, end - 4, out)
+            position = end
+        return position
+
+    def _set_order(self, buffer: bytes, position: int) -> None:
+        for order in "<>":
+            if struct.unpack_from(order + "I", buffer, position + 8)[0] == BYTE_ORDER:
+                self._order = order
+                return
+        raise ValueError("damaged: a section without a byte order mark")
+
+    def _block_end(self, position: int, size: int) -> int:
+        if size < 12 or size > LIMIT:
+            raise ValueError(f"damaged: a block after frame {self._frame} claims {size} bytes")
+        return position + (size + 3 & ~3)
+
+    def _other(self, kind: int, buffer: bytes, start: int, end: int, out: list[Record]) -> None:
+        """Everything but an Enhanced Packet Block."""
+        body = buffer[start:end]
+        try:
+            if kind == SHB:
+                self._interfaces = []
+                options = dict(self._options(body, 16))
+                self.own = options.get(SHB_USERAPPL, b"").startswith(OWN_APPLICATION.encode())
+            elif kind == IDB:
+                link, snap = struct.unpack_from(self._order + "HxxI", body)
+                options = dict(self._options(body, 8))
+                self._interfaces.append(Interface(link, snap, options, self._order))
+            elif kind == SPB:
+                self._simple(buffer, start, end, out)
+            elif kind == PB:
+                self._obsolete(buffer, start, end, out)
+            elif kind == JEB:
+                self._time = journal_time(body, self._time)
+                self._frame += 1
+                out.append((self._time, self._frame, JOURNAL, body, 0, len(body), len(body)))
+            elif kind == DSB:
+                what, size = struct.unpack_from(self._order + "II", body)
+                if what == TLS_KEY_LOG:
+                    stop = min(8 + size, len(body))
+                    out.append((self._time, self._frame, SECRETS, body, 8, stop, size))
+            elif kind in COUNTED:
+                self._frame += 1
+        except (struct.error, IndexError):
+            raise ValueError(f"damaged: the block after frame {self._frame} is too short") from None
+
+    def _simple(self, buffer: bytes, start: int, end: int, out: list[Record]) -> None:
+        """A packet without a time: it gets that of the packet before it."""
+        (wire,) = struct.unpack_from(self._order + "I", buffer, start)
+        interface = self._interfaces[0]
+        stop = min(start + 4 + min(wire, interface.snap or wire), end)
+        self._frame += 1
+        out.append((self._time, self._frame, interface.link, buffer, start + 4, stop, wire))
+
+    def _obsolete(self, buffer: bytes, start: int, end: int, out: list[Record]) -> None:
+        """The Packet Block of the first drafts."""
+        index, high, low, captured, wire = struct.unpack_from(self._order + "HxxIIII", buffer, start)
+        interface = self._interfaces[index]
+        self._time = (high << 32 | low) / interface.ticks + interface.offset
+        self._frame += 1
+        stop = min(start + 20 + captured, end)
+        out.append((self._time, self._frame, interface.link, buffer, start + 20, stop, wire))
+
+    def _options(self, body: bytes, position: int) -> Iterator[tuple[int, bytes]]:
+        while position + 4 <= len(body):
+            code, size = struct.unpack_from(self._order + "HH", body, position)
+            if code == 0:
+                return
+            yield code, body[position + 4 : position + 4 + size]
+            position += 4 + (size + 3 & ~3)
+
+
+def journal_fields(body: bytes) -> dict[str, str]:
+    """A journal entry in the export format; fields of binary form (name, size, bytes) as well."""
+    fields: dict[str, str] = {}
+    position = 0
+    while 0 <= position < len(body) and (newline := body.find(b"\n", position)) > position:
+        line = body[position:newline]
+        position = newline + 1
+        name, equals, value = line.partition(b"=")
+        if not equals:
+            if position + 8 > len(body):
+                break
+            (size,) = struct.unpack_from("<Q", body, position)
+            value = body[position + 8 : position + 8 + size]
+            position += 8 + size + 1
+        fields[name.decode("utf-8", "replace")] = value.decode("utf-8", "replace")
+    return fields
+
+
+def journal_time(body: bytes, default: float) -> float:
+    """Seconds since the epoch (`__REALTIME_TIMESTAMP` is in microseconds)."""
+    text = journal_fields(body).get("__REALTIME_TIMESTAMP", "")
+    return int(text) / 1e6 if text.isascii() and text.isdigit() and len(text) < 20 else default

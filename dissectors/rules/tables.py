@@ -1,0 +1,375 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The protocol's order as literal tables: for each state of a connection what each side may send.
+
+One table serves both sides and every use: the live oracle, the capture inspector, the fuzzer's idea of what
+is legal next, and the generated documentation. A cell is the next state and the requirements that the step
+keeps; what a row does not name breaks its `otherwise`, or the more telling requirement in `breaks`.
+
+States of the main channel
+    source: LINKING -> LINKED -> READY -> ANNOUNCED(_SEAMLESS) -> CONNECTED(_SEAMLESS) | REFUSED
+            -> ENDED | SWITCHED | the migrating states
+    target: LINKING -> TARGET_WAIT -> TARGET_INIT -> READY            (semi-seamless)
+                       TARGET_WAIT -> TARGET_ASKED -> TARGET_SEAMLESS -> READY   (seamless)
+States of the other channels: OPEN, the target's TARGET_SILENT and TARGET_RESTORING, and the migrating states
+FLUSH_DUE, DATA_DUE, GONE that SPICE_MSG_MIGRATE leads to by its flags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+from dissectors.constants import ChannelType, MsgBase, MsgcBase, MsgcMain, MsgMain, Side
+from dissectors.events import Message
+
+S, C = Side.SERVER, Side.CLIENT
+
+
+class State(StrEnum):
+    """Where a connection stands."""
+
+    LINKING = "linking"
+    LINKED = "linked"
+    READY = "ready"
+    ANNOUNCED = "announced"
+    ANNOUNCED_SEAMLESS = "announced seamless"
+    REFUSED = "refused"
+    CONNECTED = "connected"
+    CONNECTED_SEAMLESS = "connected seamless"
+    ENDED = "ended"
+    SWITCHED = "switched"
+    TARGET_WAIT = "target waits"
+    TARGET_ASKED = "target asked for seamless"
+    TARGET_SEAMLESS = "target restores"
+    TARGET_INIT = "target begins"
+    OPEN = "open"
+    TARGET_SILENT = "target channel waits"
+    TARGET_RESTORING = "target channel restores"
+    FLUSH_DUE = "flush mark due"
+    DATA_DUE = "migrate data due"
+    GONE = "gone"
+    ORPHAN = "without a session"
+
+
+@dataclass(frozen=True)
+class To:
+    """A legal step: the next state and the ids of the requirements that it keeps."""
+
+    state: State
+    keeps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one side may send in one state.
+
+    `go`: steps. `stay`: allowed, nothing changes (None: everything else is). `breaks`: message -> requirement
+    that it breaks. `otherwise`: the requirement that any other message breaks.
+    """
+
+    go: Mapping[int, To] = field(default_factory=dict)
+    stay: frozenset[int] | None = None
+    breaks: Mapping[int, str] = field(default_factory=dict)
+    otherwise: str = ""
+
+
+B, BC, M, MC = MsgBase, MsgcBase, MsgMain, MsgcMain
+
+ANNOUNCEMENTS = frozenset(
+    {M.SPICE_MSG_MAIN_MIGRATE_BEGIN, M.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS, M.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST}
+)
+
+#: What a server may say on main at any time of a running session.
+TALK = frozenset(
+    {
+        B.SPICE_MSG_SET_ACK,
+        B.SPICE_MSG_PING,
+        B.SPICE_MSG_WAIT_FOR_CHANNELS,
+        B.SPICE_MSG_DISCONNECTING,
+        B.SPICE_MSG_NOTIFY,
+        B.SPICE_MSG_LIST,
+        M.SPICE_MSG_MAIN_CHANNELS_LIST,
+        M.SPICE_MSG_MAIN_MOUSE_MODE,
+        M.SPICE_MSG_MAIN_MULTI_MEDIA_TIME,
+        M.SPICE_MSG_MAIN_AGENT_CONNECTED,
+        M.SPICE_MSG_MAIN_AGENT_DISCONNECTED,
+        M.SPICE_MSG_MAIN_AGENT_DATA,
+        M.SPICE_MSG_MAIN_AGENT_TOKEN,
+        M.SPICE_MSG_MAIN_NAME,
+        M.SPICE_MSG_MAIN_UUID,
+        M.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS,
+    }
+)
+#: What a client may say on main at any time of a running session.
+CLIENT_TALK = frozenset(
+    {
+        BC.SPICE_MSGC_ACK_SYNC,
+        BC.SPICE_MSGC_ACK,
+        BC.SPICE_MSGC_PONG,
+        BC.SPICE_MSGC_DISCONNECTING,
+        MC.SPICE_MSGC_MAIN_CLIENT_INFO,
+        MC.SPICE_MSGC_MAIN_ATTACH_CHANNELS,
+        MC.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST,
+        MC.SPICE_MSGC_MAIN_AGENT_START,
+        MC.SPICE_MSGC_MAIN_AGENT_DATA,
+        MC.SPICE_MSGC_MAIN_AGENT_TOKEN,
+        MC.SPICE_MSGC_MAIN_QUALITY_INDICATOR,
+    }
+)
+NOTHING: frozenset[int] = frozenset()
+
+_NEVER_ON_SOURCE = {
+    M.SPICE_MSG_MAIN_INIT: "MAIN-002",
+    M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK: "MIG-DST-020",
+    M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: "MIG-DST-020",
+    B.SPICE_MSG_MIGRATE: "MIG-SRC-040",
+    B.SPICE_MSG_MIGRATE_DATA: "MIG-SRC-042",
+}
+_ANNOUNCE = {
+    M.SPICE_MSG_MAIN_MIGRATE_BEGIN: To(State.ANNOUNCED),
+    M.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS: To(State.ANNOUNCED_SEAMLESS),
+}
+_SWITCH = {M.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST: To(State.SWITCHED)}
+_CANCEL = {M.SPICE_MSG_MAIN_MIGRATE_CANCEL: To(State.READY)}
+
+#: SPICE_MSG_MIGRATE's flags (SpiceMigrateFlags) -> what the channel owes next.
+AFTER_MIGRATE: Mapping[int, State] = MappingProxyType(
+    {0: State.GONE, 1: State.FLUSH_DUE, 2: State.DATA_DUE, 3: State.FLUSH_DUE}
+)
+
+MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
+    {
+        (State.LINKED, S): Row(
+            go={M.SPICE_MSG_MAIN_INIT: To(State.READY, ("MAIN-001",))}, stay=NOTHING, otherwise="MAIN-001"
+        ),
+        (State.LINKED, C): Row(),
+        (State.READY, S): Row(
+            go={**_ANNOUNCE, **_SWITCH},
+            stay=TALK | {M.SPICE_MSG_MAIN_MIGRATE_CANCEL},  # the answer to a CONNECTED that came too late
+            breaks={**_NEVER_ON_SOURCE, M.SPICE_MSG_MAIN_MIGRATE_END: "MIG-SRC-015"},
+            otherwise="MAIN-003",
+        ),
+        (State.READY, C): Row(
+            stay=CLIENT_TALK
+            | {
+                MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED,  # too late: the server has stopped to wait
+                MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS,
+                MC.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR,
+            },
+            breaks={MC.SPICE_MSGC_MAIN_MIGRATE_END: "MIG-CLI-004"},
+            otherwise="MIG-CLI-015",
+        ),
+        (State.ANNOUNCED, S): Row(
+            go={**_ANNOUNCE, **_SWITCH, **_CANCEL},
+            stay=TALK,
+            breaks={**_NEVER_ON_SOURCE, M.SPICE_MSG_MAIN_MIGRATE_END: "MIG-SRC-015"},
+            otherwise="MAIN-003",
+        ),
+        (State.ANNOUNCED, C): Row(
+            go={
+                MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED: To(State.CONNECTED, ("MIG-CLI-002",)),
+                MC.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR: To(State.REFUSED, ("MIG-CLI-002",)),
+            },
+            stay=CLIENT_TALK,
+            breaks={
+                MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS: "MIG-CLI-007",
+                MC.SPICE_MSGC_MAIN_MIGRATE_END: "MIG-CLI-004",
+            },
+            otherwise="MIG-CLI-015",
+        ),
+        (State.ANNOUNCED_SEAMLESS, S): Row(
+            go={**_ANNOUNCE, **_SWITCH, **_CANCEL},
+            stay=TALK,
+            breaks={**_NEVER_ON_SOURCE, M.SPICE_MSG_MAIN_MIGRATE_END: "MIG-SRC-015"},
+            otherwise="MAIN-003",
+        ),
+        (State.ANNOUNCED_SEAMLESS, C): Row(
+            go={
+                MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED: To(State.CONNECTED, ("MIG-CLI-002",)),
+                MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS: To(State.CONNECTED_SEAMLESS, ("MIG-CLI-002",)),
+                MC.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR: To(State.REFUSED, ("MIG-CLI-002",)),
+            },
+            stay=CLIENT_TALK,
+            breaks={MC.SPICE_MSGC_MAIN_MIGRATE_END: "MIG-CLI-004"},
+            otherwise="MIG-CLI-015",
+        ),
+        (State.REFUSED, S): Row(
+            go={**_ANNOUNCE, **_SWITCH},
+            stay=TALK | {M.SPICE_MSG_MAIN_MIGRATE_CANCEL},
+            breaks={**_NEVER_ON_SOURCE, M.SPICE_MSG_MAIN_MIGRATE_END: "MIG-SRC-018"},
+            otherwise="MAIN-003",
+        ),
+        (State.REFUSED, C): Row(stay=CLIENT_TALK, otherwise="MIG-CLI-015"),
+        (State.CONNECTED, S): Row(
+            go={M.SPICE_MSG_MAIN_MIGRATE_END: To(State.ENDED, ("MIG-SRC-015",)), **_SWITCH, **_CANCEL},
+            stay=TALK,
+            breaks={
+                **_NEVER_ON_SOURCE,
+                M.SPICE_MSG_MAIN_MIGRATE_BEGIN: "MIG-SRC-025",
+                M.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS: "MIG-SRC-025",
+            },
+            otherwise="MAIN-003",
+        ),
+        (State.CONNECTED, C): Row(stay=CLIENT_TALK, otherwise="MIG-CLI-015"),
+        (State.CONNECTED_SEAMLESS, S): Row(
+            go={B.SPICE_MSG_MIGRATE: To(State.FLUSH_DUE, ("MIG-SRC-040",)), **_SWITCH, **_CANCEL},
+            stay=TALK,
+            breaks={
+                **{k: v for k, v in _NEVER_ON_SOURCE.items() if k != B.SPICE_MSG_MIGRATE},
+                M.SPICE_MSG_MAIN_MIGRATE_END: "MIG-SRC-045",
+                M.SPICE_MSG_MAIN_MIGRATE_BEGIN: "MIG-SRC-025",
+                M.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS: "MIG-SRC-025",
+            },
+            otherwise="MAIN-003",
+        ),
+        (State.CONNECTED_SEAMLESS, C): Row(stay=CLIENT_TALK, otherwise="MIG-CLI-015"),
+        (State.ENDED, S): Row(stay=NOTHING, otherwise="MIG-SRC-023"),
+        (State.ENDED, C): Row(stay=CLIENT_TALK, otherwise="MIG-CLI-015"),
+        (State.SWITCHED, S): Row(stay=NOTHING, otherwise="MIG-SRC-023"),
+        (State.SWITCHED, C): Row(
+            # its answer to the announcement may have crossed SWITCH_HOST on the wire
+            stay=CLIENT_TALK
+            | {
+                MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED,
+                MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS,
+                MC.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR,
+            },
+            otherwise="MIG-CLI-015",
+        ),
+        (State.TARGET_WAIT, S): Row(
+            stay=NOTHING,
+            breaks={
+                M.SPICE_MSG_MAIN_INIT: "MIG-DST-002",
+                M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK: "MIG-DST-020",
+                M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: "MIG-DST-020",
+            },
+            otherwise="MIG-DST-003",
+        ),
+        (State.TARGET_WAIT, C): Row(
+            go={
+                MC.SPICE_MSGC_MAIN_MIGRATE_END: To(State.TARGET_INIT, ("MIG-DST-002", "MIG-DST-003")),
+                MC.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS: To(State.TARGET_ASKED),
+            },
+            stay=CLIENT_TALK,
+            otherwise="MIG-CLI-015",
+        ),
+        (State.TARGET_ASKED, S): Row(
+            go={
+                M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK: To(State.TARGET_SEAMLESS, ("MIG-DST-020",)),
+                M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: To(State.TARGET_WAIT, ("MIG-DST-020",)),
+            },
+            stay=NOTHING,
+            breaks={M.SPICE_MSG_MAIN_INIT: "MIG-DST-002"},
+            otherwise="MIG-DST-003",
+        ),
+        (State.TARGET_ASKED, C): Row(stay=CLIENT_TALK, otherwise="MIG-CLI-015"),
+        (State.TARGET_SEAMLESS, S): Row(
+            stay=TALK,
+            breaks={
+                M.SPICE_MSG_MAIN_INIT: "MIG-DST-023",
+                M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK: "MIG-DST-020",
+                M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: "MIG-DST-020",
+            },
+            otherwise="MIG-DST-003",
+        ),
+        (State.TARGET_SEAMLESS, C): Row(
+            go={BC.SPICE_MSGC_MIGRATE_DATA: To(State.READY, ("MIG-DST-023",))},
+            stay=CLIENT_TALK,
+            breaks={MC.SPICE_MSGC_MAIN_MIGRATE_END: "MIG-CLI-016"},
+            otherwise="MIG-CLI-015",
+        ),
+        (State.TARGET_INIT, S): Row(
+            go={M.SPICE_MSG_MAIN_INIT: To(State.READY, ("MIG-DST-004",))}, stay=NOTHING, otherwise="MIG-DST-004"
+        ),
+        (State.TARGET_INIT, C): Row(stay=CLIENT_TALK, otherwise="MIG-CLI-015"),
+    }
+)
+
+#: The states that every channel can be in once SPICE_MSG_MIGRATE was sent.
+MIGRATING: Mapping[tuple[State, Side], Row] = MappingProxyType(
+    {
+        (State.FLUSH_DUE, S): Row(
+            stay=NOTHING, breaks={B.SPICE_MSG_MIGRATE_DATA: "MIG-SRC-042"}, otherwise="MIG-SRC-041"
+        ),
+        (State.FLUSH_DUE, C): Row(go={BC.SPICE_MSGC_MIGRATE_FLUSH_MARK: To(State.DATA_DUE, ("MIG-CLI-009",))}),
+        (State.DATA_DUE, S): Row(
+            go={B.SPICE_MSG_MIGRATE_DATA: To(State.GONE, ("MIG-SRC-041", "MIG-SRC-042"))},
+            stay=NOTHING,
+            otherwise="MIG-SRC-041",
+        ),
+        (State.DATA_DUE, C): Row(stay=NOTHING, otherwise="MIG-CLI-011"),
+        (State.GONE, S): Row(stay=NOTHING, otherwise="MIG-SRC-041"),
+        (State.GONE, C): Row(stay=NOTHING, otherwise="MIG-CLI-011"),
+    }
+)
+
+SECONDARY: Mapping[tuple[State, Side], Row] = MappingProxyType(
+    {
+        (State.OPEN, S): Row(
+            go={B.SPICE_MSG_MIGRATE: To(State.FLUSH_DUE)}, breaks={B.SPICE_MSG_MIGRATE_DATA: "MIG-SRC-042"}
+        ),
+        (State.OPEN, C): Row(
+            breaks={BC.SPICE_MSGC_MIGRATE_FLUSH_MARK: "MIG-CLI-009", BC.SPICE_MSGC_MIGRATE_DATA: "MIG-CLI-010"}
+        ),
+        (State.TARGET_SILENT, S): Row(stay=NOTHING, otherwise="MIG-DST-005"),
+        (State.TARGET_SILENT, C): Row(),
+        (State.TARGET_RESTORING, S): Row(),
+        (State.TARGET_RESTORING, C): Row(go={BC.SPICE_MSGC_MIGRATE_DATA: To(State.OPEN)}),
+        (State.ORPHAN, S): Row(),
+        (State.ORPHAN, C): Row(),
+    }
+)
+
+_MAIN_ROWS = {**MAIN, **MIGRATING}
+_SECONDARY_ROWS = {**SECONDARY, **MIGRATING}
+FREE = Row()
+
+
+def row(channel: int, state: State, sender: Side) -> Row:
+    """The row of a channel; where the table has none, everything goes."""
+    rows = _MAIN_ROWS if channel == ChannelType.SPICE_CHANNEL_MAIN else _SECONDARY_ROWS
+    return rows.get((state, sender), FREE)
+
+
+def next_state(state: State, message: Message) -> State:
+    """Where a message leads; an illegal one leads where it says, so that one breach is told once."""
+    if message.sender is S and message.type == B.SPICE_MSG_MIGRATE:
+        return AFTER_MIGRATE.get(message.body[0] & 3 if message.body else 0, State.GONE)
+    cell = row(message.channel, state, message.sender).go.get(message.type)
+    if cell is not None:
+        return cell.state
+    if message.channel == ChannelType.SPICE_CHANNEL_MAIN:
+        return FORCED.get((message.sender, message.type, state in BEFORE_INIT), state)
+    return state
+
+
+#: States of a target that has not begun its session.
+BEFORE_INIT = frozenset({State.TARGET_WAIT, State.TARGET_ASKED, State.TARGET_INIT, State.LINKED})
+
+#: Where messages lead that came when they must not have.
+FORCED: Mapping[tuple[Side, int, bool], State] = MappingProxyType(
+    {
+        (S, int(M.SPICE_MSG_MAIN_MIGRATE_END), False): State.ENDED,
+        (S, int(M.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST), False): State.SWITCHED,
+        (S, int(M.SPICE_MSG_MAIN_INIT), True): State.READY,
+        (S, int(M.SPICE_MSG_MAIN_MIGRATE_BEGIN), False): State.ANNOUNCED,
+        (S, int(M.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS), False): State.ANNOUNCED_SEAMLESS,
+        (C, int(MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS), False): State.CONNECTED_SEAMLESS,
+    }
+)
+
+
+def legal(channel: int, state: State, sender: Side) -> frozenset[int] | None:
+    """The message types that `sender` may send now; None: any that its channel has."""
+    found = row(channel, state, sender)
+    return None if found.stay is None else found.stay | frozenset(found.go)
+
+
+def quiet(channel: int, state: State, sender: Side) -> frozenset[int]:
+    """The types that neither change the state nor can break the order: those the inspector only counts."""
+    found = row(channel, state, sender)
+    if found.stay is None:
+        return frozenset(range(101, 400)) - frozenset(found.go) - frozenset(found.breaks)
+    return found.stay - frozenset(found.go)

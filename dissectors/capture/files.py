@@ -14,8 +14,8 @@ from typing import Protocol
 from dissectors.capture.items import Wait
 from dissectors.capture.source import Source
 
-#: (time, frame, link type or one of the marks below, buffer, start, end, bytes on the wire)
-Record = tuple[float, int, int, bytes, int, int, int]
+#: (time, frame, link type or one of the marks below, buffer, start, end, bytes on the wire, file)
+Record = tuple[float, int, int, bytes, int, int, int, int]
 
 JOURNAL = -1  # a systemd journal entry in the export format
 SECRETS = -2  # lines of a TLS key log
@@ -56,55 +56,64 @@ class Pcap:
     }
     HEADER = 24
 
-    def __init__(self, header: bytes, order: str) -> None:
+    def __init__(self, header: bytes, order: str, file: int) -> None:
         magic, _major, _minor, _zone, _accuracy, _snap, link = struct.unpack(order + "IHHiIII", header)
         self._ticks, extra, self.skip = self.VARIANTS[magic]
         self._header = struct.Struct(f"{order}IIII{extra}x")
         self._link = link & 0xFFFF  # above: length of the frame check sequence
+        self._file = file
         self._frame = 0
 
     def parse(self, buffer: bytes, position: int, out: list[Record]) -> int:
         """See `Format`."""
         unpack, size, ticks, link = self._header.unpack_from, self._header.size, self._ticks, self._link
-        frame, last = self._frame, len(buffer)
+        frame, last, file = self._frame, len(buffer), self._file
         while (start := position + size) <= last:
             seconds, fraction, captured, wire = unpack(buffer, position)
             if captured > LIMIT:
                 raise ValueError(f"damaged: frame {frame + 1} claims {captured} bytes")
-            position_after = start + captured
-            if position_after > last:
+            end = start + captured
+            if end > last:
                 break
             frame += 1
-            out.append((seconds + fraction / ticks, frame, link, buffer, start, position_after, wire))
-            position = position_after
+            out.append((seconds + fraction / ticks, frame, link, buffer, start, end, wire, file))
+            position = end
         self._frame = frame
         return position
 
 
-def open_format(buffer: bytes) -> tuple[Format, int] | None:
+def open_format(buffer: bytes, file: int) -> tuple[Format, int] | None:
     """The format and where its records begin; None if more bytes are needed; ValueError if it is neither."""
     from dissectors.capture.pcapng import SECTION, Pcapng
 
     if buffer[:4] == SECTION[: len(buffer)]:
-        return (Pcapng(), 0) if len(buffer) >= 4 else None
+        return (Pcapng(file), 0) if len(buffer) >= 4 else None
     if len(buffer) >= 4:
         for order in "<>":
             if struct.unpack_from(order + "I", buffer)[0] in Pcap.VARIANTS:
                 if len(buffer) < Pcap.HEADER:
                     return None
-                pcap = Pcap(buffer[: Pcap.HEADER], order)
+                pcap = Pcap(buffer[: Pcap.HEADER], order, file)
                 return pcap, Pcap.HEADER + pcap.skip
         raise ValueError("not a capture file (neither pcap nor pcapng)")
     return None
 
 
 class CaptureFile:
-    """One capture file; `records` can be iterated once."""
+    """One capture file; `index` is its place among those that are read together.
 
-    def __init__(self, path: Path, follow: Wait | None = None, progress: Progress | None = None) -> None:
+    `records` can be iterated once.
+    """
+
+    def __init__(
+        self, path: Path, index: int = 0, follow: Wait | None = None, progress: Progress | None = None
+    ) -> None:
+        self._index = index
         self._source = Source(path, follow)
         self._progress = progress
         self._format: Format | None = None
+        self.first: float | None = None  # time of the first record
+        self.last = 0.0  # time of the last record so far
 
     @property
     def own(self) -> bool:
@@ -122,7 +131,7 @@ class CaptureFile:
         try:
             while (block := source.read()) != b"":
                 if block is None:
-                    yield (0.0, 0, IDLE, b"", 0, 0, 0)
+                    yield (0.0, 0, IDLE, b"", 0, 0, 0, self._index)
                     if not source.wait():
                         break
                     continue
@@ -141,6 +150,8 @@ class CaptureFile:
                     position = self._format.parse(buffer, position, batch)
                 except ValueError as error:
                     damage = error
+                if batch:
+                    self.first, self.last = self.first or batch[0][0], batch[-1][0]
                 yield from batch
                 if damage is not None:
                     raise source.error(str(damage))
@@ -152,7 +163,7 @@ class CaptureFile:
 
     def _open(self, buffer: bytes) -> tuple[Format, int] | None:
         try:
-            return open_format(buffer)
+            return open_format(buffer, self._index)
         except ValueError as error:
             raise self._source.error(str(error)) from None
 
@@ -163,4 +174,3 @@ class CaptureFile:
             raise self._source.error("not a capture file (too short)")
         if rest and not followed:
             raise self._source.error("cut: its last record is not whole")
-

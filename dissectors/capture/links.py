@@ -35,7 +35,6 @@ IP_AT = {
     229: 0,  # IPv6
 }
 PPP = frozenset({9, 50})
-SUPPORTED = ETHERTYPE_AT.keys() | IP_AT.keys() | PPP
 
 IPV4, IPV6, PPPOE = 0x0800, 0x86DD, 0x8864
 #: EtherType of a tag: its bytes before the next EtherType.
@@ -70,6 +69,7 @@ class Network:
 
     def __init__(self) -> None:
         self._fragments = Fragments()
+        self.unsupported: set[int] = set()  # link types that were met and are not understood
 
     def segment(self, link: int, buffer: bytes, start: int, end: int, wire: int) -> Segment | None:
         """The TCP segment of a packet; None for anything else, cut headers included."""
@@ -87,6 +87,7 @@ class Network:
         elif link in PPP:
             position = _behind_ppp(buffer, start, end)
         else:
+            self.unsupported.add(link)
             return None
         if position + _HEADERS <= end and buffer[position] == 0x45:
             _, total, fragment, protocol, key, seq, ack, offset, flags = _PLAIN_IPV4.unpack_from(
@@ -110,7 +111,7 @@ class Network:
 
     def _ipv4(self, packet: bytes, wire: int) -> Segment | None:
         header = (packet[0] & 15) * 4
-        total, ident, fragment = struct.unpack_from("!HHH", packet, 2)
+        total, _ident, fragment = struct.unpack_from("!HHH", packet, 2)
         total = total or wire
         if packet[9] != TCP or header < 20:
             return None
@@ -118,7 +119,11 @@ class Network:
         data = packet[header:total]
         if fragment & 0x3FFF:
             whole = self._fragments.add(
-                addresses + packet[4:6], (fragment & 0x1FFF) * 8, data, total - header, bool(fragment & 0x2000)
+                addresses + packet[4:6],
+                (fragment & 0x1FFF) * 8,
+                data,
+                total - header,
+                bool(fragment & 0x2000),
             )
             return None if whole is None else _tcp(addresses, whole, len(whole))
         return _tcp(addresses, data, total - header)

@@ -38,8 +38,9 @@ class Interface:
 class Pcapng:
     """The sections of one file; frames are numbered through all of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: int) -> None:
         self.own = False
+        self._file = file
         self._order = "<"
         self._interfaces: list[Interface] = []
         self._frame = 0
@@ -65,8 +66,8 @@ class Pcapng:
                 interface = self._interfaces[index]
                 self._time = (high << 32 | low) / interface.ticks + interface.offset
                 self._frame += 1
-                record = (self._time, self._frame, interface.link, buffer, start, start + captured, wire)
-                out.append(record)
+                stop = start + captured
+                out.append((self._time, self._frame, interface.link, buffer, start, stop, wire, self._file))
             else:
                 self._other(kind, buffer, position + 8, end - 4, out)
             position = end
@@ -103,12 +104,12 @@ class Pcapng:
             elif kind == JEB:
                 self._time = journal_time(body, self._time)
                 self._frame += 1
-                out.append((self._time, self._frame, JOURNAL, body, 0, len(body), len(body)))
+                out.append((self._time, self._frame, JOURNAL, body, 0, len(body), len(body), self._file))
             elif kind == DSB:
                 what, size = struct.unpack_from(self._order + "II", body)
                 if what == TLS_KEY_LOG:
                     stop = min(8 + size, len(body))
-                    out.append((self._time, self._frame, SECRETS, body, 8, stop, size))
+                    out.append((self._time, self._frame, SECRETS, body, 8, stop, size, self._file))
             elif kind in COUNTED:
                 self._frame += 1
         except (struct.error, IndexError):
@@ -120,7 +121,7 @@ class Pcapng:
         interface = self._interfaces[0]
         stop = min(start + 4 + min(wire, interface.snap or wire), end)
         self._frame += 1
-        out.append((self._time, self._frame, interface.link, buffer, start + 4, stop, wire))
+        out.append((self._time, self._frame, interface.link, buffer, start + 4, stop, wire, self._file))
 
     def _obsolete(self, buffer: bytes, start: int, end: int, out: list[Record]) -> None:
         """The Packet Block of the first drafts."""
@@ -129,7 +130,7 @@ class Pcapng:
         self._time = (high << 32 | low) / interface.ticks + interface.offset
         self._frame += 1
         stop = min(start + 20 + captured, end)
-        out.append((self._time, self._frame, interface.link, buffer, start + 20, stop, wire))
+        out.append((self._time, self._frame, interface.link, buffer, start + 20, stop, wire, self._file))
 
     def _options(self, body: bytes, position: int) -> Iterator[tuple[int, bytes]]:
         while position + 4 <= len(body):

@@ -10,150 +10,316 @@ hole for long, or the buffer or the capture ends.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from math import inf
 
-from dissectors.capture.files import Record
-from dissectors.capture.items import AnyItem, Begin, End, Gap, Run
+from dissectors.capture.files import IDLE, Record
+from dissectors.capture.half import FORWARD, MASK, UNPROVEN, Flow, Half, Output, Piece, Table
+from dissectors.capture.items import AnyItem, Begin, Run
 from dissectors.capture.links import ACK, FIN, RST, SYN, Network, Segment, endpoints, reverse
 from dissectors.constants import Side
 from dissectors.events import Ending
 
-MASK = 0xFFFFFFFF
-FORWARD = 1 << 31  # a distance below this is ahead, else behind
 ODD = FIN | SYN | RST | ACK
 RUN = 1 << 17  # bytes after which a run becomes a chunk
 
-#: Out-of-order bytes and pieces that are kept for one direction, and bytes for all.
-HELD, PIECES, HELD_IN_ALL = 1 << 22, 4096, 1 << 25
+#: Out-of-order bytes and pieces that are kept for one direction.
+HELD, PIECES = 1 << 22, 4096
 #: Connections that are remembered: open ones, and ended ones whose late packets must be known.
 OPEN, ENDED = 1 << 16, 1 << 12
-#: How far before a SYN's sequence number data may lie that belongs to the same connection.
+#: A SYN belongs to a connection whose data lies at most so many bytes behind it.
 NEAR = 1 << 16
+#: An end announced farther ahead than this is not believed.
+FAR = 1 << 24
 
+_LOOPBACK6 = bytes(15) + b"\1"
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a doubt may last: `hard` packets, or `soft` packets and `seconds`."""
-
-    soft: float
-    seconds: float
-    hard: float
-
-
-START = Patience(0, inf, 8)  # where does a direction begin whose SYN was not seen (yet)?
-ACKNOWLEDGED = Patience(8, 0.2, 64)  # the receiver has it; will the capture show it late?
-UNPROVEN = Patience(16, 30.0, inf)  # will it be sent again?
-
-Piece = tuple[int, int, bytes, int, float]  # sequence number, size on the wire, data, frame, time
-
-
-class Half:
-    """One direction of a connection. `next` is the sequence number that is due, -1 if unknown."""
-
-    __slots__ = (
-        "acknowledged", "deadline", "finish", "first", "flow", "held", "next", "patience", "peer", "pending",
-        "quick", "sender", "unplaced",
-    )  # fmt: skip
-    peer: Half
-
-    def __init__(self, flow: Flow, sender: Side) -> None:
-        self.flow = flow
-        self.sender = sender
-        self.next = -1
-        self.first = -1  # the first sequence number after the SYN; -1: not seen
-        self.quick = False  # nothing is pending or in doubt: in-order segments need no thought
-        self.unplaced = False  # data is held until it is known where this direction begins
-        self.pending: list[Piece] = []  # ahead of `next`, in order, disjoint
-        self.held = 0
-        self.finish: tuple[int, Ending, int, float] | None = None  # FIN or RST: number, how, frame, time
-        self.acknowledged = -1  # by the peer, where it is ahead of `next`
-        self.patience: Patience | None = None
-        self.deadline: tuple[float, float, float] = (inf, inf, inf)
-
-
-class Flow:
-    """One connection."""
-
-    __slots__ = ("announced", "begin", "ended", "ignored", "key", "number")
-
-    def __init__(self, number: int, key: bytes, begin: Begin) -> None:
-        self.number = number
-        self.key = key
-        self.begin = begin
-        self.announced = False
-        self.ignored = False
-        self.ended = False
+Where = tuple[int, float, int]  # frame, time, file
 
 
 class Reassembler:
-    """All connections of a reading. `packets`, `bytes`, `first` and `last` (times) count what was read."""
+    """All connections of one reading. `packets` and `bytes` (on the wire) count what was read."""
 
     def __init__(self) -> None:
         self.packets = 0
         self.bytes = 0
-        self.first = self.last = 0.0
         self.streams = 0
-        self.unknown_links: dict[int, int] = {}
-        self._network = Network()
-        self._halves: dict[bytes, Half] = {}
+        self.network = Network()
+        self._shared: Table = {}
+        self._loopback: defaultdict[int, Table] = defaultdict(dict)  # of each file but the first
         self._open: dict[int, Flow] = {}
         self._ended: deque[Flow] = deque()
         self._doubtful: dict[Half, None] = {}
-        self._held = 0
+        self._check_at = inf  # number of packets at which the doubts are looked at again
+        self._out = Output()
+
+    def items(self, records: Iterable[Record]) -> Iterator[AnyItem | Record]:
+        """Items in the order in which they became known; records that hold no packet pass as they are."""
+        decode, halves = self.network.segment, self._shared
+        run, current, run_file = Run(), None, 0
+        for record in records:
+            time, frame, link, buffer, start, end, wire, file = record
+            if link < 0:
+                slow = self._marker(record)
+            else:
+                self.packets += 1
+                self.bytes += wire
+                segment = decode(link, buffer, start, end, wire)
+                if segment is None:
+                    continue
+                key, seq, ack, flags, payload, size = segment
+                if file:
+                    halves = self._table(key, file)
+                half = halves.get(key)
+                if (
+                    half is not None
+                    and half.quick
+                    and seq == half.next
+                    and flags & ODD == ACK
+                    and size == len(payload)
+                    and (half.peer.next - ack) & MASK < FORWARD
+                    and self.packets < self._check_at
+                ):
+                    if size:
+                        if half is not current or run.size > RUN or file != run_file:
+                            if current is not None:
+                                yield run.chunk(current.flow.number, current.sender, run_file)
+                            run, current, run_file = Run(), half, file
+                        run.add(payload, frame, time)
+                        half.next = (seq + size) & MASK
+                    continue
+                slow = self._packet(halves, segment, (frame, time, file))
+            if current is not None:
+                yield run.chunk(current.flow.number, current.sender, run_file)
+                current = None
+            yield from slow
+        if current is not None:
+            yield run.chunk(current.flow.number, current.sender, run_file)
+
+    def _marker(self, record: Record) -> Iterator[AnyItem | Record]:
+        """A record that holds no packet."""
+        if record[2] == IDLE:
+            self._settle((record[1], record[0], record[7]), idle=True)
+            yield from self._out.take()
+        yield record
+
+    def _packet(self, table: Table, segment: Segment, where: Where) -> Iterator[AnyItem]:
+        self._segment(table, segment, where)
+        yield from self._out.take()
+
+    def finish(self, time: float) -> list[AnyItem]:
+        """The end of the capture: what was held, what is missing, and the connections that are still open."""
+        where = (0, time, 0)
+        for half in list(self._doubtful):
+            while half.doubt():
+                self._give_up(half, where)
+        for flow in self._open.values():
+            self._end(flow, where)
+        self._open.clear()
+        return self._out.take()
 
     def ignore(self, connection: int) -> None:
         """Nothing of this connection is wanted any more."""
         if flow := self._open.get(connection):
             flow.ignored = True
-            for key in (flow.key, reverse(flow.key)):
-                if half := self._halves.get(key):
-                    self._forget(half)
+            for half in flow.halves:
+                half.forget()
+                self._doubtful.pop(half, None)
 
-    def items(self, records: Iterable[Record], file: int = 0) -> Iterator[AnyItem | Record]:
-        """Items in the order in which they became known; records that hold no packet pass as they are.
+    def _table(self, key: bytes, file: int) -> Table:
+        """Loopback addresses mean another host in each file, all others the same in all files."""
+        loopback = key[0] == 127 if len(key) == 12 else key[:16] == _LOOPBACK6
+        return self._loopback[file] if file and loopback else self._shared
 
-        A run of in-order segments of one direction becomes one chunk, cut by anything else that is told.
-        """
-        decode, halves, doubtful = self._network.segment, self._halves, self._doubtful
-        run, current = Run(), None
-        for record in records:
-            time, frame, link, buffer, start, end, wire = record
-            if link < 0:
-                if current is not None:
-                    yield run.chunk(current.flow.number, current.sender, file)
-                    current = None
-                yield record
-                continue
-            self.packets += 1
-            self.bytes += wire
-            segment = decode(link, buffer, start, end, wire)
-            if segment is None:
-                continue
-            key, seq, ack, flags, payload, size = segment
-            half = halves.get(key)
-            if (
-                half is not None
-                and half.quick
-                and seq == half.next
-                and flags & ODD == ACK
-                and size == len(payload)
-                and (half.peer.next - ack) & MASK < FORWARD
-            ):
-                if size:
-                    if half is not current or run.size > RUN:
-                        if current is not None:
-                            yield run.chunk(current.flow.number, current.sender, file)
-                        run, current = Run(), half
-                    run.add(payload, frame, time)
-                    half.next = (seq + size) & MASK
-                if not doubtful:
-                    continue
-            if current is not None: 
-                yield run.chunk(current.flow.number, current.sender, file)
-                current = None
-        if current is not None:
-            yield run.chunk(current.flow.number, current.sender, file)
+    def _segment(self, table: Table, segment: Segment, where: Where) -> None:
+        """A segment that is not simply the next one."""
+        key, seq, ack, flags, payload, size = segment
+        frame, time, file = where
+        half = table.get(key)
+        if flags & SYN:
+            half = self._syn(table, half, segment, where)
+            seq = (seq + 1) & MASK
+        elif half is None and size and not flags & RST:
+            half = self._open_flow(table, key, None, where)
+        if half is None or size < 0:
+            return
+        flow = half.flow
+        if flow.ignored:
+            if flags & (FIN | RST) and not flow.ended:
+                self._retire(flow)
+            return
+        if half.next < 0 and not flags & RST and (size or flags & FIN):
+            half.unplaced = bool(size)
+            half.next = (seq - NEAR) & MASK if size else seq
+        if size:
+            self._data(half, (seq, size, payload, frame, time, file))
+        if flags & (FIN | RST):
+            self._finish(half, (seq + size) & MASK, Ending.RESET if flags & RST else Ending.CLOSED, where)
+        if flags & ACK:
+            self._acknowledge(half.peer, ack)
+        self._review(half, time)
+        self._review(half.peer, time)
+        self._settle(where)
+        if flow.ended and flow.number in self._open:
+            self._retire(flow)
+
+    def _syn(self, table: Table, half: Half | None, segment: Segment, where: Where) -> Half:
+        """The beginning of a connection, or again that of a connection that is known already."""
+        key, seq, _, flags, _, _ = segment
+        first = (seq + 1) & MASK
+        if half is not None and not _fits(half, first):
+            for old in (half, half.peer):
+                while old.doubt() and not old.flow.ignored:
+                    self._give_up(old, where)
+            self._end(half.flow, where)
+            self._retire(half.flow)
+            half = None
+        if half is None:
+            half = self._open_flow(table, key, Side.SERVER if flags & ACK else Side.CLIENT, where)
+        begin = half.flow.begin
+        if not half.flow.announced:
+            ends = endpoints(key)
+            begin.client, begin.server = ends[::-1] if flags & ACK else ends
+            half.sender = Side.SERVER if flags & ACK else Side.CLIENT
+            half.peer.sender = Side.CLIENT if flags & ACK else Side.SERVER
+            begin.directed, begin.midstream = True, False
+            self._announce(half.flow)
+        if half.first < 0 and (half.next < 0 or half.unplaced):
+            half.first = half.next = first
+            half.unplaced = False
+            half.drain(self._out)
+        return half
+
+    def _open_flow(self, table: Table, key: bytes, sender: Side | None, where: Where) -> Half:
+        """A connection that was not known; `sender` is who sent this packet, if that is clear."""
+        if len(self._open) >= OPEN:
+            oldest = next(iter(self._open.values()))
+            self._end(oldest, where)
+            self._retire(oldest)
+        source, target = endpoints(key)
+        client, server = (target, source) if sender is Side.SERVER else (source, target)
+        frame, time, file = where
+        self.streams += 1
+        begin = Begin(
+            connection=self.streams,
+            client=client,
+            server=server,
+            directed=sender is not None,
+            midstream=sender is None,
+            time=time,
+            frame=frame,
+            file=file,
+        )
+        flow = Flow(begin, table, key, sender or Side.CLIENT)
+        back = reverse(key)
+        table[key], table[back] = flow.halves
+        self._open[flow.number] = flow
+        return flow.halves[0]
+
+    def _announce(self, flow: Flow) -> None:
+        flow.announced = True
+        self._out.item(flow.begin)
+
+    def _data(self, half: Half, piece: Piece) -> None:
+        """Bytes: old ones are dropped, due ones told, others held."""
+        seq, size, data, *rest = piece
+        behind = (half.next - seq) & MASK
+        if 0 < behind < FORWARD:
+            if behind >= size:
+                return  # sent again, or a keep-alive
+            seq, size, data = half.next, size - behind, data[behind:]
+            piece = (seq, size, data, *rest)  # type: ignore[assignment]
+        if seq == half.next and not half.unplaced:
+            if half.pending:
+                half.hold(piece)
+            else:
+                half.take(piece, self._out)
+            half.drain(self._out)
+        else:
+            half.hold(piece)
+            if half.held > HELD or len(half.pending) > PIECES:
+                self._give_up(half, (piece[3], piece[4], piece[5]))
+
+    def _finish(self, half: Half, seq: int, how: Ending, where: Where) -> None:
+        """A FIN or RST that stands behind the byte before `seq`."""
+        ahead = (seq - half.next) & MASK
+        if half.unplaced or (half.next >= 0 and 0 < ahead < FAR):
+            if half.finish is None:
+                half.finish = (seq, how, *where)
+        elif how is Ending.RESET:
+            if half.peer.unplaced:
+                self._give_up(half.peer, where)
+            half.end(how, *where, self._out)
+        elif ahead == 0:
+            half.finish = (seq, how, *where)
+            half.drain(self._out)
+
+    def _acknowledge(self, half: Half, ack: int) -> None:
+        """The other end has everything before `ack`."""
+        if half.next >= 0 and not half.unplaced and 0 < (ack - half.next) & MASK < FAR:
+            half.acknowledged = ack
+
+    def _review(self, half: Half, time: float) -> None:
+        """Start or end the waiting that `half` needs."""
+        patience = half.doubt()
+        if patience is not half.patience:
+            half.patience = patience
+            if patience is None:
+                self._doubtful.pop(half, None)
+            else:
+                self._doubtful[half] = None
+                half.sure = half.acknowledged
+                half.deadline = (
+                    self.packets + patience.soft,
+                    time + patience.seconds,
+                    self.packets + patience.hard,
+                )
+        half.quick = patience is None and half.next >= 0 and not half.flow.ignored
+
+    def _settle(self, where: Where, idle: bool = False) -> None:
+        """Give up waiting where it lasted long enough; `idle`: the capture has no more for now."""
+        for half in list(self._doubtful):
+            soft, seconds, hard = half.deadline
+            over = self.packets >= hard or (self.packets >= soft and where[1] >= seconds)
+            if over or (idle and half.patience is not UNPROVEN):
+                self._give_up(half, where)
+        self._check_at = self.packets + 4 if self._doubtful else inf
+
+    def _give_up(self, half: Half, where: Where) -> None:
+        if not half.flow.announced:
+            self._announce(half.flow)
+        while half.doubt():
+            half.give_up(*where, self._out)
+            if half.acknowledged < 0 or not 0 < (half.sure - half.next) & MASK < FORWARD:
+                break
+        half.patience = None
+        self._review(half, where[1])
+        if half.flow.ended and half.flow.number in self._open:
+            self._retire(half.flow)
+
+    def _end(self, flow: Flow, where: Where) -> None:
+        """The end of what is known of a connection."""
+        flow.halves[0].end(None, *where, self._out)
+
+    def _retire(self, flow: Flow) -> None:
+        """Remember an ended connection for a while, for its late packets."""
+        flow.ended = True
+        self._open.pop(flow.number, None)
+        self._ended.append(flow)
+        if len(self._ended) > ENDED:
+            old = self._ended.popleft()
+            for half in old.halves:
+                self._doubtful.pop(half, None)
+                if old.table.get(half.key) is half:
+                    del old.table[half.key]
+
+
+def _fits(half: Half, first: int) -> bool:
+    """A SYN whose data begins at `first` belongs to the connection that is known."""
+    if half.first >= 0:
+        return half.first == first
+    if half.flow.ended:
+        return False
+    start = half.pending[0][0] if half.unplaced and half.pending else half.next
+    return half.next < 0 or (start - first) & MASK < NEAR

@@ -30,7 +30,7 @@ from dissectors.constants import Side
 from dissectors.events import Ending, Endpoint, HostEvent
 
 RAW_IP = 101  # link type: an IP packet and nothing before it
-MICROSECONDS = 6  # of if_tsresol: times have six decimal places
+MICROSECONDS, TICKS = 6, 1_000_000  # of if_tsresol: decimal places of a time, and ticks a second
 LARGEST = 65_495  # TCP payload that an IP packet of 65,535 bytes can carry
 UNACKNOWLEDGED = 1 << 20  # bytes after which the receiver's acknowledgement is written
 #: In a SYN: maximum segment size as on loopback, window scale 2 ** 14 (so that no window is ever full).
@@ -104,7 +104,7 @@ class PcapngWriter:
         return frame
 
     def close_connection(self, connection: int, how: Ending, by: Side, time: float) -> int:
-        """FIN of `by` and what answers it, or RST. Other endings leave no packet: the frame of the last one."""
+        """FIN of `by` and its acknowledgement, or RST; other endings leave no packet."""
         state = self._connections[connection]
         if how is Ending.RESET:
             state.closed = set(Side)
@@ -153,7 +153,7 @@ class PcapngWriter:
             return self._stand_ins.setdefault(host, FIRST_STAND_IN + len(self._stand_ins))
 
     def _ticks(self, time: float) -> int:
-        return round((time + self._epoch) * 10**MICROSECONDS)
+        return round((time + self._epoch) * TICKS)
 
     def _packet(
         self, connection: int, sender: Side, flags: int, data: bytes | memoryview, time: float

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Captures to ordered bytes: pcap and pcapng files to the chunks of each direction of each SPICE connection.
+
+`read` gives the items (`items`) of one or several files in the order of their times. TLS with known secrets
+and WebSocket are opened on the way, IP fragments put together, segments put in order; what is missing is
+told. `write` makes pcapng files.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from heapq import merge
+from pathlib import Path
+
+from dissectors.capture.files import JOURNAL, SECRETS, CaptureFile, Progress, Record
+from dissectors.capture.items import (
+    AnyItem,
+    Begin,
+    CaptureError,
+    Chunk,
+    End,
+    Gap,
+    HostRecord,
+    Item,
+    Note,
+    Wait,
+)
+from dissectors.capture.keylog import KeyLog
+from dissectors.capture.pcapng import journal_fields
+from dissectors.capture.stage import Shop, Stage
+from dissectors.capture.streams import Opening
+from dissectors.capture.tcp import ENDED, Reassembler
+
+__all__ = [
+    "AnyItem",
+    "Begin",
+    "Capture",
+    "CaptureError",
+    "Chunk",
+    "End",
+    "Gap",
+    "HostRecord",
+    "Item",
+    "Note",
+    "Wait",
+    "read",
+]
+
+
+class Capture(Iterator[AnyItem]):
+    """One reading of one or several files; an iterator of items.
+
+    Where a file is damaged, cut, empty or no capture, CaptureError is raised after everything that could be
+    read. `drop` ends the interest in a connection. The counters are up to date at any moment.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], keylog: Path | None, follow: Wait | None, progress: Progress | None
+    ) -> None:
+        if follow is not None and len(paths) != 1:
+            raise CaptureError("only one capture at a time can be followed")
+        self._errors: list[CaptureError] = []
+        self._tcp = Reassembler()
+        self._shop = Shop(KeyLog(keylog), self.drop, self._is_own, opening=Opening)
+        self._files: list[CaptureFile] = []
+        for index, path in enumerate(paths):
+            self._files.append(CaptureFile(path, index, follow, progress))
+        self._stages: dict[int, Stage] = {}
+        self._ended: deque[int] = deque()  # connections whose last bytes may still come
+        self._items = self._run()
+
+    def __next__(self) -> AnyItem:
+        return next(self._items)
+
+    @property
+    def packets(self) -> int:
+        """Packets so far."""
+        return self._tcp.packets
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of these packets on the wire."""
+        return self._tcp.bytes
+
+    @property
+    def seconds(self) -> float:
+        """From the first record to the last one so far."""
+        starts = [file.first for file in self._files if file.first is not None]
+        return max(max(file.last for file in self._files) - min(starts), 0.0) if starts else 0.0
+
+    @property
+    def streams(self) -> int:
+        """TCP connections so far."""
+        return self._tcp.streams
+
+    @property
+    def other_streams(self) -> int:
+        """Those of them that carry no SPICE."""
+        return self._shop.other_streams
+
+    def drop(self, connection: int) -> None:
+        """Nothing more of this connection is wanted (it is no SPICE after all)."""
+        self._tcp.ignore(connection)
+        self._stages.pop(connection, None)
+
+    def _is_own(self, file: int) -> bool:
+        return self._files[file].own
+
+    def _run(self) -> Iterator[AnyItem]:
+        readers = [self._records(file) for file in self._files]
+        records = readers[0] if len(readers) == 1 else merge(*readers, key=lambda record: record[0])
+        for item in self._tcp.items(records):
+            if isinstance(item, tuple):
+                yield from self._record(item)
+            else:
+                yield from self._item(item)
+        for last in self._tcp.finish(max((file.last for file in self._files), default=0.0)):
+            yield from self._item(last)
+        self._complain()
+
+    def _records(self, file: CaptureFile) -> Iterator[Record]:
+        """The records of a file; its error waits until everything is told."""
+        try:
+            yield from file.records()
+        except CaptureError as error:
+            self._errors.append(error)
+
+    def _record(self, record: Record) -> Iterator[AnyItem]:
+        time, frame, kind, buffer, start, end, _, file = record
+        if kind == SECRETS:
+            self._shop.keys.add(buffer[start:end])
+        elif kind == JOURNAL:
+            yield HostRecord(time=time, frame=frame, file=file, fields=journal_fields(buffer[start:end]))
+
+    def _item(self, item: AnyItem) -> Iterator[AnyItem]:
+        if isinstance(item, Begin):
+            self._stages[item.connection] = Opening(item, self._shop)
+        elif isinstance(item, Chunk | Gap | End) and (stage := self._stages.get(item.connection)):
+            yield from stage.feed(item)
+            if isinstance(item, End):
+                self._ended.append(item.connection)
+                if len(self._ended) > ENDED:
+                    self._stages.pop(self._ended.popleft(), None)
+
+    def _complain(self) -> None:
+        """Raise what is wrong with the input as a whole, now that everything is told."""
+        unsupported = sorted(self._tcp.network.unsupported)
+        if self._errors:
+            raise self._errors[0]
+        if unsupported and not self._tcp.streams:
+            numbers = ", ".join(map(str, unsupported))
+            raise CaptureError(f"no packet could be read: link type {numbers} is not supported")
+        shop = self._shop
+        if shop.keys.path is not None and shop.tls_streams and not shop.tls_opened:
+            raise CaptureError(f"{shop.keys.path}: fits none of the TLS connections ({shop.tls_streams})")
+
+
+def read(
+    paths: Sequence[Path],
+    *,
+    keylog: Path | None = None,
+    follow: Wait | None = None,
+    progress: Progress | None = None,
+) -> Capture:
+    """Read captures (pcap or pcapng, gzip or not; "-" is standard input) as one.
+
+    `keylog`: TLS secrets (SSLKEYLOGFILE), besides those in the captures. `follow`: the file grows or is a
+    pipe; the function is called whenever there is nothing new, waits a while and says whether to go on.
+    `progress`: called with the bytes read and the size of the file, if it has one. CaptureError (one line)
+    if a file cannot be opened.
+    """
+    return Capture(paths, keylog, follow, progress)

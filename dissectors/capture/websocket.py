@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""WebSocket connections (RFC 6455): the HTTP upgrade, then frames to plain bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap, Note, Run
+from dissectors.capture.stage import Shop
+from dissectors.constants import Side
+
+HEADERS_END = b"\r\n\r\n"
+#: HTTP headers are not longer.
+LONGEST_HEADERS = 1 << 14
+CONTINUATION, BINARY = 0, 2
+CONTROL = 8  # opcodes from here on are control frames
+
+
+def is_upgrade(head: bytes) -> bool:
+    """A whole HTTP request that asks for WebSocket."""
+    request, end, _ = head.partition(HEADERS_END)
+    return bool(end) and any(
+        name.strip().lower() == b"upgrade" and value.strip().lower() == b"websocket"
+        for name, _, value in (line.partition(b":") for line in request.split(b"\r\n")[1:])
+    )
+
+
+class Frames:
+    """One direction: HTTP headers, then frames, which are told as their bytes come."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._open = False  # the headers are over
+        self._left = 0  # bytes of the present frame that are still to come
+        self._mask = b""  # for the next bytes, rotated
+        self._wanted = False  # the present frame holds data
+        self._binary = False  # a continuation continues data
+
+    def feed(self, data: bytes) -> Iterator[tuple[bytes, int]]:
+        """(plain bytes, offset of their end in `data`); ValueError (one line) if it is no WebSocket."""
+        buffer = self._buffer
+        base = len(buffer)
+        buffer += data
+        position = 0 if self._open else self._headers()
+        while position >= 0:
+            if self._left:
+                part = bytes(buffer[position : position + self._left])
+                if not part:
+                    break
+                position += len(part)
+                self._left -= len(part)
+                if self._wanted:
+                    yield self._unmask(part), position - base
+            elif (size := self._header(position)) > 0:
+                position += size
+            else:
+                break
+        if position > 0:
+            del buffer[:position]
+
+    def _headers(self) -> int:
+        """Where the frames begin, -1 while the headers are not over."""
+        end = self._buffer.find(HEADERS_END)
+        if end < 0:
+            if len(self._buffer) > LONGEST_HEADERS:
+                raise ValueError("its HTTP headers do not end")
+            return -1
+        status = bytes(self._buffer[:end]).split(b"\r\n")[0].split(b" ")
+        if status[0].startswith(b"HTTP/") and status[1:2] != [b"101"]:
+            raise ValueError("the server refused the upgrade")
+        if b"permessage-deflate" in self._buffer[:end] and status[0].startswith(b"HTTP/"):
+            raise ValueError("compressed frames are not supported")
+        self._open = True
+        return end + len(HEADERS_END)
+
+    def _header(self, position: int) -> int:
+        """Reads a frame header; its size, 0 while it is not whole."""
+        head = bytes(self._buffer[position : position + 14])
+        if len(head) < 2:
+            return 0
+        opcode, masked, size = head[0] & 15, head[1] >> 7, head[1] & 0x7F
+        if head[0] & 0x70 or (CONTINUATION < opcode < CONTROL and opcode > BINARY):
+            raise ValueError("a frame has a reserved bit or opcode")
+        extended = {126: 2, 127: 8}.get(size, 0)
+        total = 2 + extended + 4 * masked
+        if len(head) < total:
+            return 0
+        self._left = int.from_bytes(head[2 : 2 + extended]) if extended else size
+        self._mask = head[total - 4 : total] if masked else b""
+        if CONTINUATION < opcode < CONTROL:
+            self._binary = opcode == BINARY
+        self._wanted = opcode < CONTROL and self._binary
+        return total
+
+    def _unmask(self, part: bytes) -> bytes:
+        if not self._mask:
+            return part
+        size = len(part)
+        key = (self._mask * (size // 4 + 1))[:size]
+        turn = size % 4
+        self._mask = self._mask[turn:] + self._mask[:turn]
+        return (int.from_bytes(part) ^ int.from_bytes(key)).to_bytes(size)
+
+
+class WebSocketStream:
+    """One WebSocket connection; what is inside goes to a stage of its own."""
+
+    def __init__(self, begin: Begin, shop: Shop) -> None:
+        self._connection = begin.connection
+        self._inner = shop.opening(replace(begin, websocket=True), shop)
+        self._frames = {side: Frames() for side in Side}
+        self._lost: set[Side] = set()
+
+    def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:
+        """See `Stage`. Nothing proves where a frame begins after a hole: that direction is over then."""
+        if isinstance(item, End):
+            yield from self._inner.feed(item)
+        elif item.sender in self._lost:
+            return
+        elif isinstance(item, Gap):
+            self._lost.add(item.sender)
+            yield from self._inner.feed(replace(item, size=None))
+            yield self._note("bytes are missing, the rest of this direction cannot be framed", item)
+        else:
+            run, reason = Run(), ""
+            try:
+                for data, end in self._frames[item.sender].feed(item.data):
+                    run.add(data, *item.at(max(end - 1, 0)))
+            except ValueError as error:
+                reason = str(error)
+                self._lost.add(item.sender)
+            if run.parts:
+                yield from self._inner.feed(run.chunk(item.connection, item.sender, item.file))
+            if reason:
+                yield self._note(reason, item)
+
+    def _note(self, text: str, item: Chunk | Gap) -> Note:
+        return Note(
+            text=f"WebSocket: {text}",
+            connection=self._connection,
+            time=item.time,
+            frame=item.frame,
+            file=item.file,
+        )

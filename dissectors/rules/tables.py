@@ -78,7 +78,11 @@ class Row:
 B, BC, M, MC = MsgBase, MsgcBase, MsgMain, MsgcMain
 
 ANNOUNCEMENTS = frozenset(
-    {M.SPICE_MSG_MAIN_MIGRATE_BEGIN, M.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS, M.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST}
+    {
+        M.SPICE_MSG_MAIN_MIGRATE_BEGIN,
+        M.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS,
+        M.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST,
+    }
 )
 
 #: What a server may say on main at any time of a running session.
@@ -281,7 +285,9 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
             otherwise="MIG-CLI-015",
         ),
         (State.TARGET_INIT, S): Row(
-            go={M.SPICE_MSG_MAIN_INIT: To(State.READY, ("MIG-DST-004",))}, stay=NOTHING, otherwise="MIG-DST-004"
+            go={M.SPICE_MSG_MAIN_INIT: To(State.READY, ("MIG-DST-004",))},
+            stay=NOTHING,
+            otherwise="MIG-DST-004",
         ),
         (State.TARGET_INIT, C): Row(stay=CLIENT_TALK, otherwise="MIG-CLI-015"),
     }
@@ -293,7 +299,9 @@ MIGRATING: Mapping[tuple[State, Side], Row] = MappingProxyType(
         (State.FLUSH_DUE, S): Row(
             stay=NOTHING, breaks={B.SPICE_MSG_MIGRATE_DATA: "MIG-SRC-042"}, otherwise="MIG-SRC-041"
         ),
-        (State.FLUSH_DUE, C): Row(go={BC.SPICE_MSGC_MIGRATE_FLUSH_MARK: To(State.DATA_DUE, ("MIG-CLI-009",))}),
+        (State.FLUSH_DUE, C): Row(
+            go={BC.SPICE_MSGC_MIGRATE_FLUSH_MARK: To(State.DATA_DUE, ("MIG-CLI-009",))}
+        ),
         (State.DATA_DUE, S): Row(
             go={B.SPICE_MSG_MIGRATE_DATA: To(State.GONE, ("MIG-SRC-041", "MIG-SRC-042"))},
             stay=NOTHING,
@@ -311,7 +319,10 @@ SECONDARY: Mapping[tuple[State, Side], Row] = MappingProxyType(
             go={B.SPICE_MSG_MIGRATE: To(State.FLUSH_DUE)}, breaks={B.SPICE_MSG_MIGRATE_DATA: "MIG-SRC-042"}
         ),
         (State.OPEN, C): Row(
-            breaks={BC.SPICE_MSGC_MIGRATE_FLUSH_MARK: "MIG-CLI-009", BC.SPICE_MSGC_MIGRATE_DATA: "MIG-CLI-010"}
+            breaks={
+                BC.SPICE_MSGC_MIGRATE_FLUSH_MARK: "MIG-CLI-009",
+                BC.SPICE_MSGC_MIGRATE_DATA: "MIG-CLI-010",
+            }
         ),
         (State.TARGET_SILENT, S): Row(stay=NOTHING, otherwise="MIG-DST-005"),
         (State.TARGET_SILENT, C): Row(),

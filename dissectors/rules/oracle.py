@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The one oracle: events in, findings out. Live runs, replays, fuzzing and captures all use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+
+from dissectors.constants import Side
+from dissectors.conversation import Conversation
+from dissectors.events import Event
+from dissectors.rules.catalogue import CATALOGUE
+from dissectors.rules.engine import Broken, Kept, Ruling, final_rules, rules_for
+from dissectors.rules.model import Finding, Judgement, Requirement
+from dissectors.rules.tables import quiet
+
+#: The modules that declare rules.
+RULE_MODULES = ("order", "link", "channel", "session", "migration", "host")
+
+for _module in RULE_MODULES:
+    import_module(f"dissectors.rules.{_module}")
+
+
+class Oracle:
+    """Reads events in the order of their times. `quiet` tells a framer what it need not show."""
+
+    def __init__(self, catalogue: Mapping[str, Requirement] = CATALOGUE) -> None:
+        self.conversation = Conversation()
+        self.judgement = Judgement()
+        self._catalogue = catalogue
+        self._told: set[tuple[str, int | None, str | None, str]] = set()
+        self._rules = {}  # type: ignore[var-annotated]
+
+    def observe(self, event: Event) -> list[Finding]:
+        """The findings that this event brings."""
+        kind = type(event)
+        if kind not in self._rules:
+            self._rules[kind] = rules_for(kind)
+        before = len(self.judgement.findings)
+        for rule in self._rules[kind]:
+            for ruling in rule(self.conversation, event):
+                self._rule(ruling, event)
+        self.conversation.apply(event)
+        return self.judgement.findings[before:]
+
+    def close(self) -> Judgement:
+        """The judgement, with what only the end can show."""
+        for rule in final_rules():
+            for ruling in rule(self.conversation):
+                self._rule(ruling, None)
+        return self.judgement
+
+    def quiet(self, connection: int, sender: Side) -> frozenset[int]:
+        """The message types of a connection that need only be counted at present."""
+        known = self.conversation.connections.get(connection)
+        return quiet(known.channel, known.state, sender) if known else frozenset()
+
+    def _rule(self, ruling: Ruling, event: Event | None) -> None:
+        requirement = self._catalogue[ruling.requirement]
+        if isinstance(ruling, Kept):
+            self.judgement.kept[requirement.id] += 1
+            return
+        self._find(requirement, ruling, event)
+
+    def _find(self, requirement: Requirement, ruling: Broken, event: Event | None) -> None:
+        where = ruling.event or event
+        if where is None:
+            where = Event(time=0.0)
+        finding = Finding.at(requirement, where, ruling.expected, ruling.seen)
+        key = (finding.requirement, finding.connection, finding.host, finding.seen)
+        if key not in self._told:  # the same breach over and over is one finding
+            self._told.add(key)
+            self.judgement.findings.append(finding)
+
+
+def judge(events: Iterable[Event]) -> Judgement:
+    """The judgement of a whole conversation."""
+    oracle = Oracle()
+    for event in events:
+        oracle.observe(event)
+    return oracle.close()

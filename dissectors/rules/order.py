@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The interpreter of the order tables: what each side may send in the state that a connection is in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dissectors.constants import MESSAGE_NAMES, Side, message_name
+from dissectors.conversation import Conversation
+from dissectors.events import Message
+from dissectors.rules.engine import Broken, Kept, Ruling, on
+from dissectors.rules.tables import State, row
+
+
+@on(Message)
+def order(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """Steps that the table has are kept, messages that it has not break what the table says."""
+    connection = view.connection(event)
+    if not connection.certain or connection.state is State.LINKING:
+        return
+    cells = row(event.channel, connection.state, event.sender)
+    if step := cells.go.get(event.type):
+        yield from map(Kept, step.keeps)
+        return
+    if (broken := cells.breaks.get(event.type)) is None:
+        if cells.stay is None or event.type in cells.stay or not _known(event):
+            return
+        broken = cells.otherwise
+    if broken:
+        yield Broken(
+            broken, f"in state '{connection.state}': {_allowed(event, connection.state)}", event.name
+        )
+
+
+def _known(event: Message) -> bool:
+    """Types that no enumeration has break a requirement of their own."""
+    return event.type in MESSAGE_NAMES.get((event.channel, event.sender), {})
+
+
+def _allowed(event: Message, state: State) -> str:
+    cells = row(event.channel, state, event.sender)
+    if cells.stay is None:
+        return f"no {event.name}"
+    steps = [message_name(event.channel, event.sender, kind) for kind in cells.go]
+    if cells.stay:
+        steps.append("what an ordinary session has")
+    return " or ".join(steps) if steps else f"nothing from the {event.sender}"
+
+
+def in_words(side: Side) -> str:
+    """For the generated documentation."""
+    return "server" if side is Side.SERVER else "client"

@@ -70,12 +70,6 @@ class Pair:
         self.source.announce(self.target, **how)
         self.wait("migrate_connect_complete", before + 1)
 
-    def settle(self) -> None:
-        """What the servers can do with what they were sent is done, and has been read."""
-        self.source.settle()
-        self.target.settle()
-        self.pump.turn()
-
     def stop(self) -> None:
         self.source.stop()
         self.target.stop()
@@ -169,7 +163,7 @@ def test_never_and_late(pair: Pair) -> None:
     client = pair.client(NEVER_ANSWERS)
     pair.source.announce(pair.target)
     pair.pump.until(lambda: client.target and client.target.linked)
-    pair.settle()
+    pair.pump.settle()
     assert not pair.heard("migrate_connect_complete")
     pair.source.advance(10_000)
     pair.wait("migrate_connect_complete")
@@ -179,7 +173,7 @@ def test_never_and_late(pair: Pair) -> None:
     pair.source.call("migrate_end", completed=0)
     pair.source.announce(pair.target)
     pair.pump.until(lambda: late.target and late.target.linked)
-    pair.settle()
+    pair.pump.settle()
     assert pair.heard("migrate_connect_complete") == 1
     late.release(Step.ANSWER)
     pair.wait("migrate_connect_complete", 2)
@@ -206,7 +200,7 @@ def test_cancel_while_linking_stops_the_linking(pair: Pair) -> None:
     pair.pump.until(lambda: Step.LINK_MAIN in client.steps and client.target)
     client.stop_linking()
     client.release(Step.LINK_CHANNELS)
-    pair.settle()
+    pair.pump.settle()
     assert Step.LINK_CHANNELS not in client.steps
 
 
@@ -214,7 +208,7 @@ def test_a_client_may_do_nothing_at_all(pair: Pair) -> None:
     client = pair.client(STAYS_SILENT)
     pair.source.announce(pair.target)
     client.main.expect(MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN)
-    pair.settle()
+    pair.pump.settle()
     assert client.steps == []
     assert client.main.sent[-1].type != MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED
 
@@ -237,7 +231,7 @@ def test_seamless(seamless: Pair) -> None:
     seamless.source.complete(seamless.target)
     seamless.pump.until(lambda: client.session is not source, what="the switch to the target")
     seamless.wait("migrate_end_complete")
-    seamless.settle()
+    seamless.pump.settle()
     session = client.current
     assert session.session_id == session_id
     for connection in session:

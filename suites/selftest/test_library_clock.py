@@ -3,63 +3,21 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import struct
 from collections.abc import Iterator
 
 import pytest
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from dissectors.events import HostEvent
 from fixtures.hosts import Settings, Unsupported
 from fixtures.library import LibraryHost, LibraryLauncher
-
-CAPS = 0b1111  # of the main channel, SEMI_SEAMLESS_MIGRATE among them
-PROTOCOL_AUTH_SELECTION, SPICE_AUTH, MINI_HEADER = 1, 2, 8
+from suites.selftest.raw_client import linked_main, wait_for
 
 
 @pytest.fixture(scope="module")
 def launcher() -> Iterator[LibraryLauncher]:
     with LibraryLauncher() as launcher:
         yield launcher
-
-
-def _receive(sock: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        part = sock.recv(size - len(data))
-        assert part, f"closed after {len(data)} of {size} bytes"
-        data += part
-    return data
-
-
-def linked_main(host: LibraryHost, ticket: str = "", connection_id: int = 0) -> socket.socket:
-    """A client with its main channel linked, that then never says a word."""
-    assert host.port
-    sock = socket.create_connection((host.address, host.port), timeout=5)
-    common = PROTOCOL_AUTH_SELECTION | SPICE_AUTH | MINI_HEADER
-    mess = struct.pack("<IBBIIIII", connection_id, 1, 0, 1, 1, 18, common, CAPS)
-    sock.sendall(b"REDQ" + struct.pack("<III", 2, 2, len(mess)) + mess)
-    (size,) = struct.unpack_from("<I", _receive(sock, 16), 12)
-    reply = _receive(sock, size)
-    key = load_der_public_key(reply[4:166])
-    assert isinstance(key, rsa.RSAPublicKey)
-    oaep = padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None)
-    sock.sendall(struct.pack("<I", 1) + key.encrypt(ticket.encode() + b"\0", oaep))
-    assert struct.unpack("<I", _receive(sock, 4)) == (0,)
-    return sock
-
-
-def wait_for(host: LibraryHost, name: str, seconds: float = 5.0) -> list[HostEvent]:
-    """Every event up to the first called `name`."""
-    seen: list[HostEvent] = []
-    while not any(event.name == name for event in seen):
-        assert select.select([host], [], [], seconds)[0], f"no {name} among {[e.name for e in seen]}"
-        seen += host.read_events()
-    return seen
 
 
 def announced(host: LibraryHost) -> socket.socket:

@@ -70,7 +70,7 @@ def test_another_path_is_another_identity(launcher: LibraryLauncher, tmp_path: P
     copy = shutil.copy(launcher.identity.path, tmp_path / "server.so")
     with LibraryLauncher(python(copy), version="9.8.7") as other:
         host = other.start("source")
-        assert (host.identity.path, host.identity.version) == (str(copy), "9.8.7")
+        assert (host.identity.path, host.identity.version) == (str(copy), launcher.identity.version)
         assert host.identity.sha256 == launcher.identity.sha256
 
 

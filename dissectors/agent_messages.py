@@ -32,7 +32,7 @@ from dissectors.agent_enums import (
     ReplyCode,
 )
 from dissectors.fields import CapsField, enum8, enum32, flags
-from dissectors.pointers import PartListField, RestField, Struct, UnionField
+from dissectors.pointers import BulkField, PartListField, RestField, Struct, UnionField
 
 
 class VDAgentMouseState(Struct):
@@ -206,7 +206,7 @@ class VDAgentFileXferDataMessage(Struct):
     fields_desc = [
         LEIntField("id", 0),
         FieldLenField("size", None, length_of="data", fmt="<Q"),
-        StrLenField("data", b"", length_from=lambda p: p.size),
+        BulkField("data", b"", length_from=lambda p: p.size),
     ]
 
 

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The real client against real servers: every kind of migration, and how its troubles are told."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+import fixtures.gtk.driver as driver
+from dissectors.capture.keylog import KeyLog
+from fixtures.certificates import Authority, ServerCertificate
+from fixtures.gtk import GtkClient, build_keylog
+from fixtures.gtk.scenario import Kind, migrate
+from fixtures.hosts import HarnessError, Host, Settings, Unsupported
+from fixtures.library import LibraryLauncher
+from fixtures.peer.pump import Deadline
+from fixtures.relay import Relay
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _real_client() -> None:
+    try:
+        GtkClient.start("127.0.0.1", 1, connect=False).stop()
+    except Unsupported as why:
+        pytest.skip(str(why))
+
+
+@pytest.fixture(scope="module")
+def launcher() -> Iterator[LibraryLauncher]:
+    with ExitStack() as stack:
+        build = LibraryLauncher()
+        stack.callback(build.close)
+        yield build
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> ServerCertificate:
+    return Authority(tmp_path_factory.mktemp("authority")).server()
+
+
+def _start(stack: ExitStack, launcher: LibraryLauncher, label: str, **settings: object) -> Host:
+    devices = ("keyboard", "mouse", "display")
+    chosen = {"virtual_clock": False, "devices": devices, "incoming": label == "target", **settings}
+    host = launcher.start(label, Settings(**chosen))  # type: ignore[arg-type]
+    stack.callback(host.stop)
+    return host
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_migration(
+    kind: Kind, tls: bool, launcher: LibraryLauncher, certificate: ServerCertificate
+) -> None:
+    settings: dict[str, object] = {"seamless": kind is Kind.SEAMLESS, "ticket": "sesame"}
+    if tls:
+        settings |= {"tls": certificate.settings(), "tls_only": True}
+    with ExitStack() as stack:
+        source = _start(stack, launcher, "source", **settings)
+        target = _start(stack, launcher, "target", **settings)
+        relay = stack.enter_context(Relay())
+        front, _ = (relay.before(host, certificate if tls else None) for host in (source, target))
+        client = GtkClient.start(
+            front.address,
+            front.port,
+            front.tls_port,
+            password="sesame",
+            ca_file=certificate.ca,
+            cert_subject=certificate.subject if tls else None,
+        )
+        stack.enter_context(client)
+        migrate(kind, client, source, target, relay, subject=certificate.subject if tls else None)
+        assert client.stop().status == 0
+        assert all(host.life().alive for host in (source, target))
+        assert not [event.args for event in client.read_events() if event.name == "log"]
+
+
+def test_its_tls_secrets_are_written(
+    launcher: LibraryLauncher, certificate: ServerCertificate, tmp_path: Path
+) -> None:
+    library, secrets = build_keylog(tmp_path), tmp_path / "secrets"
+    assert build_keylog(tmp_path) == library
+    with ExitStack() as stack:
+        host = _start(stack, launcher, "source", tls=certificate.settings())
+        keys = (library, secrets)
+        client = GtkClient.start(
+            host.address, tls_port=host.tls_port, ca_file=certificate.ca, key_log=keys, channels=()
+        )
+        stack.enter_context(client)
+        client.wait_opened(["main"])
+    assert KeyLog(secrets)
+
+
+def test_a_wrong_password(launcher: LibraryLauncher) -> None:
+    with ExitStack() as stack:
+        host = _start(stack, launcher, "source", ticket="sesame")
+        client = stack.enter_context(GtkClient.start(host.address, host.port, password="wrong"))
+        client.wait("channel-event", channel="main", kind="error-auth")
+
+
+def test_a_certificate_of_another_subject(launcher: LibraryLauncher, certificate: ServerCertificate) -> None:
+    with ExitStack() as stack:
+        host = _start(stack, launcher, "source", tls=certificate.settings())
+        client = GtkClient.start(
+            host.address, tls_port=host.tls_port, ca_file=certificate.ca, cert_subject="CN=somebody else"
+        )
+        stack.enter_context(client)
+        client.wait("channel-event", channel="main", kind="error-tls")
+
+
+def test_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with GtkClient.start("127.0.0.1", port) as client:
+        client.wait("channel-event", channel="main", kind="error-connect")
+
+
+def test_a_client_that_dies_is_told() -> None:
+    with GtkClient.start("127.0.0.1", 1, connect=False) as client:
+        client._child.kill(signal.SIGKILL)
+        with pytest.raises(Deadline, match=r"no disconnected: the client ended; last: ready .*died"):
+            client.wait("disconnected")
+        client.connect()
+        assert client.stop().signal == "SIGKILL"
+
+
+def test_an_event_that_never_comes() -> None:
+    with (
+        GtkClient.start("127.0.0.1", 1, connect=False) as client,
+        pytest.raises(Deadline, match=r"no disconnected: nothing within 0\.05 s"),
+    ):
+        client.wait("disconnected", 0.05)
+
+
+def test_a_feature_that_does_not_exist() -> None:
+    with pytest.raises(HarnessError, match="no feature enable-telepathy"):
+        GtkClient.start("127.0.0.1", 1, features=["enable-telepathy"])
+
+
+def test_without_spice_gtk_the_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "_PYTHON", sys.executable)
+    with pytest.raises(Unsupported, match=r"python3-gi and gir1\.2-spiceclientglib-2\.0"):
+        GtkClient.start("127.0.0.1", 1)
+    monkeypatch.setattr(driver, "_PYTHON", "/nonexistent/python3")
+    with pytest.raises(Unsupported, match="python3-gi"):
+        GtkClient.start("127.0.0.1", 1)
+
+
+def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unsupported, match="C compiler"):
+        build_keylog(tmp_path)

@@ -191,5 +191,5 @@ def test_wireshark_reads_the_capture(tape: Tape, tmp_path: Path) -> None:
 
 
 def wireshark(path: Path, *options: str) -> str:
-    command = ["tshark", "-r", path, *options]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(["tshark", "-r", str(path), *options], capture_output=True, text=True, check=True)
+    return str(done.stdout)

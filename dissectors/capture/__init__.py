@@ -152,8 +152,8 @@ class Capture(Iterator[AnyItem]):
             numbers = ", ".join(map(str, unsupported))
             raise CaptureError(f"no packet could be read: link type {numbers} is not supported")
         shop = self._shop
-        if shop.keys.path is not None and shop.tls_streams and not shop.tls_opened:
-            raise CaptureError(f"{shop.keys.path}: fits none of the TLS connections ({shop.tls_streams})")
+        if shop.keys.path is not None and shop.tls_unfit and not shop.tls_opened:
+            raise CaptureError(f"{shop.keys.path}: fits none of the {shop.tls_unfit} TLS connections")
 
 
 def read(

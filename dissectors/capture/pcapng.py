@@ -12,8 +12,8 @@ SECTION = b"\x0a\x0d\x0d\x0a"
 
 # Block types.
 SHB, IDB, PB, SPB, EPB, JEB, DSB = 0x0A0D0D0A, 1, 2, 3, 6, 9, 10
-#: Blocks that Wireshark counts as records although they hold no packet (4.0.17, 4.6.9).
-COUNTED: frozenset[int] = frozenset({0x204, 0x208, 0x216, 0x221})
+#: Blocks without a packet that Wireshark (4.0.17) counts as records: custom ones and those of sysdig.
+COUNTED = frozenset({0x0BAD, 0x40000BAD, 0x204, 0x216, 0x221})
 BYTE_ORDER = 0x1A2B3C4D
 TLS_KEY_LOG = 0x544C534B
 

@@ -29,8 +29,8 @@ class Shop:
     drop: Callable[[int], None]
     own: Callable[[int], bool]  # file index -> this project recorded it
     other_streams: int = 0  # connections that carry no SPICE
-    tls_streams: int = 0  # TLS connections
-    tls_opened: int = 0  # those of them that could be decrypted
+    tls_opened: int = 0  # TLS connections that could be decrypted
+    tls_unfit: int = 0  # those for which the key log has no secret, or a wrong one
 
     #: Makes the stage that finds out what a connection carries (set by `streams`: avoids a cycle).
     opening: Callable[[Begin, Shop], Stage] = field(kw_only=True)

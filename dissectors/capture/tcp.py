@@ -56,7 +56,7 @@ class Reassembler:
 
     def items(self, records: Iterable[Record]) -> Iterator[AnyItem | Record]:
         """Items in the order in which they became known; records that hold no packet pass as they are."""
-        decode, halves = self.network.segment, self._shared
+        decode, shared = self.network.segment, self._shared
         run, current, run_file = Run(), None, 0
         for record in records:
             time, frame, link, buffer, start, end, wire, file = record
@@ -69,9 +69,8 @@ class Reassembler:
                 if segment is None:
                     continue
                 key, seq, ack, flags, payload, size = segment
-                if file:
-                    halves = self._table(key, file)
-                half = halves.get(key)
+                table = self._table(key, file) if file else shared
+                half = table.get(key)
                 if (
                     half is not None
                     and half.quick
@@ -89,7 +88,7 @@ class Reassembler:
                         run.add(payload, frame, time)
                         half.next = (seq + size) & MASK
                     continue
-                slow = self._packet(halves, segment, (frame, time, file))
+                slow = self._packet(table, segment, (frame, time, file))
             if current is not None:
                 yield run.chunk(current.flow.number, current.sender, run_file)
                 current = None
@@ -130,7 +129,7 @@ class Reassembler:
     def _table(self, key: bytes, file: int) -> Table:
         """Loopback addresses mean another host in each file, all others the same in all files."""
         loopback = key[0] == 127 if len(key) == 12 else key[:16] == _LOOPBACK6
-        return self._loopback[file] if file and loopback else self._shared
+        return self._loopback[file] if loopback else self._shared
 
     def _segment(self, table: Table, segment: Segment, where: Where) -> None:
         """A segment that is not simply the next one."""

@@ -87,7 +87,7 @@ class TlsStream:
         self._version = 0
         self._suite: Suite | None = None
         self._encrypt_then_mac = False
-        shop.tls_streams += 1
+        self._opened = False
 
     def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:
         """See `Stage`."""
@@ -153,7 +153,6 @@ class TlsStream:
             refused = reason
         if run.parts:
             if self._inner is None:
-                self._shop.tls_opened += 1
                 self._inner = self._shop.opening(self._begin, self._shop)
             yield from self._inner.feed(run.chunk(chunk.connection, chunk.sender, chunk.file))
         if refused:
@@ -197,7 +196,10 @@ class TlsStream:
         try:
             opened = direction.cipher.open(header, body, direction.sequence)
         except Unreadable:
+            self._shop.tls_unfit += not self._opened
             raise Refused("the key log has a secret for it, but that does not fit") from None
+        self._shop.tls_opened += not self._opened
+        self._opened = True
         direction.sequence += 1
         return opened
 
@@ -273,6 +275,7 @@ class TlsStream:
         if secret is None:
             if not self._shop.keys:
                 raise Refused("no key log was given and the capture holds no secrets")
+            self._shop.tls_unfit += 1
             raise Refused(f"the key log has no {label} for client random {self._client_random.hex()[:16]}...")
         if self._version == TLS13:
             return Tls13(suite, secret)

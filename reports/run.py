@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
-from dissectors.rules.model import FAILING, Finding, Requirement, Verdict
+from dissectors.rules.model import FAILING, Finding, Level, Requirement, Verdict
 from fixtures.hosts import Identity, UsageError
 from reports import deviations
 from reports.record import (
@@ -78,9 +78,9 @@ class Result:
         return worst(e.verdict for e in self.evidence)
 
     @property
-    def fails(self) -> bool:
-        """Whether it makes the build not conformant."""
-        return self.verdict is Verdict.FAIL
+    def blamed(self) -> tuple[Evidence, ...]:
+        """The cases that made it what it is."""
+        return tuple(e for e in self.evidence if e.verdict is self.verdict)
 
 
 @dataclass(frozen=True)
@@ -248,6 +248,31 @@ class Run:
             Exit.HARNESS: "HARNESS ERROR",
             Exit.STALE_DEVIATION: "DECLARED DEVIATION GONE",
         }[self.exit]
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in a sentence."""
+        if self.interrupted:
+            return (
+                f"{len(self.cases)} of {self.total or 'an unknown number of'} tests ran: {self.interrupted}."
+            )
+        counts = self.counts()
+        judged = sum(n for v, n in counts.items() if v in (Verdict.PASS, Verdict.FAIL, Verdict.DEVIATES))
+        words = [f"{counts[Verdict.PASS]} of {_plural(judged, 'judged requirement')} are kept"]
+        words += [f"{n} {'is' if n == 1 else 'are'} not"] if (n := counts[Verdict.FAIL]) else []
+        words += [f"{n} not kept as declared"] if (n := counts[Verdict.DEVIATES]) else []
+        words += [f"{_plural(len(self.stale), 'declared deviation')} no longer seen"] if self.stale else []
+        return "; ".join(words) + "."
+
+    def results_with(self, *verdicts: Verdict) -> Iterator[Result]:
+        """Every result with one of these verdicts, MUST before SHOULD."""
+        levels = list(Level)
+        found = [r for r in self.results.values() if r.verdict in verdicts]
+        yield from sorted(found, key=lambda r: levels.index(r.requirement.level))
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _reaches(entry: Deviation, case: CaseFinished) -> bool:

@@ -122,7 +122,7 @@ def decide(
     declared: Sequence[Deviation],
 ) -> Decision:
     """The verdict of one case. What the oracle found outranks how the test ended."""
-    findings = list(case.findings)
+    findings = [f for f in case.findings if _holds(f, catalogue, case.identities)]
     failing = any(f.level in FAILING for f in findings)
     if trouble is Trouble.ASSERTION and not failing:
         findings += findings_of_assertion(reason, case.requirements, catalogue)
@@ -138,6 +138,14 @@ def decide(
         verdict = Verdict.UNSUPPORTED if trouble is Trouble.UNSUPPORTED else Verdict.ERROR
         return Decision(verdict, reason, tuple(findings))
     return Decision(Verdict.DIFFERS if findings else Verdict.PASS, "", tuple(findings))
+
+
+def _holds(found: Finding, catalogue: Mapping[str, Requirement], builds: Mapping[str, Identity]) -> bool:
+    """Whether the requirement holds for the build's version (an unknown version: yes)."""
+    versions = catalogue[found.requirement].versions if found.requirement in catalogue else ""
+    own = builds.get(found.host or "")
+    known = [b.version for b in ([own] if own else builds.values()) if b.version]
+    return not known or any(deviations.version_holds(versions, version) for version in known)
 
 
 def _broken(findings: list[Finding], reason: str, case: Told, declared: Sequence[Deviation]) -> Decision:

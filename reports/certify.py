@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The main job: run the suites against builds and write what they came to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fixtures.hosts import HarnessError
+from reports import directory, profiles
+from reports.deviations import SHIPPED, load
+from reports.environment import ROOT
+from reports.publish import publish
+from reports.record import EVENTS, RunFinished, encode
+from reports.run import Exit, Run
+from reports.runner import LOG, pytest_command, run_pytest
+from reports.terminal import ProgressLine, summary
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `spice-conform certify` was asked."""
+
+    servers: Sequence[str] = ()
+    source: str | None = None
+    target: str | None = None
+    profiles: Sequence[str] = ()
+    deviations: Path | None = None
+    out: Path | None = None
+    workers: str | None = None
+    seed: int | None = None
+    more: Sequence[str] = ()
+    root: Path = ROOT
+
+    def options(self) -> list[str]:
+        """As pytest's options."""
+        options = ["-p", "reports.plugin", "--deviations", str((self.deviations or SHIPPED).absolute())]
+        options += [f"--server={spec}" for spec in self.servers]
+        pairs = {"--source": self.source, "--target": self.target, "-n": self.workers, "--seed": self.seed}
+        for option, value in pairs.items():
+            if value is not None:
+                options += [option, str(value)]
+        return [*options, *profiles.options(self.profiles, self.root), *self.more]
+
+
+def certify(request: Request) -> Exit:
+    """Run, write the reports, say what came out. UsageError, HarnessError: one line."""
+    load(request.deviations or SHIPPED)  # a wrong file is said before anything starts
+    options = request.options()
+    out = directory.prepare(request.out or directory.fresh())
+    with ProgressLine() as progress:
+        options.append(f"--alluredir={out / 'allure'}")
+        status = run_pytest(pytest_command(options, out, request.root), out, progress.show)
+    if not (out / EVENTS).exists() or (out / EVENTS).stat().st_size == 0:
+        raise HarnessError(_why(out, status))
+    _mark_end(out, status)
+    run = publish(out)
+    if not run.cases:
+        raise HarnessError(_why(out, status))
+    print(summary(run, out, colour=sys.stdout.isatty()))
+    return run.exit
+
+
+def _mark_end(out: Path, status: int | None) -> None:
+    """A run that could not say its own end gets one."""
+    run = Run.read(out)
+    if run.finished is None:
+        why = "interrupted" if status is None else f"pytest ended early with status {status}"
+        with (out / EVENTS).open("a", encoding="utf-8") as file:
+            file.write(encode(RunFinished(run.started.started, why)) + "\n")
+
+
+def _why(out: Path, status: int | None) -> str:
+    """The line of pytest's own words that says most."""
+    if status is None:
+        return "interrupted before the first test; nothing was judged"
+    log = out / LOG
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    said = [line[len(mark) :].strip() for mark in _TELLING for line in lines if line.startswith(mark)]
+    return f"{said[0] if said else f'pytest ended with status {status}'} (all of it: {log})"
+
+
+#: How lines of pytest begin that say why nothing ran, the most telling first.
+_TELLING = ("E   ", "pytest: error:", "ERROR:", "INTERNALERROR>", "Exit:", "__main__.py: error:")

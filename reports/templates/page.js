@@ -1,0 +1,26 @@
+"use strict";
+// A link into a closed part opens it; works without this script too, only less comfortably.
+const reveal = () => {
+  const id = decodeURIComponent(location.hash.slice(1));
+  const part = id && document.getElementById(id);
+  if (!part) return;
+  for (let at = part; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
+  part.scrollIntoView();
+  part.querySelector("summary")?.focus({ preventScroll: true });
+};
+addEventListener("hashchange", reveal);
+reveal();
+
+const filter = document.getElementById("filter");
+const tests = [...document.querySelectorAll("details.case")];
+const words = new Map(tests.map((test) => [test, test.textContent.toLowerCase()]));
+const narrow = () => {
+  const asked = filter.value.toLowerCase().split(/\s+/);
+  let shown = 0;
+  for (const test of tests) {
+    test.hidden = !asked.every((word) => words.get(test).includes(word));
+    shown += !test.hidden;
+  }
+  document.getElementById("shown").textContent = filter.value ? `${shown} of ${tests.length}` : "";
+};
+filter.addEventListener("input", narrow);

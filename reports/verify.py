@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Judge a run again: every verdict from the captured packets alone, beside what its certificate says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from dissectors.rules.model import Verdict
+from dissectors.rules.oracle import judge
+from reports.certificate import load
+from reports.evidence import events_of
+
+_JUDGED = (Verdict.PASS, Verdict.FAIL, Verdict.DEVIATES, Verdict.DIFFERS)
+
+
+class Check(StrEnum):
+    """What judging again came to."""
+
+    HOLDS = "holds"
+    DIFFERS = "does not hold"
+    OWN = "stands on the test's own assertion, which the packets alone cannot show"
+    NOTHING = "was not judged by the run"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One test, judged again; `why` is one line where it does not hold."""
+
+    nodeid: str
+    check: Check
+    why: str = ""
+
+
+def check(case: Mapping[str, Any], directory: Path) -> Checked:
+    """Judge one test of a certificate again."""
+    nodeid, path = case["nodeid"], case["artefacts"].get("pcapng")
+    if case["verdict"] not in _JUDGED:
+        return Checked(nodeid, Check.NOTHING)
+    claimed = {(f["requirement"], f["seen"]) for f in case["findings"] if f["time"]}
+    if path is None:
+        return Checked(nodeid, Check.OWN)
+    events = events_of(directory / path)
+    if not events:
+        return Checked(nodeid, Check.DIFFERS, f"{path} is missing or cannot be read")
+    found = {(f.requirement, f.seen) for f in judge(events).findings}
+    if found != claimed:
+        return Checked(nodeid, Check.DIFFERS, _difference(claimed, found))
+    own = case["verdict"] != Verdict.PASS and not claimed
+    return Checked(nodeid, Check.OWN if own else Check.HOLDS)
+
+
+def _difference(claimed: set[tuple[str, str]], found: set[tuple[str, str]]) -> str:
+    words = [f"{r} ({seen}) is not in the packets" for r, seen in sorted(claimed - found)]
+    words += [f"the packets break {r} ({seen})" for r, seen in sorted(found - claimed)]
+    return "; ".join(words)
+
+
+def verify(directory: Path) -> tuple[str, bool]:
+    """What to print, and whether every verdict that packets can show holds."""
+    certificate = load(directory)
+    checks = [check(case, directory) for case in certificate["tests"]]
+    return "\n".join(_lines(certificate, checks)), all(c.check is not Check.DIFFERS for c in checks)
+
+
+def _lines(certificate: Mapping[str, Any], checks: list[Checked]) -> Iterator[str]:
+    counts = Counter(c.check for c in checks)
+    yield f"{certificate['verdict']}, {len(checks)} tests judged again from their packets"
+    for kind in Check:
+        if counts[kind]:
+            yield f"{counts[kind]:>6}  {kind}"
+    for checked in checks:
+        if checked.check is Check.DIFFERS:
+            yield f"{checked.nodeid}: {checked.why}"

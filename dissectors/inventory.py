@@ -18,6 +18,7 @@ from dissectors import fields, pointers
 from dissectors.constants import CHANNEL_MESSAGES, ChannelType, MsgBase, MsgcBase, Side, channel_name
 from dissectors.message import EVERY_CHANNEL, SpiceMessage, message_class
 
+MessageClass = type[SpiceMessage]
 VARIANTS = 16  # enough for every value of the enumerations that choose a layout
 COMPUTED = (
     FieldLenField,
@@ -38,7 +39,7 @@ class MessageRow:
     sender: Side
     type: int
     name: str
-    cls: type[SpiceMessage]
+    cls: MessageClass
 
     @property
     def channel_name(self) -> str:

@@ -113,7 +113,7 @@ def test_mutated(cls: type[SpiceMessage], data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_large_bytes_take_little_time(cls: type[SpiceMessage]) -> None:
-    """A message of 256 KiB with the largest and the smallest numbers: time grows with the bytes, no faster."""
+    """With 256 KiB after it, of small and of large numbers: time grows with the bytes, no faster."""
     for filler in (b"\x00", b"\x01", b"\xff"):
         began = time.process_time()
         packet = cls.parse(bytes(sample(cls)) + filler * (1 << 18))

@@ -130,6 +130,23 @@ def test_semi_seamless(pair: Pair) -> None:
     assert not client.troubles
 
 
+def test_two_hops(pair: Pair) -> None:
+    client = pair.client()
+    session_id = client.session_id
+    third = pair.launcher.start("third", Settings(incoming=True))
+    pair.pump.add_host(third)
+    for leaves, enters in ((pair.source, pair.target), (pair.target, third)):
+        leaves.announce(enters)
+        pair.pump.until(lambda: client.target and client.target.linked)
+        pair.pump.settle()
+        leaves.complete(enters)
+        pair.pump.until(lambda label=enters.label: client.main.host == label and client.main.got(INIT))  # type: ignore[misc]
+        pair.pump.settle()
+    assert client.session_id == session_id
+    assert [session.main.host for session in client.left] == ["source", "target"]
+    third.stop()
+
+
 def test_without_semi_seamless_the_client_follows_switch_host(pair: Pair) -> None:
     client = pair.client(CANNOT_CONNECT)
     pair.announce()

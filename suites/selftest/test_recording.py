@@ -68,6 +68,14 @@ def test_a_death_explains_the_endings_it_caused(ended: float, died: float, host:
     assert tracks.closed.how is how
 
 
+def test_a_host_that_was_started_anew_is_not_dead() -> None:
+    tape = Tape()
+    tape.host_event(event("died", 1.0))
+    tape.host_event(event("configured", 2.0))
+    number = tape.opened(CLIENT, SERVER, 3.0, host="source").connection
+    assert tape.closed(number, Ending.CLOSED, 4.0, by=Side.SERVER).how is Ending.CLOSED
+
+
 def test_the_first_end_counts() -> None:
     tape = Tape()
     number = tape.opened(CLIENT, SERVER, 1.0).connection

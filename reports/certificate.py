@@ -81,30 +81,34 @@ def _server(run: Run, server: str) -> dict[str, Any]:
 
 def _requirement(run: Run, requirement: Requirement) -> dict[str, Any]:
     results = [run.results[requirement.id, server] for server in run.servers]
-    evidence = [e for result in results for e in result.evidence]
+    telling = [e for result in results for e in result.telling]
     verdict = run.verdict(requirement.id)
     return {
         **asdict(requirement),
         "verdict": verdict,
         "why": None if verdict else requirement.needs or "no test of this run reached it",
-        "tests": list(dict.fromkeys(e.case.nodeid for e in evidence)),
-        "evidence": list(dict.fromkeys(p for e in evidence if (p := e.case.artefacts.get("pcapng")))),
+        "tests": list(dict.fromkeys(e.case.nodeid for e in telling)),
+        "evidence": list(dict.fromkeys(p for e in telling if (p := e.case.artefacts.get("pcapng")))),
         "results": {result.server: _result(result) for result in results},
     }
 
 
 def _result(result: Result) -> dict[str, Any]:
+    """`kept`: how often over all tests, `kept_by`: by how many of them; `not_kept`: each that says else."""
+    identifier = result.requirement.id
+    kept = [e for e in result.evidence if e.verdict is Verdict.PASS]
     return {
         "verdict": result.verdict,
-        "cases": [_evidence(e, result.requirement.id) for e in result.evidence],
+        "kept": sum(e.case.kept.get(identifier, 0) for e in kept),
+        "kept_by": len(kept),
+        "not_kept": [_evidence(e) for e in result.evidence if e.verdict is not Verdict.PASS],
     }
 
 
-def _evidence(evidence: Evidence, requirement: str) -> dict[str, Any]:
+def _evidence(evidence: Evidence) -> dict[str, Any]:
     return {
         "test": evidence.case.nodeid,
         "verdict": evidence.verdict,
-        "kept": evidence.case.kept.get(requirement, 0),
         "findings": [f.as_dict() for f in evidence.findings],
         "pcapng": evidence.case.artefacts.get("pcapng"),
     }

@@ -8,6 +8,7 @@ inspect: 0 nothing found, 1 findings, 2 not readable. compare and verify: 0 the 
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ PATH = click.Path(path_type=Path)
 RUN = click.Path(path_type=Path, exists=True, file_okay=False)
 SERVER_HELP = "Build: system (default), lib:PATH, qemu:PATH, debian:SUITE, debian:SUITE/qemu or a TOML file."
 USAGE, HARNESS = 2, 3
+DEBUG = "SPICE_CONFORM_DEBUG"
 
 
 class Cli(click.Group):
@@ -34,9 +36,17 @@ class Cli(click.Group):
             _fail(error, HARNESS)
         except (KeyboardInterrupt, click.exceptions.Abort):
             _fail("interrupted", HARNESS)
+        except (click.exceptions.Exit, click.ClickException, SystemExit):
+            raise
         except BrokenPipeError:
             sys.stderr.close()  # whoever read us has gone: no more words
             sys.exit(HARNESS)
+        except Exception as error:
+            if os.environ.get(DEBUG):
+                raise
+            _fail(
+                f"a fault of this program: {type(error).__name__}: {error} ({DEBUG}=1 shows where)", HARNESS
+            )
 
 
 def _fail(error: object, status: int) -> None:
@@ -144,7 +154,7 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
     else:
         target = directory.prepare(out or directory.fresh())
         run = publish.side_by_side(list(runs), target)
-        publish.write(run, target)
+        run = publish.write(run, target)
     click.echo(summary(run, target, colour=sys.stdout.isatty()))
 
 

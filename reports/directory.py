@@ -13,7 +13,7 @@ from fixtures.hosts import UsageError
 from reports.record import EVENTS
 
 #: What a run writes; an earlier run's are removed from a directory that is used again.
-OUTPUTS = ("certificate.json", "junit.xml", "index.html", "pytest.log", "cases", "allure")
+OUTPUTS = ("certificate.json", "junit.xml", "index.html", "pytest.log", "tests", "allure")
 
 
 def fresh(base: Path = Path("results")) -> Path:

@@ -1,36 +1,70 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The packets of a run, read back: for ladders, and to judge again from the packets alone."""
+"""The packets of a run, read back: for ladders, for the frames of findings, and to judge again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dissectors.events import Event
+from dissectors.rules.model import Finding, Judgement
+from dissectors.rules.oracle import judge
 from reports.ladder import Ladder, ladder
 from reports.record import CaseFinished
 
 
-def events_of(path: Path) -> list[Event]:
-    """Every event of a recorded conversation, host events too; [] where the file is missing or is none."""
-    if not path.is_file():
-        return []
-    from dissectors.inspection import events
+@dataclass(frozen=True)
+class Reading:
+    """A recorded conversation, and what the oracle says of its packets alone."""
 
+    events: list[Event] = field(default_factory=list)
+    judgement: Judgement = field(default_factory=Judgement)
+
+
+def read(path: Path) -> Reading:
+    """Read a pcapng; nothing in it where the file is missing or is no capture."""
     try:
-        return list(events([path]))
-    except ValueError:
-        return []
+        from dissectors.inspection import events
+
+        found = list(events([path]))
+    except (ValueError, OSError, ImportError):
+        return Reading()
+    return Reading(found, judge(found))
 
 
-def ladder_reader(directory: Path) -> Callable[[CaseFinished], Ladder | None]:
-    """What draws a case's ladder from its pcapng; paths are relative to `directory`."""
+class Evidence:
+    """The recordings of one run, each read once. Paths are relative to `directory`."""
 
-    def read(case: CaseFinished) -> Ladder | None:
+    def __init__(self, directory: Path, reader: Callable[[Path], Reading] = read) -> None:
+        self._directory = directory
+        self._reader = reader
+        self._readings: dict[str, Reading] = {}
+
+    def of(self, case: CaseFinished) -> Reading:
+        """What was recorded of a case."""
         path = case.artefacts.get("pcapng")
         if path is None:
-            return None
-        found = events_of(directory / path)
-        return ladder(found, case.findings) if found else None
+            return Reading()
+        if path not in self._readings:
+            self._readings[path] = self._reader(self._directory / path)
+        return self._readings[path]
 
-    return read
+    def ladder(self, case: CaseFinished) -> Ladder | None:
+        """A case's ladder with its findings at their messages; None without packets."""
+        reading = self.of(case)
+        if not reading.events:
+            return None
+        return ladder(reading.events, reading.judgement.findings)
+
+    def located(self, case: CaseFinished) -> CaseFinished:
+        """The case with the frame of each finding, which a live run could not know."""
+        if not case.findings:
+            return case
+        frames = {_key(f): f.frame for f in self.of(case).judgement.findings}
+        located = tuple(f if f.frame else replace(f, frame=frames.get(_key(f))) for f in case.findings)
+        return replace(case, findings=located)
+
+
+def _key(finding: Finding) -> tuple[str, str, str]:
+    return finding.requirement, finding.expected, finding.seen

@@ -9,6 +9,7 @@ fixture told something, if it is marked with `requirement`, or if it lies in `su
 
 from __future__ import annotations
 
+import random
 import signal
 import time
 from collections.abc import Generator
@@ -18,8 +19,8 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from dissectors.rules.catalogue import CATALOGUE
 
+from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.model import Verdict
 from fixtures.hosts import UsageError
 from reports import directory, verdicts
@@ -43,16 +44,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--level", metavar="LEVEL", action="append", default=[], help="only tests of these levels"
     )
+    group.addoption("--seed", metavar="N", type=int, help="repeat a run's random choices")
     group.addoption("--record-only", action="store_true", help="leave the reports to the caller")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "requirement(*ids): the requirements that a test judges")
     signal.signal(signal.SIGTERM, _interrupt)
+    if config.option.seed is None:
+        config.option.seed = random.SystemRandom().randrange(1 << 32)
+    if getattr(config.option, "hypothesis_seed", None) is None:
+        config.option.hypothesis_seed = config.option.seed
     try:
         file = config.getoption("--deviations")
         config.stash[DEVIATIONS] = load(Path(file) if file else SHIPPED)
-        if not hasattr(config, "workerinput"):
+        if not hasattr(config, "workerinput") and not config.getoption("planted_faults", False):
             asked = config.getoption("--out")
             out = directory.prepare(Path(asked)) if asked else directory.fresh()
             config.option.out = str(out)  # xdist hands its workers this very option
@@ -102,7 +109,8 @@ def pytest_runtest_makereport(
         "reason": verdicts.one_line(exception) if exception else "",
     }
     report.spice_case = case  # type: ignore[attr-defined]  # pytest keeps and serialises extra attributes
-    if report.failed and is_case(report):
+    judging = not item.config.getoption("planted_faults", False)
+    if report.failed and judging and is_case(report):
         decision = _decide(report, [report], item.config.stash[DEVIATIONS])
         if decision.verdict in _FORGIVEN:
             report.outcome = "skipped"
@@ -180,7 +188,7 @@ class Recorder:
                 suite=suite_version(),
                 started=time.time(),
                 environment=environment(),
-                seed=self.config.getoption("seed", None),
+                seed=self.config.option.seed,
                 servers=asked_servers(self.config),
                 requirements=tuple(CATALOGUE.values()),
                 deviations=self.config.stash[DEVIATIONS],

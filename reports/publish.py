@@ -10,23 +10,25 @@ from pathlib import Path
 
 from fixtures.hosts import UsageError
 from reports import certificate, junit, page
-from reports.evidence import ladder_reader
+from reports.evidence import Evidence
 from reports.run import Run, merge
 
 
 def publish(directory: Path) -> Run:
     """Write the reports of the run in a directory; also of one that was killed."""
     run = Run.read(directory)
-    write(run, directory)
-    return run
+    return write(run, directory)
 
 
-def write(run: Run, directory: Path) -> None:
-    """`certificate.json`, `junit.xml` and `index.html`, each whole or not at all."""
+def write(run: Run, directory: Path) -> Run:
+    """`certificate.json`, `junit.xml` and `index.html`, each whole or not at all; gives the run with the
+    frames of its findings."""
+    evidence = Evidence(directory)
+    run = replace(run, cases=[evidence.located(case) for case in run.cases])
     files = {
         certificate.FILE: json.dumps(certificate.certificate(run), indent=1, ensure_ascii=False).encode(),
         junit.FILE: junit.junit(run),
-        page.FILE: page.page(run, ladder_reader(directory)).encode(),
+        page.FILE: page.page(run, evidence.ladder).encode(),
     }
     try:
         for name, content in files.items():
@@ -37,6 +39,7 @@ def write(run: Run, directory: Path) -> None:
         raise UsageError(
             f"cannot write reports to {directory}: {error.strerror}; name another directory with --out"
         ) from None
+    return run
 
 
 def side_by_side(directories: list[Path], out: Path) -> Run:

@@ -38,6 +38,10 @@ WORST_FIRST = (
 )
 
 
+#: So many cases that happened to keep a requirement are named where no test is about it.
+WITNESSES = 5
+
+
 class Exit(IntEnum):
     """Exit status of certify, replay and fuzz."""
 
@@ -76,6 +80,16 @@ class Result:
     def verdict(self) -> Verdict | None:
         """The worst over its cases."""
         return worst(e.verdict for e in self.evidence)
+
+    @property
+    def telling(self) -> tuple[Evidence, ...]:
+        """The cases that are about it, or show it broken; else some that happened to keep it."""
+        own = tuple(
+            e
+            for e in self.evidence
+            if e.verdict is not Verdict.PASS or self.requirement.id in e.case.requirements
+        )
+        return own or self.evidence[:WITNESSES]
 
     @property
     def blamed(self) -> tuple[Evidence, ...]:
@@ -169,7 +183,7 @@ class Run:
         found: dict[str, Mapping[str, Identity]] = {}
         for case in self.cases:
             if case.identities and case.server not in found:
-                found[case.server] = case.identities
+                found[case.server] = _distinct(case.identities)
         return found
 
     @cached_property
@@ -273,6 +287,14 @@ class Run:
 
 def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _distinct(builds: Mapping[str, Identity]) -> Mapping[str, Identity]:
+    """The builds of a pair; one where source and target are the same."""
+    found: dict[tuple[str | None, ...], tuple[str, Identity]] = {}
+    for label, build in builds.items():
+        found.setdefault((build.path, build.version, build.build_id, build.sha256), (label, build))
+    return dict(found.values())
 
 
 def _reaches(entry: Deviation, case: CaseFinished) -> bool:

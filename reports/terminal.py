@@ -163,4 +163,4 @@ class ProgressLine:
         if case.verdict in (Verdict.FAIL, Verdict.ERROR):
             line = Text(f"{case.verdict:<9}", STYLES[case.verdict]) + Text(f" {case.title}: {case.reason}")
             line.truncate(WIDTH, overflow="ellipsis")
-            self._console.print(line)
+            self._console.print(line, soft_wrap=True)

@@ -92,16 +92,13 @@ def one_line(exception: BaseException, limit: int = 300) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
-def findings_of_assertion(
-    reason: str, ids: Sequence[str], catalogue: Mapping[str, Requirement]
-) -> list[Finding]:
-    """A test's own assertion speaks of what the test is marked with: a finding for each of these."""
-    return [
-        Finding(
-            requirement=r.id, level=r.level, expected=r.text, seen=reason or "the test's assertion", time=0.0
-        )
-        for r in (catalogue[i] for i in ids if i in catalogue)
-    ]
+def findings_of_assertion(reason: str, case: Told, catalogue: Mapping[str, Requirement]) -> list[Finding]:
+    """A test's own assertion speaks of what the test is marked with: a finding for each of these that the
+    oracle did not see kept (of all, if it saw all kept)."""
+    marked = [catalogue[i] for i in case.requirements if i in catalogue]
+    blamed = [r for r in marked if not case.kept.get(r.id)] or marked
+    seen = reason or "the test's assertion"
+    return [Finding(r.id, r.level, expected=r.text, seen=seen, time=0.0) for r in blamed]
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,7 @@ def decide(
     findings = [f for f in case.findings if _holds(f, catalogue, case.identities)]
     failing = any(f.level in FAILING for f in findings)
     if trouble is Trouble.ASSERTION and not failing:
-        findings += findings_of_assertion(reason, case.requirements, catalogue)
+        findings += findings_of_assertion(reason, case, catalogue)
         failing = not findings or any(f.level in FAILING for f in findings)
     if failing or (findings and trouble is Trouble.ASSERTION):
         return _broken(findings, reason, case, declared)

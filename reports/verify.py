@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from dissectors.rules.model import Verdict
-from dissectors.rules.oracle import judge
 from reports.certificate import load
-from reports.evidence import events_of
+from reports.evidence import read
 
 _JUDGED = (Verdict.PASS, Verdict.FAIL, Verdict.DEVIATES, Verdict.DIFFERS)
 
@@ -44,10 +43,10 @@ def check(case: Mapping[str, Any], directory: Path) -> Checked:
     claimed = {(f["requirement"], f["seen"]) for f in case["findings"] if f["time"]}
     if path is None:
         return Checked(nodeid, Check.OWN)
-    events = events_of(directory / path)
-    if not events:
+    reading = read(directory / path)
+    if not reading.events:
         return Checked(nodeid, Check.DIFFERS, f"{path} is missing or cannot be read")
-    found = {(f.requirement, f.seen) for f in judge(events).findings}
+    found = {(f.requirement, f.seen) for f in reading.judgement.findings}
     if found != claimed:
         return Checked(nodeid, Check.DIFFERS, _difference(claimed, found))
     own = case["verdict"] != Verdict.PASS and not claimed

@@ -143,7 +143,6 @@ _CONFTEST = """
         parser.addoption("--server", action="append", default=[])
         for option in ("--source", "--target"):
             parser.addoption(option)
-        parser.addoption("--seed", type=int)
 
 
     @pytest.fixture

@@ -12,7 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from dissectors.constants import LINK_HEADER_BYTES, ChannelType, LinkErr, MsgcBase, MsgcMain, MsgMain, Side
+from dissectors.constants import (
+    BASE_LAST,
+    LINK_HEADER_BYTES,
+    ChannelType,
+    LinkErr,
+    MsgBase,
+    MsgcBase,
+    MsgcMain,
+    MsgMain,
+    Side,
+)
 from dissectors.events import (
     Closed,
     ConnectionEvent,
@@ -214,8 +224,7 @@ class Conversation:
             self.sessions.append(session)
             connection.session = session
             connection.state = State.TARGET_WAIT if connection.as_target else State.LINKED
-            if connection.as_target:
-                self._arrive(session)
+            self._arrive(session)
             return
         session_found = self.session(connection.connection_id, connection)
         if session_found is None:
@@ -242,9 +251,30 @@ class Conversation:
         return None
 
     def _arrive(self, session: Session) -> None:
-        """Finds the migration that brought a session to its target."""
+        """Finds the migration that brought a session to its target: by its id, after SWITCH_HOST by address."""
+        opened = session.main.opened
         for migration in reversed(self.migrations):
-            if migration.target is None and migration.source.id == session.id and migration.source.host != session.host:
+            switched = (
+                migration.ended is not None
+                and migration.ended.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST
+            )
+            if (
+                switched
+                and migration.target is None
+                and opened is not None
+                and migration.source.host != session.host
+            ):
+                if opened.server.port in (migration.port, migration.tls_port):
+                    migration.target = session
+                    session.arrived = migration
+                    return
+            if not session.main.as_target:
+                continue
+            if (
+                migration.target is None
+                and migration.source.id == session.id
+                and migration.source.host != session.host
+            ):
                 migration.target = session
                 session.arrived = migration
                 return
@@ -258,16 +288,31 @@ class Conversation:
             connection.channel = event.channel
         if connection.is_main:
             self._apply_main(connection, event)
-        if event.type == MsgcBase.SPICE_MSGC_MIGRATE_DATA and event.sender is Side.CLIENT:
-            connection.state = State.READY if connection.is_main else State.OPEN
         before, connection.state = connection.state, next_state(connection.state, event)
         session = connection.session
         if connection.is_main and session is not None and before is not connection.state:
             for channel in session.channels:
                 if channel.state in (State.TARGET_SILENT, State.TARGET_RESTORING):
                     channel.state = _secondary_state(connection.state)
-        if event.sender is Side.SERVER and event.type == 2 and session is not None and session.migration is not None:
-            session.migration.data[connection.channel, connection.channel_id] = event.body
+        if session is not None:
+            self._note_step(session, connection, event)
+
+    def _note_step(self, session: Session, connection: Connection, event: Message) -> None:
+        """Keeps what a migration's story is made of."""
+        leaving = session.migration
+        if (
+            event.sender is Side.SERVER
+            and event.type == MsgBase.SPICE_MSG_MIGRATE_DATA
+            and leaving is not None
+        ):
+            leaving.data[connection.channel, connection.channel_id] = event.body
+        main_only = event.type > BASE_LAST
+        if (event.sender, event.type) not in STEPS or (main_only and not connection.is_main):
+            return
+        at_target = (event.sender, event.type) in TARGET_STEPS and session.arrived is not None
+        migration = session.arrived if at_target or leaving is None else leaving
+        if migration is not None:
+            migration.steps.append(event)
 
     def _apply_main(self, connection: Connection, event: Message) -> None:
         session = connection.session
@@ -277,10 +322,10 @@ class Conversation:
         if server and event.type == MsgMain.SPICE_MSG_MAIN_INIT:
             session.id = int(event.packet.session_id)
             self.hosts[connection.host].ids.add(session.id)
-            if session.arrived is None and connection.as_target:
-                self._arrive(session)
         elif server and event.type == MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST:
-            session.offered = frozenset((int(c.type), int(c.id)) for c in event.packet.channels if hasattr(c, "type"))
+            session.offered = frozenset(
+                (int(c.type), int(c.id)) for c in event.packet.channels if hasattr(c, "type")
+            )
         elif server and event.type in ANNOUNCEMENTS:
             self._announce(session, event)
         migration = session.migration
@@ -290,8 +335,6 @@ class Conversation:
             migration.answer = event
         elif server and event.type in ENDS:
             migration.ended = event
-        if (server and event.type in ENDS) or (not server and event.type in ANSWERS):
-            migration.steps.append(event)
 
     def _announce(self, session: Session, event: Message) -> None:
         packet = event.packet
@@ -308,8 +351,6 @@ class Conversation:
             subject=packet.cert_subject,
             version=getattr(packet, "src_mig_version", None),
         )
-        if not switch:
-            migration.steps.append(event)
         session.migration = migration
         self.migrations.append(migration)
 
@@ -330,6 +371,22 @@ ENDS = frozenset(
         MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL,
         1,  # SPICE_MSG_MIGRATE
     }
+)
+#: The messages that tell a migration's story, and those of them that belong to its target.
+TARGET_STEPS = frozenset(
+    {
+        (Side.SERVER, int(MsgMain.SPICE_MSG_MAIN_INIT)),
+        (Side.SERVER, int(MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK)),
+        (Side.SERVER, int(MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK)),
+        (Side.CLIENT, int(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END)),
+        (Side.CLIENT, int(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS)),
+        (Side.CLIENT, int(MsgcBase.SPICE_MSGC_MIGRATE_DATA)),
+    }
+)
+STEPS = (
+    TARGET_STEPS
+    | {(Side.SERVER, int(kind)) for kind in ANNOUNCEMENTS | ENDS | {MsgBase.SPICE_MSG_MIGRATE_DATA}}
+    | {(Side.CLIENT, int(kind)) for kind in ANSWERS | {MsgcBase.SPICE_MSGC_MIGRATE_FLUSH_MARK}}
 )
 
 

@@ -96,6 +96,15 @@ class Framer:
         """What is due from `sender`."""
         return self._dir[sender].stage
 
+    def lost(self, sender: Side) -> bool:
+        """No boundary is known in this direction."""
+        return self._dir[sender].stage is Stage.LOST
+
+    @property
+    def known_header(self) -> bool | None:
+        """Whether mini headers are used; None while the link stage has not told."""
+        return self.mini if self.linked else None
+
     def stream(self, sender: Side, data: bytes, marks: Sequence[Mark]) -> Iterator[ConnectionEvent]:
         """As `feed`, one event at a time, each at the mark that holds its last byte."""
         direction = self._dir[sender]

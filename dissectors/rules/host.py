@@ -54,7 +54,7 @@ def _calls(host: Server, name: str) -> list[HostEvent]:
 
 def _waits(host: Server, name: str, done: str) -> list[_Wait]:
     calls = _calls(host, name)
-    ends = [c.time for c in calls[1:]] + [float("inf")]
+    ends = [*(c.time for c in calls[1:]), float("inf")][: len(calls)]
     return [_Wait(host, call, end, done) for call, end in zip(calls, ends, strict=True)]
 
 
@@ -110,22 +110,19 @@ def _waited(call: HostEvent, event: HostEvent) -> float | None:
 def _causes(view: Conversation, host: Server, call: HostEvent, event: HostEvent) -> Iterator[str]:
     """The requirement of each cause that came before the callback."""
     waiting = 0
-    for main in _mains(view, host):
-        if main.closed is not None and main.closed.time < call.time:
+    index = view.hosts.index(host)
+    for main in view.connections.values():
+        if main.host != index or not main.is_main or main.opened is None:
+            continue
+        if call.time < main.opened.time <= event.time and not main.as_target:
+            yield "MIG-SRC-026"  # a new client throws the old one out
+        if not main.linked or (main.closed is not None and main.closed.time < call.time):
             continue
         able = MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE in main.client_caps
-        answer = main.last[Side.CLIENT]
-        if main.result is not None and main.result.time > call.time:
-            yield "MIG-SRC-026"  # a new client throws the old one out
-        elif main.closed is not None and main.closed.time <= event.time:
+        if main.closed is not None and main.closed.time <= event.time:
             yield "MIG-SRC-031"
-        elif able and main.state in (State.TARGET_WAIT, State.TARGET_ASKED, State.TARGET_INIT):
-            waiting += 1
         elif able and _answered(main, call):
-            refused = main.state is State.REFUSED or (
-                answer is not None and answer.type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR
-            )
-            yield "MIG-SRC-029" if refused else "MIG-SRC-028"
+            yield "MIG-SRC-029" if main.state is State.REFUSED else "MIG-SRC-028"
         elif able:
             waiting += 1
     if not waiting and not any(c.name == f"return:{CONNECT}" and c.time >= call.time for c in host.calls):
@@ -248,7 +245,10 @@ def callbacks_owed(view: Conversation) -> Iterator[Ruling]:
             if not wait.done:
                 yield from _connect_owed(view, wait, settled[-1])
         for wait in _waits(host, END, END_DONE):
-            if not wait.done and wait.call.args.get("completed"):
+            if not wait.call.args.get("completed"):
+                if not wait.done and wait.call.time < settled[-1]:
+                    yield Kept("MIG-SRC-035")
+            elif not wait.done:
                 yield from _end_owed(view, wait, settled[-1])
 
 

@@ -122,10 +122,10 @@ def _accepted(view: Conversation, connection: Connection, event: LinkBytes, pack
         "LINK-011", not missing, "AUTH_SELECTION, AUTH_SPICE and MINI_HEADER", f"without {', '.join(missing)}"
     )
     if connection.is_main:
-        yield from _main_caps(caps, settings)
+        yield from _main_caps(caps)
 
 
-def _main_caps(caps: frozenset[int], settings: dict[str, object]) -> Iterator[Ruling]:
+def _main_caps(caps: frozenset[int]) -> Iterator[Ruling]:
     due = {
         MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE,
         MainCap.SPICE_MAIN_CAP_NAME_AND_UUID,
@@ -138,15 +138,8 @@ def _main_caps(caps: frozenset[int], settings: dict[str, object]) -> Iterator[Ru
         "SEMI_SEAMLESS_MIGRATE, NAME_AND_UUID, AGENT_CONNECTED_TOKENS",
         f"without {', '.join(missing)}",
     )
-    if "seamless" in settings:
-        wanted = bool(settings["seamless"])
-        seen = MainCap.SPICE_MAIN_CAP_SEAMLESS_MIGRATE in caps
-        yield check(
-            "LINK-022",
-            seen == wanted,
-            f"SEAMLESS_MIGRATE {'set' if wanted else 'not set'}",
-            f"{'set' if seen else 'not set'}",
-        )
+    seamless = MainCap.SPICE_MAIN_CAP_SEAMLESS_MIGRATE in caps
+    yield check("LINK-022", seamless, "SEAMLESS_MIGRATE offered, whether it is used or not", "not offered")
 
 
 def _refused(view: Conversation, connection: Connection, error: LinkErr | int) -> Iterator[Ruling]:

@@ -132,6 +132,9 @@ def seamless_offered(view: Conversation, event: Message) -> Iterator[Ruling]:
     ):
         return
     both = connection.client_caps & connection.server_caps
+    host = server_of(view, connection)
+    if host is None or not host.settings.get("seamless"):
+        return  # whether it is switched on cannot be seen
     needed = {MainCap.SPICE_MAIN_CAP_SEAMLESS_MIGRATE, MainCap.SPICE_MAIN_CAP_AGENT_CONNECTED_TOKENS}
     others = [s for s in view.sessions if s.host == connection.host and s.main.closed is None]
     if needed <= both and len(others) == 1:
@@ -201,12 +204,25 @@ def _after_call(host: Server | None, connection: Connection, event: Message) -> 
     elif event.type == CANCEL and connection.state in (State.CONNECTED, State.CONNECTED_SEAMLESS):
         failed = called is not None and not called.args.get("completed")
         again = connected is not None and host is not None and _announced_twice(host)
+        if not failed and not again and _came_late(host, connection):
+            yield Kept("MIG-SRC-024")
+            return
         yield check(
             "MIG-SRC-017",
             failed or again,
             "CANCEL only after migrate_end(0) or a new migrate_connect",
             event.name,
         )
+
+
+def _came_late(host: Server | None, connection: Connection) -> bool:
+    """The client's answer came when the source had stopped to wait for it."""
+    migration = connection.session.migration if connection.session is not None else None
+    if migration is None or migration.answer is None or migration.begin is None:
+        return False
+    begun = migration.begin.time
+    done = [c.time for c in host.calls if c.name == "migrate_connect_complete"] if host else []
+    return migration.answer.time - begun > WAIT_S or any(begun <= t < migration.answer.time for t in done)
 
 
 def _announced_twice(host: Server) -> bool:

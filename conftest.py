@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Options and wiring: which servers, which bench, and how a test's evidence reaches the reports."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from dissectors.rules.catalogue import CATALOGUE
+from fixtures.bench import Bench, verdict_of
+from fixtures.certificates import Authority
+from fixtures.faults import FAULTS, Fault
+from fixtures.hosts import Ability, HarnessError, UsageError
+from fixtures.launchers import Launchers, Pairing, pairings
+
+pytest_plugins = ["reports.plugin"]
+
+LAUNCHERS = pytest.StashKey[Launchers]()
+BENCH = pytest.StashKey[Bench]()
+PAIRINGS = pytest.StashKey[list[Pairing]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--server`, `--source`, `--target`, `--planted-faults`."""
+    group = parser.getgroup("spice servers")
+    group.addoption("--server", metavar="SPEC", action="append", help="server under test; may be repeated")
+    group.addoption("--source", metavar="SPEC", help="build of a migration's source")
+    group.addoption("--target", metavar="SPEC", help="build of a migration's target")
+    group.addoption("--planted-faults", action="store_true", help="self-test: every check must turn red")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Reads the SPECs, so that a wrong one is said before anything runs."""
+    config.addinivalue_line(
+        "markers", "needs(*abilities): what only some hosts can show (fixtures.hosts.Ability)"
+    )
+    config.addinivalue_line("markers", "slow: takes minutes; run with -m slow")
+    config.addinivalue_line("markers", "client_duties: the oracle judges the client too")
+    option = config.getoption
+    try:
+        config.stash[PAIRINGS] = pairings(option("--server") or [], option("--source"), option("--target"))
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.stash[LAUNCHERS] = Launchers()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Nothing outlives a run."""
+    if LAUNCHERS in config.stash:
+        config.stash[LAUNCHERS].close()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test on the bench runs for each pairing, or for each fault that is planted for its requirements."""
+    if "bench" not in metafunc.fixturenames:
+        return
+    pairs = metafunc.config.stash[PAIRINGS]
+    metafunc.parametrize("pairing", pairs, ids=[p.text for p in pairs], scope="session")
+    if metafunc.config.getoption("--planted-faults"):
+        ids = [i for mark in metafunc.definition.iter_markers("requirement") for i in mark.args]
+        planted = [(i, fault) for i in ids for fault in FAULTS.get(i, ())]
+        metafunc.parametrize("planted", planted, ids=[f"{i}:{fault.name}" for i, fault in planted])
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """The run's certificate authority."""
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def planted() -> None:
+    """No fault, unless `--planted-faults` parametrizes this."""
+
+
+@pytest.fixture
+def bench(
+    request: pytest.FixtureRequest,
+    pairing: Pairing,
+    authority: Authority,
+    tmp_path: Path,
+    planted: tuple[str, Fault] | None,
+) -> Iterator[Bench]:
+    """A fresh bench; its evidence is kept when the test is over."""
+    launchers = request.config.stash[LAUNCHERS]
+    fault = planted[1] if planted else None
+    made = Bench(
+        {"source": launchers.of(pairing.source), "target": launchers.of(pairing.target)},
+        tmp_path,
+        authority,
+        fault,
+    )
+    made.judges_client = request.node.get_closest_marker("client_duties") is not None
+    made.wanted = _wanted(request.node)
+    request.node.stash[BENCH] = made
+    try:
+        yield made
+    finally:
+        made.close()
+        _tell(request.node, made, pairing)
+
+
+def _marked(item: pytest.Item) -> list[str]:
+    return list(dict.fromkeys(i for mark in item.iter_markers("requirement") for i in mark.args))
+
+
+def _wanted(item: pytest.Item) -> frozenset[Ability]:
+    return frozenset(a for mark in item.iter_markers("needs") for a in mark.args)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """After a test on the bench the oracle speaks, also when the test itself has failed."""
+    __tracebackhide__ = True
+    planted = getattr(pyfuncitem, "callspec", None) and pyfuncitem.callspec.params.get("planted")
+    failure: BaseException | None = None
+    result: object = None
+    try:
+        result = yield
+    except (AssertionError, HarnessError) as error:
+        failure = error
+    bench = pyfuncitem.stash.get(BENCH, None)
+    if bench is None:
+        if failure is not None:
+            raise failure
+        return result
+    judgement = bench.finish()
+    marked = _marked(pyfuncitem)
+    if planted:
+        _must_be_red(planted[0], bench, failure)
+        return result
+    verdict_of(judgement, marked)
+    if failure is not None:
+        raise failure
+    judged = judgement.kept.keys() | judgement.broken
+    if missing := [i for i in marked if i not in judged]:
+        pytest.skip(f"INCONCLUSIVE: no evidence for {', '.join(missing)}: {CATALOGUE[missing[0]].needs}")
+    return result
+
+
+def _must_be_red(requirement: str, bench: Bench, failure: BaseException | None) -> None:
+    """With a fault planted the requirement has to be broken: by the oracle, or by the test's own wait."""
+    __tracebackhide__ = True
+    broken = bench.judgement.broken
+    if requirement not in broken and not isinstance(failure, AssertionError):
+        raise AssertionError(f"{requirement} stays green; broken: {sorted(broken) or 'nothing'}") from failure
+
+
+def _tell(item: pytest.Item, bench: Bench, pairing: Pairing) -> None:
+    """The evidence, for the reports (`reports.plugin` reads it)."""
+    artefacts = {}
+    if not item.config.getoption("--planted-faults"):
+        artefacts = _keep(item, bench)
+    item.user_properties.append(
+        (
+            "spice",
+            {
+                "server": pairing.text,
+                "identities": {host.label: _identity(host.identity) for host in bench.hosts},
+                "requirements": _marked(item),
+                "judgement": {
+                    "findings": [finding.as_dict() for finding in bench.judgement.findings],
+                    "kept": dict(bench.judgement.kept),
+                },
+                "artefacts": artefacts,
+            },
+        )
+    )
+
+
+def _identity(identity: object) -> dict[str, object]:
+    from dataclasses import asdict
+
+    return asdict(identity)  # type: ignore[call-overload, no-any-return]
+
+
+def _keep(item: pytest.Item, bench: Bench) -> dict[str, str]:
+    """Writes the test's packets and the hosts' log lines below the run's directory."""
+    out = item.config.getoption("--out")
+    if not out:
+        return {}
+    directory = Path(out) / "tests"
+    directory.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", item.nodeid.removeprefix("suites/"))[-180:]
+    packets = directory / f"{name}.pcapng"
+    bench.pump.tape.write_pcapng(packets)
+    kept = {"pcapng": os.fspath(packets)}
+    lines = [
+        f"{e.time:.6f} {e.host} {e.args.get('text', '')}"
+        for e in bench.pump.tape.host_events
+        if e.name == "log"
+    ]
+    if lines:
+        text = directory / f"{name}.log"
+        text.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        kept["log"] = os.fspath(text)
+    return kept
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Slow tests only when asked for; with planted faults only tests that have some."""
+    if not config.getoption("-m"):
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    if config.getoption("--planted-faults"):
+        items[:] = [i for i in items if getattr(i, "callspec", None) and i.callspec.params.get("planted")]

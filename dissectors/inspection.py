@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A capture to events, and events to a story: the inspector without its views.
+
+Bulk messages that no rule asks about are only counted (`Oracle.quiet`), so that neither time nor memory is
+spent on what nobody wants to see.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from dissectors import capture
+from dissectors.capture import Begin, CaptureError, Chunk, End, HostRecord, Note, Wait
+from dissectors.capture.files import Progress
+from dissectors.constants import MsgcMain, MsgMain, Side
+from dissectors.conversation import Connection, Migration, Session
+from dissectors.events import Closed, ConnectionEvent, Ending, Event, Gap, HostEvent, Opened
+from dissectors.framing import NO_QUIET, Framer, Mark
+from dissectors.resync import Resync
+from dissectors.rules.catalogue import CATALOGUE
+from dissectors.rules.model import Finding, Judgement
+from dissectors.rules.oracle import Oracle
+
+Quieter = Callable[[int, Side], frozenset[int]]
+
+
+class EventReader:
+    """The events of captures. `reader`: the capture's own counters; `framers`: one for each connection;
+    `notes`: what a reader of the capture should know, one line each."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        keylog: Path | None = None,
+        follow: Wait | None = None,
+        progress: Progress | None = None,
+        quiet: Quieter = lambda *_: NO_QUIET,
+    ) -> None:
+        self.reader = capture.read(paths, keylog=keylog, follow=follow, progress=progress)
+        self.framers: dict[int, Framer] = {}
+        self.notes: list[str] = []
+        self._quiet = quiet
+        self._lost: dict[tuple[int, Side], Resync] = {}
+        self._known: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def __iter__(self) -> Iterator[Event]:
+        for item in self.reader:
+            match item:
+                case Chunk():
+                    yield from self._chunk(item)
+                case Begin():
+                    yield from self._begin(item)
+                case capture.Gap():
+                    yield from self._gap(item)
+                case End():
+                    yield from self._end(item)
+                case HostRecord():
+                    yield from self._host(item)
+                case Note():
+                    self.notes.append(item.text)
+
+    def _begin(self, item: Begin) -> Iterator[Event]:
+        number = item.connection
+        self.framers[number] = Framer(number, lambda sender: self._quiet(number, sender))
+        known = self._known.pop((str(item.client), str(item.server)), {})
+        yield Opened(
+            time=item.time,
+            frame=item.frame,
+            connection=number,
+            client=item.client,
+            server=item.server,
+            tls=item.tls or bool(known.get("tls")),
+            host=known.get("host"),
+        )
+        if item.midstream:
+            for sender in Side:
+                yield from self._gap(
+                    capture.Gap(time=item.time, frame=item.frame, connection=number, sender=sender, size=None)
+                )
+
+    def _chunk(self, item: Chunk) -> Iterator[Event]:
+        framer = self.framers[item.connection]
+        starts = (0, *item.ends[:-1])
+        marks: list[Mark] = list(zip(starts, item.times, item.frames, strict=True))
+        lost = self._lost.get((item.connection, item.sender))
+        if lost is None:
+            yield from framer.stream(item.sender, item.data, marks)
+        elif (found := lost.feed(item.data, starts)) is not None:
+            del self._lost[item.connection, item.sender]
+            framer.resume(found.channel, mini=found.mini, sender=item.sender)
+            behind = len(found.data) - len(item.data)
+            shifted: list[Mark] = [(max(0, at + behind), time, frame) for at, time, frame in marks]
+            yield from framer.stream(item.sender, found.data, [(0, *shifted[0][1:]), *shifted[1:]])
+
+    def _gap(self, item: capture.Gap) -> Iterator[Event]:
+        framer = self.framers[item.connection]
+        yield from framer.gap(item.sender, item.size, item.time, item.frame)
+        if framer.lost(item.sender):
+            self._lost[item.connection, item.sender] = Resync(
+                framer.channel, item.sender, framer.known_header
+            )
+
+    def _end(self, item: End) -> Iterator[Event]:
+        yield from self.framers[item.connection].end(item.time, item.frame)
+        how = item.how or Ending.TIMEOUT
+        if item.how is not None:
+            yield Closed(time=item.time, frame=item.frame, connection=item.connection, how=how, by=item.by)
+
+    def _host(self, item: HostRecord) -> Iterator[Event]:
+        fields = item.fields
+        if opened := fields.get("SPICE_OPENED"):
+            known = _json(opened)
+            self._known[str(known.get("client")), str(known.get("server"))] = known
+        elif "SPICE_NAME" in fields:
+            clock = fields.get("SPICE_CLOCK_MS")
+            yield HostEvent(
+                time=item.time,
+                frame=item.frame,
+                host=fields.get("SPICE_HOST", ""),
+                name=fields["SPICE_NAME"],
+                args=_json(fields.get("SPICE_ARGS", "{}")),
+                clock_ms=float(clock) if clock else None,
+            )
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def events(paths: Sequence[Path], *, keylog: Path | None = None) -> Iterator[Event]:
+    """Every event of captures, one for each message. Raises CaptureError at the end of what can be read."""
+    yield from EventReader(paths, keylog=keylog)
+
+
+class Inspection:
+    """Reads captures through the oracle; `as_dict` is the story so far, at any moment.
+
+    `everything`: build an event for each message, also for those that no rule asks about.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        keylog: Path | None = None,
+        follow: Wait | None = None,
+        progress: Progress | None = None,
+        everything: bool = False,
+    ) -> None:
+        self.oracle = Oracle()
+        quiet: Quieter = (lambda *_: NO_QUIET) if everything else self.oracle.quiet
+        self.source = EventReader(paths, keylog=keylog, follow=follow, progress=progress, quiet=quiet)
+        self.gaps: list[Gap] = []
+        self.error: CaptureError | None = None
+
+    def run(self) -> Iterator[tuple[Event, list[Finding]]]:
+        """Each event with the findings that it brought. What cannot be read is kept in `error`."""
+        try:
+            for event in self.source:
+                if isinstance(event, Gap):
+                    self.gaps.append(event)
+                yield event, self.oracle.observe(event)
+        except CaptureError as error:
+            self.error = error
+        self.oracle.close()
+
+    def finish(self) -> Judgement:
+        """Reads all that is left."""
+        for _ in self.run():
+            pass
+        return self.oracle.judgement
+
+    def as_dict(self) -> dict[str, Any]:
+        """The story with the keys that scripts rely on; unknown values are None. Times in seconds."""
+        view, reader = self.oracle.conversation, self.source.reader
+        return {
+            "capture": {
+                "packets": reader.packets,
+                "bytes": reader.bytes,
+                "seconds": round(reader.seconds, 6),
+                "streams": reader.streams,
+                "other_streams": reader.other_streams,
+                "notes": self.source.notes,
+            },
+            "sessions": [self._session(session) for session in view.sessions],
+            "migrations": [self._migration(migration) for migration in view.migrations],
+            "findings": [self._finding(finding) for finding in self.oracle.judgement.findings],
+            "gaps": [
+                {"connection": g.connection, "packet": g.frame, "sender": str(g.sender), "bytes": g.bytes}
+                for g in self.gaps
+            ],
+            "unjudged": [
+                {"requirement": requirement, "why": f"not seen: {why}"}
+                for requirement, why in self.oracle.judgement.unjudged(CATALOGUE)
+            ],
+        }
+
+    def _finding(self, finding: Finding) -> dict[str, Any]:
+        return {
+            "requirement": finding.requirement,
+            "level": str(finding.level),
+            "text": CATALOGUE[finding.requirement].text,
+            "packet": finding.frame,
+            "time": finding.time,
+            "connection": finding.connection,
+            "host": finding.host,
+            "expected": finding.expected,
+            "seen": finding.seen,
+        }
+
+    def _session(self, session: Session) -> dict[str, Any]:
+        return {
+            "session_id": session.id,
+            "host": self._host_name(session),
+            "target": session.main.as_target,
+            "channels": [self._channel(connection) for connection in session.connections()],
+        }
+
+    def _host_name(self, session: Session) -> str | None:
+        label = self.oracle.conversation.hosts[session.host].label if session.host >= 0 else None
+        opened = session.main.opened
+        return label or (str(opened.server) if opened else None)
+
+    def _channel(self, connection: Connection) -> dict[str, Any]:
+        opened, framer = connection.opened, self.source.framers[connection.number]
+        sides = {side: framer.counts(side) for side in Side}
+        return {
+            "type": connection.channel,
+            "id": connection.channel_id,
+            "connection": connection.number,
+            "connection_id": connection.connection_id,
+            "client": str(opened.client) if opened else None,
+            "server": str(opened.server) if opened else None,
+            "tls": opened.tls if opened else None,
+            "mini_header": framer.mini if connection.linked else None,
+            "messages": sum(sum(counts.values()) for counts, _ in sides.values()),
+            "bytes": sum(size for _, size in sides.values()),
+            "ended": str(connection.closed.how) if connection.closed else None,
+        }
+
+    def _migration(self, migration: Migration) -> dict[str, Any]:
+        subject = migration.subject
+        return {
+            "scheme": scheme(migration),
+            "outcome": outcome(migration),
+            "source": self._host_name(migration.source),
+            "target": self._host_name(migration.target) if migration.target else None,
+            "session_id": migration.source.id,
+            "target_session_id": migration.target.id if migration.target else None,
+            "host": migration.host,
+            "port": migration.port,
+            "tls_port": migration.tls_port,
+            "cert_subject": subject.decode("utf-8", "replace") if subject is not None else None,
+            "steps": [_step(event) for event in migration.steps],
+        }
+
+
+def _step(event: ConnectionEvent) -> dict[str, Any]:
+    return {
+        "time": event.time,
+        "packet": event.frame,
+        "connection": event.connection,
+        "sender": str(getattr(event, "sender", "")),
+        "message": getattr(event, "name", ""),
+    }
+
+
+def scheme(migration: Migration) -> str:
+    """semi-seamless, seamless or switch-host; `A, then B` where one fell back to the other."""
+    announced = "seamless" if migration.seamless else "semi-seamless"
+    if migration.begin is None:
+        return "switch-host"
+    if migration.ended is not None and migration.ended.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST:
+        return f"{announced}, then switch-host"
+    if migration.seamless and migration.answer is not None:
+        if migration.answer.type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED:
+            return "seamless, then semi-seamless"
+    return announced
+
+
+def outcome(migration: Migration) -> str:
+    """completed, switched, cancelled, refused (by the client), moving or announced."""
+    ended, target = migration.ended, migration.target
+    if ended is None:
+        return (
+            "refused"
+            if migration.answer is not None
+            and migration.answer.type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR
+            else "announced"
+        )
+    if ended.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL:
+        return "cancelled"
+    if ended.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST:
+        return "switched"
+    begun = target is not None and any(
+        e.type == MsgMain.SPICE_MSG_MAIN_INIT or (e.type == 5 and e.sender is Side.CLIENT)
+        for e in migration.steps
+    )
+    return "completed" if begun else "moving"

@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The semi-seamless scheme (2011-09-19), statement by statement: source (1) to (4), target (1) and (2)."""
+
+from __future__ import annotations
+
+import pytest
+
+from dissectors.constants import ChannelType, MainCap, MsgcMain, MsgMain
+from fixtures.bench import Bench
+from fixtures.hosts import Ability, Host
+from fixtures.peer import Client
+from fixtures.peer.connection import EVERYTHING
+from fixtures.peer.duties import ANSWERS_LATE, CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, NEVER_LEAVES, Step
+
+BEGIN = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN
+END = MsgMain.SPICE_MSG_MAIN_MIGRATE_END
+SWITCH = MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST
+CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
+INIT = MsgMain.SPICE_MSG_MAIN_INIT
+CONNECT_DONE, END_DONE = "migrate_connect_complete", "migrate_end_complete"
+TIMEOUT_MS = 10_000
+OLD_CLIENT = EVERYTHING.without(
+    MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE, MainCap.SPICE_MAIN_CAP_SEAMLESS_MIGRATE
+)
+SUBJECT = "C=XY,O=Source of truth,CN=target.example"
+
+
+def announced(bench: Bench, source: Host, client: Client, target: Host, **told: object) -> None:
+    """migrate_connect, and the client's answer to it."""
+    source.announce(target, **told)
+    bench.pump.until(lambda: Step.ANSWER in client.steps, what="the client's answer")
+    bench.settle()
+
+
+def migrated(bench: Bench, source: Host, client: Client, target: Host) -> None:
+    """A whole migration, until the target's session has begun."""
+    announced(bench, source, client, target)
+    source.complete(target)
+    bench.pump.until(lambda: client.left and client.main.got(INIT), what="the target's INIT")
+    bench.pump.until(lambda: Step.START_CHANNELS in client.steps, what="the client's channels on the target")
+    bench.settle()
+
+
+@pytest.mark.requirement(
+    "MIG-SRC-015", "MIG-SRC-016", "MIG-SRC-023", "MIG-DST-001", "MIG-DST-002", "MIG-DST-003"
+)
+@pytest.mark.requirement(
+    "MIG-DST-004", "MIG-DST-005", "MIG-DST-006", "CONNID-005", "CONNID-007", "MIG-SRC-020"
+)
+def test_whole_migration(bench: Bench) -> None:
+    """A client is moved from source to target, its channels with it."""
+    source, target = bench.pair()
+    client = bench.client(source)
+    migrated(bench, source, client, target)
+    bench.claim(
+        "MIG-SRC-023",
+        client.left[0].main.messages[-1].type == END,
+        "MIGRATE_END last",
+        client.left[0].main.messages[-1].name,
+    )
+    bench.claim(
+        "CONNID-005",
+        client.session_id == client.left[0].session_id,
+        "the same session id",
+        hex(client.session_id),
+    )
+
+
+@pytest.mark.requirement(
+    "MIG-SRC-003", "MIG-SRC-004", "MIG-SRC-005", "MIG-SRC-006", "MIG-SRC-007", "MIG-SRC-008", "MIG-SRC-014"
+)
+@pytest.mark.parametrize(
+    "subject", [None, SUBJECT, "CN=x", "CN=" + "long" * 60], ids=["none", "subject", "short", "long"]
+)
+@pytest.mark.parametrize(
+    ("port", "tls_port"),
+    [(0x8EF1, 0x9A03), (0x8EF1, 0), (0, 0x9A03), (65534, 1)],
+    ids=["both", "plain", "tls", "extremes"],
+)
+def test_announcement(bench: Bench, subject: str | None, port: int, tls_port: int) -> None:
+    """BEGIN carries host, port, secure port and certificate subject as migrate_connect was given them."""
+    source, target = bench.pair()
+    client = bench.client(source, channels=(), duties=CANNOT_CONNECT)
+    source.announce(target, host="target.example", port=port, tls_port=tls_port, subject=subject)
+    client.main.expect(BEGIN)
+    bench.settle()
+
+
+@pytest.mark.requirement("MIG-SRC-001", "MIG-SRC-028", "MIG-SRC-012", "MIG-SRC-013", "MIG-SRC-036")
+@pytest.mark.needs(Ability.CALLBACKS)
+def test_completes_when_connected(bench: Bench) -> None:
+    """migrate_connect is asynchronous, and completes when the client says CONNECTED."""
+    source, target = bench.pair()
+    client = bench.client(source, channels=(), duties=ANSWERS_LATE)
+    source.announce(target)
+    bench.pump.until(lambda: client.target and client.target.linked, what="the client's link to the target")
+    bench.settle()
+    bench.claim("MIG-SRC-012", not bench.seen(source, CONNECT_DONE), "no completion before the answer", "one")
+    client.release(Step.ANSWER)
+    bench.wait(source, CONNECT_DONE)
+    bench.settle()
+
+
+@pytest.mark.requirement("MIG-SRC-029", "MIG-SRC-018", "MIG-SRC-019")
+@pytest.mark.needs(Ability.CALLBACKS)
+def test_completes_on_connect_error(bench: Bench) -> None:
+    """migrate_connect completes on CONNECT_ERROR, and the migration ends with SWITCH_HOST."""
+    source, target = bench.pair()
+    client = bench.client(source, channels=(), duties=CANNOT_CONNECT.skipping(Step.SWITCH_HOST))
+    source.announce(target, subject=SUBJECT)
+    bench.wait(source, CONNECT_DONE)
+    source.complete(target)
+    bench.pump.until(lambda: client.main.got(SWITCH), what="SWITCH_HOST")
+
+
+@pytest.mark.requirement("MIG-SRC-031", "MIG-SRC-013")
+@pytest.mark.needs(Ability.CALLBACKS)
+def test_completes_on_disconnect(bench: Bench) -> None:
+    """migrate_connect completes when the client disconnects while the source waits."""
+    source, target = bench.pair()
+    client = bench.client(source, channels=(), duties=NEVER_ANSWERS)
+    source.announce(target)
+    client.main.expect(BEGIN)
+    client.close()
+    bench.wait(source, CONNECT_DONE)
+    bench.settle()
+
+
+@pytest.mark.requirement("MIG-SRC-030")
+@pytest.mark.needs(Ability.CALLBACKS)
+@pytest.mark.parametrize("old_client", [False, True], ids=["nobody", "old-client"])
+def test_completes_at_once(bench: Bench, old_client: bool) -> None:
+    """migrate_connect completes at once if there is no client that can take the announcement."""
+    source, target = bench.pair()
+    client = bench.client(source, channels=(), capabilities=OLD_CLIENT) if old_client else None
+    source.announce(target)
+    bench.wait(source, CONNECT_DONE)
+    bench.settle()
+    if client:
+        bench.claim(
+            "MIG-SRC-002", not client.main.got(BEGIN), "no BEGIN to a client without the capability", "BEGIN"
+        )
+
+
+@pytest.mark.requirement("TIME-001", "MIG-SRC-012", "MIG-SRC-013", "MIG-SRC-018")
+@pytest.mark.needs(Ability.VIRTUAL_CLOCK)
+def test_wait_for_the_client_times_out(bench: Bench) -> None:
+    """Without an answer migrate_connect completes after 10,000 ms, not before; then SWITCH_HOST ends it."""
+    source, target = bench.pair()
+    client = bench.client(source, channels=(), duties=NEVER_ANSWERS.skipping(Step.SWITCH_HOST))
+    source.announce(target)
+    client.main.expect(BEGIN)
+    bench.pass_time(source, TIMEOUT_MS - 1)
+    bench.claim("TIME-001", not bench.seen(source, CONNECT_DONE), "no completion after 9,999 ms", "one")
+    bench.pass_time(source, 1)
+    bench.claim("TIME-001", bench.seen(source, CONNECT_DONE) == 1, "completion after 10,000 ms", "none")
+    bench.pass_time(source, TIMEOUT_MS)
+    source.complete(target)
+    client.main.expect(SWITCH)
+
+
+@pytest.mark.requirement("TIME-001")
+@pytest.mark.needs(Ability.CALLBACKS)
+def test_wait_for_the_client_times_out_in_real_time(bench: Bench) -> None:
+    """The same on the real clock, once."""
+    source, target = bench.pair(virtual_clock=False)
+    client = bench.client(source, channels=(), duties=NEVER_ANSWERS)
+    source.announce(target)
+    client.main.expect(BEGIN)
+    bench.wait(source, CONNECT_DONE, deadline=20)
+
+
+@pytest.mark.requirement("TIME-002", "MIG-SRC-033", "MIG-SRC-034", "MIG-SRC-037")
+@pytest.mark.needs(Ability.VIRTUAL_CLOCK)
+def test_client_that_stays_is_dropped(bench: Bench) -> None:
+    """A client that ignores MIGRATE_END is dropped after 10,000 ms, and migrate_end completes then."""
+    source, target = bench.pair()
+    client = bench.client(source, channels=(), duties=NEVER_LEAVES)
+    announced(bench, source, client, target)
+    left = client.main
+    source.complete(target)
+    left.expect(END)
+    bench.pass_time(source, TIMEOUT_MS - 1)
+    bench.claim("TIME-002", not bench.seen(source, END_DONE), "no completion after 9,999 ms", "one")
+    bench.pass_time(source, 1)
+    bench.claim("TIME-002", bench.seen(source, END_DONE) == 1, "completion after 10,000 ms", "none")
+    left.expect_end()
+
+
+@pytest.mark.requirement("MIG-SRC-033", "MIG-SRC-034", "TIME-003")
+@pytest.mark.needs(Ability.VIRTUAL_CLOCK)
+def test_migrate_end_completes_when_the_client_has_left(bench: Bench) -> None:
+    """migrate_end completes when the client leaves the source; no timeout follows."""
+    source, target = bench.pair()
+    client = bench.client(source, channels=(), duties=DUTIFUL.holding(Step.LEAVE_SOURCE))
+    announced(bench, source, client, target)
+    source.complete(target)
+    client.main.expect(END)
+    bench.settle()
+    bench.claim(
+        "MIG-SRC-033", not bench.seen(source, END_DONE), "no completion while the client is there", "one"
+    )
+    client.release(Step.LEAVE_SOURCE)
+    bench.wait(source, END_DONE)
+    bench.pass_time(source, 3 * TIMEOUT_MS)
+    counts = bench.seen(source, CONNECT_DONE), bench.seen(source, END_DONE)
+    bench.claim("TIME-003", counts == (1, 1), "one completion of each call, and no more", counts)
+
+
+@pytest.mark.requirement("MIG-SRC-017", "MIG-SRC-035", "MIG-SRC-039")
+@pytest.mark.needs(Ability.CALLS)
+def test_failed_migration_is_cancelled(bench: Bench) -> None:
+    """After migrate_end(0) the client gets MIGRATE_CANCEL, the session goes on and migrates later."""
+    source, target = bench.pair()
+    client = bench.client(source, channels=(ChannelType.SPICE_CHANNEL_INPUTS,))
+    announced(bench, source, client, target)
+    source.complete(target, succeeded=False)
+    client.main.expect(CANCEL)
+    bench.settle()
+    client.steps.clear()
+    migrated(bench, source, client, target)
+    bench.claim("MIG-SRC-039", bool(client.left), "a migration after the cancelled one", "none")
+
+
+@pytest.mark.requirement("MIG-SRC-024")
+@pytest.mark.needs(Ability.VIRTUAL_CLOCK)
+def test_late_answer_is_cancelled(bench: Bench) -> None:
+    """A CONNECTED that comes after the timeout is met with MIGRATE_CANCEL."""
+    source, target = bench.pair()
+    client = bench.client(source, channels=(), duties=ANSWERS_LATE)
+    source.announce(target)
+    bench.pump.until(lambda: client.target and client.target.linked, what="the client's link to the target")
+    bench.pass_time(source, TIMEOUT_MS)
+    client.release(Step.ANSWER)
+    client.main.expect(CANCEL)
+
+
+@pytest.mark.requirement("MIG-SRC-032", "MIG-SRC-013")
+@pytest.mark.needs(Ability.CALLS)
+def test_failure_during_the_wait(bench: Bench) -> None:
+    """migrate_end(0) before the client has answered completes migrate_connect."""
+    source, target = bench.pair()
+    client = bench.client(source, channels=(), duties=NEVER_ANSWERS)
+    source.announce(target)
+    client.main.expect(BEGIN)
+    source.cancel(target)
+    bench.wait(source, CONNECT_DONE)
+    bench.settle()
+
+
+@pytest.mark.requirement("MIG-SRC-025", "MIG-SRC-038")
+@pytest.mark.needs(Ability.CALLS)
+def test_announced_again(bench: Bench) -> None:
+    """Announcements in a row: each is sent, a connected client gets MIGRATE_CANCEL in between."""
+    source, target = bench.pair()
+    client = bench.client(source, channels=())
+    for number, subject in enumerate((SUBJECT, None, SUBJECT, None, None), start=1):
+        client.steps.clear()
+        announced(bench, source, client, target, subject=subject)
+        got = (len(client.main.got(BEGIN)), len(client.main.got(CANCEL)))
+        bench.claim("MIG-SRC-038", got[0] == number, f"{number} announcements", got[0])
+        bench.claim("MIG-SRC-025", got[1] == number - 1, f"{number - 1} cancels", got[1])
+
+
+@pytest.mark.requirement("MIG-SRC-027")
+@pytest.mark.needs(Ability.CALLS)
+def test_end_without_announcement(bench: Bench) -> None:
+    """migrate_end(1) without migrate_connect returns -1 and disconnects the clients."""
+    source = bench.start()
+    client = bench.client(source, channels=())
+    source.call("migrate_end", completed=1)
+    client.main.expect_end()
+
+
+@pytest.mark.requirement("MIG-SRC-026")
+@pytest.mark.needs(Ability.CALLBACKS)
+def test_new_client_during_the_wait(bench: Bench) -> None:
+    """A client that comes during the wait ends it; its own end is SWITCH_HOST."""
+    source, target = bench.pair()
+    first = bench.client(source, channels=(), duties=NEVER_ANSWERS)
+    source.announce(target)
+    first.main.expect(BEGIN)
+    second = bench.client(source, channels=(), duties=DUTIFUL.skipping(Step.SWITCH_HOST))
+    bench.wait(source, CONNECT_DONE)
+    source.complete(target)
+    second.main.expect(SWITCH)
+    bench.claim("MIG-SRC-026", not second.main.got(BEGIN), "no BEGIN to the new client", "BEGIN")
+
+
+@pytest.mark.requirement("MIG-DST-009")
+def test_channels_after_the_migration(bench: Bench) -> None:
+    """After the migration the client can ask for the channels of the target."""
+    source, target = bench.pair()
+    client = bench.client(source)
+    migrated(bench, source, client, target)
+    client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
+    listed = client.main.expect(MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST).packet
+    bench.claim("MIG-DST-009", len(listed.channels) > 0, "a list of channels", "an empty one")
+
+
+@pytest.mark.requirement("MIG-DST-011")
+@pytest.mark.needs(Ability.RESTART_TICKET)
+def test_ticket_that_expires_during_the_migration(bench: Bench) -> None:
+    """The cover letter's point: who has linked before the ticket expires, arrives."""
+    source = bench.start("source", ticket="secret")
+    target = bench.start("target", ticket="secret", incoming=True)
+    client = bench.client(source, password="secret")
+    announced(bench, source, client, target)
+    target.call("set_ticket", password="another", lifetime=1)
+    late = bench.connect(target, password="secret")
+    bench.try_link(late)
+    source.complete(target)
+    bench.pump.until(lambda: client.left and client.main.got(INIT), what="the target's INIT")
+    bench.claim("MIG-DST-011", client.main.ending is None, "a session that lives", client.main.ending)
+
+
+@pytest.mark.requirement("CONNID-013", "CONNID-005")
+def test_chain(bench: Bench) -> None:
+    """The session's id survives a chain of migrations: each target is the next one's source."""
+    source = bench.start("source")
+    client = bench.client(source)
+    first = client.session_id
+    for hop in range(1, 4):
+        target = bench.start(f"target{hop}", incoming=True)
+        client.steps.clear()
+        client.left.clear()
+        migrated(bench, source, client, target)
+        source = target
+    bench.claim("CONNID-013", client.session_id == first, hex(first), hex(client.session_id))

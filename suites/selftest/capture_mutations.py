@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
-from typing import BinaryIO
 
 from dissectors.capture import AnyItem, Begin, CaptureError, Chunk, End, Gap, Note, read
 from dissectors.capture.files import CaptureFile
@@ -19,8 +18,8 @@ from dissectors.events import Ending, Endpoint
 
 CLIENT, SERVER = Endpoint("192.0.2.1", 40_000), Endpoint("192.0.2.2", 49_215)
 START = 1_700_000_000.0
-#: A link message's first 20 bytes: REDQ, version 2.2, size 18, connection id 0x89ABCDEF.
-LINK = b"REDQ" + struct.pack("<IIII", 2, 2, 18, 0x89ABCDEF)
+#: A link message: REDQ, version 2.2, size 18, connection id, main channel 0, no capabilities (at offset 18).
+LINK = b"REDQ" + struct.pack("<IIIIBBIII", 2, 2, 18, 0x89ABCDEF, 1, 0, 0, 0, 18)
 
 Turn = tuple[Side, bytes]
 
@@ -62,29 +61,21 @@ def record(
     *,
     segment: int = 1448,
     how: Ending = Ending.CLOSED,
-    client: Endpoint = CLIENT,
-    server: Endpoint = SERVER,
+    ends: tuple[Endpoint, Endpoint] = (CLIENT, SERVER),
 ) -> Path:
     """A capture of one connection in segments of `segment` bytes, a millisecond apart."""
     with path.open("wb") as file:
-        write_dialogue(file, turns, segment, how, client, server)
+        writer = PcapngWriter(file, epoch=START)
+        writer.open_connection(1, *ends, 0.0)
+        time = 0.0
+        for side, data in turns:
+            for start in range(0, len(data), segment):
+                time += 0.001
+                writer.segment(1, side, data[start : start + segment], time)
+        writer.close_connection(1, how, Side.SERVER, time + 0.001)
+        if how is Ending.CLOSED:
+            writer.close_connection(1, how, Side.CLIENT, time + 0.002)
     return path
-
-
-def write_dialogue(
-    file: BinaryIO, turns: Iterable[Turn], segment: int, how: Ending, client: Endpoint, server: Endpoint
-) -> None:
-    """As `record`, to an open file."""
-    writer = PcapngWriter(file, epoch=START)
-    writer.open_connection(1, client, server, 0.0)
-    time = 0.0
-    for side, data in turns:
-        for start in range(0, len(data), segment):
-            time += 0.001
-            writer.segment(1, side, data[start : start + segment], time)
-    writer.close_connection(1, how, Side.SERVER, time + 0.001)
-    if how is Ending.CLOSED:
-        writer.close_connection(1, how, Side.CLIENT, time + 0.002)
 
 
 def packets(path: Path) -> list[Packet]:

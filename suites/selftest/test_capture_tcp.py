@@ -36,15 +36,15 @@ SIZES = (1, 7, 536, 1448, 16_384, 65_495)
 
 @pytest.mark.parametrize("segment", SIZES)
 @pytest.mark.parametrize(
-    "end", [(CLIENT, SERVER), (Endpoint("2001:db8::1", 1), Endpoint("2001:db8::2", 65_535))]
+    "ends", [(CLIENT, SERVER), (Endpoint("2001:db8::1", 1), Endpoint("2001:db8::2", 65_535))]
 )
-def test_any_segment_size(tmp_path: Path, segment: int, end: tuple[Endpoint, Endpoint]) -> None:
+def test_any_segment_size(tmp_path: Path, segment: int, ends: tuple[Endpoint, Endpoint]) -> None:
     turns = dialogue(longest=200 if segment < 100 else 100_000)
-    told = story(record(tmp_path / "a", turns, segment=segment, client=end[0], server=end[1]))
+    told = story(record(tmp_path / "a", turns, segment=segment, ends=ends))
     assert told.says() == said(turns)
     assert not told.gaps
     (begin,) = told.begins
-    assert (begin.client, begin.server, begin.directed, begin.midstream) == (*end, True, False)
+    assert (begin.client, begin.server, begin.directed, begin.midstream) == (*ends, True, False)
     assert [(e.how, e.by) for e in told.ends] == [(Ending.CLOSED, Side.SERVER)]
 
 
@@ -220,9 +220,9 @@ def test_two_files_are_merged_by_time(tmp_path: Path) -> None:
 
 
 def test_loopback_connections_of_two_hosts_are_two(tmp_path: Path) -> None:
-    ends = {"client": Endpoint("127.0.0.1", 40_000), "server": Endpoint("127.0.0.1", 5930)}
+    ends = (Endpoint("127.0.0.1", 40_000), Endpoint("127.0.0.1", 5930))
     one, two = dialogue(1), dialogue(2)
-    told = story(record(tmp_path / "1", one, **ends), record(tmp_path / "2", two, **ends))
+    told = story(record(tmp_path / "1", one, ends=ends), record(tmp_path / "2", two, ends=ends))
     assert sorted(told.says(c)[Side.CLIENT] for c in (1, 2)) == sorted(
         [said(one)[Side.CLIENT], said(two)[Side.CLIENT]]
     )

@@ -79,7 +79,7 @@ def test_real_clock_runs_by_itself(launcher: LibraryLauncher) -> None:
         events = wait_for(host, "migrate_connect_complete")
         fired = next(event for event in events if event.name == "timer_fired")
         started = next(event for event in events if event.name == "timer_start")
-        assert 0.1 <= fired.time - started.time < 1.0
+        assert 0.1 <= fired.time - started.time < 5
         with pytest.raises(Unsupported, match="real clock"):
             host.advance(1)
     host.stop()

@@ -53,15 +53,15 @@ def test_planted_death(launcher: LibraryLauncher) -> None:
 
 
 def test_planted_hang(launcher: LibraryLauncher) -> None:
-    with LibraryLauncher(deadline=0.3) as hasty:
-        host = hasty.start("source", Settings(plant=("hang:1",)))
-        with knock(host):
-            with pytest.raises(HarnessError, match=r"settle: no answer in 0\.3 s, its process \d+ hangs"):
-                host.settle()
-            assert host.life().alive
-            assert wait_for(host, "hung")[-1].args["during"] == "settle"
-        assert host.stop().signal == "SIGKILL"
-        assert host.read_events()[-1].name == "exited"
+    host = launcher.start("source", Settings(plant=("hang:1",)))
+    with knock(host):
+        host.deadline = 0.3
+        with pytest.raises(HarnessError, match=r"settle: no answer in 0\.3 s, its process \d+ hangs"):
+            host.settle()
+        assert host.life().alive
+        assert wait_for(host, "hung")[-1].args["during"] == "settle"
+    assert host.stop().signal == "SIGKILL"
+    assert host.read_events()[-1].name == "exited"
 
 
 def test_leak_and_bloat_show_in_stats(launcher: LibraryLauncher) -> None:
@@ -122,7 +122,7 @@ DRIVER = """
 import pathlib, socket, sys
 from fixtures.hosts import Settings
 from fixtures.library import LibraryLauncher
-launcher = LibraryLauncher(deadline=0.2)
+launcher = LibraryLauncher()
 calm = launcher.start("calm")
 stuck = launcher.start("stuck", Settings(plant=("hang:1",)))
 display = launcher.start("display", Settings(devices=("display",)))
@@ -130,6 +130,7 @@ client = socket.create_connection((stuck.address, stuck.port))
 parent = pathlib.Path(f"/proc/{calm.pid}/stat").read_text().split()[3]
 print(parent, calm.pid, stuck.pid, display.pid, flush=True)
 try:
+    stuck.deadline = 0.2
     stuck.settle()
 except Exception:
     print("stuck", flush=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dissectors.events import Event
+from dissectors.inspection import events
 from dissectors.rules.model import Finding, Judgement
 from dissectors.rules.oracle import judge
 from reports.ladder import Ladder, ladder
@@ -25,10 +26,8 @@ class Reading:
 def read(path: Path) -> Reading:
     """Read a pcapng; nothing in it where the file is missing or is no capture."""
     try:
-        from dissectors.inspection import events
-
         found = list(events([path]))
-    except (ValueError, OSError, ImportError):
+    except (ValueError, OSError):
         return Reading()
     return Reading(found, judge(found))
 
@@ -55,15 +54,16 @@ class Evidence:
         reading = self.of(case)
         if not reading.events:
             return None
-        return ladder(reading.events, reading.judgement.findings)
+        told = set(map(_key, case.findings))
+        return ladder(reading.events, [f for f in reading.judgement.findings if _key(f) in told])
 
     def located(self, case: CaseFinished) -> CaseFinished:
-        """The case with the frame of each finding, which a live run could not know."""
+        """The case with the frame and time of each finding in its recording; a live run knows no frames."""
         if not case.findings:
             return case
-        frames = {_key(f): f.frame for f in self.of(case).judgement.findings}
-        located = tuple(f if f.frame else replace(f, frame=frames.get(_key(f))) for f in case.findings)
-        return replace(case, findings=located)
+        places = {_key(f): f for f in self.of(case).judgement.findings}
+        located = (places.get(_key(f), f) for f in case.findings)
+        return replace(case, findings=tuple(located))
 
 
 def _key(finding: Finding) -> tuple[str, str, str]:

@@ -87,13 +87,14 @@ def ladder(
     collapse: bool = True,
     limit: int | None = 240,
 ) -> Ladder:
-    """The ladder of a conversation. `collapse` puts runs of routine messages in one row each; of more than
-    `limit` rows the ones in the middle that are far from a fault are left out."""
+    """The ladder of a conversation. `collapse` leaves the hosts' bookkeeping out and puts runs of routine
+    messages in one row each; of more than `limit` rows the middle, where no fault is near, is left out."""
     many = list(events)
     builder = _Builder(many)
     rows = [row for n, event in enumerate(many) if (row := builder.row(n, event)) is not None]
     rows = _blame(rows, many, list(findings))
     if collapse:
+        rows = [row for row in rows if row.faults or row.kind is not Kind.CALLBACK or not row.routine]
         rows = list(_collapse(rows))
     if limit is not None and len(rows) > limit:
         rows = _shorten(rows, limit)
@@ -183,8 +184,9 @@ class _Builder:
         if event.name in wording.DEATHS:
             return Row(0.0, Kind.DEATH, label, lane=lane, name=event.name, detail=detail)
         kind = Kind.CALL if ":" in event.name else Kind.CALLBACK
-        routine = event.name in wording.ROUTINE_HOST_EVENTS
-        return Row(0.0, kind, label, lane=lane, name=event.name, detail=detail, routine=routine)
+        return Row(
+            0.0, kind, label, lane=lane, name=event.name, detail=detail, routine=wording.is_backstage(event)
+        )
 
 
 def _hosts(events: Iterable[Event]) -> Iterable[str]:

@@ -16,7 +16,10 @@ ROUTINE = frozenset({"PING", "PONG", "SET_ACK", "ACK_SYNC", "ACK", "NAME", "UUID
 #: Message names that matter on whatever channel they come.
 _NOTABLE = frozenset({"MIGRATE", "MIGRATE_DATA", "MIGRATE_FLUSH_MARK", "DISCONNECTING", "NOTIFY"})
 
-ROUTINE_HOST_EVENTS = frozenset({"log", "timer_cancel", "timer_remove", "channel_event"})
+#: What a host tells that a reader of a ladder need not see, unless a rule is broken there.
+_BACKSTAGE = frozenset({"configured", "settled", "log", "timer_cancel", "timer_remove", "timer_fired"})
+#: ms; shorter timers (pings, statistics) say nothing about a migration, longer ones watch a silent client.
+_MIGRATION_TIMER = 10_000
 DEATHS = frozenset({"died", "hung"})
 
 _SECRETS = ("ticket", "passw", "secret", "key")
@@ -38,8 +41,8 @@ _SHORT = {"session_id": "session", "src_version": "version"}
 
 _LINK_LABELS = {
     "mess": "SpiceLinkMess",
-    "reply": "SpiceLinkReply",
-    "mechanism": "auth mechanism",
+    "reply": "link reply",
+    "mechanism": "mechanism",
     "ticket": "ticket",
     "result": "link result",
     "sasl": "SASL",
@@ -126,6 +129,13 @@ def channel_of_link(event: LinkBytes) -> str:
     return channel_name(getattr(packet, "channel_type", 0)) + (f" {number}" if number else "")
 
 
+def is_backstage(event: HostEvent) -> bool:
+    """Whether an event of the host says nothing to a reader: bookkeeping, timers of other matters."""
+    if event.name == "timer_start":
+        return event.args.get("ms") != _MIGRATION_TIMER
+    return event.name in _BACKSTAGE or event.name.startswith("channel_")
+
+
 def host(event: HostEvent) -> tuple[str, str]:
     """(label, detail) of a host's event."""
     kind, _, function = event.name.rpartition(":")
@@ -133,6 +143,8 @@ def host(event: HostEvent) -> tuple[str, str]:
         return f"{function}()", _arguments(event.args)
     if kind == "return":
         return f"{function}() failed", _arguments(event.args)
+    if event.name == "timer_start":
+        return "timer", f"{event.args.get('ms', 0):,} ms"
     if event.name in DEATHS:
         return f"process {event.name}", _arguments(event.args)
     return event.name, _arguments(event.args)

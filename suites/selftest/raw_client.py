@@ -6,6 +6,7 @@ from __future__ import annotations
 import select
 import socket
 import struct
+from collections.abc import Iterator
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -48,6 +49,18 @@ def linked(host: Host, channel: int, connection_id: int = 0, ticket: str = "") -
     sock.sendall(struct.pack("<I", 1) + key.encrypt(ticket.encode() + b"\0", oaep))
     assert struct.unpack("<I", receive(sock, 4)) == (0,)
     return sock
+
+
+def send(sock: socket.socket, kind: int, body: bytes = b"") -> None:
+    """One message with the mini header."""
+    sock.sendall(struct.pack("<HI", kind, len(body)) + body)
+
+
+def messages(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
+    """(type, body) of each message as it comes."""
+    while True:
+        kind, size = struct.unpack("<HI", receive(sock, 6))
+        yield kind, receive(sock, size)
 
 
 def wait_for(host: Host, name: str, seconds: float = 5.0) -> list[HostEvent]:

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import socket
-import struct
 from collections.abc import Iterator
 
 import pytest
 
 from fixtures.hosts import Settings, Unsupported
 from fixtures.library import LibraryHost, LibraryLauncher
-from suites.selftest.raw_client import linked_main, wait_for
+from suites.selftest.raw_client import linked_main, send, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +88,7 @@ def test_what_a_client_sent_is_served_before_a_call(launcher: LibraryLauncher) -
     host = launcher.start("source")
     client = announced(host)
     wait_for(host, "return:migrate_connect")
-    client.sendall(struct.pack("<HI", 102, 0))  # SPICE_MSGC_MAIN_MIGRATE_CONNECTED
+    send(client, 102)  # SPICE_MSGC_MAIN_MIGRATE_CONNECTED
     host.call("migrate_start")
     names = [event.name for event in host.read_events()]
     assert names.index("migrate_connect_complete") < names.index("call:migrate_start")

@@ -19,9 +19,9 @@ import pytest
 
 from fixtures.hosts import HarnessError, Settings
 from fixtures.library import LibraryHost, LibraryLauncher
-from suites.selftest.raw_client import CURSOR, DISPLAY, linked, linked_main, receive, wait_for
+from suites.selftest.raw_client import CURSOR, DISPLAY, linked, linked_main, messages, send, wait_for
 
-FLUSH_MARK = struct.pack("<HI", 4, 0)  # SPICE_MSGC_MIGRATE_FLUSH_MARK that nobody asked for
+FLUSH_MARK = 4  # SPICE_MSGC_MIGRATE_FLUSH_MARK that nobody asked for
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_a_real_assertion_is_told(launcher: LibraryLauncher) -> None:
     """On released servers an unsolicited FLUSH_MARK ends the process; a fixed one stays alive."""
     host = launcher.start("source")
     with linked_main(host) as client:
-        client.sendall(FLUSH_MARK)
+        send(client, FLUSH_MARK)
         with contextlib.suppress(HarnessError):
             host.settle()
     if not host.life().alive:
@@ -177,7 +177,7 @@ def test_display_draws(launcher: LibraryLauncher) -> None:
     with linked_main(host) as main:
         session = next(struct.unpack_from("<I", body)[0] for kind, body in messages(main) if kind == 103)
         with linked(host, DISPLAY, session) as display, linked(host, CURSOR, session) as cursor:
-            display.sendall(struct.pack("<HI", 101, 14) + bytes(14))  # SPICE_MSGC_DISPLAY_INIT
+            send(display, 101, bytes(14))  # SPICE_MSGC_DISPLAY_INIT
             next(kind for kind, _ in messages(display) if kind == 314)  # SURFACE_CREATE
             host.call("qxl_draw", left=7, top=5)
             fill = next(body for kind, body in messages(display) if kind == 302)  # DRAW_FILL
@@ -185,10 +185,3 @@ def test_display_draws(launcher: LibraryLauncher) -> None:
             host.call("qxl_cursor", kind="set")
             next(kind for kind, _ in messages(cursor) if kind == 103)  # SPICE_MSG_CURSOR_SET
     assert host.stop().status == 0
-
-
-def messages(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
-    """(type, body) of each message as it comes."""
-    while True:
-        kind, size = struct.unpack("<HI", receive(sock, 6))
-        yield kind, receive(sock, size)

@@ -76,6 +76,7 @@ def pair(launcher: QemuLauncher, request: pytest.FixtureRequest) -> Iterator[Pai
     with source, target, Pump() as pump:
         pump.add_host(source)
         pump.add_host(target)
+        source.serve = pump.turn
         yield Pair(source, target, pump)
 
 
@@ -189,7 +190,7 @@ def test_the_target_dies_in_the_middle(pair: Pair) -> None:
     assert pair.await_event("source", "call:migrate_end").args == {"completed": 0}
     assert pair.await_event("target", "died").args["signal"] == "SIGKILL"
     with pytest.raises(HarnessError, match=r"^target: QEMU ended before it answered"):
-        pair.source.complete(pair.target)
+        pair.source.begin_move(pair.target)
 
 
 def test_the_source_dies_in_the_middle(pair: Pair) -> None:

@@ -82,6 +82,20 @@ def test_leak_and_bloat_show_in_stats(launcher: LibraryLauncher) -> None:
     assert grown[1][1] - grown[0][1] > 3500
 
 
+def test_a_loop_that_never_settles_is_told(launcher: LibraryLauncher) -> None:
+    """Without free descriptors the accept loop of released servers stays ready for ever."""
+    host = launcher.start("source")
+    host.call("limit_files", count=2)
+    with contextlib.ExitStack() as clients:
+        for _ in range(4):
+            clients.enter_context(knock(host))
+        host.advance(1_000)
+        events = host.read_events()
+        assert host.life().alive
+        assert any(e.name == "busy" for e in events) == any("accept failed" in str(e.args) for e in events)
+    host.stop()
+
+
 def test_sixty_clients_leave_nothing(launcher: LibraryLauncher) -> None:
     host = launcher.start("source")
     linked_main(host).close()

@@ -185,6 +185,7 @@ def test_misuse_is_not_the_servers_fault(launcher: LibraryLauncher) -> None:
     [
         (Settings(devices=("kettle",)), UsageError, "no such device: kettle"),
         (Settings(plant=("gremlin",)), UsageError, "no such planted fault: gremlin"),
+        (Settings(uuid=b"short"), UsageError, "5 bytes: 16 are needed"),
         (Settings(secure_channels=("kettle",)), UsageError, "no channel is called kettle"),
         (
             Settings(tls={"ca": "/none", "cert": "/none", "key": "/none"}),

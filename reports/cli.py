@@ -101,6 +101,7 @@ def certify(**asked: Any) -> None:
 @click.option("--from", "start", type=float, metavar="S", help="Only messages from this second on.")
 @click.option("--to", "stop", type=float, metavar="S", help="Only messages up to this second.")
 @click.option("--follow", is_flag=True, help="Go on as the file grows, until interrupted.")
+@click.option("--unjudged", is_flag=True, help="List the rules that could not be judged, and why.")
 @click.option("--show-secrets", is_flag=True, help="Do not hide tickets and keys.")
 def inspect(**asked: Any) -> None:
     """Say what happened in packet captures, and which rule was broken at which packet. '-' reads a pipe."""

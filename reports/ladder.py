@@ -7,7 +7,7 @@ Only the model; `reports.ladder_svg` and `reports.ladder_text` draw it. Sans-I/O
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import groupby
@@ -84,13 +84,15 @@ def ladder(
     events: Iterable[Event],
     findings: Iterable[Finding] = (),
     *,
+    names: Mapping[str, str] | None = None,
     collapse: bool = True,
     limit: int | None = 240,
 ) -> Ladder:
     """The ladder of a conversation. `collapse` leaves the hosts' bookkeeping out and puts runs of routine
-    messages in one row each; of more than `limit` rows the middle, where no fault is near, is left out."""
+    messages in one row each; of more than `limit` rows the middle, where no fault is near, is left out.
+    `names`: what to call a server that the events name by its address alone."""
     many = list(events)
-    builder = _Builder(many)
+    builder = _Builder(many, names or {})
     rows = [row for n, event in enumerate(many) if (row := builder.row(n, event)) is not None]
     rows = _blame(rows, many, list(findings))
     if collapse:
@@ -104,6 +106,7 @@ def ladder(
 @dataclass
 class _Builder:
     events: Sequence[Event]
+    names: Mapping[str, str]
     lanes: tuple[str, ...] = ()
     _host_of: dict[int, str] = field(default_factory=dict)
     _channel_of: dict[int, str] = field(default_factory=dict)
@@ -112,7 +115,8 @@ class _Builder:
         for event in self.events:
             match event:
                 case Opened():
-                    self._host_of[event.connection] = event.host or str(event.server)
+                    where = event.host or str(event.server)
+                    self._host_of[event.connection] = self.names.get(where, where)
                 case LinkBytes(kind="mess"):
                     self._channel_of[event.connection] = wording.channel_of_link(event)
                 case Message():
@@ -155,7 +159,8 @@ class _Builder:
                     routine=wording.is_routine(event),
                 )
             case Quiet():
-                text = f"{event.count:,} messages, {event.bytes:,} bytes"
+                noun = "message" if event.count == 1 else "messages"
+                text = f"{event.count:,} {noun}, {event.bytes:,} bytes"
                 return replace(arrow, label=text, routine=True, count=event.count)
             case LostBytes():
                 size = "an unknown number of" if event.bytes is None else f"{event.bytes:,}"

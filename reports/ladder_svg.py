@@ -10,8 +10,8 @@ from importlib.resources import files
 from reports.ladder import Kind, Ladder, Row
 
 WIDTH = 960  # units of the view box; one is a CSS pixel at full size
-_LEFT = 150  # the first lane; left of it the time
-_RIGHT = 90  # right of the last lane
+_LEFT = 166  # the first lane; left of it frame and time
+_RIGHT = 74  # right of the last lane
 _HEAD = 44
 _ROW = 28
 _LINE = 17  # of a detail below its arrow, of a fault
@@ -82,6 +82,8 @@ def _height(row: Row, xs: list[float]) -> int:
 
 
 def _heads(ladder: Ladder, xs: list[float], height: int) -> Iterator[str]:
+    if any(row.frame for row in ladder.rows):
+        yield '<text class="time" x="38" y="21">frame</text>'
     for lane, x in zip(ladder.lanes, xs, strict=True):
         width = max(88.0, _GLYPH * len(lane) + 28)
         yield f'<line class="lane" x1="{x:.0f}" x2="{x:.0f}" y1="30" y2="{height - 8}"/>'
@@ -107,7 +109,9 @@ def _row(row: Row, xs: list[float], y: int, *, interactive: bool) -> str:
             f'<rect class="band" x="0" y="{y}" width="{WIDTH}" height="{_height(row, xs) - 2}" rx="4"/>'
         )
     parts.append(f"<title>{escape(f'{tip} at {row.time * 1000:.3f} ms{where}')}</title>")
-    parts.append(f'<text class="time" x="84" y="{middle}">{clock(row.time)}</text>')
+    if row.frame:
+        parts.append(f'<text class="time" x="38" y="{middle}">{row.frame}</text>')
+    parts.append(f'<text class="time" x="100" y="{middle}">{clock(row.time)}</text>')
     parts.append(_DRAW[row.kind](row, xs, middle))
     for n, fault in enumerate(row.faults, _overflows(row, xs)):
         parts.append(

@@ -9,7 +9,7 @@ from textwrap import wrap
 from reports.ladder import Kind, Ladder, Row
 from reports.ladder_svg import clock
 
-_TIME = 11  # columns for the time
+_TIME = 17  # columns for the frame (6, where there are frames) and the time
 _MARKS = {Kind.CALL: "■", Kind.CALLBACK: "●", Kind.DEATH: "X"}
 
 
@@ -69,7 +69,7 @@ def _line(row: Row, columns: list[int], width: int) -> str:
         start = columns[row.lane]
         end = columns[row.to] if row.to is not None else columns[-1]
         _put(cells, start + 2, _cut(f"· {words}", end - start - 3))
-    _put(cells, 0, f"{clock(row.time):>{_TIME}}")
+    _put(cells, 0, f"{row.frame or '':>6}{clock(row.time):>{_TIME - 6}}")
     return "".join(cells).rstrip()
 
 

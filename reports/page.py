@@ -136,6 +136,7 @@ def environment() -> Environment:
         "name": lambda verdict: str(verdict) if verdict else NOT_JUDGED,
         "timestamp": lambda seconds: timestamp(seconds).replace("T", " ")[:19] + " UTC",
         "again": again,
+        "hex": lambda number: "unknown" if number is None else f"{number:#010x}",
         "basename": lambda path: Path(path).name,
     }
     env.globals["include_raw"] = lambda name: Markup(Path(str(_template(name))).read_text(encoding="utf-8"))

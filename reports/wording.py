@@ -22,6 +22,7 @@ _BACKSTAGE = frozenset({"configured", "settled", "log", "timer_cancel", "timer_r
 _MIGRATION_TIMER = 10_000
 DEATHS = frozenset({"died", "hung"})
 
+SECRET_KINDS = frozenset({"ticket", "sasl"})  # packets of the link stage
 _SECRETS = ("ticket", "passw", "secret", "key")
 
 #: Message -> the fields that a reader looks for first.

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`spice-conform inspect`: what happened in captures, and which rule was broken at which packet.
+
+Exit status: 0 nothing found, 1 findings, 2 not readable (any further; what could be read is shown).
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from dissectors.capture import CaptureError
+from dissectors.events import Event, Gap, Garbage, HostEvent, Message, Quiet
+from dissectors.inspection import Inspection
+from dissectors.rules.model import Finding
+from fixtures.hosts import UsageError
+from reports import wording
+from reports.inspect_messages import Filter, Lines
+from reports.inspect_text import print_story
+from reports.ladder import Ladder, ladder
+
+WIDTH = 100
+IDLE = 0.1  # seconds between two looks at a followed file
+KEPT = 3000  # events kept for the ladder; beyond that only what matters
+LARGE_BODY = 4096  # bytes of a routine message that are worth keeping
+
+
+Show = Callable[[int, int | None], None]  # bytes read, bytes in all
+
+
+class Exit(IntEnum):
+    """Exit status of inspect."""
+
+    CLEAN = 0
+    FINDINGS = 1
+    UNREADABLE = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What was asked. `start` and `stop`: seconds since the first event."""
+
+    captures: Sequence[Path]
+    keylog: Path | None = None
+    as_json: bool = False
+    html: Path | None = None
+    messages: bool = False
+    channel: Sequence[str] = ()
+    types: Sequence[str] = ()
+    start: float | None = None
+    stop: float | None = None
+    follow: bool = False
+    unjudged: bool = False
+    show_secrets: bool = False
+
+
+def main(**asked: object) -> int:
+    """Read, print, and say what came out; UsageError: one line."""
+    wanted = Wanted(**asked)  # type: ignore[arg-type]
+    if wanted.html and not wanted.html.absolute().parent.is_dir():
+        raise UsageError(f"{wanted.html}: no such directory")
+    console = Console(
+        highlight=False, emoji=False, markup=False, width=None if sys.stdout.isatty() else WIDTH
+    )
+    with _stop_asked() as stopped, _progress(wanted) as progress:
+        try:
+            inspection = Inspection(
+                wanted.captures,
+                keylog=wanted.keylog,
+                follow=(lambda: _idle(stopped)) if wanted.follow else None,
+                progress=progress,
+                everything=wanted.messages,
+            )
+        except CaptureError as error:
+            return _unreadable(error)
+        story = _read(inspection, wanted, console)
+    return _show(inspection, story, wanted, console)
+
+
+def _show(inspection: Inspection, story: Story, wanted: Wanted, console: Console) -> int:
+    if wanted.as_json:
+        told = inspection.as_dict() | {"error": str(inspection.error) if inspection.error else None}
+        print(json.dumps(told, indent=1, ensure_ascii=False, default=str))
+    elif not wanted.messages and (inspection.source.reader.packets or not inspection.error):
+        print_story(console, inspection.as_dict(), story.ladder(limit=80), unjudged=wanted.unjudged)
+    if wanted.html:
+        from reports.inspect_page import page
+
+        text = page(inspection.as_dict(), story, show_secrets=wanted.show_secrets)
+        try:
+            wanted.html.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"cannot write {wanted.html}: {error.strerror}") from None
+    if inspection.error:
+        return _unreadable(inspection.error)
+    return Exit.FINDINGS if inspection.oracle.judgement.findings else Exit.CLEAN
+
+
+def _read(inspection: Inspection, wanted: Wanted, console: Console) -> Story:
+    """Read everything, showing on the way what is to be shown at once."""
+    story = Story(inspection)
+    chosen = Filter(wanted.channel, wanted.types, wanted.start, wanted.stop)
+    live = (wanted.messages or wanted.follow) and not wanted.as_json
+    lines = Lines(console, chosen, everything=wanted.messages)
+    for event, findings in inspection.run():
+        story.take(event, findings)
+        if live:
+            lines.show(event, findings)
+    return story
+
+
+class Story:
+    """What a ladder needs of a capture, in bounded memory."""
+
+    def __init__(self, inspection: Inspection) -> None:
+        self._inspection = inspection
+        self.events: list[Event] = []
+
+    def take(self, event: Event, findings: Sequence[Finding]) -> None:
+        """Keep an event that a reader may want to see."""
+        routine = _routine(event)
+        full = len(self.events) >= KEPT
+        if not findings and full and (routine or len(self.events) >= 2 * KEPT):
+            return
+        if routine and isinstance(event, Message) and len(event.body) > LARGE_BODY:
+            event = replace(event, body=b"", whole=False)
+        self.events.append(event)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Every finding."""
+        return self._inspection.oracle.judgement.findings
+
+    def ladder(self, limit: int) -> Ladder:
+        """The ladder of what was kept; source and target by name where there is one migration."""
+        migrations = self._inspection.as_dict()["migrations"]
+        names = {}
+        if len(migrations) == 1:
+            ends = ((migrations[0][name], name) for name in ("source", "target"))
+            names = {where: name for where, name in ends if where}
+        return ladder(self.events, self.findings, names=names, limit=limit)
+
+
+def _routine(event: Event) -> bool:
+    match event:
+        case Message():
+            return wording.is_routine(event)
+        case HostEvent():
+            return wording.is_backstage(event)
+        case Quiet() | Gap() | Garbage():
+            return True
+    return False
+
+
+@contextmanager
+def _stop_asked() -> Iterator[list[bool]]:
+    """A list that holds True once somebody asked to stop following (Ctrl-C, SIGTERM)."""
+    stopped = [False]
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if stopped[0]:  # asked twice: at once
+            raise KeyboardInterrupt
+        stopped[0] = True
+
+    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _idle(stopped: list[bool]) -> bool:
+    time.sleep(IDLE)
+    return not stopped[0]
+
+
+@contextmanager
+def _progress(wanted: Wanted) -> Iterator[Show | None]:
+    """A bar on standard error while a file is read; none where nobody would see it."""
+    console = Console(stderr=True)
+    if wanted.follow or wanted.messages or not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _unreadable(error: CaptureError) -> int:
+    print(f"spice-conform: {error}", file=sys.stderr)
+    return Exit.UNREADABLE

@@ -1,0 +1,50 @@
+"use strict";
+const byId = (id) => document.getElementById(id);
+const data = JSON.parse(byId("data").textContent);
+const detail = byId("detail");
+let chosen = null;
+
+const show = (row) => {
+  const told = data[row.dataset.event];
+  if (!told) return;
+  chosen?.classList.remove("chosen");
+  chosen = row;
+  row.classList.add("chosen");
+  byId("title").textContent = told.title;
+  const facts = ["frame", "time", "connection", "sender", "host", "size"];
+  byId("facts").textContent = facts.filter((key) => told[key]).map((key) => `${key} ${told[key]}`).join(", ");
+  for (const key of ["fields", "bytes"]) {
+    byId(key).textContent = told[key] ?? "";
+    byId(key).hidden = byId(key).previousElementSibling.hidden = !told[key];
+  }
+  detail.hidden = false;
+};
+const close = () => {
+  detail.hidden = true;
+  chosen?.focus();
+};
+const rows = [...document.querySelectorAll("[data-event]")];
+const drawing = byId("drawing");
+drawing.addEventListener("click", (event) => {
+  const row = event.target.closest("[data-event]");
+  if (row) show(row);
+});
+drawing.addEventListener("keydown", (event) => {
+  const row = event.target.closest("[data-event]");
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (!row || !(step || event.key === "Enter" || event.key === " ")) return;
+  event.preventDefault();
+  const next = step ? rows[rows.indexOf(row) + step] : row;
+  next?.focus();
+  if (next && (!step || !detail.hidden)) show(next);
+});
+byId("close").addEventListener("click", close);
+addEventListener("keydown", (event) => event.key === "Escape" && !detail.hidden && close());
+
+let zoom = 100;
+const scale = (by) => {
+  zoom = Math.min(400, Math.max(50, zoom * by));
+  drawing.querySelector("svg").style.width = `${zoom}%`;
+};
+byId("larger").addEventListener("click", () => scale(1.25));
+byId("smaller").addEventListener("click", () => scale(0.8));

@@ -26,7 +26,8 @@ from dissectors.agent_messages import (
     VDAgentUnknown,
 )
 from dissectors.fields import cap_bits, enum32
-from dissectors.pointers import Struct, StructMessage, UnionField
+from dissectors.parts import UnionField
+from dissectors.pointers import Struct, StructMessage
 
 VD_AGENT_PROTOCOL = 1
 VD_AGENT_MAX_DATA_SIZE = 2048  # bytes of an AGENT_DATA message

@@ -32,7 +32,8 @@ from dissectors.agent_enums import (
     ReplyCode,
 )
 from dissectors.fields import CapsField, enum8, enum32, flags
-from dissectors.pointers import BulkField, PartListField, RestField, Struct, UnionField
+from dissectors.parts import BulkField, PartListField, RestField, UnionField
+from dissectors.pointers import Struct
 
 
 class VDAgentMouseState(Struct):

@@ -10,7 +10,8 @@ from dissectors.enums import CursorFlags, CursorType
 from dissectors.fields import enum8, flags
 from dissectors.geometry import SpicePoint16
 from dissectors.message import SpiceMessage, message
-from dissectors.pointers import PartField, RestField, Struct, StructMessage
+from dissectors.parts import PartField, RestField
+from dissectors.pointers import Struct, StructMessage
 
 CURSOR = ChannelType.SPICE_CHANNEL_CURSOR
 

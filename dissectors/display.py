@@ -31,7 +31,8 @@ from dissectors.enums import (
 from dissectors.fields import enum8, enum32, flags
 from dissectors.geometry import SpicePoint, SpiceRect
 from dissectors.message import SpiceMessage, message
-from dissectors.pointers import BulkField, PartField, PartListField, Struct, StructMessage
+from dissectors.parts import BulkField, PartField, PartListField
+from dissectors.pointers import Struct, StructMessage
 
 DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
 

@@ -34,17 +34,8 @@ from dissectors.fields import enum8, flags
 from dissectors.geometry import SpicePoint, SpicePoint16, SpicePointFix, SpiceRect, SpiceTransform
 from dissectors.image import SpiceImage, image_size
 from dissectors.message import message
-from dissectors.pointers import (
-    BulkField,
-    PartField,
-    PartListField,
-    Struct,
-    StructMessage,
-    TailField,
-    UnionField,
-    by_type,
-    pointer,
-)
+from dissectors.parts import BulkField, PartField, PartListField, TailField, UnionField, by_type, pointer
+from dissectors.pointers import Struct, StructMessage
 
 DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
 

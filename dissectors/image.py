@@ -12,9 +12,11 @@ from scapy.fields import (
 )
 from scapy.packet import Packet
 
+from dissectors.encodings import EncodedStream, GlzStream, Lz4Stream, LzStream, QuicStream, stream
 from dissectors.enums import BitmapFlags, BitmapFmt, ImageFlags, ImageType, JpegAlphaFlags
 from dissectors.fields import enum8, flags
-from dissectors.pointers import BulkField, Struct, UnionField, by_type, pointer
+from dissectors.parts import BulkField, UnionField, by_type, pointer
+from dissectors.pointers import Struct
 
 
 def image_size(bits: int, width: int, height: int) -> int:
@@ -61,13 +63,37 @@ class SpiceBitmap(Struct):
     ]
 
 
-class SpiceBinaryData(Struct):
-    """A QUIC, LZ, GLZ, JPEG or LZ4 stream."""
+class SpiceQUICData(Struct):
+    """A QUIC stream."""
 
-    fields_desc = [
-        FieldLenField("data_size", None, length_of="data", fmt="<I"),
-        BulkField("data", b"", length_from=lambda p: p.data_size),
-    ]
+    fields_desc = stream(QuicStream)
+
+
+class SpiceLZRGBData(Struct):
+    """An LZ stream."""
+
+    fields_desc = stream(LzStream)
+
+
+class SpiceGLZRGBData(Struct):
+    """A GLZ stream: LZ that refers to earlier images."""
+
+    fields_desc = stream(GlzStream)
+
+
+class SpiceLZ4Data(Struct):
+    """An LZ4 stream."""
+
+    fields_desc = stream(Lz4Stream)
+
+
+class SpiceJPEGData(Struct):
+    """A JPEG stream."""
+
+    fields_desc = stream(EncodedStream)
+
+
+_SIZE, _STREAM = stream(LzStream)
 
 
 class SpiceLZPLTData(Struct):
@@ -75,9 +101,9 @@ class SpiceLZPLTData(Struct):
 
     fields_desc = [
         flags("flags", 0, 8, BitmapFlags),
-        FieldLenField("data_size", None, length_of="data", fmt="<I"),
+        _SIZE,
         *_palette(),
-        BulkField("data", b"", length_from=lambda p: p.data_size),
+        _STREAM,
     ]
 
 
@@ -111,15 +137,15 @@ class SpiceSurface(Struct):
 #: Images from the cache have no more than their descriptor.
 IMAGES = {
     ImageType.SPICE_IMAGE_TYPE_BITMAP: SpiceBitmap,
-    ImageType.SPICE_IMAGE_TYPE_QUIC: SpiceBinaryData,
+    ImageType.SPICE_IMAGE_TYPE_QUIC: SpiceQUICData,
     ImageType.SPICE_IMAGE_TYPE_LZ_PLT: SpiceLZPLTData,
-    ImageType.SPICE_IMAGE_TYPE_LZ_RGB: SpiceBinaryData,
-    ImageType.SPICE_IMAGE_TYPE_GLZ_RGB: SpiceBinaryData,
+    ImageType.SPICE_IMAGE_TYPE_LZ_RGB: SpiceLZRGBData,
+    ImageType.SPICE_IMAGE_TYPE_GLZ_RGB: SpiceGLZRGBData,
     ImageType.SPICE_IMAGE_TYPE_SURFACE: SpiceSurface,
-    ImageType.SPICE_IMAGE_TYPE_JPEG: SpiceBinaryData,
+    ImageType.SPICE_IMAGE_TYPE_JPEG: SpiceJPEGData,
     ImageType.SPICE_IMAGE_TYPE_ZLIB_GLZ_RGB: SpiceZlibGlzRGBData,
     ImageType.SPICE_IMAGE_TYPE_JPEG_ALPHA: SpiceJPEGAlphaData,
-    ImageType.SPICE_IMAGE_TYPE_LZ4: SpiceBinaryData,
+    ImageType.SPICE_IMAGE_TYPE_LZ4: SpiceLZ4Data,
 }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from scapy.fields import EnumField, FieldLenField, FieldListField, FlagsField, PacketListField, StrField
 from scapy.packet import Packet
 
-from dissectors import fields, pointers
+from dissectors import fields, parts
 from dissectors.constants import CHANNEL_MESSAGES, ChannelType, MsgBase, MsgcBase, Side, channel_name
 from dissectors.message import EVERY_CHANNEL, SpiceMessage, message_class
 
@@ -26,8 +26,8 @@ COMPUTED = (
     fields.TailField,
     fields.PointerSizeField,
     fields.PointerOffsetField,
-    pointers.TailField,
-    pointers.OffsetField,
+    parts.TailField,
+    parts.OffsetField,
 )
 
 
@@ -97,14 +97,14 @@ def sample(cls: type[Packet], variant: int = 0, parent: Packet | None = None) ->
 
 def _value(field: Any, packet: Packet, variant: int, number: int) -> Any:
     """A value for a field of a packet, by the field's kind; None: leave it."""
-    if isinstance(field, COMPUTED):
-        return None
-    if isinstance(field, pointers.PartField):
+    if isinstance(field, COMPUTED) or (field.default and isinstance(field.default, int | bytes)):
+        return None  # a default that is not nothing is what is due: a magic, a version
+    if isinstance(field, parts.PartField):
         return sample(field.cls, variant, packet)
-    if isinstance(field, pointers.UnionField):
+    if isinstance(field, parts.UnionField):
         cls = field.choose(packet, b"")
         return cls and sample(cls, variant, packet)
-    if isinstance(field, pointers.PointedField):
+    if isinstance(field, parts.PointedField):
         return _target(field, packet, variant)
     if isinstance(field, PacketListField):
         return [sample(field.cls, variant + n, packet) for n in range(_due(field.count_from, packet, 2))]
@@ -115,7 +115,7 @@ def _value(field: Any, packet: Packet, variant: int, number: int) -> Any:
     return _number(field, variant, number)
 
 
-def _target(field: pointers.PointedField, packet: Packet, variant: int) -> Any:
+def _target(field: parts.PointedField, packet: Packet, variant: int) -> Any:
     if field.what is None:
         return b"pointed"
     cls = field.what if isinstance(field.what, type) else field.what(packet, b"")
@@ -128,8 +128,6 @@ def _due(count: Any, packet: Packet, default: int) -> int:
 
 
 def _number(field: Any, variant: int, number: int) -> Any:
-    if field.default:
-        return None  # a magic or a version: its default is what is due
     if isinstance(field, FlagsField):
         known = [bit for bit, name in enumerate(field.names) if not name.startswith("bit")]
         return 1 << known[variant % len(known)]

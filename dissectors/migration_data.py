@@ -27,16 +27,8 @@ from scapy.packet import Packet
 from dissectors.constants import ChannelType, MsgBase, MsgcBase
 from dissectors.fields import enum32
 from dissectors.message import message
-from dissectors.pointers import (
-    OffsetField,
-    PartField,
-    PartListField,
-    PointedField,
-    Struct,
-    StructMessage,
-    TailField,
-    pointer,
-)
+from dissectors.parts import OffsetField, PartField, PartListField, PointedField, TailField, pointer
+from dissectors.pointers import Struct, StructMessage
 from dissectors.spicevmc import VMC
 
 VERSION = 1

@@ -14,7 +14,8 @@ from dissectors.constants import ChannelType, MsgcSmartcard, MsgSmartcard
 from dissectors.enums import VscMessageType
 from dissectors.fields import enum32
 from dissectors.message import message
-from dissectors.pointers import RestField, Struct, StructMessage, UnionField
+from dissectors.parts import RestField, UnionField
+from dissectors.pointers import Struct, StructMessage
 
 SMARTCARD = ChannelType.SPICE_CHANNEL_SMARTCARD
 

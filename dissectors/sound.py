@@ -9,7 +9,7 @@ from dissectors.constants import ChannelType, MsgcRecord, MsgPlayback, MsgRecord
 from dissectors.enums import AudioDataMode, AudioFmt
 from dissectors.fields import enum16
 from dissectors.message import SpiceMessage, message
-from dissectors.pointers import RestField
+from dissectors.parts import RestField
 
 PLAYBACK = ChannelType.SPICE_CHANNEL_PLAYBACK
 RECORD = ChannelType.SPICE_CHANNEL_RECORD

@@ -9,7 +9,7 @@ from dissectors.constants import ChannelType, MsgcPort, MsgcSpicevmc, MsgPort, M
 from dissectors.enums import DataCompressionType, PortEvent
 from dissectors.fields import PointedField, PointerOffsetField, PointerSizeField, TailField, enum8
 from dissectors.message import SpiceMessage, message
-from dissectors.pointers import RestField
+from dissectors.parts import RestField
 
 #: SpicevmcChannel and its heirs, and those of them that are ports.
 VMC = (ChannelType.SPICE_CHANNEL_USBREDIR, ChannelType.SPICE_CHANNEL_PORT, ChannelType.SPICE_CHANNEL_WEBDAV)

@@ -20,7 +20,7 @@ from dissectors.pointers import fuzz_struct
 
 ROWS = inventory()
 CLASSES: list[type[SpiceMessage]] = [*dict.fromkeys(row.cls for row in ROWS), VDAgentMessage]
-QUICK = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 def _id(row: MessageRow) -> str:

@@ -39,7 +39,12 @@ def test_real_message(number: int) -> None:
 def test_real_images() -> None:
     """Of several encodings, found through their offsets."""
     seen = {decode(*m).src_bitmap.type for m in _messages() if m[:3] == (2, Side.SERVER, 304)}
-    assert {ImageType.SPICE_IMAGE_TYPE_BITMAP, ImageType.SPICE_IMAGE_TYPE_LZ_RGB} <= seen
+    assert seen == {
+        ImageType.SPICE_IMAGE_TYPE_BITMAP,
+        ImageType.SPICE_IMAGE_TYPE_LZ_RGB,
+        ImageType.SPICE_IMAGE_TYPE_GLZ_RGB,
+        ImageType.SPICE_IMAGE_TYPE_LZ4,
+    }
 
 
 def test_laid_out_again_as_the_server_did() -> None:

@@ -188,7 +188,7 @@ def test_the_target_dies_in_the_middle(pair: Pair) -> None:
     assert pair.source.failure()
     pair.pump.until(lambda: client.main.got(MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL), what="MIGRATE_CANCEL")
     assert pair.await_event("source", "call:migrate_end").args == {"completed": 0}
-    assert pair.await_event("target", "died").args["signal"] == "SIGKILL"
+    assert pair.await_event("target", "exited").args["signal"] == "SIGKILL"
     with pytest.raises(HarnessError, match=r"^target: QEMU ended before it answered"):
         pair.source.begin_move(pair.target)
 
@@ -200,7 +200,7 @@ def test_the_source_dies_in_the_middle(pair: Pair) -> None:
     pair.source.kill()
     with pytest.raises(HarnessError, match=r"^source: QEMU ended before it answered"):
         pair.source.finish_move()
-    assert pair.await_event("source", "died").args["signal"] == "SIGKILL"
+    assert pair.await_event("source", "exited").args["signal"] == "SIGKILL"
     pair.await_event("target", "exited")
 
 

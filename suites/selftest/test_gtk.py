@@ -17,7 +17,7 @@ from dissectors.capture.keylog import KeyLog
 from fixtures.certificates import Authority, ServerCertificate
 from fixtures.gtk import GtkClient, build_keylog
 from fixtures.gtk.scenario import Kind, migrate
-from fixtures.hosts import HarnessError, Host, Settings, Unsupported
+from fixtures.hosts import HarnessError, Host, Life, Settings, Unsupported
 from fixtures.library import LibraryLauncher
 from fixtures.peer.pump import Deadline
 from fixtures.relay import Relay
@@ -76,7 +76,7 @@ def test_a_migration(
         stack.enter_context(client)
         migrate(kind, client, source, target, relay, subject=certificate.subject if tls else None)
         assert client.stop().status == 0
-        assert all(host.life().alive for host in (source, target))
+        assert [host.life() for host in (source, target)] == [Life(alive=True)] * 2
         assert not [event.args for event in client.read_events() if event.name == "log"]
 
 

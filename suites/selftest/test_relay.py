@@ -397,8 +397,8 @@ def test_a_server_that_is_not_there_shows_as_a_reset() -> None:
     with Relay() as relay:
         front = relay.front("source", nobody)
         with (
+            pytest.raises(ConnectionResetError),  # by now, or while connecting
             socket.create_connection((front.address, front.port or 0), _PATIENCE) as client,
-            pytest.raises(ConnectionResetError),
         ):
             client.recv(1)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fixtures.hosts import HarnessError
+from fixtures.launchers import Launchers, Pairing, pairings
 from reports import directory, profiles
 from reports.deviations import SHIPPED, load
 from reports.environment import ROOT
@@ -33,6 +34,7 @@ class Request:
     seed: int | None = None
     more: Sequence[str] = ()
     root: Path = ROOT
+    check: bool = True
 
     def options(self) -> list[str]:
         """As pytest's options."""
@@ -47,9 +49,12 @@ class Request:
 
 def certify(request: Request) -> Exit:
     """Run, write the reports, say what came out. UsageError, HarnessError: one line."""
-    load(request.deviations or SHIPPED)  # a wrong file is said before anything starts
+    load(request.deviations or SHIPPED)  # what is wrong with the request is said before anything starts
     options = request.options()
+    pairs = pairings(list(request.servers), request.source, request.target)
     out = directory.prepare(request.out or directory.fresh())
+    if request.check:
+        _check(pairs)
     with ProgressLine() as progress:
         options.append(f"--alluredir={out / 'allure'}")
         status = run_pytest(pytest_command(options, out, request.root), out, progress.show)
@@ -61,6 +66,16 @@ def certify(request: Request) -> Exit:
         raise HarnessError(_why(out, status))
     print(summary(run, out, colour=sys.stdout.isatty()))
     return run.exit
+
+
+def _check(pairs: Sequence[Pairing]) -> None:
+    """Start each build once: one that does not start is said in one line, before any test."""
+    launchers = Launchers(say=lambda words: print(words, file=sys.stderr))
+    try:
+        for spec in dict.fromkeys(spec for pair in pairs for spec in (pair.source, pair.target)):
+            launchers.check(spec)
+    finally:
+        launchers.close()
 
 
 def _mark_end(out: Path, status: int | None) -> None:

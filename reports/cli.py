@@ -82,10 +82,6 @@ def certify(**asked: Any) -> None:
         for name, selection in profiles.known().items():
             click.echo(f"{name:<12} {selection['about']}")
         return
-    if asked["servers"] and (asked["source"] or asked["target"]):
-        raise click.UsageError("--server asks for builds one by one, --source and --target for a pair")
-    if bool(asked["source"]) != bool(asked["target"]):
-        raise click.UsageError("--source and --target belong together")
     with signals():
         sys.exit(job.certify(job.Request(**asked)))
 

@@ -183,12 +183,10 @@ class _Builder:
 
     def _host_row(self, event: HostEvent) -> Row | None:
         lane = self.lanes.index(event.host)
-        if event.name.startswith("return:") and not event.args.get("error"):
-            return None
         label, detail = wording.host(event)
         if event.name in wording.DEATHS:
             return Row(0.0, Kind.DEATH, label, lane=lane, name=event.name, detail=detail)
-        kind = Kind.CALL if ":" in event.name else Kind.CALLBACK
+        kind = Kind.CALL if event.name.startswith("call:") else Kind.CALLBACK
         return Row(
             0.0, kind, label, lane=lane, name=event.name, detail=detail, routine=wording.is_backstage(event)
         )

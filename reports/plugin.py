@@ -23,6 +23,7 @@ import pytest
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.model import Verdict
 from fixtures.hosts import UsageError
+from fixtures.launchers import Pairing, pairings
 from reports import directory, verdicts
 from reports.deviations import SHIPPED, load
 from reports.environment import environment, suite_version
@@ -124,18 +125,16 @@ def _title(item: pytest.Item) -> str:
 
 
 def _server(item: pytest.Item) -> str:
-    """The SPEC of a test whose fixture did not come far enough to tell."""
-    value = getattr(item, "callspec", None) and item.callspec.params.get("server")  # type: ignore[attr-defined]
-    asked = asked_servers(item.config)
-    return value if isinstance(value, str) else (asked[0] if asked else "system")
+    """The build of a test whose fixture did not come far enough to tell."""
+    pairing = getattr(item, "callspec", None) and item.callspec.params.get("pairing")  # type: ignore[attr-defined]
+    return pairing.text if isinstance(pairing, Pairing) else asked_servers(item.config)[0]
 
 
 def asked_servers(config: pytest.Config) -> tuple[str, ...]:
     """The columns of the result: SPECs, or `SOURCE > TARGET` for a mixed pair."""
-    source, target = config.getoption("source", None), config.getoption("target", None)
-    if source or target:
-        return (f"{source or target} > {target or source}",)
-    return tuple(config.getoption("server", None) or ())
+    option = config.getoption
+    found = pairings(option("server", None) or [], option("source", None), option("target", None))
+    return tuple(pairing.text for pairing in found)
 
 
 def is_case(report: pytest.TestReport) -> bool:

@@ -36,6 +36,7 @@ STYLES = {
 #: What the table shows, the most important first; the rest is on the page.
 _SHOWN = (Verdict.FAIL, Verdict.ERROR, Verdict.DEVIATES, Verdict.DIFFERS, Verdict.INCONCLUSIVE)
 _CASES_SHOWN = 2
+_IDS_SHOWN = 4
 
 
 def summary(run: Run, out: Path, *, colour: bool, width: int = WIDTH) -> str:
@@ -81,20 +82,28 @@ def _table(run: Run) -> Table:
         table.add_column(heading, no_wrap=heading == "Verdict")
     table.add_column("Expected, seen, where", ratio=1, overflow="fold")
     for verdict in _SHOWN:
-        for (requirement, _), alike in _grouped(run.results_with(verdict)).items():
-            builds = ["\n".join(result.server for result in alike)] if many else []
+        for alike in _grouped(run.results_with(verdict)):
+            ids = list(dict.fromkeys(result.requirement.id for result in alike))
+            more = [f"and {len(ids) - _IDS_SHOWN} more"] if len(ids) > _IDS_SHOWN else []
+            builds = ["\n".join(dict.fromkeys(result.server for result in alike))] if many else []
             details = Text("\n").join(_details(alike[0]))
-            table.add_row(Text(verdict, STYLES[verdict]), requirement, *builds, details)
+            table.add_row(
+                Text(verdict, STYLES[verdict]), "\n".join(ids[:_IDS_SHOWN] + more), *builds, details
+            )
     return table
 
 
-def _grouped(results: Iterable[Result]) -> dict[tuple[str, str], list[Result]]:
-    """Builds that show the same share a row."""
+def _grouped(results: Iterable[Result]) -> Iterable[list[Result]]:
+    """Results for the same reason share a row: one requirement on several builds, or what one trouble of
+    the suite kept from being judged."""
     rows: dict[tuple[str, str], list[Result]] = {}
     for result in results:
-        words = "\n".join(line.plain for line in _details(result))
-        rows.setdefault((result.requirement.id, words), []).append(result)
-    return rows
+        if result.blamed[0].findings:
+            key = (result.requirement.id, "\n".join(line.plain for line in _details(result)))
+        else:
+            key = ("", result.blamed[0].case.reason)
+        rows.setdefault(key, []).append(result)
+    return rows.values()
 
 
 def _details(result: Result) -> Iterator[Text]:
@@ -120,11 +129,12 @@ def _finding(finding: Finding, case: CaseFinished) -> Iterator[Text]:
 
 class ProgressLine:
     """One line while a run goes on: how far, how many of each verdict, what failed. Without a terminal: a
-    line for each case that is not PASS."""
+    line for each new trouble."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True, highlight=False, emoji=False, markup=False)
         self._counts: Counter[Verdict] = Counter()
+        self._said: set[str] = set()  # reasons, each said once
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -160,7 +170,8 @@ class ProgressLine:
         self._counts[case.verdict] += 1
         words = ", ".join(f"{n} {verdict}" for verdict in Verdict if (n := self._counts[verdict]))
         self._progress.update(self._task, advance=1, counts=words)
-        if case.verdict in (Verdict.FAIL, Verdict.ERROR):
+        if case.verdict in (Verdict.FAIL, Verdict.ERROR) and case.reason not in self._said:
+            self._said.add(case.reason)
             line = Text(f"{case.verdict:<9}", STYLES[case.verdict]) + Text(f" {case.title}: {case.reason}")
             line.truncate(WIDTH, overflow="ellipsis")
             self._console.print(line, soft_wrap=True)

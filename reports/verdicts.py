@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from dissectors.rules.model import FAILING, Finding, Requirement, Verdict
-from fixtures.hosts import Identity
+from fixtures.hosts import HarnessError, Identity, UsageError
 from reports import deviations
 from reports.record import Deviation, finding, identities
 
@@ -87,7 +87,7 @@ def trouble_of(exception: BaseException) -> Trouble:
 def one_line(exception: BaseException, limit: int = 300) -> str:
     """The first line of an exception's text; its class where the text alone would not say enough."""
     text = next((line.strip() for line in str(exception).splitlines() if line.strip()), "")
-    known = trouble_of(exception) is not Trouble.HARNESS or type(exception).__name__ == "HarnessError"
+    known = trouble_of(exception) is not Trouble.HARNESS or isinstance(exception, HarnessError | UsageError)
     line = text if known and text else f"{type(exception).__name__}: {text}".rstrip(": ")
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 

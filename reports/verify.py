@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -37,27 +37,28 @@ class Checked:
 
 
 def check(case: Mapping[str, Any], directory: Path) -> Checked:
-    """Judge one test again. A client's faults count only where the test judged its client."""
+    """Judge one test again. A client's faults count only where the test judged its client.
+    A finding without a frame is the test's own: it saw what no packet shows."""
     nodeid, path = case["nodeid"], case["artefacts"].get("pcapng")
     if case["verdict"] not in _JUDGED:
         return Checked(nodeid, Check.NOTHING)
-    claimed = {(f["requirement"], f["seen"]) for f in case["findings"] if f["time"]}
     if path is None:
         return Checked(nodeid, Check.OWN)
     reading = read(directory / path)
     if not reading.events:
         return Checked(nodeid, Check.DIFFERS, f"{path} is missing or cannot be read")
+    claimed = {(f["requirement"], f["seen"]): f["frame"] for f in case["findings"]}
     found = {(f.requirement, f.seen) for f in reading.judgement.findings}
-    found = {pair for pair in found if pair in claimed or CATALOGUE[pair[0]].duty == "server"}
-    if found != claimed:
-        return Checked(nodeid, Check.DIFFERS, _difference(claimed, found))
-    own = case["verdict"] != Verdict.PASS and not claimed
-    return Checked(nodeid, Check.OWN if own else Check.HOLDS)
+    lost = [claim for claim, frame in claimed.items() if frame and claim not in found]
+    new = [f for f in found if f not in claimed and CATALOGUE[f[0]].duty == "server"]
+    if lost or new:
+        return Checked(nodeid, Check.DIFFERS, _difference(lost, new))
+    return Checked(nodeid, Check.HOLDS if claimed.keys() <= found else Check.OWN)
 
 
-def _difference(claimed: set[tuple[str, str]], found: set[tuple[str, str]]) -> str:
-    words = [f"{r} ({seen}) is not in the packets" for r, seen in sorted(claimed - found)]
-    words += [f"the packets break {r} ({seen})" for r, seen in sorted(found - claimed)]
+def _difference(lost: Iterable[tuple[str, str]], new: Iterable[tuple[str, str]]) -> str:
+    words = [f"{requirement} ({seen}) is not in the packets" for requirement, seen in sorted(lost)]
+    words += [f"the packets break {requirement} ({seen})" for requirement, seen in sorted(new)]
     return "; ".join(words)
 
 

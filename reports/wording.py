@@ -134,6 +134,9 @@ def is_backstage(event: HostEvent) -> bool:
     """Whether an event of the host says nothing to a reader: bookkeeping, timers of other matters."""
     if event.name == "timer_start":
         return event.args.get("ms") != _MIGRATION_TIMER
+    if event.name.startswith("return:"):
+        result = event.args.get("result")
+        return not event.args.get("error") and not (isinstance(result, int) and result < 0)
     return event.name in _BACKSTAGE or event.name.startswith("channel_")
 
 
@@ -143,7 +146,7 @@ def host(event: HostEvent) -> tuple[str, str]:
     if kind == "call":
         return f"{function}()", _arguments(event.args)
     if kind == "return":
-        return f"{function}() failed", _arguments(event.args)
+        return f"{function}() returned", _arguments(event.args)
     if event.name == "timer_start":
         return "timer", f"{event.args.get('ms', 0):,} ms"
     if event.name in DEATHS:

@@ -184,13 +184,13 @@ def test_migration_data(launcher: LibraryLauncher, pump: Pump) -> None:
     target = launcher.start("target", replace(settings, incoming=True))
     for host in (source, target):
         pump.add_host(host)
+    target.call("agent_detach")  # the guest's agent arrives with the machine only
     client = Client(pump, source)
     client.open()
     _client_acts(client)
     pump.settle()
-    source.call(
-        "agent_send", hex=_agent_chunk(ANNOUNCE)[: 2 * 13]
-    )  # the chunk's header, five bytes of the next
+    begun = 8 + 5  # bytes: the chunk's header, the first of the message's
+    source.call("agent_send", hex=_agent_chunk(ANNOUNCE)[: 2 * begun])
     pump.settle()
     source.announce(target)
     pump.until(lambda: client.target and client.target.linked, what="the target's channels")
@@ -207,5 +207,6 @@ def test_migration_data(launcher: LibraryLauncher, pump: Pump) -> None:
     main = next(m.packet for m in said if m.name == "SPICE_MSG_MIGRATE_DATA" and m.channel == 1)
     assert main.client_agent_started == 1
     assert main.msg_header == ANNOUNCE[:5]
+    assert target.life().alive, target.life()
     source.stop()
     target.stop()

@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A campaign: examples of the machine until the time is over; each new failure is shortened and saved.
+
+The same seed plays the same examples in the same order, and finds the same failures: only how many examples
+there are depends on the time.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from hypothesis.errors import Flaky, HypothesisException
+from rich.console import Console
+from rich.table import Table
+
+from dissectors.rules.model import Finding
+from dissectors.rules.tables import MAIN as MAIN_TABLE
+from dissectors.rules.tables import MIGRATING as MIGRATING_TABLE
+from dissectors.rules.tables import SECONDARY as SECONDARY_TABLE
+from fixtures.hosts import HarnessError, Identity, Settings, Unsupported
+from fixtures.launchers import Launcher, Launchers
+from reports import deviations, directory
+from reports.record import Deviation
+from suites.fuzz.finding import Failure, log_lines, play
+from suites.fuzz.machine import drive
+from suites.fuzz.minimise import shortest, simplest
+from suites.fuzz.moves import Caps, End, Link, Move, Send, Setup
+from suites.fuzz.stage import NEEDS, Key, Stage, Step
+
+#: Examples that Hypothesis plays at a time: the time is looked at between and within them.
+BATCH = 40
+#: Plays that shortening may take; a play that ends in a hang takes seconds.
+BUDGET, HANG_BUDGET = 150, 12
+#: Further plays that say how surely a failure shows.
+PROOFS = 3
+#: A call that takes so long hangs, s.
+HANG_SECONDS = 5.0
+PROGRESS_SECONDS = 10.0
+CONFORMANT, NOT_CONFORMANT = 0, 1
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Campaign:
+    """What was played and found. `failures`: in the order in which they were found. `hits`: how many examples
+    showed each. `plays`: all plays, those that shorten and prove failures too."""
+
+    launchers: Mapping[str, Launcher]
+    server: str
+    seed: int
+    out: Path | None = None
+    say: Say = lambda _: None
+    mutate: bool = True
+    entries: Sequence[Deviation] = ()
+    failures: dict[Key, Failure] = field(default_factory=dict)
+    hits: Counter[Key] = field(default_factory=Counter)
+    kept: Counter[str] = field(default_factory=Counter)
+    steps: set[Step] = field(default_factory=set)
+    builds: dict[str, Identity] = field(default_factory=dict)
+    examples: int = 0
+    plays: int = 0
+    inconsistent: int = 0
+    seconds: float = 0.0
+    _end: float = float("inf")
+    _told: float = 0.0
+
+    def run(self, *, seconds: float = float("inf"), examples: int | None = None) -> None:
+        """Plays so long, or so many examples. Raises HarnessError where no host starts."""
+        begun = self._told = time.monotonic()
+        self._end = begun + seconds
+        batch = 0
+        try:
+            while time.monotonic() < self._end and (examples is None or self.examples < examples):
+                count = BATCH if examples is None else min(BATCH, examples - self.examples)
+                self._batch(count, batch)
+                batch += 1
+        finally:
+            self.seconds += time.monotonic() - begun
+
+    def _batch(self, count: int, number: int) -> None:
+        before = self.examples
+        try:
+            drive(
+                self._begin,
+                self._ended,
+                examples=count,
+                seed_=self.seed * 1_000_003 + number,
+                mutate=self.mutate,
+            )
+        except (Flaky, HypothesisException):
+            self.inconsistent += 1
+        if self.examples == before and time.monotonic() < self._end:
+            raise HarnessError("the machine has played nothing: Hypothesis gave no example")
+
+    def _begin(self, setup: Setup) -> Stage | None:
+        return Stage(self.launchers, setup) if time.monotonic() < self._end else None
+
+    def _ended(self, stage: Stage) -> None:
+        self.kept.update(stage.close().kept)
+        self.examples += 1
+        self.plays += 1
+        self.steps |= stage.steps
+        self.builds |= {label: host.identity for label, host in stage.hosts.items()}
+        for key, finding in stage.failed().items():
+            self.hits[key] += 1
+            if key not in self.failures:
+                self._found(stage, key, finding)
+        if time.monotonic() - self._told > PROGRESS_SECONDS:
+            self._told = time.monotonic()
+            self.say(f"{self.examples} examples, {len(self.failures)} failures, {coverage(self.steps)}")
+
+    # ---- a new failure
+
+    def _found(self, stage: Stage, key: Key, finding: Finding) -> None:
+        moves = list(stage.played)
+        self.failures[key] = Failure(
+            finding, stage.setup, moves, self.server, self.seed, self.examples, len(moves)
+        )
+        setup, best = self._shorten(key, stage.setup, moves)
+        proofs = [self._play(setup, best, key) for _ in range(PROOFS)]
+        shown = [proof for proof in proofs if key in proof.failed()]
+        last = (shown or [stage])[-1]
+        self.failures[key] = failure = replace(
+            self.failures[key],
+            finding=last.failed()[key],
+            setup=setup if shown else stage.setup,
+            moves=best if shown else moves,
+            reproduced=(len(shown), PROOFS),
+            builds=self.builds,
+            log=log_lines(last),
+        )
+        self._tell(failure)
+        if self.out is not None:
+            failure.write(self.out / "findings", last.pump.tape)
+
+    def _shorten(self, key: Key, setup: Setup, moves: list[Move]) -> tuple[Setup, list[Move]]:
+        plain = Setup()
+        if setup != plain and key in self._play(plain, moves, key).failed():
+            setup = plain
+        fails = lambda part: key in self._play(setup, part, key).failed()  # noqa: E731
+        budget = HANG_BUDGET if key.requirement == "ROBUST-002" else BUDGET
+        best = shortest(moves, fails, budget)
+        return setup, simplest(best, simpler, fails)
+
+    def _play(self, setup: Setup, moves: Sequence[Move], until: Key) -> Stage:
+        self.plays += 1
+        return play(self.launchers, setup, moves, until)
+
+    def _tell(self, failure: Failure) -> None:
+        word = "declared" if self.declared(failure.finding) else "NEW"
+        moves = f"{len(failure.moves)} of {failure.found_with} moves"
+        self.say(
+            f"{word} {failure.key.requirement} in example {failure.example} ({moves}): {failure.finding.seen}"
+        )
+        for move in failure.moves:
+            self.say(f"    {move}")
+
+    # ---- the verdict
+
+    def declared(self, finding: Finding) -> Deviation | None:
+        """The deviation that declares a failure."""
+        return deviations.declared(self.entries, finding, self.server, self.builds)
+
+    @property
+    def status(self) -> int:
+        """0 if every failure is declared, else 1; never 4: chance cannot say that a deviation is gone."""
+        undeclared = [f for f in self.failures.values() if not self.declared(f.finding)]
+        return NOT_CONFORMANT if undeclared else CONFORMANT
+
+    def as_dict(self) -> dict[str, Any]:
+        """`fuzz.json`."""
+        return {
+            "server": self.server,
+            "seed": self.seed,
+            "examples": self.examples,
+            "plays": self.plays,
+            "seconds": round(self.seconds, 3),
+            "inconsistent": self.inconsistent,
+            "coverage": coverage_of(self.steps),
+            "status": self.status,
+            "failures": [
+                {
+                    "name": f.name,
+                    "requirement": key.requirement,
+                    "seen": f.finding.seen,
+                    "example": f.example,
+                    "hits": self.hits[key],
+                    "moves": len(f.moves),
+                    "reproduced": list(f.reproduced),
+                    "declared": self.declared(f.finding) is not None,
+                }
+                for key, f in self.failures.items()
+            ],
+        }
+
+
+def simpler(move: Move) -> Sequence[Move]:
+    """The simpler forms of a move."""
+    match move:
+        case Send() if move.mutation:
+            return (replace(move, mutation=0),)
+        case Link() if move.caps is not Caps.ALL:
+            return (replace(move, caps=Caps.ALL),)
+        case End() if move.reset:
+            return (replace(move, reset=False),)
+    return ()
+
+
+# ---- coverage
+
+_TABLES = ((True, MAIN_TABLE), (True, MIGRATING_TABLE), (False, SECONDARY_TABLE), (False, MIGRATING_TABLE))
+#: Every step that the tables name: those that lead to another state.
+LEADS = frozenset(
+    (main, state, sender, int(kind))
+    for main, table in _TABLES
+    for (state, sender), cells in table.items()
+    for kind in cells.go
+)
+#: Every state that the tables name.
+STATES = frozenset((main, state) for main, table in _TABLES for state, _ in table)
+
+
+def coverage_of(steps: set[Step]) -> dict[str, list[int]]:
+    """[reached, of]: states and steps of the tables."""
+    reached = {(main, state) for main, state, _, _ in steps} & STATES
+    return {"states": [len(reached), len(STATES)], "steps": [len(steps & LEADS), len(LEADS)]}
+
+
+def coverage(steps: set[Step]) -> str:
+    """The same in words."""
+    return ", ".join(f"{reached} of {all_} {what}" for what, (reached, all_) in coverage_of(steps).items())
+
+
+# ---- the command
+
+
+def main(
+    *,
+    server: str = "system",
+    seconds: float = 60.0,
+    seed: int | None = None,
+    out: Path | None = None,
+    examples: int | None = None,
+) -> int:
+    """`spice-conform fuzz`: the exit status. With `examples` the time does not matter.
+
+    Raises UsageError, HarnessError, Unsupported (a build whose hypervisor's calls cannot be made one by one).
+    """
+    chosen = random.SystemRandom().randrange(1 << 31) if seed is None else seed
+    entries = deviations.load()
+    launchers = Launchers(say=click.echo)
+    try:
+        launcher = ready(launchers, server)
+        results = directory.prepare(out or directory.fresh())
+        click.echo(f"fuzzing {server} with seed {chosen}; findings go to {results}")
+        campaign = Campaign(
+            {"source": launcher, "target": launcher}, server, chosen, results, Clock().say, entries=entries
+        )
+        try:
+            campaign.run(seconds=float("inf") if examples else seconds, examples=examples)
+        finally:
+            finish(campaign, results)
+        return campaign.status
+    finally:
+        launchers.close()
+
+
+def ready(launchers: Launchers, server: str) -> Launcher:
+    """The launcher of a build that the machine can drive."""
+    launcher = launchers.of(server)
+    host = launcher.start("check", Settings())
+    host.stop()
+    if missing := sorted(NEEDS - host.abilities):
+        raise Unsupported(
+            f"{server}: fuzzing needs a library build; {host.identity.kind} hosts lack: {', '.join(missing)}"
+        )
+    if hasattr(launcher, "deadline"):
+        launcher.deadline = HANG_SECONDS
+    return launcher
+
+
+class Clock:
+    """Says lines with the time since it was made."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+
+    def say(self, line: str) -> None:
+        """One line."""
+        click.echo(f"{time.monotonic() - self._begun:7.1f} s  {line}")
+
+
+def finish(campaign: Campaign, results: Path) -> None:
+    """Writes `fuzz.json` and the table."""
+    (results / "fuzz.json").write_text(json.dumps(campaign.as_dict(), indent=1) + "\n", encoding="utf-8")
+    table = Table(title_justify="left", title="Failures", expand=False)
+    for name in ("requirement", "", "seen", "moves", "hits", "finding"):
+        table.add_column(name, overflow="fold")
+    for key, failure in campaign.failures.items():
+        declared = "declared" if campaign.declared(failure.finding) else "NEW"
+        row = (failure.finding.seen, f"{len(failure.moves)}", f"{campaign.hits[key]}", failure.name)
+        table.add_row(key.requirement, declared, *row)
+    console = Console(width=100 if not sys.stdout.isatty() else None, highlight=False)
+    if campaign.failures:
+        console.print(table)
+    rate = campaign.examples / campaign.seconds if campaign.seconds else 0.0
+    console.print(
+        f"{campaign.examples} examples ({campaign.plays} plays) in {campaign.seconds:.1f} s"
+        f" ({rate:.1f} examples/s); {coverage(campaign.steps)}; seed {campaign.seed}",
+        soft_wrap=True,
+    )

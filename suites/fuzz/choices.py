@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What can be played next: legal by the oracle's tables and the state of the conversation, or not.
+
+A choice is one move or a few that belong together. Every function gives all its choices in a fixed order,
+so that a number chooses one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from dissectors.constants import MESSAGE_NAMES, ChannelType, MsgBase, MsgcBase, MsgcMain, Side
+from dissectors.rules.tables import State, legal, row
+from suites.fuzz.moves import (
+    HOSTS,
+    MAIN,
+    MIGRATING,
+    Call,
+    Caps,
+    End,
+    Id,
+    Link,
+    Move,
+    Pass,
+    Phase,
+    Send,
+    Slot,
+    Upto,
+)
+from suites.fuzz.stage import Stage
+
+Choice = tuple[Move, ...]
+
+CLIENTS = (0, 1)
+CHANNELS = (MAIN, int(ChannelType.SPICE_CHANNEL_INPUTS))
+#: Channel types that no server has, or has not here.
+MISSING = (int(ChannelType.SPICE_CHANNEL_PLAYBACK), 200)
+#: A type that no enumeration has.
+UNKNOWN_TYPE = 99
+#: Around the migration timer, ms.
+TIMES = (1, 5_000, 9_999, 10_000, 30_000)
+
+#: A hypervisor's whole end of a migration.
+COMPLETE = ("migrate_start", "vm_stop", "finish")
+
+
+def messages(stage: Stage) -> list[Choice]:
+    """What a client may send by the tables; messages that lead to another state come first, and twice."""
+    steps: list[Choice] = []
+    talk: list[Choice] = []
+    for slot in _linked(stage):
+        leads, rest = _legal(stage, slot)
+        steps += [(_send(slot, kind),) for kind in leads]
+        talk += [(_send(slot, kind),) for kind in rest]
+    return steps * 2 + talk
+
+
+def odd_messages(stage: Stage) -> list[Choice]:
+    """What a client must not send now: every other message of its channel, and one that does not exist."""
+    found: list[Choice] = []
+    for slot in _linked(stage):
+        leads, rest = _legal(stage, slot)
+        names = MESSAGE_NAMES.get((slot.channel, Side.CLIENT), {})
+        odd = sorted({*names, UNKNOWN_TYPE} - {*leads, *rest})
+        found += [(_send(slot, kind),) for kind in odd]
+    return found
+
+
+def _legal(stage: Stage, slot: Slot) -> tuple[list[int], list[int]]:
+    """The types that lead somewhere, and those that change nothing."""
+    state = stage.known(slot).state
+    cells = row(slot.channel, state, Side.CLIENT)
+    allowed = legal(slot.channel, state, Side.CLIENT)
+    if allowed is None:
+        allowed = frozenset(MESSAGE_NAMES.get((slot.channel, Side.CLIENT), {})) - frozenset(cells.breaks)
+    leads = sorted(kind for kind in cells.go if kind in allowed)
+    return leads, sorted(allowed - cells.go.keys())
+
+
+def _send(slot: Slot, kind: int, mutation: int = 0) -> Send:
+    return Send(slot.client, slot.host, slot.channel, int(kind), mutation)
+
+
+def mutations(stage: Stage, seed: int) -> list[Choice]:
+    """Any message of a channel with a body that has something wrong."""
+    return [
+        (_send(slot, kind, seed),)
+        for slot in _linked(stage)
+        for kind in sorted(MESSAGE_NAMES.get((slot.channel, Side.CLIENT), {}))
+    ]
+
+
+def _linked(stage: Stage) -> list[Slot]:
+    return [slot for slot in stage.open_slots() if stage.known(slot).linked]
+
+
+def links(stage: Stage) -> list[Choice]:
+    """Links of the scheme: a session, its channels, and the same at the target of an announced migration."""
+    found: list[Choice] = []
+    for client in CLIENTS:
+        mains = [slot for slot in _linked(stage) if slot.client == client and slot.channel == MAIN]
+        if not mains:
+            found += [(Link(client, "source", MAIN, caps=caps),) for caps in (Caps.ALL, *Caps)]
+        for main in mains:
+            found += [
+                (Link(client, main.host, channel, Id.OWN),)
+                for channel in CHANNELS
+                if channel != MAIN and not stage.connection(Slot(client, main.host, channel))
+            ]
+            other = main.on(_other(main.host))
+            if stage.known(main).state in ANNOUNCED and not stage.connection(other):
+                found += [(Link(client, other.host, MAIN, Id.OWN),)] * 2
+    return found
+
+
+def odd_links(stage: Stage) -> list[Choice]:
+    """Links with any id to any channel, and such as end in the middle of the link stage."""
+    found: list[Choice] = [
+        (Link(client, host, channel, id_),)
+        for client in CLIENTS
+        for host in HOSTS
+        for channel in (*CHANNELS, *MISSING)
+        for id_ in Id
+    ]
+    for host in HOSTS:
+        found += [(Link(1, host, MAIN, upto=upto),) for upto in (Upto.CONNECTED, Upto.MESS)]
+    return found
+
+
+def ends(stage: Stage) -> list[Choice]:
+    """A client ends one of its connections, or all of them at a host (main last)."""
+    slots = stage.open_slots()
+    found: list[Choice] = [(_end(slot, reset),) for slot in slots for reset in (False, True)]
+    for client in CLIENTS:
+        for host in HOSTS:
+            mine = _leave(stage, client, host)
+            found += [mine] if len(mine) > 1 else []
+    return found
+
+
+def _end(slot: Slot, reset: bool = False) -> End:
+    return End(slot.client, slot.host, slot.channel, reset)
+
+
+def _leave(stage: Stage, client: int, host: str) -> Choice:
+    here = [slot for slot in stage.open_slots() if (slot.client, slot.host) == (client, host)]
+    return tuple(_end(slot) for slot in sorted(here, key=lambda slot: slot.channel == MAIN))
+
+
+def calls(stage: Stage) -> list[Choice]:
+    """What a hypervisor may call; a whole completion where a migration is announced, twice as likely."""
+    found: list[Choice] = []
+    for host in HOSTS:
+        if host != "source" and host not in stage.hosts:
+            continue
+        phase = stage.phases[host]
+        names = list(MIGRATING[phase])
+        found += [(Call(host, name),) for name in names if (host, phase, name) not in UNLIKELY]
+        if phase is Phase.ANNOUNCED:
+            resume = Call(_other(host), "vm_start")
+            start, stop, finish = (Call(host, name) for name in COMPLETE)
+            found += [(start, stop, resume, finish)] * 2
+        found.append((Call(host, "vm_stop" if stage.running[host] else "vm_start"),))
+        if stage.setup.agent:
+            found.append((Call(host, "agent_detach" if stage.agents[host] else "agent_attach"),))
+    return found
+
+
+#: An end without an announcement throws every client out: rarely of interest.
+UNLIKELY = frozenset({("source", Phase.IDLE, "finish")})
+
+
+def clocks(stage: Stage) -> list[Choice]:
+    """The virtual clock of a host goes on."""
+    return [(Pass(host, ms),) for host in stage.hosts for ms in TIMES]
+
+
+# ---- what a client owes
+
+#: States of main in which the client's answer to an announcement is due.
+ANNOUNCED = frozenset({State.ANNOUNCED, State.ANNOUNCED_SEAMLESS})
+
+
+def owed(stage: Stage) -> list[Choice]:
+    """What each client owes now, all of it: a client that plays these alone migrates as it should."""
+    found: list[Choice] = []
+    for slot in _linked(stage):
+        choice = _owed(stage, slot, stage.known(slot).state)
+        found += [choice] if choice else []
+    return found
+
+
+def _owed(stage: Stage, slot: Slot, state: State) -> Choice:
+    there = slot.on(_other(slot.host))
+    if state in ANNOUNCED:
+        return _answer(stage, slot, there, seamless=state is State.ANNOUNCED_SEAMLESS)
+    if state is State.ENDED:
+        end = _send(there, MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END)
+        return (*_leave(stage, slot.client, slot.host), end)
+    if state is State.SWITCHED:
+        return (*_leave(stage, slot.client, slot.host), Link(slot.client, there.host, MAIN))
+    if state is State.FLUSH_DUE:
+        mark = _send(slot, MsgcBase.SPICE_MSGC_MIGRATE_FLUSH_MARK)
+        return (mark, _send(there, MsgcBase.SPICE_MSGC_MIGRATE_DATA), _end(slot))
+    if state is State.GONE and stage.slots[slot].got(MsgBase.SPICE_MSG_MIGRATE_DATA):
+        return (_send(there, MsgcBase.SPICE_MSGC_MIGRATE_DATA), _end(slot))
+    return ()
+
+
+def _answer(stage: Stage, slot: Slot, there: Slot, *, seamless: bool) -> Choice:
+    """Link what the session has to the target, then answer the source."""
+    channels = [s.channel for s in stage.open_slots() if (s.client, s.host) == (slot.client, slot.host)]
+    secondary = [c for c in channels if c != MAIN]
+    main = Link(slot.client, there.host, MAIN, Id.OWN)
+    others = tuple(Link(slot.client, there.host, c, Id.OWN) for c in secondary)
+    ask = (_send(there, MsgcMain.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS),) if seamless else ()
+    answer = _send(slot, ANSWER[seamless])
+    return (main, *ask, *others, answer)
+
+
+ANSWER: Mapping[bool, MsgcMain] = MappingProxyType(
+    {
+        False: MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED,
+        True: MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS,
+    }
+)
+
+
+def _other(host: str) -> str:
+    return HOSTS[1 - HOSTS.index(host)]
+
+
+def pick(choices: Sequence[Choice], dice: int) -> Choice:
+    """One of them by a number, nothing if there are none."""
+    return choices[dice % len(choices)] if choices else ()

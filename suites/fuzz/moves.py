@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The alphabet of the machine: what clients and hypervisors can do, each move a small thing that JSON holds.
+
+A move names its place (client, host, channel), never an object: a list of moves can be shortened, saved and
+played again, and a move whose place does not exist in the end is left out by whoever plays it. Session ids
+are named too (`Id`), since every run has its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from dissectors.constants import ChannelType, Side, channel_name, message_name
+
+HOSTS = ("source", "target")
+MAIN = int(ChannelType.SPICE_CHANNEL_MAIN)
+
+
+class Id(StrEnum):
+    """Which connection_id a link names."""
+
+    ZERO = "zero"
+    OWN = "own"  # the client's session id, wherever it got it; 0 before that
+    OTHER = "other"  # the other client's
+    WRONG = "wrong"  # nobody's
+
+
+class Caps(StrEnum):
+    """What a client says it can do."""
+
+    ALL = "all"
+    NO_SEAMLESS = "no seamless"
+    NO_MIGRATION = "no migration"
+    FULL_HEADER = "full header"
+
+
+class Upto(StrEnum):
+    """How far a client goes in the link stage."""
+
+    LINKED = "linked"
+    MESS = "link message"
+    CONNECTED = "connected"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A client's connection to a channel of a host; a client has one of each."""
+
+    client: int
+    host: str
+    channel: int
+
+    def __str__(self) -> str:
+        return f"client {self.client}, {channel_name(self.channel)} of the {self.host}"
+
+    def on(self, host: str) -> Slot:
+        """The same channel of another host."""
+        return Slot(self.client, host, self.channel)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A hypervisor's call: a name of `CALLS`."""
+
+    kind: ClassVar[str] = "call"
+    host: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"hypervisor of the {self.host}: {self.name}"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A client opens a connection and goes so far in the link stage."""
+
+    kind: ClassVar[str] = "link"
+    client: int
+    host: str
+    channel: int
+    id: Id = Id.ZERO
+    caps: Caps = Caps.ALL
+    upto: Upto = Upto.LINKED
+
+    def __str__(self) -> str:
+        more = "".join(
+            f", {word}"
+            for word, plain in ((self.caps, Caps.ALL), (self.upto, Upto.LINKED))
+            if word is not plain
+        )
+        return f"{Slot(self.client, self.host, self.channel)}: link with id {self.id}{more}"
+
+
+@dataclass(frozen=True)
+class End:
+    """A client ends a connection: in order (FIN) or by RST."""
+
+    kind: ClassVar[str] = "end"
+    client: int
+    host: str
+    channel: int
+    reset: bool = False
+
+    def __str__(self) -> str:
+        return f"{Slot(self.client, self.host, self.channel)}: {'reset' if self.reset else 'close'}"
+
+
+@dataclass(frozen=True)
+class Send:
+    """A client sends a message with a good body or, by the seed `mutation`, a bad one."""
+
+    kind: ClassVar[str] = "send"
+    client: int
+    host: str
+    channel: int
+    type: int
+    mutation: int = 0
+
+    def __str__(self) -> str:
+        name = message_name(self.channel, Side.CLIENT, self.type)
+        bad = f" (mutation {self.mutation})" if self.mutation else ""
+        return f"{Slot(self.client, self.host, self.channel)}: {name}{bad}"
+
+
+@dataclass(frozen=True)
+class Pass:
+    """The host's clock goes on by `ms`."""
+
+    kind: ClassVar[str] = "pass"
+    host: str
+    ms: int
+
+    def __str__(self) -> str:
+        return f"clock of the {self.host}: {self.ms} ms"
+
+
+Move = Call | Link | End | Send | Pass
+_KINDS: Mapping[str, type[Move]] = MappingProxyType({c.kind: c for c in (Call, Link, End, Send, Pass)})
+_WORDS: Mapping[str, type[StrEnum]] = MappingProxyType({"id": Id, "caps": Caps, "upto": Upto})
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the moves are played on: a source, and a target that waits for its migration."""
+
+    seamless: bool = False
+    agent: bool = False
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Of `fixtures.hosts.Settings`."""
+        return ("keyboard", "mouse", "agent") if self.agent else ("keyboard", "mouse")
+
+
+class Phase(StrEnum):
+    """Where a hypervisor stands in a migration."""
+
+    IDLE = "idle"
+    ANNOUNCED = "announced"
+    STARTED = "started"
+    OVER = "over"
+
+
+#: A hypervisor's calls: name -> (function, arguments). `announce` names the other host besides.
+CALLS: Mapping[str, tuple[str, Mapping[str, int]]] = MappingProxyType(
+    {
+        "announce": ("migrate_connect", {}),
+        "migrate_start": ("migrate_start", {}),
+        "finish": ("migrate_end", {"completed": 1}),
+        "fail": ("migrate_end", {"completed": 0}),
+        "vm_start": ("vm_start", {}),
+        "vm_stop": ("vm_stop", {}),
+        "agent_attach": ("agent_attach", {}),
+        "agent_detach": ("agent_detach", {}),
+    }
+)
+#: What a hypervisor may do about a migration, and where that leads. Anything else is its own misuse, with
+#: the one exception that the protocol's text names: migrate_end(1) without an announcement.
+MIGRATING: Mapping[Phase, Mapping[str, Phase]] = MappingProxyType(
+    {
+        Phase.IDLE: {"announce": Phase.ANNOUNCED, "finish": Phase.IDLE},
+        Phase.ANNOUNCED: {
+            "announce": Phase.ANNOUNCED,
+            "migrate_start": Phase.STARTED,
+            "fail": Phase.IDLE,
+        },
+        Phase.STARTED: {"finish": Phase.OVER, "fail": Phase.IDLE},
+        Phase.OVER: {"announce": Phase.ANNOUNCED},
+    }
+)
+
+
+def as_json(moves: Iterable[Move]) -> list[dict[str, Any]]:
+    """Moves as a finding holds them."""
+    return [{"move": move.kind, **asdict(move)} for move in moves]
+
+
+def from_json(data: Any) -> list[Move]:
+    """The inverse of `as_json`. Raises ValueError with one line."""
+    if not isinstance(data, list):
+        raise ValueError("the moves are no list")
+    return [_move(entry, number) for number, entry in enumerate(data, 1)]
+
+
+def _move(entry: Any, number: int) -> Move:
+    if not isinstance(entry, dict) or entry.get("move") not in _KINDS:
+        raise ValueError(f"move {number} is none of {', '.join(_KINDS)}")
+    fields = {key: value for key, value in entry.items() if key != "move"}
+    try:
+        for word, kind in _WORDS.items():
+            if word in fields:
+                fields[word] = kind(fields[word])
+        move = _KINDS[entry["move"]](**fields)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"move {number}: {error}") from None
+    numbers = [value for key, value in asdict(move).items() if key not in ("host", "name", *_WORDS)]
+    if move.host not in HOSTS or not all(isinstance(value, int) for value in numbers):
+        raise ValueError(f"move {number}: {entry}: a host is one of {', '.join(HOSTS)}, the rest are numbers")
+    if isinstance(move, Call) and move.name not in CALLS:
+        raise ValueError(f"move {number}: no such call: {move.name}")
+    return move

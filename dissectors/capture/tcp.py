@@ -10,7 +10,7 @@ hole for long, or the buffer or the capture ends.
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from math import inf
 
@@ -27,7 +27,7 @@ RUN = 1 << 17  # bytes after which a run becomes a chunk
 #: Out-of-order bytes and pieces that are kept for one direction.
 HELD, PIECES = 1 << 22, 4096
 #: Connections that are remembered: open ones, and ended ones whose late packets must be known.
-OPEN, ENDED = 1 << 16, 1 << 12
+OPEN, ENDED = 1 << 14, 1 << 12
 #: A SYN belongs to a connection whose data lies at most so many bytes behind it.
 NEAR = 1 << 16
 #: An end announced farther ahead than this is not believed.
@@ -48,7 +48,7 @@ class Reassembler:
         self.network = Network()
         self._shared: Table = {}
         self._loopback: defaultdict[int, Table] = defaultdict(dict)  # of each file but the first
-        self._open: dict[int, Flow] = {}
+        self._open: OrderedDict[int, Flow] = OrderedDict()  # the oldest one is found at once
         self._ended: deque[Flow] = deque()
         self._doubtful: dict[Half, None] = {}
         self._check_at = inf  # number of packets at which the doubts are looked at again
@@ -193,7 +193,7 @@ class Reassembler:
     def _open_flow(self, table: Table, key: bytes, sender: Side | None, where: Where) -> Half:
         """A connection that was not known; `sender` is who sent this packet, if that is clear."""
         if len(self._open) >= OPEN:
-            oldest = next(iter(self._open.values()))
+            oldest = self._least_wanted()
             self._end(oldest, where)
             self._retire(oldest)
         source, target = endpoints(key)
@@ -215,6 +215,15 @@ class Reassembler:
         table[key], table[back] = flow.halves
         self._open[flow.number] = flow
         return flow.halves[0]
+
+    def _least_wanted(self) -> Flow:
+        """An old connection that never said anything or is ignored; else the oldest of those looked at."""
+        for _ in range(16):
+            flow = next(iter(self._open.values()))
+            if flow.ignored or all(half.next == half.first for half in flow.halves):
+                break
+            self._open.move_to_end(flow.number)
+        return flow
 
     def _announce(self, flow: Flow) -> None:
         flow.announced = True
@@ -293,6 +302,7 @@ class Reassembler:
             if half.acknowledged < 0 or not 0 < (half.sure - half.next) & MASK < FORWARD:
                 break
         half.patience = None
+        self._doubtful.pop(half, None)
         self._review(half, where[1])
         if half.flow.ended and half.flow.number in self._open:
             self._retire(half.flow)

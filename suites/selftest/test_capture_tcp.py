@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dissectors.capture import Chunk, Gap
+from dissectors.capture.files import CaptureFile
+from dissectors.capture.tcp import Reassembler
 from dissectors.constants import Side
 from dissectors.events import Ending, Endpoint
 from suites.selftest.capture_mutations import (
@@ -91,6 +93,15 @@ def test_a_lost_segment_is_a_gap_of_its_size(tmp_path: Path) -> None:
     assert gap.size == 1000
     assert told.streams[1, gap.sender] == whole.replace(original[lost].payload, b"", 1)
     assert [e.how for e in told.ends] == [Ending.CLOSED]
+
+
+def test_a_hole_that_was_given_up_costs_nothing_more(tmp_path: Path) -> None:
+    original = packets(record(tmp_path / "a", dialogue(turns=40), segment=1000))
+    data = [i for i, p in enumerate(original) if len(p.payload) == 1000]
+    records = CaptureFile(save(tmp_path / "b", without(original, data[3:9:3]))).records()
+    reassembler = Reassembler()
+    assert sum(isinstance(item, Gap) for item in reassembler.items(records)) == 2
+    assert not reassembler._doubtful
 
 
 @given(seed=st.integers(0, 1 << 32), rate=st.sampled_from([0.02, 0.2, 0.6]))

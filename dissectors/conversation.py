@@ -9,6 +9,7 @@ rules need, never the traffic itself: its size does not grow with the capture.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -39,6 +40,7 @@ from dissectors.events import (
 from dissectors.fields import cap_bits
 from dissectors.rules.tables import ANNOUNCEMENTS, State, next_state
 
+PONG_BYTES = 12  # the id and timestamp of a PING, which its PONG repeats
 MAIN = ChannelType.SPICE_CHANNEL_MAIN
 
 
@@ -67,6 +69,7 @@ class Connection:
     certain: bool = True  # nothing of it is missing so far
     migrate_flags: int | None = None
     messages: dict[Side, int] = field(default_factory=lambda: {Side.CLIENT: 0, Side.SERVER: 0})
+    pings: deque[bytes] = field(default_factory=lambda: deque(maxlen=64))  # id and timestamp, unanswered
     last: dict[Side, Message | None] = field(default_factory=lambda: {Side.CLIENT: None, Side.SERVER: None})
 
     @property
@@ -284,6 +287,8 @@ class Conversation:
     def _apply_message(self, connection: Connection, event: Message) -> None:
         connection.messages[event.sender] += 1
         connection.last[event.sender] = event
+        if event.sender is Side.SERVER and event.type == MsgBase.SPICE_MSG_PING:
+            connection.pings.append(event.body[:PONG_BYTES])
         if not connection.channel:
             connection.channel = event.channel
         if connection.is_main:

@@ -25,7 +25,7 @@ from dissectors.constants import (
     CommonCap,
     Side,
 )
-from dissectors.events import ConnectionEvent, Garbage, Gap, LinkBytes, Message, Quiet
+from dissectors.events import ConnectionEvent, Gap, Garbage, LinkBytes, Message, Quiet
 
 MINI = struct.Struct("<HI")
 FULL = struct.Struct("<QHII")
@@ -154,7 +154,7 @@ class Framer:
     def end(self, time: float, frame: int | None = None) -> list[ConnectionEvent]:
         """The connection is over: what is left in a direction never became a packet."""
         self._at = (time, frame)
-        left = []
+        left: list[ConnectionEvent] = []
         for sender, direction in self._dir.items():
             if direction.buffer and direction.stage not in (Stage.OVER, Stage.LOST):
                 what = "message" if direction.stage is Stage.DATA else "link packet"
@@ -207,8 +207,8 @@ class Framer:
             return None
         magic, major, _, size = struct.unpack_from("<4sIII", head)
         if magic != SPICE_MAGIC or major != SPICE_VERSION_MAJOR or size > MAX_LINK_BYTES:
-            return min(len(head), LINK_HEADER_BYTES + min(size, MAX_LINK_BYTES))
-        return LINK_HEADER_BYTES + size if len(head) >= LINK_HEADER_BYTES + size else None
+            return min(len(head), LINK_HEADER_BYTES + min(int(size), MAX_LINK_BYTES))
+        return LINK_HEADER_BYTES + int(size) if len(head) >= LINK_HEADER_BYTES + size else None
 
     def _reply_size(self, direction: _Direction) -> int | None:
         head = direction.buffer

@@ -19,9 +19,8 @@ def load(path: Path) -> dict[str, Requirement]:
         for identifier, entry in entries.items():
             if identifier in found:
                 raise ValueError(f"{identifier} stands twice in {path.name}")
-            found[identifier] = Requirement(
-                id=identifier, area=area, **{**entry, "level": Level(entry["level"])}
-            )  # type: ignore[arg-type]
+            texts = {key: value for key, value in entry.items() if key != "level"}
+            found[identifier] = Requirement(id=identifier, level=Level(entry["level"]), area=area, **texts)
     return found
 
 

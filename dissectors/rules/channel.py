@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from dissectors.constants import MESSAGE_NAMES, ChannelType, MsgBase, MsgcBase, Side
-from dissectors.conversation import Connection, Conversation
+from dissectors.conversation import PONG_BYTES, Connection, Conversation
 from dissectors.events import Message
 from dissectors.rules.engine import Broken, Kept, Ruling, at_end, check, on
 from dissectors.rules.tables import AFTER_MIGRATE, State
@@ -81,13 +81,9 @@ def pong(view: Conversation, event: Message) -> Iterator[Ruling]:
     last = connection.last[Side.SERVER]
     if event.sender is not Side.CLIENT or not connection.certain or last is None:
         return
-    if event.type == MsgcBase.SPICE_MSGC_PONG and last.type == MsgBase.SPICE_MSG_PING:
-        yield check(
-            "MIG-CLI-013",
-            event.body[:12] == last.body[:12],
-            "the PING's id and timestamp",
-            event.body[:12].hex(),
-        )
+    if event.type == MsgcBase.SPICE_MSGC_PONG:
+        seen = event.body[:PONG_BYTES]
+        yield check("MIG-CLI-013", seen in connection.pings, "a PING's id and timestamp", seen.hex())
     elif event.type == MsgcBase.SPICE_MSGC_ACK_SYNC and last.type == MsgBase.SPICE_MSG_SET_ACK:
         yield check(
             "MIG-CLI-014", event.body[:4] == last.body[:4], "the generation of SET_ACK", event.body[:4].hex()

@@ -49,7 +49,8 @@ def mess_fault(raw: bytes) -> tuple[str, frozenset[LinkErr]] | None:
         return None
     common, channel, offset = struct.unpack_from("<III", raw, LINK_HEADER_BYTES + 6)
     too_many = common > MAX_CAPS or channel > MAX_CAPS
-    if too_many or offset < FIXED_MESS or offset + 4 * (common + channel) > size:
+    outside = offset < FIXED_MESS or offset + 4 * (common + channel) > size
+    if too_many or (common + channel and outside):  # without words their place does not matter
         return "LINK-008", frozenset({LinkErr.SPICE_LINK_ERR_INVALID_DATA})
     return None
 
@@ -86,7 +87,7 @@ def _shape(event: LinkBytes, packet: Any) -> Iterator[Ruling]:
         "LINK-002",
         version == (SPICE_VERSION_MAJOR, SPICE_VERSION_MINOR),
         "version 2.2",
-        "version %d.%d" % version,
+        "version {}.{}".format(*version),
     )
     if problems := packet.problems():
         yield Broken("LINK-003", "a whole SpiceLinkReply with its capabilities inside", "; ".join(problems))
@@ -146,9 +147,9 @@ def _refused(view: Conversation, connection: Connection, error: LinkErr | int) -
     settings = view.hosts[connection.host].settings if connection.host >= 0 else {}
     tls = connection.opened is not None and connection.opened.tls
     needs = _needs_tls(connection, settings)
-    if error == LinkErr.SPICE_LINK_ERR_NEED_SECURED and (not settings or (needs and not tls)):
-        yield Kept("LINK-018")
-    elif error == LinkErr.SPICE_LINK_ERR_NEED_UNSECURED and not settings:
+    if (error == LinkErr.SPICE_LINK_ERR_NEED_SECURED and (not settings or (needs and not tls))) or (
+        error == LinkErr.SPICE_LINK_ERR_NEED_UNSECURED and not settings
+    ):
         yield Kept("LINK-018")
     elif error == LinkErr.SPICE_LINK_ERR_CHANNEL_NOT_AVAILABLE and not connection.is_main:
         yield Kept("CONNID-011")

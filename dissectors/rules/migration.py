@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from dissectors.constants import LinkErr, MainCap, MsgBase, MsgcBase, MsgcMain, MsgMain, Side
 from dissectors.conversation import Connection, Conversation, Migration, Server, link_error
@@ -71,30 +72,30 @@ def announcement(view: Conversation, event: Message) -> Iterator[Ruling]:
         yield from _as_called(host, event, packet)
 
 
-def _terminated(packet: object) -> Iterator[Ruling]:
+def _terminated(packet: Any) -> Iterator[Ruling]:
     """The sizes count the NUL that ends each string."""
     tail = getattr(packet, "tail", b"") or b""
     for name in ("host", "cert_subject"):
         size, offset = getattr(packet, f"{name}_size"), getattr(packet, f"{name}_offset")
         if not size or not offset:
             continue
-        start = offset - (len(bytes(packet)) - len(tail))  # type: ignore[arg-type]
+        start = offset - (len(bytes(packet)) - len(tail))
         block = tail[start : start + size]
         yield check("MIG-SRC-008", block.endswith(b"\0"), f"{name} with its NUL", repr(block[-12:]))
 
 
-def _switch_repeats(connection: Connection, packet: object) -> Iterator[Ruling]:
+def _switch_repeats(connection: Connection, packet: Any) -> Iterator[Ruling]:
     """SWITCH_HOST leads to where BEGIN led."""
     session = connection.session
     migration = session.migration if session is not None else None
     if migration is None or migration.begin is None or migration.ended is not None:
         return
     told = (migration.host, migration.port, migration.tls_port, migration.subject)
-    now = (_text(packet.host), int(packet.port), int(packet.sport), packet.cert_subject)  # type: ignore[attr-defined]
+    now = (_text(packet.host), int(packet.port), int(packet.sport), packet.cert_subject)
     yield check("MIG-SRC-019", now == told, f"the address of BEGIN: {told}", now)
 
 
-def _as_called(host: Server | None, event: Message, packet: object) -> Iterator[Ruling]:
+def _as_called(host: Server | None, event: Message, packet: Any) -> Iterator[Ruling]:
     """The address is the one that the hypervisor gave."""
     called = last_call(host, "migrate_connect", event.time) or last_call(host, "migrate_info", event.time)
     if called is None:
@@ -104,18 +105,18 @@ def _as_called(host: Server | None, event: Message, packet: object) -> Iterator[
     args = called.args
     subject = args.get("subject")
     wanted = {
-        "MIG-SRC-003": ("host", args.get("host"), _text(packet.host)),  # type: ignore[attr-defined]
-        "MIG-SRC-004": ("port", _port(args.get("port")), int(packet.port)),  # type: ignore[attr-defined]
-        "MIG-SRC-005": ("sport", _port(args.get("tls_port")), int(packet.sport)),  # type: ignore[attr-defined]
-        "MIG-SRC-006": ("subject", subject, _text(packet.cert_subject)),  # type: ignore[attr-defined]
+        "MIG-SRC-003": ("host", args.get("host"), _text(packet.host)),
+        "MIG-SRC-004": ("port", _port(args.get("port")), int(packet.port)),
+        "MIG-SRC-005": ("sport", _port(args.get("tls_port")), int(packet.sport)),
+        "MIG-SRC-006": ("subject", subject, _text(packet.cert_subject)),
     }
     for requirement, (what, due, seen) in wanted.items():
         yield check(requirement, due == seen, f"{what} {due!r}", f"{what} {seen!r}")
     if event.type in (BEGIN, BEGIN_SEAMLESS) and host is not None and "seamless" in host.settings:
-        yield from _scheme(host, event, packet)
+        yield from _scheme(host, event)
 
 
-def _scheme(host: Server, event: Message, packet: object) -> Iterator[Ruling]:
+def _scheme(host: Server, event: Message) -> Iterator[Ruling]:
     if not host.settings.get("seamless"):
         yield check("MIG-SRC-009", event.type == BEGIN, "BEGIN: seamless migration is off", event.name)
 

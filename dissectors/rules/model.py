@@ -86,7 +86,7 @@ class Finding:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return asdict(self)
+        return asdict(self) | {"level": self.level.value}
 
 
 @dataclass

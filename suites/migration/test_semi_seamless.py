@@ -25,9 +25,11 @@ OLD_CLIENT = EVERYTHING.without(
 SUBJECT = "C=XY,O=Source of truth,CN=target.example"
 
 
-def announced(bench: Bench, source: Host, client: Client, target: Host, **told: object) -> None:
+def announced(
+    bench: Bench, source: Host, client: Client, target: Host, *, subject: str | None = None
+) -> None:
     """migrate_connect, and the client's answer to it."""
-    source.announce(target, **told)
+    source.announce(target, subject=subject)
     bench.pump.until(lambda: Step.ANSWER in client.steps, what="the client's answer")
     bench.settle()
 

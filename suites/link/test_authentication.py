@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Tickets, mechanisms and TLS (protocol.h, SpiceLinkEncryptedTicket; spice-server.h, spice_server_set_ticket)."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+
+from dissectors.constants import TICKET_BYTES, LinkErr, MsgMain
+from fixtures.bench import Bench
+from fixtures.hosts import Ability
+from fixtures.peer import Connection, LinkRefused
+from fixtures.peer.transport import trusting
+
+OK, DENIED = LinkErr.SPICE_LINK_ERR_OK, LinkErr.SPICE_LINK_ERR_PERMISSION_DENIED
+TICKET = "correct horse"
+LONGEST = "x" * 59  # SPICE_MAX_PASSWORD_LENGTH counts the NUL
+
+
+def stops_at_ticket(bench: Bench, connection: Connection, sent: bytes) -> LinkErr | int | None:
+    """Links with these 128 bytes in place of a ticket; the error that the server answered."""
+    connection.send_mess()
+    connection.expect_reply()
+    connection.send_mechanism()
+    connection.send_raw(sent)
+    try:
+        return LinkErr(int(connection.expect_result().error))
+    except LinkRefused:
+        return None
+
+
+@pytest.mark.requirement("LINK-020")
+@pytest.mark.parametrize("ticket", [TICKET, LONGEST, "p\u00e4ss"], ids=["usual", "longest", "utf-8"])
+def test_right_ticket(bench: Bench, ticket: str) -> None:
+    """The right ticket opens the channel."""
+    main = bench.connect(bench.start(ticket=ticket), password=ticket)
+    error = bench.try_link(main)
+    bench.claim("LINK-020", error == OK, "SPICE_LINK_ERR_OK", error)
+    main.expect(MsgMain.SPICE_MSG_MAIN_INIT)
+
+
+@pytest.mark.requirement("LINK-021", "LINK-016", "LINK-017")
+@pytest.mark.parametrize(
+    "wrong",
+    ["", "wrong", TICKET[:-1], TICKET + "!", TICKET.upper(), " " + TICKET],
+    ids=["empty", "other", "short", "long", "case", "space"],
+)
+def test_wrong_ticket(bench: Bench, wrong: str) -> None:
+    """A wrong ticket is refused with PERMISSION_DENIED, and the link is closed."""
+    main = bench.connect(bench.start(ticket=TICKET), password=wrong)
+    error = bench.try_link(main)
+    bench.claim("LINK-021", error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
+    main.expect_end()
+
+
+@pytest.mark.requirement("LINK-021")
+def test_ticket_of_a_secondary_channel(bench: Bench) -> None:
+    """A secondary channel needs the ticket too."""
+    source = bench.start(ticket=TICKET)
+    client = bench.client(source, channels=(), password=TICKET)
+    inputs = bench.connect(source, channel=3, connection_id=client.session_id, password="wrong")
+    error = bench.try_link(inputs)
+    bench.claim("LINK-021", error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
+
+
+@pytest.mark.requirement("LINK-021")
+@pytest.mark.needs(Ability.RESTART_TICKET)
+def test_ticket_that_was_replaced(bench: Bench) -> None:
+    """A new ticket makes the old one worthless."""
+    source = bench.start(ticket=TICKET)
+    source.call("set_ticket", password="another")
+    old, new = bench.connect(source, password=TICKET), bench.connect(source, password="another")
+    error = bench.try_link(old)
+    bench.claim("LINK-021", error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
+    error = bench.try_link(new)
+    bench.claim("LINK-020", error == OK, "SPICE_LINK_ERR_OK", error)
+
+
+@pytest.mark.requirement("LINK-023")
+@pytest.mark.needs(Ability.RESTART_TICKET)
+def test_expired_ticket(bench: Bench) -> None:
+    """A ticket that has expired is refused; the library counts whole seconds of the monotonic clock."""
+    source = bench.start(ticket=TICKET)
+    source.call("set_ticket", password=TICKET, lifetime=1)
+    expired = bench.pump.alarm(2.5)
+    bench.pump.until(expired, 5, "the ticket's lifetime")
+    error = bench.try_link(bench.connect(source, password=TICKET))
+    bench.claim("LINK-023", error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
+
+
+@pytest.mark.requirement("LINK-024")
+@pytest.mark.parametrize("content", ["zeros", "ones", "pattern", "too-long", "unterminated"])
+@pytest.mark.parametrize("ticket", [TICKET, None], ids=["ticket", "no-ticket"])
+def test_undecryptable_ticket(bench: Bench, content: str, ticket: str | None) -> None:
+    """What does not decrypt is refused; a password beyond 60 characters too (CVE-2013-4282)."""
+    source = bench.start(ticket=ticket)
+    main = bench.connect(source)
+    garbage = {
+        "zeros": b"\0" * TICKET_BYTES,
+        "ones": b"\xff" * TICKET_BYTES,
+        "pattern": bytes(range(TICKET_BYTES)),
+    }
+    if content in garbage:
+        error = stops_at_ticket(bench, main, garbage[content])
+        bench.claim("LINK-024", error != OK, "a refusal", error)
+    else:
+        main.send_mess()
+        main.expect_reply()
+        main.send_mechanism()
+        main.send_raw(main.encrypt(b"A" * (86 if content == "too-long" else 60)))
+        error = None
+        with suppress(LinkRefused):
+            error = int(main.expect_result().error)
+        bench.claim("LINK-024", ticket is None or error != OK, "a refusal", error)
+    bench.alive("LINK-024", "after a ticket that is none", source)
+
+
+@pytest.mark.requirement("LINK-013")
+@pytest.mark.parametrize("mechanism", [2, 0, 3, 77, 0xFFFFFFFF])
+@pytest.mark.parametrize("ticket", [TICKET, None], ids=["ticket", "no-ticket"])
+def test_mechanism_that_is_not_configured(bench: Bench, mechanism: int, ticket: str | None) -> None:
+    """A mechanism that is not configured is refused: no session, no exchange of its own."""
+    source = bench.start(ticket=ticket)
+    main = bench.connect(source)
+    main.send_mess()
+    main.expect_reply()
+    main.send_mechanism(mechanism)
+    bench.settle()
+    said = [part.kind for part in main.link_stage[1:]]
+    begun = [kind for kind in said if kind == "sasl"]
+    bench.claim(
+        "LINK-013", not begun and not main.messages, "a refusal", f"the server goes on: {', '.join(said)}"
+    )
+    bench.alive("LINK-013", "after a mechanism that is not configured", source)
+
+
+@pytest.mark.requirement("LINK-028", "MAIN-001")
+@pytest.mark.parametrize("tls_only", [False, True], ids=["both-ports", "tls-only"])
+def test_tls(bench: Bench, tls_only: bool) -> None:
+    """A link over TLS works as a plain one."""
+    certificate = bench.certificate()
+    source = bench.start(tls=certificate.settings(), tls_only=tls_only, ticket=TICKET)
+    client = bench.client(source, channels=(), tls=trusting(certificate.ca), password=TICKET)
+    bench.claim("LINK-028", client.session_id != 0, "a session over TLS", "none")
+
+
+@pytest.mark.requirement("LINK-018")
+@pytest.mark.parametrize("channel", ["main", "inputs"])
+def test_channel_that_needs_tls(bench: Bench, channel: str) -> None:
+    """A channel that needs TLS answers a plain link with NEED_SECURED."""
+    certificate = bench.certificate()
+    source = bench.start(tls=certificate.settings(), secure_channels=(channel,))
+    connection = bench.connect(
+        source, channel={"main": 1, "inputs": 3}[channel], connection_id=0 if channel == "main" else 77
+    )
+    error = bench.try_link(connection)
+    wanted = LinkErr.SPICE_LINK_ERR_NEED_SECURED
+    bench.claim("LINK-018", error == wanted, wanted.name, error)

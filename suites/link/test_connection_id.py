@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""connection_id: who may join which session, on a source and on a target."""
+
+from __future__ import annotations
+
+import pytest
+
+from dissectors.constants import ChannelType, LinkErr, MsgcMain, MsgMain
+from fixtures.bench import Bench
+from fixtures.hosts import Host
+from fixtures.peer import Client
+
+OK, BAD = LinkErr.SPICE_LINK_ERR_OK, LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID
+INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
+INIT = MsgMain.SPICE_MSG_MAIN_INIT
+#: How an id can be almost right: what a comparison of too few bits would let in.
+NEAR = {
+    "zero": lambda i: 0,
+    "next": lambda i: (i + 1) & 0xFFFFFFFF,
+    "lowest bit": lambda i: i ^ 1,
+    "highest bit": lambda i: i ^ 0x80000000,
+    "low half": lambda i: i & 0xFFFF,
+    "high half": lambda i: i & 0xFFFF0000,
+    "swapped": lambda i: int.from_bytes(i.to_bytes(4, "little"), "big"),
+    "inverted": lambda i: ~i & 0xFFFFFFFF,
+}
+
+
+def join(bench: Bench, host: Host, connection_id: int, channel: int = INPUTS) -> LinkErr | int | None:
+    """Links a channel with this id."""
+    return bench.try_link(bench.connect(host, channel=channel, connection_id=connection_id))
+
+
+@pytest.mark.requirement("CONNID-002", "CONNID-001", "MAIN-008", "MAIN-010", "MAIN-011")
+def test_channels_join_their_session(bench: Bench) -> None:
+    """Every listed channel can be opened with the session's id."""
+    client = bench.client(
+        bench.start(devices=("keyboard", "mouse", "playback", "record", "display", "agent"))
+    )
+    session = client.current
+    kinds = {key[0] for key in session.channels}
+    bench.claim(
+        "MAIN-011", session.linked and len(kinds) >= 2, "links to all listed channels", f"{sorted(kinds)}"
+    )
+    bench.settle()
+    client.close()
+
+
+@pytest.mark.requirement("CONNID-003", "LINK-016")
+@pytest.mark.parametrize("how", NEAR)
+def test_wrong_id(bench: Bench, how: str) -> None:
+    """A channel with another id is refused with BAD_CONNECTION_ID; the session is not disturbed."""
+    source = bench.start()
+    client = bench.client(source, channels=())
+    wrong = NEAR[how](client.session_id)
+    if wrong == client.session_id:
+        pytest.skip("INCONCLUSIVE: the id looks the same both ways")
+    refused = bench.connect(source, channel=INPUTS, connection_id=wrong)
+    error = bench.try_link(refused)
+    bench.claim("CONNID-003", error == BAD, "SPICE_LINK_ERR_BAD_CONNECTION_ID", error)
+    refused.expect_end()
+    error = join(bench, source, client.session_id)
+    bench.claim("CONNID-002", error == OK, "the right id still joins", error)
+
+
+@pytest.mark.requirement("CONNID-009")
+@pytest.mark.parametrize("connection_id", [0, 1, 0x80000001])
+def test_before_any_session(bench: Bench, connection_id: int) -> None:
+    """Before there is a session no secondary channel is let in."""
+    error = join(bench, bench.start(), connection_id)
+    bench.claim("CONNID-009", error == BAD, "SPICE_LINK_ERR_BAD_CONNECTION_ID", error)
+
+
+@pytest.mark.requirement("CONNID-008")
+def test_after_the_session(bench: Bench) -> None:
+    """The id of a session that is over lets nobody in."""
+    source = bench.start()
+    client = bench.client(source, channels=())
+    client.close()
+    bench.settle()
+    error = join(bench, source, client.session_id)
+    bench.claim("CONNID-008", error == BAD, "SPICE_LINK_ERR_BAD_CONNECTION_ID", error)
+
+
+@pytest.mark.requirement("CONNID-004", "MAIN-015", "CONNID-008")
+def test_second_client(bench: Bench) -> None:
+    """A new client gets a new id and takes over: the old one is disconnected, its id is worth nothing."""
+    source = bench.start()
+    first = bench.client(source, channels=())
+    second = bench.client(source, channels=())
+    first.main.expect_end()
+    bench.claim(
+        "MAIN-015",
+        first.main.ending is not None and second.main.ending is None,
+        "the old client out, the new one in",
+        f"{first.main.ending}, {second.main.ending}",
+    )
+    error = join(bench, source, first.session_id)
+    bench.claim("CONNID-008", error == BAD, "SPICE_LINK_ERR_BAD_CONNECTION_ID for the old id", error)
+    error = join(bench, source, second.session_id)
+    bench.claim("CONNID-002", error == OK, "SPICE_LINK_ERR_OK for the new id", error)
+
+
+@pytest.mark.requirement("CONNID-010")
+def test_duplicate_channel(bench: Bench) -> None:
+    """A second link to an open channel is closed; the first lives on, and can be opened again later."""
+    source = bench.start()
+    client = bench.client(source, channels=(INPUTS,))
+    bench.settle()
+    second = bench.connect(source, channel=INPUTS, connection_id=client.session_id)
+    bench.try_link(second)
+    second.expect_end()
+    first = client.current.channels[INPUTS, 0]
+    bench.claim("CONNID-010", first.ending is None, "the first channel lives on", first.ending)
+    first.close()
+    bench.settle()
+    again = bench.connect(source, channel=INPUTS, connection_id=client.session_id)
+    error = bench.try_link(again)
+    again.expect(MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN)  # 101 is INPUTS_INIT on this channel
+    bench.claim("CONNID-010", error == OK, "the channel can be opened again", error)
+
+
+@pytest.mark.requirement("CONNID-003", "CONNID-007")
+@pytest.mark.parametrize("how", NEAR)
+def test_wrong_id_on_a_target(bench: Bench, how: str) -> None:
+    """On a target, before MIGRATE_END too, only the session's id joins."""
+    target = bench.start("target", incoming=True)
+    brought = 0x8AC0FFE1
+    main = bench.link(target, connection_id=brought)
+    error = join(bench, target, NEAR[how](brought))
+    bench.claim("CONNID-003", error == BAD, "SPICE_LINK_ERR_BAD_CONNECTION_ID", error)
+    error = join(bench, target, brought)
+    bench.claim("CONNID-007", error == OK, "SPICE_LINK_ERR_OK", error)
+    bench.settle()
+    main.close()
+
+
+@pytest.mark.requirement("CONNID-005", "MIG-DST-001", "MIG-DST-002", "MIG-DST-003", "MIG-DST-004")
+@pytest.mark.parametrize("brought", [1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x00010002], ids=hex)
+def test_id_of_the_target_session(bench: Bench, brought: int) -> None:
+    """Whatever id the client brings, the target's session has it."""
+    target = bench.start("target", incoming=True)
+    main = bench.link(target, connection_id=brought)
+    bench.settle()
+    main.send(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END)
+    main.expect(INIT)
+
+
+@pytest.mark.requirement("MIG-DST-008")
+def test_ordinary_session_on_a_target(bench: Bench) -> None:
+    """A link with id 0 to a host that waits for a migration is an ordinary session."""
+    client: Client = bench.client(bench.start("target", incoming=True), channels=())
+    bench.claim("MIG-DST-008", client.session_id != 0, "a session of its own", "none")

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""An ordinary session on the main channel: INIT, names, channels, mouse modes, the agent (spice.proto)."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from dissectors.constants import ChannelType, MainCap, MsgcMain, MsgMain
+from dissectors.enums import MouseMode
+from fixtures.bench import Bench
+from fixtures.hosts import Ability
+from fixtures.peer.connection import EVERYTHING
+
+INIT, NAME, UUID = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_NAME, MsgMain.SPICE_MSG_MAIN_UUID
+LIST = MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
+MODE = MsgMain.SPICE_MSG_MAIN_MOUSE_MODE
+TOKENS = MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS
+ARRIVED, LEFT = MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED, MsgMain.SPICE_MSG_MAIN_AGENT_DISCONNECTED
+AGENT_DATA, AGENT_TOKEN = MsgMain.SPICE_MSG_MAIN_AGENT_DATA, MsgMain.SPICE_MSG_MAIN_AGENT_TOKEN
+MACHINE = bytes(range(0xF0, 0x100))
+#: A VDAgentMessage: protocol 1, clipboard release (no data), as the client or the guest may send it.
+AGENT_MESSAGE = struct.pack("<IIQI", 1, 9, 0, 0)
+#: The header that the guest's agent puts before each chunk: port 1 (client), its size.
+VDI_CHUNK = struct.pack("<II", 1, len(AGENT_MESSAGE))
+
+
+@pytest.mark.requirement(
+    "MAIN-001", "MAIN-002", "MAIN-003", "MAIN-004", "MAIN-005", "CONNID-001", "CHAN-001", "CHAN-002"
+)
+@pytest.mark.parametrize(
+    "devices", [(), ("keyboard", "mouse"), ("keyboard", "mouse", "tablet", "display", "agent")], ids=len
+)
+def test_session_begins(bench: Bench, devices: tuple[str, ...]) -> None:
+    """INIT comes first and once, with fields that make sense, whatever the machine has."""
+    main = bench.link(bench.start(devices=devices))
+    main.expect(INIT)
+    main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
+    main.expect(LIST)
+    bench.settle()
+    bench.claim("MAIN-002", len(main.got(INIT)) == 1, "one INIT", len(main.got(INIT)))
+    bench.claim("MAIN-003", main.ending is None, "a session that lives", main.ending)
+
+
+@pytest.mark.requirement("MAIN-006", "MAIN-007")
+@pytest.mark.parametrize("able", [True, False])
+def test_name_and_uuid(bench: Bench, able: bool) -> None:
+    """NAME and UUID are the machine's, and go to clients that can take them."""
+    caps = EVERYTHING if able else EVERYTHING.without(MainCap.SPICE_MAIN_CAP_NAME_AND_UUID)
+    main = bench.link(bench.start(name="a machine \u00fc", uuid=MACHINE), capabilities=caps)
+    main.expect(INIT)
+    bench.settle()
+    seen = (len(main.got(NAME)), len(main.got(UUID)))
+    bench.claim("MAIN-006", seen == ((1, 1) if able else (0, 0)), "each once" if able else "neither", seen)
+    bench.claim("MAIN-007", seen == (1, 1) or not able, "the machine's name and UUID", seen)
+
+
+@pytest.mark.requirement("MAIN-008", "MAIN-010")
+def test_channels_list(bench: Bench) -> None:
+    """ATTACH_CHANNELS is answered with the channels that the machine has."""
+    main = bench.link(bench.start(devices=("keyboard", "mouse", "playback", "record", "display")))
+    main.expect(INIT)
+    bench.claim("MAIN-008", not main.got(LIST), "no list before it is asked for", "one")
+    main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
+    listed = {int(entry.type) for entry in main.expect(LIST).packet.channels}
+    wanted = {
+        ChannelType.SPICE_CHANNEL_INPUTS,
+        ChannelType.SPICE_CHANNEL_PLAYBACK,
+        ChannelType.SPICE_CHANNEL_RECORD,
+        ChannelType.SPICE_CHANNEL_DISPLAY,
+        ChannelType.SPICE_CHANNEL_CURSOR,
+    }
+    bench.claim("MAIN-010", wanted <= listed, f"at least {sorted(wanted)}", sorted(listed))
+
+
+@pytest.mark.requirement("MAIN-012", "MAIN-004")
+@pytest.mark.needs(Ability.DEVICES)
+def test_mouse_mode(bench: Bench) -> None:
+    """With a tablet and a display the client may choose the mouse mode; it gets what it asks for."""
+    source = bench.start(devices=("keyboard", "mouse", "tablet", "display"))
+    client = bench.client(source)
+    bench.settle()
+    for mode in (MouseMode.SPICE_MOUSE_MODE_CLIENT, MouseMode.SPICE_MOUSE_MODE_SERVER):
+        told = len(client.main.got(MODE))
+        client.main.send(MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST, struct.pack("<H", mode))
+        bench.settle()
+        packets = [m.packet for m in client.main.got(MODE)[told:]]
+        current = int(packets[-1].current_mode) if packets else None
+        init = int(client.main.got(INIT)[0].packet.current_mouse_mode)
+        fine = current == mode or (not packets and init == mode)
+        bench.claim("MAIN-012", fine, f"MOUSE_MODE {mode.name}", f"mode {current}")
+
+
+@pytest.mark.requirement("MAIN-009", "MAIN-016")
+@pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
+@pytest.mark.parametrize("able", [True, False])
+def test_agent_comes_and_goes(bench: Bench, able: bool) -> None:
+    """The agent's arrival is told as the client can take it, its end as AGENT_DISCONNECTED."""
+    caps = EVERYTHING if able else EVERYTHING.without(MainCap.SPICE_MAIN_CAP_AGENT_CONNECTED_TOKENS)
+    source = bench.start()
+    main = bench.link(source, capabilities=caps)
+    main.expect(INIT)
+    source.call("agent_attach")
+    arrived = main.expect(TOKENS if able else ARRIVED, deadline=3)
+    bench.claim("MAIN-009", arrived.type in (TOKENS, ARRIVED), "the agent's arrival", arrived.name)
+    source.call("agent_detach")
+    left = main.expect(LEFT, deadline=3)
+    bench.claim("MAIN-016", left.type == LEFT, "AGENT_DISCONNECTED", left.name)
+
+
+@pytest.mark.requirement("MAIN-013", "MAIN-014")
+@pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
+def test_agent_messages(bench: Bench) -> None:
+    """Agent messages pass both ways unchanged; tokens are given back as they are used, not more."""
+    source = bench.start(devices=("keyboard", "mouse", "agent"))
+    main = bench.link(source)
+    init = main.expect(INIT).packet
+    main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", 10))
+    for _ in range(int(init.agent_tokens)):
+        main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, AGENT_MESSAGE)
+    bench.settle()
+    heard = "".join(str(e.args.get("hex", "")) for e in bench.pump.tape.host_events if "write" in e.name)
+    count = heard.count(AGENT_MESSAGE.hex())
+    bench.claim(
+        "MAIN-013", count == int(init.agent_tokens), f"{int(init.agent_tokens)} messages at the guest", count
+    )
+    given = sum(int(m.packet.num_tokens) for m in main.got(AGENT_TOKEN))
+    bench.claim(
+        "MAIN-014", given <= int(init.agent_tokens), f"at most {int(init.agent_tokens)} tokens back", given
+    )
+    source.call("agent_send", hex=(VDI_CHUNK + AGENT_MESSAGE).hex())
+    data = main.expect(AGENT_DATA, deadline=3)
+    bench.claim("MAIN-013", data.body == AGENT_MESSAGE, AGENT_MESSAGE.hex(), data.body.hex())
+
+
+@pytest.mark.requirement("CHAN-004")
+def test_messages_are_read_in_order(bench: Bench) -> None:
+    """Messages in one segment, cut anywhere, are read in their order: each question has its answer."""
+    main = bench.link(bench.start())
+    main.expect(INIT)
+    ask = struct.pack("<HI", MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS, 0)
+    main.send_raw(ask[:3])
+    bench.settle()
+    main.send_raw(ask[3:])
+    listed = main.expect(LIST)
+    bench.claim("CHAN-004", listed.type == LIST, "CHANNELS_LIST", listed.name)
+
+
+@pytest.mark.requirement("MIG-DST-007")
+@pytest.mark.parametrize("able", [True, False])
+def test_migrate_end_on_an_ordinary_session(bench: Bench, able: bool) -> None:
+    """MIGRATE_END on an ordinary session changes nothing: no second INIT, the session answers."""
+    caps = EVERYTHING if able else EVERYTHING.without(MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE)
+    main = bench.link(bench.start(), capabilities=caps)
+    main.expect(INIT)
+    main.send(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END)
+    main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
+    main.expect(LIST)
+    bench.claim("MIG-DST-007", len(main.got(INIT)) == 1, "one INIT", len(main.got(INIT)))

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The seamless scheme: the channels' state travels with the machine (spice.proto; server/migration-protocol.h)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dissectors.constants import ChannelType, MainCap, MsgBase, MsgcMain, MsgMain
+from fixtures.bench import Bench
+from fixtures.hosts import Ability, Host
+from fixtures.peer import Client
+from fixtures.peer.connection import EVERYTHING
+from fixtures.peer.duties import CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, Step
+
+MAIN, INPUTS = ChannelType.SPICE_CHANNEL_MAIN, ChannelType.SPICE_CHANNEL_INPUTS
+BEGIN = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN
+BEGIN_SEAMLESS = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS
+ACK, NACK = MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK, MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK
+INIT, SWITCH = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST
+END, CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_END, MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
+MM_TIME = MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME
+LIST = MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
+MIGRATE, DATA = MsgBase.SPICE_MSG_MIGRATE, MsgBase.SPICE_MSG_MIGRATE_DATA
+DO_SEAMLESS = MsgcMain.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS
+
+pytestmark = pytest.mark.needs(Ability.SEAMLESS_DATA)
+
+
+def announced(bench: Bench, source: Host, client: Client, target: Host) -> None:
+    """migrate_connect, and the client's answer to it."""
+    source.announce(target)
+    bench.pump.until(lambda: Step.ANSWER in client.steps, what="the client's answer")
+    bench.settle()
+
+
+@pytest.mark.requirement(
+    "MIG-SRC-009", "MIG-SRC-010", "MIG-SRC-040", "MIG-SRC-041", "MIG-SRC-042", "MIG-SRC-043"
+)
+@pytest.mark.requirement(
+    "MIG-SRC-044", "MIG-SRC-046", "MIG-SRC-047", "MIG-DST-020", "MIG-DST-021", "MIG-DST-023"
+)
+@pytest.mark.requirement("MIG-DST-024", "MIG-DST-025")
+@pytest.mark.parametrize(
+    "devices", [("keyboard", "mouse"), ("keyboard", "mouse", "display", "playback", "record")], ids=len
+)
+def test_whole_migration(bench: Bench, devices: tuple[str, ...]) -> None:
+    """A client is moved with its channels' state: flush marks, data, no INIT; the session goes on."""
+    source, target = bench.pair(seamless=True, devices=devices)
+    client = bench.client(source)
+    bench.settle()
+    announced(bench, source, client, target)
+    source.complete(target)
+    bench.pump.until(lambda: client.left, what="the client's move to the target")
+    bench.settle()
+    client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
+    listed = client.main.expect(LIST)
+    bench.claim("MIG-DST-024", listed.type == LIST, "a session that answers", listed.name)
+    bench.claim("MIG-DST-023", not client.main.got(INIT), "no INIT", "INIT")
+    bench.claim("MIG-DST-025", bool(client.main.got(MM_TIME)), "MULTI_MEDIA_TIME", "none")
+    alive = {key: c.ending for key, c in client.current.channels.items() if c.ending}
+    bench.claim("MIG-DST-024", not alive, "every channel lives on", alive)
+
+
+@pytest.mark.requirement("MIG-SRC-011", "MIG-SRC-003", "MIG-SRC-004", "MIG-SRC-005", "MIG-SRC-006")
+@pytest.mark.parametrize("subject", [None, "O=x,CN=target"])
+def test_announcement(bench: Bench, subject: str | None) -> None:
+    """Where both sides can, the announcement is BEGIN_SEAMLESS, with the address as it was given."""
+    source, target = bench.pair(seamless=True)
+    client = bench.client(source, channels=(), duties=CANNOT_CONNECT)
+    source.announce(target, host="target.example", port=0x8EF1, tls_port=0x9A03, subject=subject)
+    client.main.expect(BEGIN_SEAMLESS)
+    bench.claim("MIG-SRC-011", True, "", "")
+    bench.settle()
+
+
+@pytest.mark.requirement("MIG-SRC-009", "MIG-SRC-015")
+@pytest.mark.parametrize("switched_on", [True, False])
+def test_not_to_clients_that_cannot(bench: Bench, switched_on: bool) -> None:
+    """Without the client's capability, or where it is switched off, the announcement is BEGIN."""
+    caps = EVERYTHING.without(MainCap.SPICE_MAIN_CAP_SEAMLESS_MIGRATE) if switched_on else EVERYTHING
+    source, target = bench.pair(seamless=switched_on)
+    client = bench.client(source, channels=(), capabilities=caps)
+    announced(bench, source, client, target)
+    bench.claim("MIG-SRC-009", len(client.main.got(BEGIN)) == 1, "BEGIN", "BEGIN_SEAMLESS")
+    source.complete(target)
+    bench.pump.until(lambda: client.left and client.main.got(INIT), what="the target's INIT")
+
+
+@pytest.mark.requirement("MIG-DST-021", "MIG-DST-020")
+@pytest.mark.parametrize("version", [0, 1])
+def test_known_version(bench: Bench, version: int) -> None:
+    """A version up to the target's own is answered by ACK, and nothing more."""
+    main = bench.link(bench.start("target", incoming=True, seamless=True), connection_id=0x8A000001)
+    main.send(DO_SEAMLESS, version.to_bytes(4, "little"))
+    main.expect(ACK)
+    bench.settle()
+    bench.claim("MIG-DST-020", len(main.got(ACK, NACK)) == 1, "one answer", len(main.got(ACK, NACK)))
+
+
+@pytest.mark.requirement("MIG-DST-022", "MIG-DST-013", "MIG-DST-004")
+@pytest.mark.parametrize("version", [2, 3, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
+def test_later_version(bench: Bench, version: int) -> None:
+    """A later version is answered by NACK; the semi-seamless scheme works all the same."""
+    source, target = bench.pair(seamless=True)
+    client = bench.client(source, duties=replace(DUTIFUL, src_version=version))
+    announced(bench, source, client, target)
+    source.complete(target)
+    bench.pump.until(lambda: client.left and client.main.got(INIT), what="the target's INIT")
+    bench.claim(
+        "MIG-DST-013", len(client.main.got(NACK)) == 1, "NACK, then a semi-seamless migration", "no NACK"
+    )
+
+
+@pytest.mark.requirement("MIG-SRC-018", "MIG-SRC-029")
+@pytest.mark.needs(Ability.CALLBACKS)
+def test_client_that_cannot_connect(bench: Bench) -> None:
+    """CONNECT_ERROR to a seamless announcement ends with SWITCH_HOST."""
+    source, target = bench.pair(seamless=True)
+    client = bench.client(source, channels=(), duties=CANNOT_CONNECT.skipping(Step.SWITCH_HOST))
+    announced(bench, source, client, target)
+    source.complete(target)
+    client.main.expect(SWITCH)
+
+
+@pytest.mark.requirement("TIME-001", "MIG-SRC-018")
+@pytest.mark.needs(Ability.VIRTUAL_CLOCK)
+def test_wait_times_out(bench: Bench) -> None:
+    """The seamless announcement has the same timeout, and falls back to SWITCH_HOST."""
+    source, target = bench.pair(seamless=True)
+    client = bench.client(source, channels=(), duties=NEVER_ANSWERS.skipping(Step.SWITCH_HOST))
+    source.announce(target)
+    client.main.expect(BEGIN_SEAMLESS)
+    bench.pass_time(source, 10_000)
+    source.complete(target)
+    client.main.expect(SWITCH)
+
+
+@pytest.mark.requirement("MIG-SRC-017", "MIG-SRC-048")
+@pytest.mark.needs(Ability.CALLS)
+def test_after_a_cancelled_attempt(bench: Bench) -> None:
+    """After a seamless attempt that was cancelled, a migration without the client ends with SWITCH_HOST."""
+    source, target = bench.pair(seamless=True)
+    client = bench.client(source, channels=())
+    announced(bench, source, client, target)
+    source.cancel(target)
+    client.main.expect(CANCEL)
+    client.duties = NEVER_ANSWERS.skipping(Step.SWITCH_HOST)
+    source.announce(target)
+    bench.pass_time(source, 10_000)
+    source.call("migrate_end", completed=1)
+    bench.settle()
+    ended = [m.name for m in client.main.messages if m.type in (MIGRATE, SWITCH, END)]
+    bench.claim("MIG-SRC-048", ended == [SWITCH.name], SWITCH.name, ", ".join(ended) or "nothing")
+
+
+@pytest.mark.requirement("MIG-SRC-049")
+@pytest.mark.needs(Ability.CALLS)
+def test_seamless_answer_to_a_plain_announcement(bench: Bench) -> None:
+    """CONNECTED_SEAMLESS in answer to BEGIN is not believed: no SPICE_MSG_MIGRATE follows."""
+    source, target = bench.pair()
+    answer = MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS
+    client = bench.client(source, channels=(), duties=replace(DUTIFUL, answer=answer))
+    announced(bench, source, client, target)
+    left = client.main
+    source.complete(target)
+    bench.settle()
+    ended = [m.name for m in left.messages if m.type in (MIGRATE, SWITCH, END)]
+    bench.claim("MIG-SRC-049", MIGRATE.name not in ended, "MIGRATE_END or SWITCH_HOST", ", ".join(ended))

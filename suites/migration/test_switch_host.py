@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Switch host: the oldest scheme, and what the newer ones fall back to."""
+
+from __future__ import annotations
+
+import pytest
+
+from dissectors.constants import MainCap, MsgMain
+from fixtures.bench import Bench
+from fixtures.hosts import Ability
+from fixtures.peer.connection import EVERYTHING
+from fixtures.peer.duties import DUTIFUL, Step
+
+INIT, SWITCH = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST
+OLD_CLIENT = EVERYTHING.without(
+    MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE, MainCap.SPICE_MAIN_CAP_SEAMLESS_MIGRATE
+)
+
+
+@pytest.mark.requirement("MIG-SRC-002", "MIG-SRC-018", "MIG-SRC-023", "MIG-DST-008", "MAIN-001")
+def test_old_client_is_switched(bench: Bench) -> None:
+    """A client without the capability hears nothing until SWITCH_HOST, and opens a session of its own."""
+    source, target = bench.pair()
+    client = bench.client(source, capabilities=OLD_CLIENT)
+    first = client.main
+    source.announce(target)
+    bench.settle()
+    source.complete(target)
+    bench.pump.until(
+        lambda: client.main is not first and client.current.linked, what="the session on the target"
+    )
+    bench.claim("MIG-SRC-002", not first.got(MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN), "no BEGIN", "BEGIN")
+    bench.claim("MIG-DST-008", client.session_id != 0, "a session on the target", "none")
+
+
+@pytest.mark.requirement(
+    "MIG-SRC-003", "MIG-SRC-004", "MIG-SRC-005", "MIG-SRC-006", "MIG-SRC-007", "MIG-SRC-018"
+)
+@pytest.mark.needs(Ability.CALLS)
+@pytest.mark.parametrize("subject", [None, "C=XY,CN=target"])
+def test_address(bench: Bench, subject: str | None) -> None:
+    """SWITCH_HOST carries the address as migrate_connect was given it."""
+    source, target = bench.pair()
+    client = bench.client(
+        source, channels=(), capabilities=OLD_CLIENT, duties=DUTIFUL.skipping(Step.SWITCH_HOST)
+    )
+    source.announce(target, host="target.example", port=0x8EF1, tls_port=0x9A03, subject=subject)
+    source.complete(target)
+    client.main.expect(SWITCH)
+    bench.claim("MIG-SRC-018", True, "", "")
+
+
+@pytest.mark.requirement("MIG-SRC-033", "MIG-SRC-034")
+@pytest.mark.needs(Ability.CALLBACKS)
+def test_migrate_end_completes(bench: Bench) -> None:
+    """After SWITCH_HOST too migrate_end completes when the client has left."""
+    source, target = bench.pair()
+    client = bench.client(source, channels=(), capabilities=OLD_CLIENT)
+    source.announce(target)
+    source.complete(target)
+    bench.wait(source, "migrate_end_complete")
+    bench.settle()
+    assert client.steps
+
+
+@pytest.mark.requirement("MIG-SRC-017")
+@pytest.mark.needs(Ability.CALLS)
+def test_failed_migration_says_nothing(bench: Bench) -> None:
+    """A failed migration is not told to a client that was never told of its beginning."""
+    source, target = bench.pair()
+    client = bench.client(source, channels=(), capabilities=OLD_CLIENT)
+    source.announce(target)
+    source.complete(target, succeeded=False)
+    bench.settle()
+    told = [m.name for m in client.main.messages if "MIGRATE" in m.name]
+    bench.claim("MIG-SRC-017", not told, "nothing", ", ".join(told))

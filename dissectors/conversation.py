@@ -69,6 +69,7 @@ class Connection:
     certain: bool = True  # nothing of it is missing so far
     migrate_flags: int | None = None
     messages: dict[Side, int] = field(default_factory=lambda: {Side.CLIENT: 0, Side.SERVER: 0})
+    said: set[int] = field(default_factory=set)  # message types that the client has sent
     pings: deque[bytes] = field(default_factory=lambda: deque(maxlen=64))  # id and timestamp, unanswered
     last: dict[Side, Message | None] = field(default_factory=lambda: {Side.CLIENT: None, Side.SERVER: None})
 
@@ -287,7 +288,9 @@ class Conversation:
     def _apply_message(self, connection: Connection, event: Message) -> None:
         connection.messages[event.sender] += 1
         connection.last[event.sender] = event
-        if event.sender is Side.SERVER and event.type == MsgBase.SPICE_MSG_PING:
+        if event.sender is Side.CLIENT:
+            connection.said.add(event.type)
+        elif event.type == MsgBase.SPICE_MSG_PING:
             connection.pings.append(event.body[:PONG_BYTES])
         if not connection.channel:
             connection.channel = event.channel

@@ -11,6 +11,7 @@ from dissectors.constants import MESSAGE_NAMES, ChannelType, MsgBase, MsgcBase, 
 from dissectors.conversation import PONG_BYTES, Connection, Conversation
 from dissectors.events import Message
 from dissectors.rules.engine import Broken, Kept, Ruling, at_end, check, on
+from dissectors.rules.order import attempted_before
 from dissectors.rules.tables import AFTER_MIGRATE, State
 
 #: Larger bodies are bulk data: their layout is not taken apart for each message.
@@ -107,6 +108,8 @@ def migrate(view: Conversation, event: Message) -> Iterator[Ruling]:
         return
     main = connection.session.main if connection.session is not None else None
     if main is not None and main.certain:
+        if attempted_before(view, main):
+            return
         moving = main.state in (State.CONNECTED_SEAMLESS, State.FLUSH_DUE, State.DATA_DUE, State.GONE)
         yield check(
             "MIG-SRC-040",

@@ -18,6 +18,11 @@ SWITCH = MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST
 END = MsgMain.SPICE_MSG_MAIN_MIGRATE_END
 CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
 
+CONNECTED = (
+    MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED,
+    MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS,
+)
+
 #: How long the source waits for the client's answer (server/reds-private.h, MIGRATE_TIMEOUT), seconds.
 WAIT_S = 10.0
 #: An answer that is this old when the migration ends has surely arrived, seconds.
@@ -264,22 +269,16 @@ def source_owes(view: Conversation, event: Closed) -> Iterator[Ruling]:
 
 @on(Message)
 def late_answer(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """A CONNECTED that comes when nobody waits any more is met with MIGRATE_CANCEL."""
+    """A CONNECTED that comes when nobody waits for it is met with MIGRATE_CANCEL; nothing else is."""
     connection = view.connection(event)
-    last = connection.last[Side.CLIENT]
-    if (
-        event.sender is Side.SERVER
-        and event.type == CANCEL
-        and connection.is_main
-        and connection.state is State.READY
-    ):
-        late = last is not None and last.type in (
-            MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED,
-            MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS,
-        )
-        session = connection.session
-        announced = session is not None and session.migration is not None
-        yield check("MIG-SRC-024", late or announced, "CANCEL only if something was announced", event.name)
+    if event.sender is not Side.SERVER or event.type != CANCEL or not connection.is_main:
+        return
+    if connection.state not in (State.READY, State.TARGET_WAIT):
+        return
+    late = any(kind in connection.said for kind in CONNECTED)
+    session = connection.session
+    announced = session is not None and session.migration is not None
+    yield check("MIG-SRC-024", late or announced, "CANCEL only if something was announced", event.name)
 
 
 @on(Message)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dissectors.constants import MESSAGE_NAMES, Side, message_name
-from dissectors.conversation import Conversation
+from dissectors.constants import MESSAGE_NAMES, MsgMain, message_name
+from dissectors.conversation import Connection, Conversation
 from dissectors.events import Message
 from dissectors.rules.engine import Broken, Kept, Ruling, on
 from dissectors.rules.tables import State, row
@@ -26,10 +26,21 @@ def order(view: Conversation, event: Message) -> Iterator[Ruling]:
         if cells.stay is None or event.type in cells.stay or not _known(event):
             return
         broken = cells.otherwise
+    if broken == "MIG-SRC-040" and attempted_before(view, connection):
+        broken = "MIG-SRC-048"  # an older attempt's answer is taken for this one's
     if broken:
         yield Broken(
             broken, f"in state '{connection.state}': {_allowed(event, connection.state)}", event.name
         )
+
+
+def attempted_before(view: Conversation, connection: Connection) -> bool:
+    """An earlier seamless attempt of this session was given up."""
+    given_up = MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
+    return any(
+        m.source is connection.session and m.seamless and m.ended is not None and m.ended.type == given_up
+        for m in view.migrations
+    )
 
 
 def _known(event: Message) -> bool:
@@ -45,8 +56,3 @@ def _allowed(event: Message, state: State) -> str:
     if cells.stay:
         steps.append("what an ordinary session has")
     return " or ".join(steps) if steps else f"nothing from the {event.sender}"
-
-
-def in_words(side: Side) -> str:
-    """For the generated documentation."""
-    return "server" if side is Side.SERVER else "client"

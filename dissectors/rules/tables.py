@@ -43,6 +43,7 @@ class State(StrEnum):
     TARGET_WAIT = "target waits"
     TARGET_ASKED = "target asked for seamless"
     TARGET_SEAMLESS = "target restores"
+    TARGET_REASKED = "target asked again while it restores"
     TARGET_INIT = "target begins"
     OPEN = "open"
     TARGET_SILENT = "target channel waits"
@@ -130,6 +131,11 @@ _NEVER_ON_SOURCE: dict[int, str] = {
     M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: "MIG-DST-020",
     B.SPICE_MSG_MIGRATE: "MIG-SRC-040",
     B.SPICE_MSG_MIGRATE_DATA: "MIG-SRC-042",
+}
+_NO_ANSWER_DUE: dict[int, str] = {
+    M.SPICE_MSG_MAIN_INIT: "MIG-DST-023",
+    M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK: "MIG-DST-020",
+    M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: "MIG-DST-020",
 }
 _ANNOUNCE: dict[int, To] = {
     M.SPICE_MSG_MAIN_MIGRATE_BEGIN: To(State.ANNOUNCED),
@@ -243,7 +249,7 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
             otherwise="MIG-CLI-015",
         ),
         (State.TARGET_WAIT, S): Row(
-            stay=NOTHING,
+            stay=frozenset({M.SPICE_MSG_MAIN_MIGRATE_CANCEL}),  # to a CONNECTED that belongs to the source
             breaks={
                 M.SPICE_MSG_MAIN_INIT: "MIG-DST-002",
                 M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK: "MIG-DST-020",
@@ -269,20 +275,27 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
             otherwise="MIG-DST-003",
         ),
         (State.TARGET_ASKED, C): Row(stay=CLIENT_TALK, otherwise="MIG-CLI-015"),
-        (State.TARGET_SEAMLESS, S): Row(
-            stay=TALK,
-            breaks={
-                M.SPICE_MSG_MAIN_INIT: "MIG-DST-023",
-                M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK: "MIG-DST-020",
-                M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: "MIG-DST-020",
-            },
-            otherwise="MIG-DST-003",
-        ),
+        (State.TARGET_SEAMLESS, S): Row(stay=TALK, breaks=_NO_ANSWER_DUE, otherwise="MIG-DST-003"),
         (State.TARGET_SEAMLESS, C): Row(
-            go={BC.SPICE_MSGC_MIGRATE_DATA: To(State.READY, ("MIG-DST-023",))},
+            go={
+                BC.SPICE_MSGC_MIGRATE_DATA: To(State.READY, ("MIG-DST-023",)),
+                MC.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS: To(State.TARGET_REASKED),
+            },
             stay=CLIENT_TALK,
             breaks={MC.SPICE_MSGC_MAIN_MIGRATE_END: "MIG-CLI-016"},
             otherwise="MIG-CLI-015",
+        ),
+        (State.TARGET_REASKED, S): Row(
+            go={
+                M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK: To(State.TARGET_SEAMLESS),
+                M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: To(State.TARGET_SEAMLESS),
+            },
+            stay=TALK,
+            breaks={M.SPICE_MSG_MAIN_INIT: "MIG-DST-023"},
+            otherwise="MIG-DST-003",
+        ),
+        (State.TARGET_REASKED, C): Row(
+            go={BC.SPICE_MSGC_MIGRATE_DATA: To(State.READY)}, stay=CLIENT_TALK, otherwise="MIG-CLI-015"
         ),
         (State.TARGET_INIT, S): Row(
             go={M.SPICE_MSG_MAIN_INIT: To(State.READY, ("MIG-DST-004",))},
@@ -351,23 +364,28 @@ def next_state(state: State, message: Message) -> State:
     cell = row(message.channel, state, message.sender).go.get(message.type)
     if cell is not None:
         return cell.state
-    if message.channel == ChannelType.SPICE_CHANNEL_MAIN:
-        return FORCED.get((message.sender, message.type, state in BEFORE_INIT), state)
+    if message.channel == ChannelType.SPICE_CHANNEL_MAIN and (message.sender, message.type) in FORCED:
+        states, forced = FORCED[message.sender, message.type]
+        return forced if state in states else state
     return state
 
 
-#: States of a target that has not begun its session.
-BEFORE_INIT = frozenset({State.TARGET_WAIT, State.TARGET_ASKED, State.TARGET_INIT, State.LINKED})
+#: States of a session that has not begun, of one that runs, and of one with an announcement out.
+NOT_BEGUN = frozenset({State.TARGET_WAIT, State.TARGET_ASKED, State.TARGET_INIT, State.LINKED})
+BEGUN = frozenset(State) - NOT_BEGUN
 
-#: Where messages lead that came when they must not have.
-FORCED: Mapping[tuple[Side, int, bool], State] = MappingProxyType(
+#: Where messages lead that came when they must not have: (from these states, to that one).
+FORCED: Mapping[tuple[Side, int], tuple[frozenset[State], State]] = MappingProxyType(
     {
-        (S, int(M.SPICE_MSG_MAIN_MIGRATE_END), False): State.ENDED,
-        (S, int(M.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST), False): State.SWITCHED,
-        (S, int(M.SPICE_MSG_MAIN_INIT), True): State.READY,
-        (S, int(M.SPICE_MSG_MAIN_MIGRATE_BEGIN), False): State.ANNOUNCED,
-        (S, int(M.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS), False): State.ANNOUNCED_SEAMLESS,
-        (C, int(MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS), False): State.CONNECTED_SEAMLESS,
+        (S, int(M.SPICE_MSG_MAIN_MIGRATE_END)): (BEGUN, State.ENDED),
+        (S, int(M.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST)): (BEGUN, State.SWITCHED),
+        (S, int(M.SPICE_MSG_MAIN_INIT)): (NOT_BEGUN, State.READY),
+        (S, int(M.SPICE_MSG_MAIN_MIGRATE_BEGIN)): (BEGUN, State.ANNOUNCED),
+        (S, int(M.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS)): (BEGUN, State.ANNOUNCED_SEAMLESS),
+        (C, int(MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS)): (
+            frozenset({State.ANNOUNCED}),
+            State.CONNECTED_SEAMLESS,
+        ),
     }
 )
 

@@ -52,8 +52,12 @@ Say = Callable[[str], None]
 
 @dataclass
 class Campaign:
-    """What was played and found. `failures`: in the order in which they were found. `hits`: how many examples
-    showed each. `plays`: all plays, those that shorten and prove failures too."""
+    """What was played and found.
+
+    `failures`: in the order in which they were found. `hits`: how many examples showed each. `provoked`: the
+    same of what a server did once a client had broken the order. `plays`: all plays, those that shorten and
+    prove failures too. `inconsistent`: batches that ended early because a server answered differently.
+    """
 
     launchers: Mapping[str, Launcher]
     server: str
@@ -64,6 +68,7 @@ class Campaign:
     entries: Sequence[Deviation] = ()
     failures: dict[Key, Failure] = field(default_factory=dict)
     hits: Counter[Key] = field(default_factory=Counter)
+    provoked: Counter[Key] = field(default_factory=Counter)
     kept: Counter[str] = field(default_factory=Counter)
     steps: set[Step] = field(default_factory=set)
     builds: dict[str, Identity] = field(default_factory=dict)
@@ -107,6 +112,7 @@ class Campaign:
 
     def _ended(self, stage: Stage) -> None:
         self.kept.update(stage.close().kept)
+        self.provoked.update({Key.of(found) for found in stage.provoked()})
         self.examples += 1
         self.plays += 1
         self.steps |= stage.steps
@@ -200,6 +206,10 @@ class Campaign:
                     "declared": self.declared(f.finding) is not None,
                 }
                 for key, f in self.failures.items()
+            ],
+            "provoked": [
+                {"requirement": key.requirement, "seen": key.symptom, "hits": hits}
+                for key, hits in self.provoked.most_common()
             ],
         }
 

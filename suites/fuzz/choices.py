@@ -13,9 +13,9 @@ from types import MappingProxyType
 from dissectors.constants import MESSAGE_NAMES, ChannelType, MsgBase, MsgcBase, MsgcMain, Side
 from dissectors.rules.tables import State, legal, row
 from suites.fuzz.moves import (
+    CALLS,
     HOSTS,
     MAIN,
-    MIGRATING,
     Call,
     Caps,
     End,
@@ -152,23 +152,12 @@ def calls(stage: Stage) -> list[Choice]:
     """What a hypervisor may call; a whole completion where a migration is announced, twice as likely."""
     found: list[Choice] = []
     for host in HOSTS:
-        if host != "source" and host not in stage.hosts:
-            continue
-        phase = stage.phases[host]
-        names = list(MIGRATING[phase])
-        found += [(Call(host, name),) for name in names if (host, phase, name) not in UNLIKELY]
-        if phase is Phase.ANNOUNCED:
-            resume = Call(_other(host), "vm_start")
-            start, stop, finish = (Call(host, name) for name in COMPLETE)
-            found += [(start, stop, resume, finish)] * 2
-        found.append((Call(host, "vm_stop" if stage.running[host] else "vm_start"),))
-        if stage.setup.agent:
-            found.append((Call(host, "agent_detach" if stage.agents[host] else "agent_attach"),))
+        if host == "source" or host in stage.hosts:
+            found += [(call,) for name in CALLS if stage.callable(call := Call(host, name))]
+            if stage.phases[host] is Phase.ANNOUNCED:
+                start, stop, finish = (Call(host, name) for name in COMPLETE)
+                found += [(start, stop, Call(_other(host), "vm_start"), finish)] * 2
     return found
-
-
-#: An end without an announcement throws every client out: rarely of interest.
-UNLIKELY = frozenset({("source", Phase.IDLE, "finish")})
 
 
 def clocks(stage: Stage) -> list[Choice]:

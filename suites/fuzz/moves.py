@@ -178,18 +178,18 @@ CALLS: Mapping[str, tuple[str, Mapping[str, int]]] = MappingProxyType(
         "agent_detach": ("agent_detach", {}),
     }
 )
-#: What a hypervisor may do about a migration, and where that leads. Anything else is its own misuse, with
-#: the one exception that the protocol's text names: migrate_end(1) without an announcement.
+#: What a hypervisor may do about a migration, and where that leads. Anything else is its own misuse. A
+#: migration that is over has to complete (`migrate_end_complete`) before the next one.
 MIGRATING: Mapping[Phase, Mapping[str, Phase]] = MappingProxyType(
     {
-        Phase.IDLE: {"announce": Phase.ANNOUNCED, "finish": Phase.IDLE},
+        Phase.IDLE: {"announce": Phase.ANNOUNCED},
         Phase.ANNOUNCED: {
             "announce": Phase.ANNOUNCED,
             "migrate_start": Phase.STARTED,
             "fail": Phase.IDLE,
         },
         Phase.STARTED: {"finish": Phase.OVER, "fail": Phase.IDLE},
-        Phase.OVER: {"announce": Phase.ANNOUNCED},
+        Phase.OVER: {},
     }
 )
 

@@ -8,18 +8,19 @@ same conversation again. The oracle hears each event once, in order; its states 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 
 from dissectors.constants import CommonCap, MainCap, Side
+from dissectors.conversation import ANSWERS
 from dissectors.conversation import Connection as Known
-from dissectors.events import Endpoint, Event, Message
+from dissectors.events import Closed, Endpoint, Event, HostEvent, Message
 from dissectors.rules.catalogue import CATALOGUE
-from dissectors.rules.model import Finding, Judgement
+from dissectors.rules.model import FAILING, Finding, Judgement, Level
 from dissectors.rules.oracle import Oracle
-from dissectors.rules.tables import State
+from dissectors.rules.tables import State, legal
 from fixtures.hosts import Ability, HarnessError, Host, Settings
 from fixtures.launchers import Launcher
 from fixtures.peer import Capabilities, Connection, PeerFailure, Pump
@@ -58,6 +59,8 @@ CAPABILITIES: Mapping[Caps, Capabilities] = {
 
 _CRASH = re.compile(r"it ended by SIG(SEGV|BUS|ILL|FPE|KILL)")
 _FIGURES = re.compile(r"0x[0-9a-f]+|\b\d+\b")
+#: States of main in which a client has to leave.
+LEFT = frozenset({State.ENDED, State.SWITCHED})
 #: What ends a play: the process is gone, or does not answer.
 FATAL = frozenset({"ROBUST-001", "ROBUST-002"})
 
@@ -101,6 +104,7 @@ class Stage:
         self._heard: dict[int, int] = {}  # connection -> events of it that the oracle knows
         self._host_events = 0
         self._files: dict[str, int] = {}
+        self._breach: int | None = None  # findings before a client's first breach of the protocol
 
     # ---- what there is
 
@@ -140,13 +144,25 @@ class Stage:
         return {Key.of(found): found for found in reversed(self.failures())}
 
     def failures(self) -> list[Finding]:
-        """The server's failures so far."""
-        return [f for f in self.oracle.judgement.failures if CATALOGUE[f.requirement].duty == "server"]
+        """The server's failures so far. A server owes the protocol only to clients that keep it: after a
+        client's first breach what counts is that the server bears it (level ROBUST)."""
+        return [f for f, counts in self._rated() if counts]
+
+    def provoked(self) -> list[Finding]:
+        """What the server did against a MUST once a client had broken the order itself."""
+        return [f for f, counts in self._rated() if not counts]
+
+    def _rated(self) -> Iterator[tuple[Finding, bool]]:
+        for index, found in enumerate(self.oracle.judgement.findings):
+            if found.level in FAILING and CATALOGUE[found.requirement].duty == "server":
+                yield found, found.level is Level.ROBUST or self._breach is None or index < self._breach
 
     # ---- moves
 
     def play(self, move: Move) -> None:
         """Makes a move and waits for what follows from it. One whose place does not exist does nothing."""
+        if self._breach is None and not self._proper(move):
+            self._breach = len(self.oracle.judgement.findings)
         match move:
             case Call():
                 done = self._call(move)
@@ -170,12 +186,43 @@ class Stage:
                 return
             self.play(move)
 
-    def _call(self, move: Call) -> bool:
+    def _proper(self, move: Move) -> bool:
+        """Whether a client that keeps the protocol could make this move now."""
+        if isinstance(move, Link):
+            return self._proper_link(move)
+        slot = Slot(move.client, move.host, move.channel) if isinstance(move, Send) else None
+        if not isinstance(move, Send) or slot is None or slot not in self.slots:
+            return True
+        known = self.known(slot)
+        if slot.channel == MAIN and move.type in ANSWERS:
+            if known.session is None or known.session.migration is None:
+                return False
+        allowed = legal(slot.channel, known.state, Side.CLIENT)
+        return not move.mutation and (allowed is None or move.type in allowed)
+
+    def _proper_link(self, move: Link) -> bool:
+        slot = Slot(move.client, move.host, move.channel)
+        main = replace(slot, channel=MAIN)
+        left = main in self.slots and self.known(main).state in LEFT
+        proper = move.upto is Upto.LINKED and move.id in (Id.ZERO, Id.OWN)
+        return proper and not left and self.connection(slot) is None
+
+    def callable(self, move: Call) -> bool:
+        """Whether a hypervisor may make this call now: another would be its own misuse."""
         phase, running = self.phases[move.host], self.running[move.host]
+        guest = self.setup.agent and running
+        return {
+            "finish": phase is Phase.STARTED and not running,
+            "vm_start": phase is not Phase.OVER and not running,
+            "vm_stop": running,
+            "agent_attach": guest and not self.agents[move.host],
+            "agent_detach": guest and self.agents[move.host],
+        }.get(move.name, move.name in MIGRATING[phase])
+
+    def _call(self, move: Call) -> bool:
+        phase = self.phases[move.host]
         leads = MIGRATING[phase].get(move.name)
-        vm = {"vm_start": not running, "vm_stop": running}
-        agent = {"agent_attach": not self.agents[move.host], "agent_detach": self.agents[move.host]}
-        if leads is None and not {**vm, **(agent if self.setup.agent else {})}.get(move.name):
+        if not self.callable(move):
             return False
         host = self.host(move.host)
         function, arguments = CALLS[move.name]
@@ -185,9 +232,9 @@ class Stage:
             else:
                 host.call(function, **arguments)
         self.phases[move.host] = leads or phase
-        if move.name in vm:
+        if move.name in ("vm_start", "vm_stop"):
             self.running[move.host] = move.name == "vm_start"
-        if move.name in agent:
+        if move.name in ("agent_attach", "agent_detach"):
             self.agents[move.host] = move.name == "agent_attach"
         return True
 
@@ -255,6 +302,8 @@ class Stage:
             if isinstance(event, Message):
                 known = self.oracle.conversation.connection(event)
                 self.steps.add((known.is_main, known.state, event.sender, event.type))
+            elif isinstance(event, HostEvent) and event.name == "migrate_end_complete":
+                self.phases[event.host] = Phase.IDLE
             self.oracle.observe(event)
         for slot, connection in self.slots.items():
             known = self.oracle.conversation.connections[connection.number]
@@ -270,7 +319,7 @@ class Stage:
             self._heard[number] = len(said)
         found += tape.host_events[self._host_events :]
         self._host_events = len(tape.host_events)
-        return sorted(found, key=attrgetter("time"))
+        return sorted(_closed_in_time(found), key=attrgetter("time"))
 
     # ---- the end
 
@@ -307,3 +356,17 @@ class Stage:
         last = self.pump.tape.host_events[-1]
         found = Finding.at(requirement, last, "no descriptors left behind", f"{left} descriptors left behind")
         self.oracle.judgement.findings.append(found)
+
+
+def _closed_in_time(events: list[Event]) -> list[Event]:
+    """The server's closing of a connection is read after the callback that it led to is heard: both belong to
+    one move, and the closing comes first."""
+    done = [e.time for e in events if isinstance(e, HostEvent) and e.name.endswith("_complete")]
+    if not done:
+        return events
+    return [
+        replace(e, time=min(done))
+        if isinstance(e, Closed) and e.by is Side.SERVER and e.time > min(done)
+        else e
+        for e in events
+    ]

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# Two commands: `make certify` (the main job on the installed libspice-server) and `make test`.
+# Both set up what they need first and cost no set-up time when typed again.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/ready
+SERVER ?= system
+OUT ?=
+WORKERS ?= auto
+
+.PHONY: certify test lint format selftest bench-inspect captures clean
+.DEFAULT_GOAL := certify
+
+certify: $(STAMP)
+	$(BIN)/spice-conform certify --server $(SERVER) -n $(WORKERS) $(if $(OUT),--out $(OUT))
+
+test: $(VENV)/test-ready lint
+	$(BIN)/pytest suites/selftest suites/replay -n $(WORKERS) -q --record-only
+	$(BIN)/spice-conform certify --server $(SERVER) -n $(WORKERS) $(if $(OUT),--out $(OUT))
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+selftest: $(VENV)/test-ready
+	$(BIN)/pytest suites/selftest -n $(WORKERS) -q --record-only
+
+bench-inspect: $(VENV)/test-ready
+	$(BIN)/python -m reports.bench_inspect
+
+captures: $(VENV)/test-ready
+	$(BIN)/python -m fixtures.captures.make all
+
+$(STAMP): pyproject.toml constraints.txt .ci/setup
+	.ci/setup certify $(VENV)
+	@touch $@
+
+$(VENV)/test-ready: $(STAMP)
+	.ci/setup test $(VENV)
+	@touch $@
+
+clean:
+	rm -rf $(VENV) results dist

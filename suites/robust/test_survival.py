@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""No input from a linked client ends, hangs or bloats the server; each case has fresh processes."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+import pytest
+
+from dissectors.constants import ChannelType, CommonCap, MsgcBase, MsgcMain, MsgMain
+from fixtures.bench import Bench
+from fixtures.hosts import Ability, Host
+from fixtures.peer import Client, Connection
+from fixtures.peer.connection import EVERYTHING
+from fixtures.peer.duties import DUTIFUL, Step
+
+INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
+INIT = MsgMain.SPICE_MSG_MAIN_INIT
+ACK = MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK
+FLUSH_MARK, MIGRATE_DATA = MsgcBase.SPICE_MSGC_MIGRATE_FLUSH_MARK, MsgcBase.SPICE_MSGC_MIGRATE_DATA
+DO_SEAMLESS, MIGRATE_END = (
+    MsgcMain.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS,
+    MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END,
+)
+VERSION_1 = struct.pack("<I", 1)
+IDS = (0x8A000001, 0x8B000002)
+#: A link, its two ends, and a session more: what may stay open in a host that serves one client.
+SLACK_FDS = 6
+
+
+def served(bench: Bench, requirement: str, host: Host, what: str) -> None:
+    """The host lives, and a new client gets a session."""
+    bench.alive(requirement, what, host)
+    if host.life().alive:
+        newcomer = bench.link(host)
+        newcomer.expect(INIT)
+
+
+def target_link(bench: Bench, host: Host, number: int = 0) -> Connection:
+    """A main link to a target, seamless asked for and granted."""
+    main = bench.link(host, connection_id=IDS[number])
+    main.send(DO_SEAMLESS, VERSION_1)
+    bench.pump.until(lambda: main.got(ACK) or main.ending, what="the answer to DST_DO_SEAMLESS")
+    return main
+
+
+@pytest.mark.requirement("ROBUST-004")
+@pytest.mark.parametrize("channel", ["main", "inputs"])
+def test_unsolicited_flush_mark(bench: Bench, channel: str) -> None:
+    """A FLUSH_MARK that nobody asked for."""
+    source = bench.start()
+    client = bench.client(source, channels=(INPUTS,))
+    (client.main if channel == "main" else client.current.channels[INPUTS, 0]).send(FLUSH_MARK)
+    served(bench, "ROBUST-004", source, "after an unsolicited FLUSH_MARK")
+
+
+@pytest.mark.requirement("ROBUST-005")
+def test_do_seamless_on_an_ordinary_session(bench: Bench) -> None:
+    """DST_DO_SEAMLESS where no migration is under way."""
+    source = bench.start(seamless=True)
+    client = bench.client(source, channels=())
+    client.main.send(DO_SEAMLESS, VERSION_1)
+    served(bench, "ROBUST-005", source, "after DST_DO_SEAMLESS on an ordinary session")
+
+
+@pytest.mark.requirement("ROBUST-006")
+def test_migrate_end_after_do_seamless(bench: Bench) -> None:
+    """MIGRATE_END from a client that was granted the seamless scheme."""
+    target = bench.start("target", incoming=True, seamless=True)
+    target_link(bench, target).send(MIGRATE_END)
+    served(bench, "ROBUST-006", target, "after MIGRATE_END of a seamless client")
+
+
+@pytest.mark.requirement("ROBUST-007")
+@pytest.mark.parametrize(
+    "start",
+    [b"XXXX\1\0\0\0", b"MNMD\xff\xff\xff\x7f", b"MNMD\0\0\0\0", b"\0" * 8],
+    ids=["magic", "version", "version 0", "zeros"],
+)
+@pytest.mark.parametrize("length", [8, 65, 4096])
+def test_migrate_data_that_is_none(bench: Bench, start: bytes, length: int) -> None:
+    """MIGRATE_DATA with a wrong magic or version."""
+    target = bench.start("target", incoming=True, seamless=True)
+    target_link(bench, target).send(MIGRATE_DATA, start.ljust(length, b"\0"))
+    served(bench, "ROBUST-007", target, "after MIGRATE_DATA with a wrong header")
+
+
+@pytest.mark.requirement("ROBUST-008")
+@pytest.mark.parametrize("second", ["client", "question"])
+def test_second_seamless_client(bench: Bench, second: str) -> None:
+    """Another migrating client, or the same question again, after a seamless one; then a channel."""
+    target = bench.start("target", incoming=True, seamless=True)
+    main = target_link(bench, target)
+    if second == "client":
+        bench.link(target, connection_id=IDS[1])
+    else:
+        main.send(DO_SEAMLESS, VERSION_1)
+    bench.settle()
+    if target.life().alive:
+        bench.try_link(bench.connect(target, channel=INPUTS, connection_id=IDS[second == "client"]))
+    served(bench, "ROBUST-008", target, "after a second seamless attempt and a channel")
+
+
+@pytest.mark.requirement("ROBUST-009")
+@pytest.mark.parametrize("kind", [0, 7, 100, 113, 200, 0x7FFF, 0xFFFF])
+@pytest.mark.parametrize("mini", [True, False], ids=["mini", "full"])
+def test_unknown_message(bench: Bench, kind: int, mini: bool) -> None:
+    """A message of a type that no enumeration has, on main and inputs."""
+    source = bench.start()
+    caps = EVERYTHING if mini else EVERYTHING.without(CommonCap.SPICE_COMMON_CAP_MINI_HEADER)
+    client = bench.client(source, channels=(INPUTS,), capabilities=caps)
+    for connection in (client.current.channels[INPUTS, 0], client.main):
+        connection.send(kind, b"\xa5" * 8)
+        bench.settle()
+    served(bench, "ROBUST-009", source, f"after messages of type {kind}")
+
+
+@pytest.mark.requirement("ROBUST-010")
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF, 0x00FFFFFF, 0x10000, 4097])
+def test_size_that_lies(bench: Bench, size: int) -> None:
+    """A header that promises far more than follows, and the end of the connection after it."""
+    source = bench.start()
+    client = bench.client(source, channels=())
+    client.main.send_raw(struct.pack("<HI", MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, size) + b"\0" * 4096)
+    bench.settle()
+    client.main.close()
+    served(bench, "ROBUST-010", source, f"after a message of {size} bytes that never came")
+
+
+@pytest.mark.requirement("ROBUST-010")
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (MsgcMain.SPICE_MSGC_MAIN_AGENT_START, b""),
+        (MsgcMain.SPICE_MSGC_MAIN_AGENT_TOKEN, b"\1"),
+        (MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST, b""),
+        (MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST, b"\xff\xff"),
+        (MsgcMain.SPICE_MSGC_MAIN_CLIENT_INFO, b"\1\2\3"),
+        (MsgcBase.SPICE_MSGC_ACK_SYNC, b""),
+        (MsgcBase.SPICE_MSGC_PONG, b"\0" * 3),
+        (MsgcBase.SPICE_MSGC_DISCONNECTING, b""),
+        (MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS, b"\xff" * 300),
+    ],
+    ids=lambda v: v.name.removeprefix("SPICE_MSGC_") if hasattr(v, "name") else f"{len(v)} bytes",
+)
+def test_body_that_does_not_fit(bench: Bench, kind: int, body: bytes) -> None:
+    """Bodies that are shorter or longer than their layout."""
+    source = bench.start()
+    client = bench.client(source, channels=())
+    client.main.send(kind, body)
+    served(bench, "ROBUST-010", source, "after a body that does not fit")
+
+
+@pytest.mark.requirement("ROBUST-011", "ROBUST-003")
+@pytest.mark.needs(Ability.STATS)
+def test_connections_that_end_anywhere(bench: Bench) -> None:
+    """Connections that end at each stage, orderly and by a reset, leave nothing behind."""
+    source = bench.start()
+    served(bench, "ROBUST-011", source, "at first")
+    bench.settle()
+    before = source.stats()
+    for _ in range(3):
+        for stage in range(6):
+            for end in ("close", "reset"):
+                _cut_at(bench, source, stage, end)
+    bench.settle()
+    after = source.stats()
+    for what in ("fds", "watches"):
+        grown = after[what] - before[what]
+        bench.claim("ROBUST-003", grown <= SLACK_FDS, f"no {what} left by 36 connections", f"{grown} more")
+    served(bench, "ROBUST-011", source, "after connections that ended at each stage")
+
+
+def _cut_at(bench: Bench, host: Host, stage: int, end: str) -> None:
+    """One connection that ends at a stage of its life."""
+    connection = bench.connect(host)
+    if stage >= 1:
+        connection.send_raw(b"REDQ\2\0\0\0")
+    if stage >= 2:
+        connection.close() if end == "close" else connection.reset()
+        connection = bench.connect(host)
+        connection.send_mess()
+    if stage >= 3:
+        connection.expect_reply()
+    if stage >= 4:
+        connection.send_mechanism()
+    if stage >= 5:
+        connection.send_ticket()
+        connection.expect_result()
+    connection.close() if end == "close" else connection.reset()
+    bench.settle()
+
+
+@pytest.mark.requirement("ROBUST-003")
+@pytest.mark.needs(Ability.STATS)
+def test_migrations_leave_nothing(bench: Bench) -> None:
+    """Migrations that are given up leave neither descriptors nor timers, on source and target."""
+    source, target = bench.pair()
+    client = bench.client(source, channels=(INPUTS,))
+    counts = []
+    for _ in range(8):
+        client.steps.clear()
+        source.announce(target)
+        bench.pump.until(lambda: Step.ANSWER in client.steps, what="the client's answer")
+        bench.settle()
+        source.cancel(target)
+        bench.pump.until(lambda: client.target is None, what="the client's return")
+        bench.settle()
+        counts.append((source.stats(), target.stats()))
+    for which, label in enumerate(("source", "target")):
+        for what in ("fds", "watches", "timers"):
+            grown = counts[-1][which][what] - counts[1][which][what]
+            bench.claim(
+                "ROBUST-003", grown <= 1, f"no {what} left at the {label} by 6 migrations", f"{grown} more"
+            )
+
+
+@pytest.mark.requirement("ROBUST-012")
+@pytest.mark.parametrize("length", [0, 7, 8, 65, 5000])
+@pytest.mark.parametrize("channel", ["main", "inputs"])
+def test_uninvited_migrate_data(bench: Bench, length: int, channel: str) -> None:
+    """MIGRATE_DATA on an ordinary session."""
+    source = bench.start()
+    client = bench.client(source, channels=(INPUTS,))
+    connection = client.main if channel == "main" else client.current.channels[INPUTS, 0]
+    connection.send(MIGRATE_DATA, b"MNMD\1\0\0\0".ljust(length, b"\0")[:length])
+    served(bench, "ROBUST-012", source, "after uninvited MIGRATE_DATA")
+
+
+@pytest.mark.requirement("ROBUST-013")
+@pytest.mark.needs(Ability.DEVICES)
+@pytest.mark.parametrize("attached", [True, False], ids=["agent", "no-agent"])
+@pytest.mark.parametrize("kind", ["token", "data", "start-twice"])
+def test_agent_messages_at_the_wrong_time(bench: Bench, attached: bool, kind: str) -> None:
+    """Agent messages before AGENT_START, and without an agent."""
+    source = bench.start(devices=("keyboard", "mouse", *(("agent",) if attached else ())))
+    client = bench.client(source, channels=())
+    if kind == "token":
+        client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_TOKEN, struct.pack("<I", 5))
+    elif kind == "data":
+        client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, struct.pack("<IIQI", 1, 9, 0, 0))
+    else:
+        for tokens in (0xFFFFFFFF, 1):
+            client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", tokens))
+    served(bench, "ROBUST-013", source, "after agent messages at the wrong time")
+
+
+@pytest.mark.requirement("ROBUST-014")
+@pytest.mark.needs(Ability.SEAMLESS_DATA)
+@pytest.mark.parametrize("agent", [False, True], ids=["no-agent", "agent"])
+@pytest.mark.parametrize("channel", ["main", "inputs"])
+@pytest.mark.parametrize("cut", ["half", "header", "ones"])
+def test_migrate_data_with_inner_sizes_out_of_range(
+    bench: Bench, channel: str, cut: str, agent: bool
+) -> None:
+    """The source's own MIGRATE_DATA, cut short or with its sizes set to all ones."""
+    wanted = ChannelType.SPICE_CHANNEL_MAIN if channel == "main" else INPUTS
+
+    def spoil(source: Connection, data: bytes) -> bytes:
+        if source.wanted.channel != wanted:
+            return data
+        return {
+            "half": data[: len(data) // 2],
+            "header": data[:8],
+            "ones": data[:8] + b"\xff" * (len(data) - 8),
+        }[cut]
+
+    devices = ("keyboard", "mouse", *(("agent",) if agent else ()))
+    source, target = bench.pair(seamless=True, devices=devices)
+    client: Client = bench.client(source, channels=(INPUTS,), duties=replace(DUTIFUL, migrate_data=spoil))
+    client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", 10))
+    bench.settle()
+    source.announce(target)
+    bench.pump.until(lambda: Step.ANSWER in client.steps, what="the client's answer")
+    bench.settle()
+    source.complete(target)
+    bench.pump.until(lambda: client.left or not target.life().alive, what="the client's move to the target")
+    served(bench, "ROBUST-014", target, "after MIGRATE_DATA with inner sizes out of range")
+
+
+@pytest.mark.requirement("ROBUST-018")
+@pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.DEVICES)
+@pytest.mark.parametrize("started", [True, False], ids=["agent-started", "agent-not-started"])
+def test_seamless_migration_with_an_agent(bench: Bench, started: bool) -> None:
+    """A well-behaved client and an attached agent, started by the client or not."""
+    source = bench.start("source", seamless=True, devices=("keyboard", "mouse", "agent"))
+    target = bench.start("target", incoming=True, seamless=True)
+    client = bench.client(source)
+    if started:
+        client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", 10))
+        bench.settle()
+    source.announce(target)
+    bench.pump.until(lambda: Step.ANSWER in client.steps, what="the client's answer")
+    bench.settle()
+    source.call("migrate_start")
+    source.call("migrate_end", completed=1)
+    bench.pump.until(lambda: client.left or not source.life().alive, what="the client's move to the target")
+    served(bench, "ROBUST-018", source, "after a seamless migration with an agent")
+
+
+@pytest.mark.requirement("ROBUST-016")
+@pytest.mark.needs(Ability.STATS)
+def test_memory_is_bounded(bench: Bench) -> None:
+    """What a client says without being asked does not pile up in the server: 24 MiB of PONGs and clicks."""
+    source = bench.start()
+    client = bench.client(source, channels=())
+    bench.settle()
+    before = source.stats()["rss_kib"]
+    block = b"".join(struct.pack("<HI", MsgcBase.SPICE_MSGC_PONG, 12) + b"\0" * 12 for _ in range(3640))
+    for _ in range(384):
+        client.main.send_raw(block)
+        bench.pump.turn(0)
+    bench.pump.until(lambda: not client.main.unsent or client.main.ending, 20, "the server's reading")
+    bench.settle()
+    grown = source.stats()["rss_kib"] - before
+    bench.claim("ROBUST-016", grown < 8 * 1024, "less than 8 MiB more", f"{grown // 1024} MiB more")
+
+
+@pytest.mark.requirement("ROBUST-017")
+@pytest.mark.parametrize(
+    "kind",
+    [
+        MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED,
+        MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR,
+        MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS,
+        MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END,
+    ],
+    ids=lambda v: v.name.removeprefix("SPICE_MSGC_MAIN_"),
+)
+@pytest.mark.parametrize("where", ["ordinary", "target", "announced-twice"])
+def test_uninvited_answers(bench: Bench, kind: int, where: str) -> None:
+    """Answers of the scheme that nobody asked for, also twice, on source and target."""
+    source, target = bench.pair()
+    if where == "target":
+        host, main = target, bench.link(target, connection_id=IDS[0])
+    else:
+        host, main = source, bench.client(source, channels=(), duties=DUTIFUL.skipping(*Step)).main
+    if where == "announced-twice":
+        source.announce(target)
+    for _ in range(2):
+        main.send(kind)
+        bench.settle()
+    served(bench, "ROBUST-017", host, "after uninvited answers")

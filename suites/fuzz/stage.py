@@ -194,9 +194,9 @@ class Stage:
         if not isinstance(move, Send) or slot is None or slot not in self.slots:
             return True
         known = self.known(slot)
-        if slot.channel == MAIN and move.type in ANSWERS:
-            if known.session is None or known.session.migration is None:
-                return False
+        answers = slot.channel == MAIN and move.type in ANSWERS
+        if answers and (known.session is None or known.session.migration is None):
+            return False
         allowed = legal(slot.channel, known.state, Side.CLIENT)
         return not move.mutation and (allowed is None or move.type in allowed)
 
@@ -362,11 +362,6 @@ def _closed_in_time(events: list[Event]) -> list[Event]:
     """The server's closing of a connection is read after the callback that it led to is heard: both belong to
     one move, and the closing comes first."""
     done = [e.time for e in events if isinstance(e, HostEvent) and e.name.endswith("_complete")]
-    if not done:
-        return events
-    return [
-        replace(e, time=min(done))
-        if isinstance(e, Closed) and e.by is Side.SERVER and e.time > min(done)
-        else e
-        for e in events
-    ]
+    first = min(done, default=float("inf"))
+    dropped = (isinstance(e, Closed) and e.by is Side.SERVER and e.time > first for e in events)
+    return [replace(e, time=first) if late else e for e, late in zip(events, dropped, strict=True)]

@@ -267,6 +267,16 @@ def source_owes(view: Conversation, event: Closed) -> Iterator[Ruling]:
         yield Broken(owed[0], owed[1], f"nothing; the connection ended: {event.how}")
 
 
+@on(Closed)
+def silent_to_the_end(view: Conversation, event: Closed) -> Iterator[Ruling]:
+    """Nothing followed the message that ended the migration (the order table finds what did)."""
+    connection = view.connection(event)
+    if connection.is_main and connection.certain and connection.state in (State.ENDED, State.SWITCHED):
+        last = connection.last[Side.SERVER]
+        if last is not None and last.type in (END, SWITCH):
+            yield Kept("MIG-SRC-023")
+
+
 @on(Message)
 def late_answer(view: Conversation, event: Message) -> Iterator[Ruling]:
     """A CONNECTED that comes when nobody waits for it is met with MIGRATE_CANCEL; nothing else is."""

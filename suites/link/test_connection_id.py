@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from dissectors.constants import ChannelType, LinkErr, MsgcMain, MsgMain
@@ -14,7 +16,7 @@ OK, BAD = LinkErr.SPICE_LINK_ERR_OK, LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 INIT = MsgMain.SPICE_MSG_MAIN_INIT
 #: How an id can be almost right: what a comparison of too few bits would let in.
-NEAR = {
+NEAR: dict[str, Callable[[int], int]] = {
     "zero": lambda i: 0,
     "next": lambda i: (i + 1) & 0xFFFFFFFF,
     "lowest bit": lambda i: i ^ 1,

@@ -28,6 +28,18 @@ DO_SEAMLESS = MsgcMain.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS
 pytestmark = pytest.mark.needs(Ability.SEAMLESS_DATA)
 
 
+def answers(bench: Bench, client: Client) -> bool:
+    """Whether the session answers ATTACH_CHANNELS: it is ignored until the last channel's worker is ready,
+    which no message tells, so it is asked again."""
+    for _ in range(50):
+        client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
+        heard = bench.pump.alarm(0.1)
+        bench.pump.until(lambda heard=heard: client.main.got(LIST) or heard(), 1)  # type: ignore[misc]
+        if client.main.got(LIST):
+            return True
+    return False
+
+
 def announced(bench: Bench, source: Host, client: Client, target: Host) -> None:
     """migrate_connect, and the client's answer to it."""
     source.announce(target)
@@ -54,9 +66,7 @@ def test_whole_migration(bench: Bench, devices: tuple[str, ...]) -> None:
     source.complete(target)
     bench.pump.until(lambda: client.left, what="the client's move to the target")
     bench.settle()
-    client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
-    listed = client.main.expect(LIST)
-    bench.claim("MIG-DST-024", listed.type == LIST, "a session that answers", listed.name)
+    bench.claim("MIG-DST-024", answers(bench, client), "a session that answers", "no answer")
     bench.claim("MIG-DST-023", not client.main.got(INIT), "no INIT", "INIT")
     bench.claim("MIG-DST-025", bool(client.main.got(MM_TIME)), "MULTI_MEDIA_TIME", "none")
     alive = {key: c.ending for key, c in client.current.channels.items() if c.ending}

@@ -270,7 +270,8 @@ def main(
     entries = deviations.load()
     launchers = Launchers(say=click.echo)
     try:
-        launcher = ready(launchers, server)
+        launcher = launchers.of(server)
+        ready(launcher, server)
         results = directory.prepare(out or directory.fresh())
         click.echo(f"fuzzing {server} with seed {chosen}; findings go to {results}")
         campaign = Campaign(
@@ -285,9 +286,8 @@ def main(
         launchers.close()
 
 
-def ready(launchers: Launchers, server: str) -> Launcher:
-    """The launcher of a build that the machine can drive."""
-    launcher = launchers.of(server)
+def ready(launcher: Launcher, server: str) -> None:
+    """Sees to it that the machine can drive this build. Raises Unsupported, HarnessError."""
     host = launcher.start("check", Settings())
     host.stop()
     if missing := sorted(NEEDS - host.abilities):
@@ -296,7 +296,6 @@ def ready(launchers: Launchers, server: str) -> Launcher:
         )
     if hasattr(launcher, "deadline"):
         launcher.deadline = HANG_SECONDS
-    return launcher
 
 
 class Clock:

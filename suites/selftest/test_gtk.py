@@ -16,18 +16,14 @@ import fixtures.gtk.driver as driver
 from dissectors.capture.keylog import KeyLog
 from fixtures.certificates import Authority, ServerCertificate
 from fixtures.gtk import GtkClient, build_keylog
-from fixtures.gtk.scenario import Kind, Scene
+from fixtures.gtk.scenario import CHANNELS, RULES, Kind, Scene
 from fixtures.hosts import HarnessError, Host, Life, Settings, Unsupported
 from fixtures.library import LibraryLauncher
 from fixtures.peer.pump import Deadline
 from fixtures.relay import Relay
 
 #: No display where it is seamless: released servers may lose their life to a late display worker.
-_CHANNELS = {
-    Kind.SEMI_SEAMLESS: ("main", "inputs", "display", "cursor"),
-    Kind.SEAMLESS: ("main", "inputs"),
-    Kind.SWITCH_HOST: ("main", "inputs", "display", "cursor"),
-}
+_CHANNELS = {kind: ("main", "inputs") if kind is Kind.SEAMLESS else CHANNELS for kind in Kind}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -70,7 +66,7 @@ def test_a_migration(
     with ExitStack() as stack:
         source = _start(stack, launcher, "source", **settings)
         target = _start(stack, launcher, "target", **settings)
-        relay = stack.enter_context(Relay())
+        relay = stack.enter_context(Relay(RULES.get(kind, ())))
         front, _ = (relay.before(host, certificate if tls else None) for host in (source, target))
         client = GtkClient.start(
             front.address,

@@ -131,9 +131,12 @@ class Replay:
                 able = host is not None and Ability.CALLBACKS in host.abilities
                 if host is not None and able and self.bench.seen(host, name) < count:
                     yield where, name
-            elif (connection := self.connections.get(where)) and not connection.ending:
-                if sum(message.name == name for message in connection.messages) < count:
-                    yield where, name
+            elif (
+                (connection := self.connections.get(where))
+                and not connection.ending
+                and (sum(message.name == name for message in connection.messages) < count)
+            ):
+                yield where, name
 
     def _learn(self) -> None:
         """Which session of this run is which of the recording."""

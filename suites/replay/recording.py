@@ -144,9 +144,10 @@ CALLBACKS = frozenset({"migrate_connect_complete", "migrate_end_complete"})
 #: What a client answers by itself.
 _REFLEXES = frozenset({MsgcBase.SPICE_MSGC_PONG, MsgcBase.SPICE_MSGC_ACK, MsgcBase.SPICE_MSGC_ACK_SYNC})
 _ANNOUNCED = frozenset({MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS})
-_COMPLETED = frozenset(
+_ENDS = frozenset(
     {
         int(MsgMain.SPICE_MSG_MAIN_MIGRATE_END),
+        int(MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL),
         int(MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST),
         int(MsgBase.SPICE_MSG_MIGRATE),
     }
@@ -253,7 +254,7 @@ class _Reader:
                 yield self._open(connection)
             case Message(sender=Side.CLIENT) if event.type not in _REFLEXES and event.whole:
                 yield Say(number, event.type, event.body, self._relayed(connection, event))
-            case Message(sender=Side.SERVER) if not self.recorded and connection.is_main:
+            case Message(sender=Side.SERVER) if not self.recorded:
                 yield from self._inferred(connection, event)
             case Closed(by=Side.CLIENT):
                 yield Leave(number, event)
@@ -290,20 +291,19 @@ class _Reader:
         return None
 
     def _inferred(self, connection: Connection, message: Message) -> Iterator[Action]:
-        """The hypervisor's calls that a message tells of."""
+        """The hypervisor's calls that a message tells of: the first of each channel's."""
         host = self.labels[connection.host]
-        target = self._target(connection)
-        if message.type in _ANNOUNCED:
+        target = self._target(connection.session.main if connection.session else connection)
+        kind = message.type if connection.is_main or message.type == MsgBase.SPICE_MSG_MIGRATE else None
+        if kind in _ANNOUNCED:
             self.announced.add(host)
             yield Announce(host, target, self._told(message))
-        elif message.type in _COMPLETED:
-            if host not in self.announced:
-                yield Announce(host, target, self._told(message))
-            self.announced.discard(host)
+        elif kind == MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST and host not in self.announced:
+            yield Announce(host, target, self._told(message))
             yield Complete(host, target)
-        elif message.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL and host in self.announced:
+        elif kind in _ENDS and host in self.announced:
             self.announced.discard(host)
-            yield Complete(host, target, succeeded=False)
+            yield Complete(host, target, succeeded=kind != MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL)
 
     def _told(self, message: Message) -> dict[str, Any]:
         subject = getattr(message.packet, "cert_subject", None)
@@ -371,17 +371,33 @@ class _Reader:
     def _settings(self, label: str, known: Mapping[str, Any]) -> dict[str, Any]:
         if "devices" in known:
             environment = {MANY_CLIENTS: "1"} if known.get("many_clients") else {}
+            uuid = known.get("uuid")
             return {
+                "name": known.get("name"),
+                "uuid": bytes.fromhex(str(uuid)) if uuid else None,
                 "devices": tuple(known["devices"]),
                 "seamless": bool(known.get("seamless")),
                 "incoming": bool(known.get("incoming")),
                 "environment": environment,
             }
         return {
+            **self._machine(),
             "devices": tuple(self._devices()),
             "seamless": any(m.seamless for m in self.view.migrations),
             "incoming": label != "source",
         }
+
+    def _machine(self) -> dict[str, Any]:
+        """Name and UUID of the machine, as its server told them."""
+        found: dict[str, Any] = {}
+        for event in self.events:
+            if not isinstance(event, Message) or event.channel != MAIN or event.sender is not Side.SERVER:
+                continue
+            if event.type == MsgMain.SPICE_MSG_MAIN_NAME:
+                found["name"] = bytes(event.packet.vm_name).rstrip(b"\0").decode("utf-8", "replace")
+            elif event.type == MsgMain.SPICE_MSG_MAIN_UUID:
+                found["uuid"] = bytes(event.packet.uuid)
+        return found
 
     def _devices(self) -> Iterable[str]:
         """The devices of the whole conversation: a machine has the same at source and target."""
@@ -393,7 +409,7 @@ class _Reader:
 
 
 def _labels(view: Conversation) -> dict[int, str]:
-    """Host -> its label in the replay: as recorded, else source, target, target2 ... in the order of links."""
+    """Host -> its label: as recorded, else source, target, target2 ... in the order of links."""
     found: dict[int, str] = {}
     used = {host.label for host in view.hosts if host.label}
     free = (name for name in _names() if name not in used)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dissectors.constants import ChannelType, MsgBase, MsgcBase, MsgcMain, MsgMain, Side
 from dissectors.events import Closed, Ending, Endpoint, Event, HostEvent, LinkBytes, Message, Opened
-from dissectors.link import SpiceLinkMess, SpiceLinkReply, SpiceLinkResult
+from dissectors.link import SpiceLinkEncryptedTicket, SpiceLinkMess, SpiceLinkReply, SpiceLinkResult
 from dissectors.main import SpiceMsgMainInit, SpiceMsgMainMigrateBegin
 from dissectors.rules.model import Finding, Level, Requirement, Verdict
 from fixtures.hosts import Identity
@@ -92,11 +92,11 @@ def conversation() -> list[Event]:
 
     def link(connection: int, number: int) -> list[Event]:
         at = 1000.0 + connection / 10
-        mess, reply, result = SpiceLinkMess(connection_id=number), SpiceLinkReply(), SpiceLinkResult()
         packets = (
-            ("mess", Side.CLIENT, mess),
-            ("reply", Side.SERVER, reply),
-            ("result", Side.SERVER, result),
+            ("mess", Side.CLIENT, SpiceLinkMess(connection_id=number)),
+            ("reply", Side.SERVER, SpiceLinkReply()),
+            ("ticket", Side.CLIENT, SpiceLinkEncryptedTicket()),
+            ("result", Side.SERVER, SpiceLinkResult()),
         )
         return [
             LinkBytes(time=at + n / 1000, connection=connection, sender=side, kind=kind, raw=bytes(packet))

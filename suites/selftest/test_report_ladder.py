@@ -55,10 +55,10 @@ def test_a_fault_stands_at_its_message(broken: Ladder) -> None:
 
 
 def test_a_fault_without_a_message_has_a_row_of_its_own() -> None:
-    between = replace(found(MUST), time=1000.2, connection=None)
+    between = replace(found(MUST), time=1000.25, connection=None)
     row = next(row for row in ladder(conversation(), [between]).rows if row.faults)
     assert row.kind is Kind.NOTE
-    assert row.time == pytest.approx(0.2)
+    assert row.time == pytest.approx(0.25)
 
 
 def test_secrets_are_hidden(broken: Ladder) -> None:

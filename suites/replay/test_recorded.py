@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Recorded conversations, played against other server processes: this run's own, and those of real clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dissectors.constants import ChannelType, MsgMain
+from fixtures.bench import Bench
+from fixtures.certificates import Authority
+from fixtures.hosts import Ability
+from suites.replay import recording
+from suites.replay.player import Replay
+
+CAPTURES = Path(recording.__file__).parents[2] / "fixtures" / "captures"
+RECORDED = sorted(CAPTURES.glob("*.pcapng.gz"))
+INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
+#: What every migration shows, and what each kind does.
+SHOWN = {
+    "semi-seamless": ("MIG-SRC-015", "MIG-DST-002", "MIG-DST-004", "CONNID-005"),
+    "tls": ("MIG-SRC-015", "MIG-DST-002", "MIG-DST-004", "CONNID-005", "LINK-028"),
+    "seamless": ("MIG-SRC-040", "MIG-DST-020", "MIG-DST-023"),
+    "switch-host": ("MIG-SRC-018",),
+}
+
+
+def replayed(bench: Bench, path: Path) -> Replay:
+    """The recording, played on hosts of the bench."""
+    replay = Replay(bench, recording.read(path))
+    replay.run()
+    assert not replay.troubles
+    return replay
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(
+            path,
+            id=path.name.removesuffix(".pcapng.gz"),
+            marks=pytest.mark.requirement(*SHOWN.get(path.name.removesuffix(".pcapng.gz"), ("MAIN-001",))),
+        )
+        for path in RECORDED
+    ],
+)
+def test_recorded_by_a_real_client(bench: Bench, path: Path) -> None:
+    """What spice-gtk said to QEMU, said again to this build."""
+    replayed(bench, path)
+
+
+@pytest.fixture
+def recorded(bench: Bench, tmp_path: Path, authority: Authority) -> Callable[[bool], Path]:
+    """Records a migration on processes of its own, apart from the bench that is judged."""
+
+    def record(seamless: bool) -> Path:
+        own = Bench(bench.launchers, tmp_path, authority)
+        try:
+            source, target = own.pair(seamless=seamless)
+            client = own.client(source, channels=(INPUTS,))
+            source.announce(target)
+            own.pump.until(lambda: client.target and client.target.linked, what="the links to the target")
+            own.settle()
+            source.complete(target)
+            own.pump.until(lambda: client.left, what="the move to the target")
+            if not seamless:
+                client.main.expect(MsgMain.SPICE_MSG_MAIN_INIT)
+            own.finish()
+            own.pump.tape.write_pcapng(tmp_path / "recorded.pcapng")
+        finally:
+            own.close()
+        return tmp_path / "recorded.pcapng"
+
+    return record
+
+
+@pytest.mark.requirement("MIG-SRC-012", "MIG-SRC-015", "MIG-DST-002", "MIG-DST-004", "CONNID-005")
+@pytest.mark.needs(Ability.CALLS)
+def test_recorded_in_this_run(bench: Bench, recorded: Callable[[bool], Path]) -> None:
+    """A semi-seamless migration of this build, played on other processes of it: they say the same."""
+    assert not replayed(bench, recorded(False)).differences
+
+
+@pytest.mark.requirement("MIG-SRC-040", "MIG-SRC-041", "MIG-DST-020", "MIG-DST-023")
+@pytest.mark.needs(Ability.CALLS, Ability.SEAMLESS_DATA)
+def test_seamless_recorded_in_this_run(bench: Bench, recorded: Callable[[bool], Path]) -> None:
+    """A seamless one: the migration data that is brought is this run's own."""
+    assert not replayed(bench, recorded(True)).differences

@@ -112,9 +112,9 @@ def inspect(**asked: Any) -> None:
 @click.option("--out", type=PATH, metavar="DIR", help="Where results go (default: results/<time>/).")
 def replay(recorded: Path, server: str, out: Path | None) -> None:
     """Play a recorded conversation against another server process and judge it."""
-    from suites.replay import player
+    from suites.replay.player import main as play
 
-    sys.exit(player.main(recorded, server=server, out=out))
+    sys.exit(play(recorded, server=server, out=out))
 
 
 @main.command()
@@ -124,9 +124,9 @@ def replay(recorded: Path, server: str, out: Path | None) -> None:
 @click.option("--out", type=PATH, metavar="DIR", help="Where findings go (default: results/<time>/).")
 def fuzz(server: str, seconds: float, seed: int | None, out: Path | None) -> None:
     """Drive servers, hosts and clients through legal and illegal orders until the time is over."""
-    from suites.fuzz import campaign
+    from suites.fuzz.campaign import main as campaign
 
-    sys.exit(campaign.main(server=server, seconds=seconds, seed=seed, out=out))
+    sys.exit(campaign(server=server, seconds=seconds, seed=seed, out=out))
 
 
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)

@@ -19,7 +19,7 @@ from rich.text import Text
 from dissectors.rules.model import Finding, Verdict
 from reports.certificate import counted
 from reports.record import CaseFinished, CasesFound, RunEvent
-from reports.run import Exit, Result, Run
+from reports.run import Evidence, Exit, Result, Run
 
 WIDTH = 100
 
@@ -108,15 +108,26 @@ def _grouped(results: Iterable[Result]) -> Iterable[list[Result]]:
 
 def _details(result: Result) -> Iterator[Text]:
     blamed = result.blamed
-    for evidence in blamed[:_CASES_SHOWN]:
-        if evidence.declared:
-            yield Text(f"declared: {evidence.declared[0].reason}")
-        elif evidence.findings:
+    alike = {_brief(evidence): evidence for evidence in reversed(blamed)}
+    shown = list(reversed(alike.values()))[:_CASES_SHOWN]
+    for evidence in shown:
+        if evidence.findings and not evidence.declared:
             yield from _finding(evidence.findings[0], evidence.case)
         else:
-            yield Text(f"{evidence.case.title}: {evidence.case.reason}")
-    if len(blamed) > _CASES_SHOWN:
-        yield Text(f"and {len(blamed) - _CASES_SHOWN} tests more", "dim")
+            yield Text(_brief(evidence))
+    if len(blamed) > len(shown):
+        yield Text(
+            f"and {len(blamed) - len(shown)} more test{'s' if len(blamed) - len(shown) > 1 else ''}", "dim"
+        )
+
+
+def _brief(evidence: Evidence) -> str:
+    """One line; cases with the same one are shown once."""
+    if evidence.declared:
+        return f"declared: {evidence.declared[0].reason}"
+    if evidence.findings:
+        return f"{evidence.findings[0].expected}; {evidence.findings[0].seen}"
+    return f"{evidence.case.title}: {evidence.case.reason}"
 
 
 def _finding(finding: Finding, case: CaseFinished) -> Iterator[Text]:

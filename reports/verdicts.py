@@ -50,7 +50,7 @@ class Told:
 
 
 def told(properties: Iterable[tuple[str, Any]]) -> Told:
-    """Read the `spice` entries of a report's user properties; several are added up."""
+    """Read the `spice` entries of a report's user properties; several are added up, a finding told twice counts once."""
     entries = [value for name, value in properties if name == "spice"]
     judgements = [entry.get("judgement") or {} for entry in entries]
     kept: Counter[str] = Counter()
@@ -61,7 +61,9 @@ def told(properties: Iterable[tuple[str, Any]]) -> Told:
         server=last.get("server"),
         identities=identities(last),
         requirements=tuple(dict.fromkeys(r for entry in entries for r in entry.get("requirements", ()))),
-        findings=tuple(finding(f) for judgement in judgements for f in judgement.get("findings", ())),
+        findings=tuple(
+            dict.fromkeys(finding(f) for judgement in judgements for f in judgement.get("findings", ()))
+        ),
         kept=dict(kept),
         verdict=Verdict(last["verdict"]) if last.get("verdict") else None,
         reason=last.get("reason", ""),

@@ -50,7 +50,7 @@ class Told:
 
 
 def told(properties: Iterable[tuple[str, Any]]) -> Told:
-    """Read the `spice` entries of a report's user properties; several are added up, a finding told twice counts once."""
+    """Read the `spice` entries of a report's user properties; several are added up."""
     entries = [value for name, value in properties if name == "spice"]
     judgements = [entry.get("judgement") or {} for entry in entries]
     kept: Counter[str] = Counter()

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 
 from dissectors.rules.model import Verdict

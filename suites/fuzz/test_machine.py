@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The machine for a few seconds, always the same way: what `spice-conform fuzz` does for as long as one likes."""
+"""The machine for a few seconds, always the same: `spice-conform fuzz` does it for as long as one likes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fixtures.hosts import Ability
 from suites.fuzz.campaign import Campaign
 from suites.fuzz.stage import FATAL
 
-EXAMPLES, SEED = 40, 2
+EXAMPLES, SEED = 30, 2
 
 
 @pytest.mark.requirement("ROBUST-001", "ROBUST-002")

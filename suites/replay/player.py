@@ -77,8 +77,8 @@ class Replay:
     troubles: list[str] = field(default_factory=list)
     _missed: set[tuple[int | str, str]] = field(default_factory=set)
 
-    def run(self) -> Judgement:
-        """Starts the hosts, plays everything, and gives the judgement."""
+    def run(self) -> None:
+        """Starts the hosts and plays everything; the bench judges (`Bench.finish`)."""
         for server in self.script.servers:
             self.hosts[server.label] = self._start(server)
         for action, seen in self.script.actions:
@@ -89,7 +89,6 @@ class Replay:
             except (PeerFailure, HarnessError, UsageError) as error:
                 self.troubles.append(str(error))
         self._await({(n, name): names.count(name) for n, names in self.script.told.items() for name in names})
-        return self.bench.finish()
 
     def _start(self, server: Server) -> Host:
         settings = dict(server.settings)
@@ -294,7 +293,8 @@ def replay_script(
         bench = Bench({"source": launcher, "target": launcher}, Path(scratch), Authority(Path(scratch)))
         replay = Replay(bench, script, password)
         try:
-            judgement = replay.run()
+            replay.run()
+            judgement = bench.finish()
             bench.pump.tape.write_pcapng(results / findings.PACKETS)
         finally:
             with suppress(HarnessError):

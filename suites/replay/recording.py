@@ -13,7 +13,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from dissectors.constants import ChannelType, LinkErr, MsgBase, MsgcBase, MsgMain, Side, channel_name
+from dissectors.constants import (
+    ChannelType,
+    LinkErr,
+    MsgBase,
+    MsgcBase,
+    MsgInputs,
+    MsgMain,
+    Side,
+    channel_name,
+)
 from dissectors.conversation import Connection, Conversation
 from dissectors.events import Closed, Event, Gap, Garbage, HostEvent, LinkBytes, Message
 from dissectors.inspection import Inspection
@@ -134,6 +143,14 @@ def telling(message: Message) -> bool:
     return message.type in (MsgBase.SPICE_MSG_MIGRATE, MsgBase.SPICE_MSG_MIGRATE_DATA)
 
 
+#: Messages of other channels whose first one is waited for: the channel is up.
+_FIRST: Mapping[int, tuple[int, ...]] = MappingProxyType(
+    {
+        ChannelType.SPICE_CHANNEL_DISPLAY: (MsgBase.SPICE_MSG_SET_ACK,),
+        ChannelType.SPICE_CHANNEL_CURSOR: (MsgBase.SPICE_MSG_SET_ACK,),
+        ChannelType.SPICE_CHANNEL_INPUTS: (MsgInputs.SPICE_MSG_INPUTS_INIT,),
+    }
+)
 _UNTIMELY = {
     MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME,
     MsgMain.SPICE_MSG_MAIN_AGENT_DATA,
@@ -226,8 +243,11 @@ class _Reader:
         )
 
     def _note(self, event: Event) -> None:
-        if isinstance(event, Message) and telling(event):
-            self.seen[event.connection, event.name] += 1
+        if isinstance(event, Message) and event.sender is Side.SERVER:
+            if telling(event):
+                self.seen[event.connection, event.name] += 1
+            elif event.type in _FIRST.get(event.channel, ()):
+                self.seen[event.connection, event.name] = 1
         elif isinstance(event, HostEvent) and event.name in CALLBACKS:
             self.seen[event.host, event.name] += 1
 

@@ -300,8 +300,7 @@ class Conversation:
         session = connection.session
         if connection.is_main and session is not None and before is not connection.state:
             for channel in session.channels:
-                if channel.state in (State.TARGET_SILENT, State.TARGET_RESTORING):
-                    channel.state = _secondary_state(connection.state)
+                channel.state = _follows(channel.state, connection.state)
         if session is not None:
             self._note_step(session, connection, event)
 
@@ -341,7 +340,7 @@ class Conversation:
             return
         if not server and event.type in ANSWERS:
             migration.answer = event
-        elif server and event.type in ENDS:
+        elif server and event.type in ENDS and not _over(migration):
             migration.ended = event
 
     def _announce(self, session: Session, event: Message) -> None:
@@ -398,6 +397,14 @@ STEPS = (
 )
 
 
+def _over(migration: Migration) -> bool:
+    """It has ended already: a MIGRATE_CANCEL that follows answers a late CONNECTED."""
+    return migration.ended is not None and migration.ended.type in (
+        MsgMain.SPICE_MSG_MAIN_MIGRATE_END,
+        MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST,
+    )
+
+
 def _caps(packet: object) -> tuple[frozenset[int], frozenset[int]]:
     common = getattr(packet, "common_caps", None) or []
     channel = getattr(packet, "channel_caps", None) or []
@@ -408,9 +415,18 @@ def _secondary_state(main: State) -> State:
     """Where a channel stands that joins a session whose main channel stands there."""
     return {
         State.TARGET_WAIT: State.TARGET_SILENT,
-        State.TARGET_ASKED: State.TARGET_SILENT,
+        State.TARGET_ASKED: State.TARGET_RESTORING,
+        State.TARGET_REASKED: State.TARGET_RESTORING,
         State.TARGET_SEAMLESS: State.TARGET_RESTORING,
     }.get(main, State.OPEN)
+
+
+def _follows(channel: State, main: State) -> State:
+    """Where a target's channel goes when its main channel moves. A channel that restores its state goes on
+    with its own MIGRATE_DATA; the server may activate it as soon as it has read DST_DO_SEAMLESS."""
+    if channel is State.TARGET_RESTORING and main is not State.TARGET_WAIT:
+        return channel
+    return _secondary_state(main) if channel in (State.TARGET_SILENT, State.TARGET_RESTORING) else channel
 
 
 def link_error(event: LinkBytes) -> LinkErr | int:

@@ -254,6 +254,8 @@ def callbacks_owed(view: Conversation) -> Iterator[Ruling]:
 
 def _connect_owed(view: Conversation, wait: _Wait, settled: float) -> Iterator[Ruling]:
     host = wait.host
+    if any(wait.within(c.time) for c in _calls(host, END)):
+        return  # the migration was ended during the wait: its own callback tells of that
     for main in _mains(view, host):
         migration = main.session.migration if main.session is not None else None
         answer = migration.answer if migration is not None else None

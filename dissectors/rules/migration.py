@@ -273,7 +273,7 @@ def silent_to_the_end(view: Conversation, event: Closed) -> Iterator[Ruling]:
     connection = view.connection(event)
     if connection.is_main and connection.certain and connection.state in (State.ENDED, State.SWITCHED):
         last = connection.last[Side.SERVER]
-        if last is not None and last.type in (END, SWITCH):
+        if last is not None and last.type in (END, SWITCH, CANCEL, MsgBase.SPICE_MSG_PING):
             yield Kept("MIG-SRC-023")
 
 
@@ -283,11 +283,11 @@ def late_answer(view: Conversation, event: Message) -> Iterator[Ruling]:
     connection = view.connection(event)
     if event.sender is not Side.SERVER or event.type != CANCEL or not connection.is_main:
         return
-    if connection.state not in (State.READY, State.TARGET_WAIT):
+    if connection.state not in (State.READY, State.TARGET_WAIT, State.SWITCHED):
         return
     late = any(kind in connection.said for kind in CONNECTED)
     session = connection.session
-    announced = session is not None and session.migration is not None
+    announced = session is not None and session.migration is not None and connection.state is State.READY
     yield check("MIG-SRC-024", late or announced, "CANCEL only if something was announced", event.name)
 
 
@@ -490,6 +490,8 @@ def client_fresh(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
     for migration in reversed(view.migrations):
         switched = migration.ended is not None and migration.ended.type == SWITCH
         here = connection.opened.server.port in (migration.port, migration.tls_port)
+        if migration.begin is not None:
+            return  # a link that answers the announcement before
         if switched and here and migration.source.host != connection.host:
             yield Broken(
                 "MIG-CLI-006",

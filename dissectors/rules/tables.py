@@ -124,6 +124,9 @@ CLIENT_TALK = frozenset(
     }
 )
 NOTHING: frozenset[int] = frozenset()
+#: What a timer may still send while the client is on its way out, and how the client answers what it had got.
+IN_FLIGHT = frozenset({int(B.SPICE_MSG_PING), int(B.SPICE_MSG_DISCONNECTING)})
+CLIENT_IN_FLIGHT = frozenset({int(BC.SPICE_MSGC_PONG), int(BC.SPICE_MSGC_ACK), int(BC.SPICE_MSGC_ACK_SYNC)})
 
 _NEVER_ON_SOURCE: dict[int, str] = {
     M.SPICE_MSG_MAIN_INIT: "MAIN-002",
@@ -235,9 +238,12 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
             otherwise="MAIN-003",
         ),
         (State.CONNECTED_SEAMLESS, C): Row(stay=CLIENT_TALK, otherwise="MIG-CLI-015"),
-        (State.ENDED, S): Row(stay=NOTHING, otherwise="MIG-SRC-023"),
+        (State.ENDED, S): Row(stay=IN_FLIGHT, otherwise="MIG-SRC-023"),
         (State.ENDED, C): Row(stay=CLIENT_TALK, otherwise="MIG-CLI-015"),
-        (State.SWITCHED, S): Row(stay=NOTHING, otherwise="MIG-SRC-023"),
+        (State.SWITCHED, S): Row(
+            stay=IN_FLIGHT | {M.SPICE_MSG_MAIN_MIGRATE_CANCEL},  # to a CONNECTED that crossed it
+            otherwise="MIG-SRC-023",
+        ),
         (State.SWITCHED, C): Row(
             # its answer to the announcement may have crossed SWITCH_HOST on the wire
             stay=CLIENT_TALK
@@ -320,9 +326,9 @@ MIGRATING: Mapping[tuple[State, Side], Row] = MappingProxyType(
             stay=NOTHING,
             otherwise="MIG-SRC-041",
         ),
-        (State.DATA_DUE, C): Row(stay=NOTHING, otherwise="MIG-CLI-011"),
+        (State.DATA_DUE, C): Row(stay=CLIENT_IN_FLIGHT, otherwise="MIG-CLI-011"),
         (State.GONE, S): Row(stay=NOTHING, otherwise="MIG-SRC-041"),
-        (State.GONE, C): Row(stay=NOTHING, otherwise="MIG-CLI-011"),
+        (State.GONE, C): Row(stay=CLIENT_IN_FLIGHT, otherwise="MIG-CLI-011"),
     }
 )
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from dissectors.constants import ChannelType, CommonCap, MsgcBase, MsgcMain, MsgMain
 from fixtures.bench import Bench
 from fixtures.hosts import Ability, Host
-from fixtures.peer import Client, Connection
+from fixtures.peer import Client, Connection, Deadline
 from fixtures.peer.connection import EVERYTHING
 from fixtures.peer.duties import DUTIFUL, Step
 
@@ -216,6 +217,20 @@ def test_migrations_leave_nothing(bench: Bench) -> None:
             bench.claim(
                 "ROBUST-003", grown <= 1, f"no {what} left at the {label} by 6 migrations", f"{grown} more"
             )
+
+
+@pytest.mark.requirement("ROBUST-019")
+@pytest.mark.needs(Ability.DEVICES)
+@pytest.mark.parametrize("end", ["close", "reset"])
+def test_display_link_that_ends_at_once(bench: Bench, end: str) -> None:
+    """A display link that ends before it has said anything."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    client = bench.client(source, channels=())
+    display = bench.link(source, channel=ChannelType.SPICE_CHANNEL_DISPLAY, connection_id=client.session_id)
+    display.close() if end == "close" else display.reset()
+    with suppress(Deadline):  # the display's worker is a thread of its own: its end shows within a second
+        bench.pump.until(lambda: not source.life().alive, 1.5)
+    served(bench, "ROBUST-019", source, "after a display link that ended at once")
 
 
 @pytest.mark.requirement("ROBUST-012")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Generator, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from fixtures.certificates import Authority
 from fixtures.faults import FAULTS, Fault
 from fixtures.hosts import Ability, HarnessError, UsageError
 from fixtures.launchers import Launchers, Pairing, pairings
+from reports.attachments import attach
 
 pytest_plugins = ["reports.plugin"]
 
@@ -95,13 +97,14 @@ def bench(
         fault,
     )
     made.judges_client = request.node.get_closest_marker("client_duties") is not None
+    made.spec = pairing.text
     made.wanted = _wanted(request.node)
     request.node.stash[BENCH] = made
     try:
         yield made
     finally:
         made.close()
-        _tell(request.node, made, pairing)
+        _tell(request.node, made)
 
 
 def _marked(item: pytest.Item) -> list[str]:
@@ -130,6 +133,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         return result
     judgement = bench.finish()
     marked = _marked(pyfuncitem)
+    _tell(pyfuncitem, bench)
     if planted:
         _must_be_red(planted[0], bench, failure)
         return result
@@ -150,32 +154,23 @@ def _must_be_red(requirement: str, bench: Bench, failure: BaseException | None) 
         raise AssertionError(f"{requirement} stays green; broken: {sorted(broken) or 'nothing'}") from failure
 
 
-def _tell(item: pytest.Item, bench: Bench, pairing: Pairing) -> None:
-    """The evidence, for the reports (`reports.plugin` reads it)."""
-    artefacts = {}
-    if not item.config.getoption("--planted-faults"):
-        artefacts = _keep(item, bench)
-    item.user_properties.append(
-        (
-            "spice",
-            {
-                "server": pairing.text,
-                "identities": {host.label: _identity(host.identity) for host in bench.hosts},
-                "requirements": _marked(item),
-                "judgement": {
-                    "findings": [finding.as_dict() for finding in bench.judgement.findings],
-                    "kept": dict(bench.judgement.kept),
-                },
-                "artefacts": artefacts,
-            },
-        )
-    )
-
-
-def _identity(identity: object) -> dict[str, object]:
-    from dataclasses import asdict
-
-    return asdict(identity)  # type: ignore[call-overload, no-any-return]
+def _tell(item: pytest.Item, bench: Bench) -> None:
+    """The evidence, once, for the reports (`reports.plugin` reads it) and for Allure."""
+    if bench.told:
+        return
+    bench.told = True
+    findings = bench.judgement.findings
+    artefacts = {} if item.config.getoption("--planted-faults") else _keep(item, bench)
+    if artefacts and item.config.getoption("--alluredir", None):
+        attach(item.name, bench.pump.tape.events(), findings, artefacts)
+    evidence = {
+        "server": bench.spec,
+        "identities": {host.label: asdict(host.identity) for host in bench.hosts},
+        "requirements": _marked(item),
+        "judgement": {"findings": [f.as_dict() for f in findings], "kept": dict(bench.judgement.kept)},
+        "artefacts": artefacts,
+    }
+    item.user_properties.append(("spice", evidence))
 
 
 def _keep(item: pytest.Item, bench: Bench) -> dict[str, str]:

@@ -255,7 +255,7 @@ class Conversation:
         return None
 
     def _arrive(self, session: Session) -> None:
-        """Finds the migration that brought a session to its target: by its id, after SWITCH_HOST by address."""
+        """Finds the migration that brought a session to its target: by its id, or by address after SWITCH."""
         opened = session.main.opened
         for migration in reversed(self.migrations):
             switched = (
@@ -267,11 +267,10 @@ class Conversation:
                 and migration.target is None
                 and opened is not None
                 and migration.source.host != session.host
-            ):
-                if opened.server.port in (migration.port, migration.tls_port):
-                    migration.target = session
-                    session.arrived = migration
-                    return
+            ) and opened.server.port in (migration.port, migration.tls_port):
+                migration.target = session
+                session.arrived = migration
+                return
             if not session.main.as_target:
                 continue
             if (

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dissectors.constants import MainCap, MsgcMain, MsgMain, Side
+from dissectors.constants import ChannelType, MainCap, MsgcMain, MsgMain, Side
 from dissectors.conversation import ANSWERS, Connection, Conversation, Server
 from dissectors.events import Closed, HostEvent, Message
 from dissectors.rules.engine import Broken, Kept, Ruling, at_end, check, on
@@ -14,6 +14,8 @@ from dissectors.rules.tables import State
 CONNECT, END = "migrate_connect", "migrate_end"
 CONNECT_DONE, END_DONE = "migrate_connect_complete", "migrate_end_complete"
 TIMEOUT_MS = 10_000
+#: A process dies of what came at most so long before, seconds.
+DYING_S = 2.0
 #: On a real clock a timer may be late by scheduling, never early.
 EARLY_MS, LATE_MS = 5, 1_500
 
@@ -24,7 +26,7 @@ def lives(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
     if event.name == "died":
         how = event.args.get("signal") or f"status {event.args.get('status')}"
         yield Broken(
-            "ROBUST-001",
+            _cause_of_death(view, event),
             "the server process lives",
             f"it ended by {how}: {event.args.get('message') or 'no message'}",
         )
@@ -35,6 +37,17 @@ def lives(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
     elif event.name == "settled":
         yield Kept("ROBUST-001")
         yield Kept("ROBUST-002")
+
+
+def _cause_of_death(view: Conversation, event: HostEvent) -> str:
+    """The requirement that names what the process died of, where the conversation shows it."""
+    index = view.hosts.index(view.host_of(event.host))
+    for connection in view.connections.values():
+        display = connection.host == index and connection.channel == ChannelType.SPICE_CHANNEL_DISPLAY
+        ended = connection.closed is not None and event.time - connection.closed.time < DYING_S
+        if display and connection.linked and ended and not connection.messages[Side.SERVER]:
+            return "ROBUST-019"
+    return "ROBUST-001"
 
 
 class _Wait:

@@ -181,15 +181,14 @@ def secured(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
         mess_fault(connection.mess.raw) is None
         and connection.opened is not None
         and not connection.opened.tls
-    ):
-        if _needs_tls(connection, view.hosts[connection.host].settings):
-            error = link_error(event)
-            yield check(
-                "LINK-018",
-                error == LinkErr.SPICE_LINK_ERR_NEED_SECURED,
-                "SPICE_LINK_ERR_NEED_SECURED",
-                _name(error),
-            )
+    ) and _needs_tls(connection, view.hosts[connection.host].settings):
+        error = link_error(event)
+        yield check(
+            "LINK-018",
+            error == LinkErr.SPICE_LINK_ERR_NEED_SECURED,
+            "SPICE_LINK_ERR_NEED_SECURED",
+            _name(error),
+        )
 
 
 @on(LinkBytes)

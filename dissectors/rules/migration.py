@@ -433,7 +433,7 @@ def _target_visible(view: Conversation, migration: Migration) -> bool:
 
 @on(Message)
 def client_moves(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """To the target: MIGRATE_END only after the source's, the source's version, the source's data unchanged."""
+    """To the target: MIGRATE_END only after the source's, its version, its data unchanged."""
     connection = view.connection(event)
     session = connection.session
     if event.sender is not Side.CLIENT or session is None:

@@ -18,7 +18,7 @@ MAIN = ChannelType.SPICE_CHANNEL_MAIN
 
 @on(Message)
 def init(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """INIT's fields make sense and its session id is fresh, or on a target the one that the client brought."""
+    """INIT's fields make sense; its session id is fresh, or on a target the one that the client brought."""
     connection = view.connection(event)
     if event.sender is not Side.SERVER or not connection.is_main or event.type != MsgMain.SPICE_MSG_MAIN_INIT:
         return
@@ -192,7 +192,7 @@ def _surely_over(view: Conversation, connection: Connection) -> bool:
 
 @on(LinkBytes)
 def main_accepted(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
-    """A main link without fault and with the right ticket is accepted, also one that announces a migration."""
+    """A main link without fault and with the right ticket is accepted, also a migration's."""
     connection = view.connection(event)
     if event.kind != "result" or not connection.is_main or connection.mess is None:
         return

@@ -57,6 +57,7 @@ class Campaign:
     `failures`: in the order in which they were found. `hits`: how many examples showed each. `provoked`: the
     same of what a server did once a client had broken the order. `plays`: all plays, those that shorten and
     prove failures too. `inconsistent`: batches that ended early because a server answered differently.
+    Without `shorten` failures stay as they were found, and are neither proved nor saved.
     """
 
     launchers: Mapping[str, Launcher]
@@ -65,6 +66,7 @@ class Campaign:
     out: Path | None = None
     say: Say = lambda _: None
     mutate: bool = True
+    shorten: bool = True
     entries: Sequence[Deviation] = ()
     failures: dict[Key, Failure] = field(default_factory=dict)
     hits: Counter[Key] = field(default_factory=Counter)
@@ -132,6 +134,8 @@ class Campaign:
         self.failures[key] = Failure(
             finding, stage.setup, moves, self.server, self.seed, self.examples, len(moves)
         )
+        if not self.shorten:
+            return
         setup, best = self._shorten(key, stage.setup, moves)
         proofs = [self._play(setup, best, key) for _ in range(PROOFS)]
         shown = [proof for proof in proofs if key in proof.failed()]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Tickets, mechanisms and TLS (protocol.h, SpiceLinkEncryptedTicket; spice-server.h, spice_server_set_ticket)."""
+"""Tickets, mechanisms and TLS (protocol.h, SpiceLinkEncryptedTicket; spice-server.h, set_ticket)."""
 
 from __future__ import annotations
 

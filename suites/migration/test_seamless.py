@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The seamless scheme: the channels' state travels with the machine (spice.proto; server/migration-protocol.h)."""
+"""The seamless scheme: the channels' state travels too (spice.proto; server/migration-protocol.h)."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ from fixtures.launchers import Launcher, Launchers
 from fixtures.peer import Capabilities, Connection, Deadline, PeerFailure
 from fixtures.peer.transport import trusting
 from reports import deviations, directory
+from reports.record import Deviation
 from suites.fuzz import finding as findings
 from suites.replay import recording
 from suites.replay.recording import (
@@ -267,17 +268,21 @@ def replay_finding(failure: findings.Failure, launcher: Launcher, server: str, r
     builds = {label: host.identity for label, host in stage.hosts.items()}
     stage.pump.tape.write_pcapng(results / findings.PACKETS)
     entries = deviations.load()
+
+    def declared(found: Finding) -> Deviation | None:
+        return deviations.declared(entries, found, server, builds)
+
     shown = stage.failed()
     for found in shown.values():
-        word = "declared" if deviations.declared(entries, found, server, builds) else "not declared"
+        word = "declared" if declared(found) else "not declared"
         click.echo(f"seen ({word}): {found.requirement}: {found.seen}")
-    undeclared = [f for f in shown.values() if not deviations.declared(entries, f, server, builds)]
-    if failure.key not in shown:
+    known = declared(failure.finding)  # other versions may word it otherwise: the deviation is the same
+    same = failure.key in shown or any(known and declared(found) is known for found in shown.values())
+    if not same:
         click.echo("the finding does not show on this build")
-    if undeclared:
+    if not all(map(declared, shown.values())):
         return NOT_CONFORMANT
-    gone = failure.key not in shown and deviations.declared(entries, failure.finding, server, builds)
-    return GONE if gone else CONFORMANT
+    return GONE if known and not same else CONFORMANT
 
 
 def replay_script(

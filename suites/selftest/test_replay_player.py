@@ -56,7 +56,7 @@ def test_hypervisor_calls_as_recorded(tmp_path: Path) -> None:
         "vm_start",
         "migrate_end",
     ]
-    assert [a.ms for a in actions if isinstance(a, Advance)] == [10_000]
+    assert sum(a.ms for a in actions if isinstance(a, Advance)) == 10_000
     assert all(server.ticket for server in script.servers)
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import attrgetter
 
 from dissectors.constants import CommonCap, MainCap, Side
@@ -23,7 +24,7 @@ from dissectors.rules.oracle import Oracle
 from dissectors.rules.tables import State, legal
 from fixtures.hosts import Ability, HarnessError, Host, Settings
 from fixtures.launchers import Launcher
-from fixtures.peer import Capabilities, Connection, PeerFailure, Pump
+from fixtures.peer import Capabilities, Connection, Deadline, PeerFailure, Pump
 from suites.fuzz import bodies
 from suites.fuzz.moves import (
     CALLS,
@@ -61,6 +62,9 @@ _CRASH = re.compile(r"it ended by SIG(SEGV|BUS|ILL|FPE|KILL)")
 _FIGURES = re.compile(r"0x[0-9a-f]+|\b\d+\b")
 #: States of main in which a client has to leave.
 LEFT = frozenset({State.ENDED, State.SWITCHED})
+#: Events of a host that does not answer any more, and how long they may take to come, s.
+ENDS = frozenset({"died", "exited", "hung"})
+END_SECONDS = 5.0
 #: What ends a play: the process is gone, or does not answer.
 FATAL = frozenset({"ROBUST-001", "ROBUST-002"})
 
@@ -176,8 +180,7 @@ class Stage:
                 done = self._pass(move)
         if done:
             self.played.append(move)
-            self.pump.settle()
-            self._hear()
+            self._settle()
 
     def play_all(self, moves: Iterable[Move], until: Key | None = None) -> None:
         """Plays moves until the play is over, or until a failure shows."""
@@ -296,6 +299,20 @@ class Stage:
 
     # ---- the oracle
 
+    def _settle(self) -> None:
+        """Until all that follows has happened; where a process ends, until that is known."""
+        self.pump.settle()
+        for label, host in self.hosts.items():
+            try:
+                host.settle()
+            except HarnessError:
+                with suppress(Deadline):
+                    self.pump.until(partial(self._ended, label), END_SECONDS)
+        self._hear()
+
+    def _ended(self, label: str) -> bool:
+        return any(e.host == label and e.name in ENDS for e in self.pump.tape.host_events)
+
     def _hear(self) -> None:
         """Tells the oracle what is new on the tape, and notes the steps and the sessions' ids."""
         for event in self._new_events():
@@ -327,7 +344,6 @@ class Stage:
         """The clients leave, time passes, what is left behind is counted, the oracle speaks."""
         if not self.over:
             self._leave()
-        self._hear()
         self.oracle.close()
         self.pump.close()
         for host in self.hosts.values():
@@ -337,12 +353,11 @@ class Stage:
     def _leave(self) -> None:
         for connection in self._made:
             connection.close()
-        self.pump.settle()
+        self._settle()
         for host in self.hosts.values():
             with suppress(HarnessError):
                 host.advance(LONG_MS)
-        self.pump.settle()
-        self._hear()
+        self._settle()
         for label, host in self.hosts.items():
             with suppress(HarnessError):
                 self._count(label, host.stats())

@@ -190,7 +190,8 @@ def test_a_failure_is_shortened(launchers: Mapping[str, Launcher]) -> None:
     """What does not matter is left out, and what is odd without need becomes plain."""
     run = campaign.Campaign(launchers, "system", 1)
     odd = Link(0, "source", MAIN, caps=Caps.FULL_HEADER)
-    play = finding.play(launchers, Setup(seamless=True), [odd, Call("source", "announce"), FLUSH_MARK])
+    play = stage.Stage(launchers, Setup(seamless=True))
+    play.play_all([odd, Call("source", "announce"), FLUSH_MARK])
     run._ended(play)
     (failed,) = (f for k, f in run.failures.items() if k.requirement == "ROBUST-001")
     assert failed.moves == [LINK, FLUSH_MARK]

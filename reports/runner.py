@@ -53,7 +53,7 @@ def run_pytest(command: Sequence[str], out: Path, show: Show) -> int | None:
             stdout=sink,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": _path(), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**_environment(), "PYTHONPATH": _path(), "PYTHONDONTWRITEBYTECODE": "1"},
             preexec_fn=_die_with_parent,
         )
         tail = Tail(out / EVENTS)
@@ -65,6 +65,11 @@ def run_pytest(command: Sequence[str], out: Path, show: Show) -> int | None:
             _end(child)
         tail.drain(show)
     return status
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what a pytest around us (our self-tests) has left there."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
 
 
 def _path() -> str:

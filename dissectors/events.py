@@ -91,7 +91,8 @@ class Message(ConnectionEvent):
     """One message of the data stage (the header is not part of `body`).
 
     `size` is what the header says; `body` is shorter only where a capture lost or cut bytes (`whole`).
-    `serial` is None with mini headers. `sub_list` is the full header's offset (0: none).
+    `serial` is None with mini headers. `sub_list` is the full header's offset (0: none); `packet` is what
+    comes before the sub-messages.
     """
 
     sender: Side
@@ -111,9 +112,10 @@ class Message(ConnectionEvent):
     @cached_property
     def packet(self) -> Packet:
         """The Scapy packet; malformed bytes give a packet that says so, never an exception."""
+        from dissectors.header import own_part
         from dissectors.message import decode
 
-        return decode(self.channel, self.sender, self.type, self.body)
+        return decode(self.channel, self.sender, self.type, own_part(self.body, self.sub_list))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ from dissectors.events import ConnectionEvent, Gap, Garbage, LinkBytes, Message,
 
 MINI = struct.Struct("<HI")
 FULL = struct.Struct("<QHII")
+FULL_KIND_SIZE = struct.Struct("<8xHI")
 MAX_LINK_BYTES = 4096
 MAX_BODY_BYTES = 64 << 20  # larger messages are no SPICE that anybody sends; keeps memory bounded
 NO_QUIET: frozenset[int] = frozenset()
@@ -136,7 +137,7 @@ class Framer:
         if direction.stage is Stage.DATA and size is not None:
             header = MINI_HEADER_BYTES if self.mini else DATA_HEADER_BYTES
             if len(direction.buffer) >= header:
-                due = header + self._head(direction)[1] - len(direction.buffer) - direction.missing
+                due = header + self._head(direction.buffer)[1] - len(direction.buffer) - direction.missing
                 if size <= due:
                     direction.missing += size
                     return [event, *self._drain(sender, lambda _: None)]
@@ -172,6 +173,8 @@ class Framer:
                 return
             step = _STEPS.get(direction.stage)
             if step is None:
+                if direction.stage is Stage.OVER and sender is Side.SERVER:
+                    yield self._garbage(sender, "bytes on a link that was refused")
                 if direction.stage in (Stage.OVER, Stage.LOST):
                     direction.buffer.clear()
                 return
@@ -280,40 +283,42 @@ class Framer:
 
     # ---- the data stage
 
-    def _head(self, direction: _Direction, at: int = 0) -> tuple[int, int, int | None, int]:
+    def _head(self, buffer: bytes | bytearray, at: int = 0) -> tuple[int, int, int | None, int]:
         """(type, size, serial, sub_list) of the header at `at`."""
         if self.mini:
-            kind, size = MINI.unpack_from(direction.buffer, at)
+            kind, size = MINI.unpack_from(buffer, at)
             return kind, size, None, 0
-        serial, kind, size, sub_list = FULL.unpack_from(direction.buffer, at)
+        serial, kind, size, sub_list = FULL.unpack_from(buffer, at)
         return kind, size, serial, sub_list
 
     def _messages(
         self, sender: Side, direction: _Direction, locate: Callable[[int], None]
     ) -> Iterator[ConnectionEvent]:
+        if not self._ready(direction):
+            yield from self._absurd(sender, direction)
+            return
         buffer = bytes(direction.buffer)
         direction.buffer.clear()
-        counts, mini = direction.counts, self.mini
-        unpack = MINI.unpack_from if mini else FULL.unpack_from
-        header = MINI_HEADER_BYTES if mini else DATA_HEADER_BYTES
-        quiet = self._quiet(sender)
-        at, end, missing, quiet_count, quiet_from = 0, len(buffer), direction.missing, 0, 0
-        while at + header <= end:
-            head = unpack(buffer, at)
-            kind, size = (head[0], head[1]) if mini else (head[1], head[2])
-            after = at + header + size - missing
+        header = MINI_HEADER_BYTES if self.mini else DATA_HEADER_BYTES
+        at, end = 0, len(buffer)
+        while True:
+            if not direction.missing:
+                begun, (at, kinds) = at, self._skim(buffer, at, self._quiet(sender))
+                if kinds:
+                    locate(at)
+                    direction.counts.update(kinds)
+                    direction.bytes += at - begun
+                    yield self._skipped(sender, len(kinds), at - begun)
+            if at + header > end:
+                break
+            kind, size, serial, sub_list = self._head(buffer, at)
+            after = at + header + size - direction.missing
             if after > end:
                 break
-            counts[kind] += 1
-            if kind in quiet and not missing:
-                quiet_count += 1
-                at = after
-                continue
-            if quiet_count:
-                yield self._skipped(sender, quiet_count, at - quiet_from)
-                quiet_count = 0
             locate(after)
+            direction.counts[kind] += 1
             direction.bytes += after - at
+            whole, direction.missing = not direction.missing, 0
             yield Message(
                 time=self._at[0],
                 frame=self._at[1],
@@ -323,24 +328,49 @@ class Framer:
                 type=kind,
                 body=buffer[at + header : after],
                 size=size,
-                serial=None if mini else head[0],
-                sub_list=0 if mini else head[3],
-                whole=not missing,
+                serial=serial,
+                sub_list=sub_list,
+                whole=whole,
             )
-            at = quiet_from = after
-            missing = direction.missing = 0
-            quiet = self._quiet(sender)
-        if quiet_count:
-            locate(at)
-            yield self._skipped(sender, quiet_count, at - quiet_from)
-            direction.bytes += at - quiet_from
+            at = after
         direction.buffer += buffer[at:]
-        if end - at >= header and self._head(direction)[1] > MAX_BODY_BYTES:
-            direction.stage = Stage.LOST
-            yield self._garbage(
-                sender, f"a message of {self._head(direction)[1]} bytes: no SPICE, or encrypted by SASL"
-            )
-            direction.buffer.clear()
+        yield from self._absurd(sender, direction)
+
+    def _ready(self, direction: _Direction) -> bool:
+        """The first message is all there (asked before anything is copied: messages may be large)."""
+        header = MINI_HEADER_BYTES if self.mini else DATA_HEADER_BYTES
+        there = len(direction.buffer)
+        return there >= header and header + self._head(direction.buffer)[1] - direction.missing <= there
+
+    def _skim(self, buffer: bytes, at: int, quiet: frozenset[int]) -> tuple[int, list[int]]:
+        """Where the quiet messages from `at` on end, and their types. The hot loop of bulk channels."""
+        kinds: list[int] = []
+        if not quiet:
+            return at, kinds
+        end, add = len(buffer), kinds.append
+        if self.mini:
+            header, unpack = MINI_HEADER_BYTES, MINI.unpack_from
+        else:
+            header, unpack = DATA_HEADER_BYTES, FULL_KIND_SIZE.unpack_from
+        last = end - header
+        while at <= last:
+            kind, size = unpack(buffer, at)
+            after = at + header + size
+            if after > end or kind not in quiet:
+                break
+            add(kind)
+            at = after
+        return at, kinds
+
+    def _absurd(self, sender: Side, direction: _Direction) -> Iterator[ConnectionEvent]:
+        """Gives up a direction whose present header claims more than anybody sends."""
+        header = MINI_HEADER_BYTES if self.mini else DATA_HEADER_BYTES
+        if len(direction.buffer) >= header:
+            size = self._head(direction.buffer)[1]
+            if size > MAX_BODY_BYTES:
+                direction.stage = Stage.LOST
+                yield self._garbage(sender, f"a message of {size} bytes: no SPICE, or encrypted by SASL")
+                direction.buffer.clear()
 
     def _skipped(self, sender: Side, count: int, size: int) -> Quiet:
         time, frame = self._at

@@ -138,6 +138,21 @@ def sub_messages(body: bytes, sub_list: int) -> list[tuple[int, bytes]] | SpiceM
     return found
 
 
+def own_part(body: bytes, sub_list: int) -> bytes:
+    """The body without its sub-messages and their list (they follow what is the message's own).
+
+    `sub_list` 0: there are none. Offsets that leave the body cut nothing; `sub_messages` tells of them.
+    """
+    end = sub_list
+    try:
+        (count,) = struct.unpack_from("<H", body, sub_list) if sub_list else (0,)
+        for offset in struct.unpack_from(f"<{count}I", body, sub_list + 2) if count else ():
+            end = min(end, offset)
+    except struct.error:
+        return body
+    return body[:end] if sub_list else body
+
+
 def encode(message_type: int, body: bytes, *, serial: int | None) -> bytes:
     """A message as it goes on the wire: mini header if `serial` is None, else the full one."""
     if serial is None:

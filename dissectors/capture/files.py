@@ -151,7 +151,9 @@ class CaptureFile:
                 except ValueError as error:
                     damage = error
                 if batch:
-                    self.first, self.last = self.first or batch[0][0], batch[-1][0]
+                    # secrets may come before the first time that the file tells
+                    self.first = self.first or next((record[0] for record in batch if record[0]), None)
+                    self.last = batch[-1][0]
                 yield from batch
                 if damage is not None:
                     raise source.error(str(damage))

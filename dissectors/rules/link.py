@@ -20,7 +20,7 @@ from dissectors.constants import (
     Side,
 )
 from dissectors.conversation import Connection, Conversation, link_error
-from dissectors.events import Closed, Ending, Event, LinkBytes
+from dissectors.events import Closed, Ending, Event, Garbage, LinkBytes
 from dissectors.rules.engine import Broken, Kept, Ruling, at_end, check, on
 
 OK = LinkErr.SPICE_LINK_ERR_OK
@@ -249,6 +249,15 @@ def closing(view: Conversation, event: Closed) -> Iterator[Ruling]:
         yield Broken(
             requirement, f"a link reply with {wanted}", f"no reply; the connection ended: {event.how}"
         )
+
+
+@on(Garbage)
+def refused_goes_on(view: Conversation, event: Garbage) -> Iterator[Ruling]:
+    """A server that has refused a link says nothing more on it."""
+    connection = view.connection(event)
+    said = connection.result or connection.reply
+    if event.sender is Side.SERVER and said is not None and connection.certain and link_error(said) != OK:
+        yield Broken("LINK-017", "no message on a refused link", f"{len(event.raw)} bytes more")
 
 
 @at_end

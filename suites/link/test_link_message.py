@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 
 from dissectors.constants import ChannelType, CommonCap, LinkErr, MsgMain
+from dissectors.events import Ending
 from dissectors.link import SpiceLinkMess
 from fixtures.bench import Bench
 from fixtures.peer import Connection, LinkRefused
@@ -18,11 +19,14 @@ MINI_HEADER = CommonCap.SPICE_COMMON_CAP_MINI_HEADER
 INIT = MsgMain.SPICE_MSG_MAIN_INIT
 
 
-def refused(connection: Connection) -> None:
-    """Hears the server out: its reply, if there is one, and the end."""
+def refused(bench: Bench, connection: Connection) -> None:
+    """Hears the server out: its reply, if there is one, and the end that it must make."""
     with suppress(LinkRefused):
         connection.expect_reply()
-    connection.expect_end()
+    ending = connection.expect_end(deadline=3)
+    bench.claim(
+        "LINK-016", ending is not Ending.TIMEOUT, "the server closes a link that it has refused", ending
+    )
 
 
 @pytest.mark.requirement("LINK-001", "LINK-002", "LINK-003", "LINK-009", "LINK-011", "LINK-012", "LINK-015")
@@ -45,7 +49,7 @@ def test_wrong_magic(bench: Bench, magic: bytes) -> None:
     """Another magic is answered by INVALID_MAGIC, and the link is closed."""
     main = bench.connect(bench.start())
     main.send_mess(magic=magic)
-    refused(main)
+    refused(bench, main)
 
 
 @pytest.mark.requirement("LINK-005")
@@ -54,7 +58,7 @@ def test_wrong_major_version(bench: Bench, version: int) -> None:
     """Another major version is answered by VERSION_MISMATCH."""
     main = bench.connect(bench.start())
     main.send_mess(major_version=version)
-    refused(main)
+    refused(bench, main)
 
 
 @pytest.mark.requirement("LINK-006", "LINK-002")
@@ -73,7 +77,7 @@ def test_wrong_size(bench: Bench, size: int) -> None:
     """A size shorter than the fixed part or longer than 4096 is answered by INVALID_DATA."""
     main = bench.connect(bench.start())
     main.send_mess(size=size)
-    refused(main)
+    refused(bench, main)
 
 
 @pytest.mark.requirement("LINK-008", "LINK-016", "ROBUST-015")
@@ -105,7 +109,7 @@ def test_capabilities_out_of_range(bench: Bench, fields: dict[str, int]) -> None
     raw = bytearray(bytes(mess))
     raw[12:16] = size.to_bytes(4, "little")
     main.send_raw(bytes(raw[: 16 + size]).ljust(16 + size, b"\0"))
-    refused(main)
+    refused(bench, main)
     bench.alive("ROBUST-015", "after capability words out of range", source)
 
 

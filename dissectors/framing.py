@@ -31,6 +31,8 @@ MINI = struct.Struct("<HI")
 FULL = struct.Struct("<QHII")
 FULL_KIND_SIZE = struct.Struct("<8xHI")
 MAX_LINK_BYTES = 4096
+MAX_SASL_BYTES = 1 << 20  # of one step, as servers have it
+MAX_WAITING_BYTES = 1 << 20  # of one side while the other has not said what they are
 MAX_BODY_BYTES = 64 << 20  # larger messages are no SPICE that anybody sends; keeps memory bounded
 NO_QUIET: frozenset[int] = frozenset()
 
@@ -175,7 +177,10 @@ class Framer:
             if step is None:
                 if direction.stage is Stage.OVER and sender is Side.SERVER:
                     yield self._garbage(sender, "bytes on a link that was refused")
-                if direction.stage in (Stage.OVER, Stage.LOST):
+                if direction.stage is Stage.WAIT and len(direction.buffer) > MAX_WAITING_BYTES:
+                    direction.stage = Stage.LOST
+                    yield self._garbage(sender, "the other side does not say what this is")
+                if direction.stage is not Stage.WAIT:
                     direction.buffer.clear()
                 return
             size = step(self, direction)
@@ -191,7 +196,8 @@ class Framer:
                 direction.stage, used = Stage.REPLY, used - size
                 continue
             time, frame = self._at
-            _AFTER[kind](self, raw)
+            if kind != "sasl" or sender is Side.SERVER:  # only the server's steps decide
+                _AFTER[kind](self, raw)
             yield LinkBytes(
                 time=time,
                 frame=frame,
@@ -230,6 +236,8 @@ class Framer:
         if len(direction.buffer) < 4:
             return None
         (size,) = struct.unpack_from("<I", direction.buffer)
+        if size > MAX_SASL_BYTES:
+            return len(direction.buffer)
         # Every server step but the list of mechanisms ends with one byte: complete or not.
         flag = 1 if direction is self._dir[Side.SERVER] and direction.sasl_steps else 0
         total = 4 + int(size) + flag

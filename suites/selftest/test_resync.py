@@ -28,11 +28,12 @@ def test_a_chain_of_mini_headers_at_the_start_of_a_segment() -> None:
     assert found == Found(DISPLAY, True, b"".join(COPIES[:5]))
 
 
-@given(tail=st.integers(1, 150), count=st.integers(3, 10))
+@given(tail=st.integers(1, 100), count=st.integers(3, 10))
 def test_the_tail_of_a_cut_message_is_skipped(tail: int, count: int) -> None:
     rest, messages = COPIES[0][-tail:], b"".join(COPIES[1 : 1 + count])
     found = Resync(DISPLAY, Side.SERVER, True).feed(rest + messages, [0, tail])
-    assert found is not None and (rest + messages).endswith(found.data)
+    assert found is not None
+    assert (rest + messages).endswith(found.data)
     assert found.data == messages
 
 
@@ -65,7 +66,8 @@ def test_random_bytes_prove_nothing_and_are_not_kept() -> None:
     random, resync = Random(7), Resync(0, Side.SERVER, None)
     for _ in range(40):
         assert resync.feed(random.randbytes(1 << 14), range(0, 1 << 14, 1448)) is None
-    assert len(resync._data) <= KEPT and len(resync._starts) <= KEPT // 1448 + 12
+    assert len(resync._data) <= KEPT
+    assert len(resync._starts) <= KEPT // 1448 + 12
 
 
 @given(pieces=st.lists(st.binary(max_size=400), max_size=20), channel=st.integers(0, 12))
@@ -81,4 +83,5 @@ def test_a_main_channel_is_recognised_by_what_only_it_has() -> None:
     names = [MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME, MsgMain.SPICE_MSG_MAIN_AGENT_TOKEN]
     data = b"".join(encode(names[n % 2], bytes(4), serial=None) for n in range(6))
     found = Resync(ChannelType.SPICE_CHANNEL_MAIN, Side.SERVER, None).feed(data, [0])
-    assert found is not None and found.mini
+    assert found is not None
+    assert found.mini

@@ -502,8 +502,22 @@ def client_fresh(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
 
 
 @at_end
+def client_silent(view: Conversation) -> Iterator[Ruling]:
+    """An announcement that the client has let lie for longer than the source waits."""
+    for migration in view.migrations:
+        begin, source = migration.begin, migration.source.main
+        over = migration.ended or source.closed
+        if begin is None or migration.answer is not None or over is None or not source.certain:
+            continue
+        waited = over.time - begin.time
+        if waited > WAIT_S:
+            expected = "CONNECTED, CONNECTED_SEAMLESS or CONNECT_ERROR"
+            yield Broken("MIG-CLI-002", expected, f"no answer in {waited:.0f} s", over)
+
+
+@at_end
 def client_owes(view: Conversation) -> Iterator[Ruling]:
-    """After MIGRATE_END the client tells the target; after an announcement it answers."""
+    """After the source's MIGRATE_END the client sends its own to the target."""
     for migration in view.migrations:
         source, target = migration.source.main, migration.target
         if target is None or not target.main.certain or not source.certain:

@@ -127,17 +127,12 @@ def _accepted(view: Conversation, connection: Connection, event: LinkBytes, pack
 
 
 def _main_caps(caps: frozenset[int]) -> Iterator[Ruling]:
-    due = {
-        MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE,
-        MainCap.SPICE_MAIN_CAP_NAME_AND_UUID,
-        MainCap.SPICE_MAIN_CAP_AGENT_CONNECTED_TOKENS,
-    }
-    missing = sorted(cap.name for cap in due if cap not in caps)
+    semi = MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE in caps
+    yield check("LINK-012", semi, "SEMI_SEAMLESS_MIGRATE offered", "not offered")
+    later = (MainCap.SPICE_MAIN_CAP_NAME_AND_UUID, MainCap.SPICE_MAIN_CAP_AGENT_CONNECTED_TOKENS)
+    missing = sorted(cap.name for cap in later if cap not in caps)
     yield check(
-        "LINK-012",
-        not missing,
-        "SEMI_SEAMLESS_MIGRATE, NAME_AND_UUID, AGENT_CONNECTED_TOKENS",
-        f"without {', '.join(missing)}",
+        "LINK-031", not missing, "NAME_AND_UUID and AGENT_CONNECTED_TOKENS", f"without {', '.join(missing)}"
     )
     seamless = MainCap.SPICE_MAIN_CAP_SEAMLESS_MIGRATE in caps
     yield check("LINK-022", seamless, "SEAMLESS_MIGRATE offered, whether it is used or not", "not offered")

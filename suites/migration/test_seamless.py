@@ -53,7 +53,7 @@ def announced(bench: Bench, source: Host, client: Client, target: Host) -> None:
 @pytest.mark.requirement(
     "MIG-SRC-044", "MIG-SRC-046", "MIG-SRC-047", "MIG-DST-020", "MIG-DST-021", "MIG-DST-023"
 )
-@pytest.mark.requirement("MIG-DST-024", "MIG-DST-025")
+@pytest.mark.requirement("MIG-DST-024", "MIG-DST-025", "MIG-SRC-045")
 @pytest.mark.parametrize(
     "devices", [("keyboard", "mouse"), ("keyboard", "mouse", "display", "playback", "record")], ids=len
 )
@@ -68,6 +68,7 @@ def test_whole_migration(bench: Bench, devices: tuple[str, ...]) -> None:
     bench.settle()
     bench.claim("MIG-DST-024", answers(bench, client), "a session that answers", "no answer")
     bench.claim("MIG-DST-023", not client.main.got(INIT), "no INIT", "INIT")
+    bench.claim("MIG-SRC-045", not client.left[0].main.got(END), "MIGRATE, not MIGRATE_END", "MIGRATE_END")
     bench.claim("MIG-DST-025", bool(client.main.got(MM_TIME)), "MULTI_MEDIA_TIME", "none")
     alive = {key: c.ending for key, c in client.current.channels.items() if c.ending}
     bench.claim("MIG-DST-024", not alive, "every channel lives on", alive)

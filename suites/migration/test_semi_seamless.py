@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from dissectors.constants import ChannelType, MainCap, MsgcMain, MsgMain
+from dissectors.events import Ending
 from fixtures.bench import Bench
 from fixtures.hosts import Ability, Host
 from fixtures.peer import Client
@@ -186,7 +187,8 @@ def test_client_that_stays_is_dropped(bench: Bench) -> None:
     bench.claim("TIME-002", not bench.seen(source, END_DONE), "no completion after 9,999 ms", "one")
     bench.pass_time(source, 1)
     bench.claim("TIME-002", bench.seen(source, END_DONE) == 1, "completion after 10,000 ms", "none")
-    left.expect_end()
+    ending = left.expect_end()
+    bench.claim("MIG-SRC-037", ending is not Ending.TIMEOUT, "the client is dropped", ending)
 
 
 @pytest.mark.requirement("MIG-SRC-033", "MIG-SRC-034", "TIME-003")

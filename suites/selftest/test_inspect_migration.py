@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A live semi-seamless migration, inspected from its packets alone: whole, broken, mutated and cut."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dissectors.constants import MsgcMain, MsgMain, Side
+from dissectors.framing import MINI
+from dissectors.inspection import Inspection
+from fixtures.bench import Bench
+from fixtures.captures import recorded
+from fixtures.certificates import Authority
+from fixtures.library import LibraryLauncher
+from fixtures.peer.duties import Step
+from fixtures.recording import Chunk, Tape
+from suites.selftest.capture_mutations import (
+    Packet,
+    cut,
+    duplicated,
+    overlapping,
+    packets,
+    save,
+    shuffled,
+    without,
+)
+
+INIT = MsgMain.SPICE_MSG_MAIN_INIT
+SUBJECT = "C=XY,O=Source of truth,CN=target.example"
+INIT_BYTES = 6 + 32
+FROM_CLIENT_END = MINI.pack(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END, 0)
+HANDSHAKE = 3  # packets
+Findings = list[tuple[str, int | None]]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A migration on tape; ports of source and target; the session's id."""
+
+    tape: Tape
+    source: int
+    target: int
+    session_id: int
+
+    def packets(self, folder: Path, name: str = "own.pcapng") -> list[Packet]:
+        """The packets alone: no host events, no labels."""
+        self.tape.write_pcapng(folder / name)
+        return packets(folder / name)
+
+
+@pytest.fixture(scope="module")
+def migration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
+    """Two library hosts and a client that does its duty."""
+    folder = tmp_path_factory.mktemp("migration")
+    with LibraryLauncher() as launcher:
+        bench = Bench({"source": launcher, "target": launcher}, folder, Authority(folder))
+        try:
+            source, target = bench.pair()
+            client = bench.client(source)
+            session_id = int(client.main.got(INIT)[0].packet.session_id)
+            source.announce(target, subject=SUBJECT)
+            bench.pump.until(lambda: Step.ANSWER in client.steps, what="the client's answer")
+            bench.settle()
+            source.complete(target)
+            bench.pump.until(lambda: client.left and client.main.got(INIT), what="the target's INIT")
+            bench.pump.until(lambda: Step.START_CHANNELS in client.steps, what="the target's channels")
+            bench.settle()
+            assert source.port is not None
+            assert target.port is not None
+            ports = source.port, target.port
+        finally:
+            bench.close()
+        yield Recorded(bench.pump.tape, *ports, session_id)
+
+
+@pytest.fixture(scope="module")
+def plain(migration: Recorded, tmp_path_factory: pytest.TempPathFactory) -> list[Packet]:
+    return migration.packets(tmp_path_factory.mktemp("plain"))
+
+
+def inspected(path: Path) -> dict[str, Any]:
+    inspection = Inspection([path])
+    inspection.finish()
+    assert inspection.error is None
+    return inspection.as_dict()
+
+
+def findings(told: dict[str, Any]) -> Findings:
+    return [(finding["requirement"], finding["packet"]) for finding in told["findings"]]
+
+
+def essence(told: dict[str, Any]) -> dict[str, Any]:
+    """The story without frame numbers and times, which reordering and resegmenting change."""
+    return {
+        "migrations": [
+            {**m, "steps": [(s["connection"], s["sender"], s["message"]) for s in m["steps"]]}
+            for m in told["migrations"]
+        ],
+        "sessions": told["sessions"],
+        "findings": [requirement for requirement, _ in findings(told)],
+        "gaps": told["gaps"],
+    }
+
+
+def test_a_migration_is_told_from_its_packets(
+    migration: Recorded, plain: list[Packet], tmp_path: Path
+) -> None:
+    told = inspected(save(tmp_path / "plain.pcap", plain))
+    assert told["findings"] == []
+    assert told["gaps"] == []
+    (moved,) = told["migrations"]
+    assert moved["scheme"] == "semi-seamless"
+    assert moved["outcome"] == "completed"
+    assert moved["source"] == f"127.0.0.1:{migration.source}"
+    assert moved["target"] == f"127.0.0.1:{migration.target}"
+    assert moved["session_id"] == moved["target_session_id"] == migration.session_id
+    assert (moved["host"], moved["port"]) == ("127.0.0.1", migration.target)
+    assert moved["cert_subject"].rstrip("\0") == SUBJECT
+    steps = [step["message"].removeprefix("SPICE_MSG") for step in moved["steps"]]
+    wanted = ["_MAIN_MIGRATE_BEGIN", "C_MAIN_MIGRATE_CONNECTED", "_MAIN_MIGRATE_END", "C_MAIN_MIGRATE_END"]
+    assert [step for step in steps if step in wanted] == wanted
+    assert steps.index("_MAIN_INIT") > steps.index("C_MAIN_MIGRATE_END")
+
+
+def with_early_init(migration: Recorded) -> Tape:
+    """The same tape, but that the target's INIT comes before the client's MIGRATE_END."""
+    tape = migration.tape
+    end = next(c for c in tape.chunks if c.sender is Side.CLIENT and c.data == FROM_CLIENT_END)
+    answer = next(
+        c
+        for c in tape.chunks
+        if c.connection == end.connection and c.sender is Side.SERVER and c.time > end.time
+    )
+    assert MINI.unpack_from(answer.data) == (INIT, 32)
+    early = Chunk(end.time - 2e-6, end.connection, Side.SERVER, answer.data[:INIT_BYTES])
+    chunks = [c for c in tape.chunks if c is not answer]
+    chunks.append(early)
+    if rest := answer.data[INIT_BYTES:]:
+        chunks.append(replace(answer, data=rest))
+    broken = Tape()
+    broken.tracks, broken._epoch = tape.tracks, tape._epoch
+    broken.chunks = chunks
+    return broken
+
+
+def test_init_before_migrate_end_is_the_only_finding(migration: Recorded, tmp_path: Path) -> None:
+    broken = replace(migration, tape=with_early_init(migration)).packets(tmp_path)
+    path = save(tmp_path / "broken.pcap", broken)
+    told = inspected(path)
+    ((requirement, frame),) = findings(told)
+    assert requirement == "MIG-DST-002"
+    assert told["findings"][0]["level"] == "MUST"
+    if shutil.which("tshark"):
+        wanted = f"spice.message_type=={int(INIT)} && tcp.srcport=={migration.target}"
+        command = ["tshark", "-r", str(path), "-d", f"tcp.port=={migration.target},spice", "-Y", wanted]
+        command += ["-T", "fields", "-e", "frame.number"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        assert done.stdout.split() == [str(frame)]
+
+
+def resegmented(migration: Recorded, size: int) -> Tape:
+    """The same bytes in segments of `size`."""
+    tape = Tape()
+    tape.tracks, tape._epoch = migration.tape.tracks, migration.tape._epoch
+    tape.chunks = [
+        replace(chunk, data=chunk.data[at : at + size])
+        for chunk in migration.tape.chunks
+        for at in range(0, len(chunk.data), size)
+    ]
+    return tape
+
+
+@pytest.mark.parametrize("size", [1, 3, 100, 1448, 1 << 16])
+def test_any_segments_tell_the_same_story(
+    migration: Recorded, plain: list[Packet], tmp_path: Path, size: int
+) -> None:
+    if size == 1:  # the net test's 256,000 bytes would be 256,000 packets: only what is short
+        size = 2
+    other = replace(migration, tape=resegmented(migration, size)).packets(tmp_path)
+    told = inspected(save(tmp_path / "other.pcap", other))
+    assert essence(told) == essence(inspected(save(tmp_path / "plain.pcap", plain)))
+
+
+def test_duplicates_and_overlaps_tell_the_same_story(plain: list[Packet], tmp_path: Path) -> None:
+    expected = essence(inspected(save(tmp_path / "plain.pcap", plain)))
+    for seed in range(5):
+        for mutate in (duplicated, overlapping):
+            path = save(tmp_path / "mutated.pcap", mutate(plain, seed))
+            assert essence(inspected(path)) == expected, (mutate.__name__, seed)
+
+
+def test_swapped_packets_of_a_direction_lose_nothing(plain: list[Packet], tmp_path: Path) -> None:
+    """Neighbours change places; what order of connections the capture then tells is its own."""
+    expected = inspected(save(tmp_path / "plain.pcap", plain))
+    for seed in range(10):
+        told = inspected(save(tmp_path / "shuffled.pcap", shuffled(plain, seed, distance=2)))
+        assert told["gaps"] == []
+        assert [s["session_id"] for s in told["sessions"]] == [s["session_id"] for s in expected["sessions"]]
+
+
+SLOW = settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@given(data=st.data())
+@SLOW
+def test_lost_packets_invent_no_findings(plain: list[Packet], tmp_path: Path, data: st.DataObject) -> None:
+    full = [index for index, packet in enumerate(plain) if packet.payload]
+    lost = data.draw(st.lists(st.sampled_from(full), min_size=1, max_size=6, unique=True))
+    told = inspected(save(tmp_path / "lost.pcap", without(plain, lost)))
+    assert told["findings"] == [], lost
+
+
+@given(start=st.integers(1, 2_000))
+@SLOW
+def test_a_capture_that_begins_later_invents_no_findings(
+    plain: list[Packet], tmp_path: Path, start: int
+) -> None:
+    told = inspected(save(tmp_path / "late.pcap", plain[start % len(plain) :]))
+    assert told["findings"] == [], start % len(plain)
+
+
+@pytest.mark.parametrize("snap", [60, 80, 96, 128, 200, 1000])
+def test_a_snap_length_invents_no_findings(plain: list[Packet], tmp_path: Path, snap: int) -> None:
+    told = inspected(save(tmp_path / "cut.pcap", cut(plain, snap)))
+    assert told["findings"] == []
+    assert told["gaps"]
+
+
+@pytest.mark.parametrize("path", recorded(), ids=lambda p: p.name)
+def test_the_real_clients_captures_keep_every_must(path: Path) -> None:
+    told = inspected(path)
+    assert [f for f in told["findings"] if f["level"] == "MUST"] == []
+    assert len(told["migrations"]) == 1

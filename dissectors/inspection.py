@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,18 @@ from dissectors.capture import Begin, CaptureError, Chunk, End, HostRecord, Note
 from dissectors.capture.files import Progress
 from dissectors.constants import MsgcMain, MsgMain, Side
 from dissectors.conversation import Connection, Migration, Session
-from dissectors.events import Closed, ConnectionEvent, Ending, Event, Gap, HostEvent, Opened
+from dissectors.events import (
+    Closed,
+    ConnectionEvent,
+    Ending,
+    Event,
+    Gap,
+    HostEvent,
+    LinkBytes,
+    Message,
+    Opened,
+    Quiet,
+)
 from dissectors.framing import NO_QUIET, Framer, Mark
 from dissectors.resync import Resync
 from dissectors.rules.catalogue import CATALOGUE
@@ -140,6 +152,38 @@ def events(paths: Sequence[Path], *, keylog: Path | None = None) -> Iterator[Eve
     yield from EventReader(paths, keylog=keylog)
 
 
+class Holes:
+    """Where bytes are missing, and which findings that may explain.
+
+    A hole is often proven only when much has followed it, on other connections too. Nothing that came after
+    the last whole event before a hole is evidence for a breach in which the same client had a part.
+    """
+
+    def __init__(self) -> None:
+        self._clients: dict[int, str] = {}  # host of each connection's client
+        self._last: dict[tuple[int, Side], float] = {}  # time of the last whole event
+        self._since: dict[str, float] = {}  # by client's host: from when on bytes are missing
+
+    def observe(self, event: Event) -> None:
+        """The next event."""
+        match event:
+            case Opened():
+                self._clients[event.connection] = event.client.host
+                self._last.update({(event.connection, side): event.time for side in Side})
+            case Gap():
+                before = self._last[event.connection, event.sender] if event.bytes is not None else -inf
+                client = self._clients[event.connection]
+                self._since[client] = min(self._since.get(client, inf), before)
+            case LinkBytes() | Message() | Quiet():
+                self._last[event.connection, event.sender] = event.time
+
+    def may_explain(self, finding: Finding) -> bool:
+        """Missing bytes may be why this rule seems broken."""
+        client = self._clients.get(finding.connection) if finding.connection is not None else None
+        since = self._since.get(client, inf) if client else min(self._since.values(), default=inf)
+        return since < inf and (not finding.time or finding.time >= since)
+
+
 class Inspection:
     """Reads captures through the oracle; `as_dict` is the story so far, at any moment.
 
@@ -159,6 +203,7 @@ class Inspection:
         quiet: Quieter = (lambda *_: NO_QUIET) if everything else self.oracle.quiet
         self.source = EventReader(paths, keylog=keylog, follow=follow, progress=progress, quiet=quiet)
         self.gaps: list[Gap] = []
+        self._holes = Holes()
         self.error: CaptureError | None = None
 
     def run(self) -> Iterator[tuple[Event, list[Finding]]]:
@@ -167,10 +212,21 @@ class Inspection:
             for event in self.source:
                 if isinstance(event, Gap):
                     self.gaps.append(event)
+                self._holes.observe(event)
                 yield event, self.oracle.observe(event)
         except CaptureError as error:
             self.error = error
         self.oracle.close()
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the capture proves."""
+        return [f for f in self.oracle.judgement.findings if not self._holes.may_explain(f)]
+
+    @property
+    def doubtful(self) -> list[Finding]:
+        """What missing bytes may explain as well."""
+        return [f for f in self.oracle.judgement.findings if self._holes.may_explain(f)]
 
     def finish(self) -> Judgement:
         """Reads all that is left."""
@@ -192,7 +248,8 @@ class Inspection:
             },
             "sessions": [self._session(session) for session in view.sessions],
             "migrations": [self._migration(migration) for migration in view.migrations],
-            "findings": [self._finding(finding) for finding in self.oracle.judgement.findings],
+            "findings": [self._finding(finding) for finding in self.findings],
+            "doubtful": [self._finding(finding) for finding in self.doubtful],
             "gaps": [
                 {"connection": g.connection, "packet": g.frame, "sender": str(g.sender), "bytes": g.bytes}
                 for g in self.gaps

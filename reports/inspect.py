@@ -104,7 +104,7 @@ def _show(inspection: Inspection, story: Story, wanted: Wanted, console: Console
             raise UsageError(f"cannot write {wanted.html}: {error.strerror}") from None
     if inspection.error:
         return _unreadable(inspection.error)
-    return Exit.FINDINGS if inspection.oracle.judgement.findings else Exit.CLEAN
+    return Exit.FINDINGS if inspection.findings else Exit.CLEAN
 
 
 def _read(inspection: Inspection, wanted: Wanted, console: Console) -> Story:
@@ -140,7 +140,7 @@ class Story:
     @property
     def findings(self) -> list[Finding]:
         """Every finding."""
-        return self._inspection.oracle.judgement.findings
+        return self._inspection.findings
 
     def ladder(self, limit: int) -> Ladder:
         """The ladder of what was kept; source and target by name where there is one migration."""

@@ -124,6 +124,12 @@ def attach_answered(view: Conversation, event: Closed) -> Iterator[Ruling]:
         yield Kept("MAIN-008")
 
 
+def _sessions_seen(view: Conversation) -> bool:
+    """Every connection was seen from its beginning, and a main channel was among them."""
+    known = view.connections.values()
+    return all(c.mess is not None for c in known) and any(c.is_main for c in known)
+
+
 @on(LinkBytes)
 def joins(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
     """A channel other than main joins the session that its connection_id names, and no other."""
@@ -154,7 +160,7 @@ def joins(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
                 error.name if isinstance(error, LinkErr) else str(error),
             )
         return
-    if not settings and any(c.mess is None for c in view.connections.values()):
+    if not settings and not _sessions_seen(view):
         return  # a capture that begins in the middle: the session may be older than it
     requirement = "CONNID-003" if sessions else "CONNID-009"
     if any(s.id == connection.connection_id for s in sessions):

@@ -45,6 +45,7 @@ class State(StrEnum):
     TARGET_SEAMLESS = "target restores"
     TARGET_REASKED = "target asked again while it restores"
     TARGET_INIT = "target begins"
+    TARGET_EARLY = "target began too early"
     OPEN = "open"
     TARGET_SILENT = "target channel waits"
     TARGET_RESTORING = "target channel restores"
@@ -271,6 +272,8 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
             stay=CLIENT_TALK,
             otherwise="MIG-CLI-015",
         ),
+        (State.TARGET_EARLY, S): Row(),  # that it began is told already
+        (State.TARGET_EARLY, C): Row(go={MC.SPICE_MSGC_MAIN_MIGRATE_END: To(State.READY)}),
         (State.TARGET_ASKED, S): Row(
             go={
                 M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK: To(State.TARGET_SEAMLESS, ("MIG-DST-020",)),
@@ -385,7 +388,7 @@ FORCED: Mapping[tuple[Side, int], tuple[frozenset[State], State]] = MappingProxy
     {
         (S, int(M.SPICE_MSG_MAIN_MIGRATE_END)): (BEGUN, State.ENDED),
         (S, int(M.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST)): (BEGUN, State.SWITCHED),
-        (S, int(M.SPICE_MSG_MAIN_INIT)): (NOT_BEGUN, State.READY),
+        (S, int(M.SPICE_MSG_MAIN_INIT)): (NOT_BEGUN, State.TARGET_EARLY),
         (S, int(M.SPICE_MSG_MAIN_MIGRATE_BEGIN)): (BEGUN, State.ANNOUNCED),
         (S, int(M.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS)): (BEGUN, State.ANNOUNCED_SEAMLESS),
         (C, int(MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS)): (

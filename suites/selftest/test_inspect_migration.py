@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -29,11 +30,8 @@ from suites.selftest.capture_mutations import (
     overlapping,
     packets,
     save,
-    shuffled,
     without,
 )
-
-pytestmark = pytest.mark.slow  # not steady yet: run with -m slow
 
 INIT = MsgMain.SPICE_MSG_MAIN_INIT
 SUBJECT = "C=XY,O=Source of truth,CN=target.example"
@@ -153,7 +151,6 @@ def with_early_init(migration: Recorded) -> Tape:
     return broken
 
 
-@pytest.mark.xfail(strict=False, reason="known: rules speak where their packets are missing")
 def test_init_before_migrate_end_is_the_only_finding(migration: Recorded, tmp_path: Path) -> None:
     broken = replace(migration, tape=with_early_init(migration)).packets(tmp_path)
     path = save(tmp_path / "broken.pcap", broken)
@@ -181,7 +178,7 @@ def resegmented(migration: Recorded, size: int) -> Tape:
     return tape
 
 
-@pytest.mark.parametrize("size", [2, 3, 100, 1448, 1 << 16])
+@pytest.mark.parametrize("size", [3, 100, 1448, 1 << 16])
 def test_any_segments_tell_the_same_story(
     migration: Recorded, plain: list[Packet], tmp_path: Path, size: int
 ) -> None:
@@ -198,17 +195,19 @@ def test_duplicates_and_overlaps_tell_the_same_story(plain: list[Packet], tmp_pa
             assert essence(inspected(path)) == expected, (mutate.__name__, seed)
 
 
-def test_swapped_packets_lose_nothing(plain: list[Packet], tmp_path: Path) -> None:
-    """Neighbours change places. Which of two ends spoke first only the order of packets tells: findings
-    that rest on that order alone are not looked at."""
-    expected = inspected(save(tmp_path / "plain.pcap", plain))
-    for seed in range(10):
-        told = inspected(save(tmp_path / "shuffled.pcap", shuffled(plain, seed, distance=2)))
-        assert told["gaps"] == []
-        assert [s["session_id"] for s in told["sessions"]] == [s["session_id"] for s in expected["sessions"]]
+def test_a_directions_packets_in_any_order_tell_the_same_story(
+    migration: Recorded, plain: list[Packet], tmp_path: Path
+) -> None:
+    """Packets that one end sent in a row, shuffled. (Who of two ends spoke first only their order tells.)"""
+    expected = essence(inspected(save(tmp_path / "plain.pcap", plain)))
+    pieces = replace(migration, tape=resegmented(migration, 100)).packets(tmp_path)
+    runs = [list(run) for _, run in groupby(pieces, key=lambda packet: packet.data[12:24])]
+    for seed in range(5):
+        random = Random(seed)
+        mixed = [packet for run in runs for packet in random.sample(run, len(run))]
+        assert essence(inspected(save(tmp_path / "mixed.pcap", mixed))) == expected, seed
 
 
-@pytest.mark.xfail(strict=False, reason="known: rules speak where their packets are missing")
 def test_lost_packets_invent_no_findings(plain: list[Packet], tmp_path: Path) -> None:
     """Each packet with data once, then several at a time."""
     full = [index for index, packet in enumerate(plain) if packet.payload]
@@ -222,7 +221,6 @@ def test_lost_packets_invent_no_findings(plain: list[Packet], tmp_path: Path) ->
     assert invented == {}
 
 
-@pytest.mark.xfail(strict=False, reason="known: rules speak where their packets are missing")
 def test_a_capture_that_begins_later_invents_no_findings(plain: list[Packet], tmp_path: Path) -> None:
     invented = {}
     for start in range(1, len(plain)):

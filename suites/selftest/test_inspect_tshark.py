@@ -23,11 +23,6 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("tshark"), reason="tshark is not installed"),
 ]
 
-pytestmark = [
-    pytest.mark.slow,  # not steady yet: run with -m slow
-    pytest.mark.skipif(not shutil.which("tshark"), reason="tshark is not installed"),
-]
-
 DATA = MsgcBase.SPICE_MSGC_MIGRATE_DATA
 #: (client's port, server's port, sender): the types in their order.
 Types = dict[tuple[int, int, Side], list[int]]

@@ -294,3 +294,15 @@ def test_nothing_is_left_open(launcher: QemuLauncher) -> None:
     with pytest.raises(HarnessError):
         QemuLauncher(argv=("/bin/false",)).start("source")
     assert descriptors() == before
+
+
+def test_no_answer_is_slept_over(launcher: QemuLauncher) -> None:
+    """A turn of the pump that reads a command's answer does not wait for what comes next."""
+    host = launcher.start("source")
+    with Pump() as pump:
+        pump.add_host(host)
+        host.serve = pump.turn
+        begun = time.monotonic()
+        for _ in range(500):
+            host.settle()
+        assert time.monotonic() - begun < host.deadline

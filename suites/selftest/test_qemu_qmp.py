@@ -115,6 +115,23 @@ def test_the_end_is_told_from_silence(ends: tuple[Qmp, Qemu]) -> None:
     assert qmp.read_events() == []
 
 
+def test_an_answer_that_somebody_else_has_read_is_told(ends: tuple[Qmp, Qemu]) -> None:
+    """What serves while a command waits may read QMP's events, and the answer with them."""
+    qmp, qemu = ends
+    told = []
+
+    def serve(_left: float) -> None:
+        qemu.answer({"return": 7}).join()
+        assert not qmp.can_go_on
+        qmp.read_events()
+        told.append(qmp.can_go_on)
+
+    qmp.serve = serve
+    assert qmp.command("query-x", deadline=5.0) == 7
+    assert told == [True]
+    assert not qmp.can_go_on
+
+
 @pytest.mark.parametrize("said", [b"HTTP/1.1 400\n", b"[1]\n", b'{"return": 1}\n', b'{"event": "STOP"}\n'])
 def test_what_is_not_qmp_is_one_line(ends: tuple[Qmp, Qemu], said: bytes) -> None:
     qmp, qemu = ends

@@ -201,6 +201,22 @@ def test_no_server(pump: Pump) -> None:
         Connection(pump, free)
 
 
+def test_server_that_is_gone_at_once() -> None:
+    """A reset right after the accept: the socket is connected to nobody any more."""
+    made: list[socket.socket] = []
+
+    def dial(address: tuple[str, int], timeout: float) -> socket.socket:
+        made.append(socket.socket())
+        return made[0]
+
+    with (
+        Pump(dial=dial) as pump,
+        pytest.raises(PeerFailure, match=r"no connection to 127\.0\.0\.1.*Errno 107"),
+    ):
+        Connection(pump, Endpoint("127.0.0.1", 1))
+    assert made[0].fileno() < 0
+
+
 def test_capabilities() -> None:
     fewer = Capabilities().without(MINI, MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE)
     assert fewer.fields(ChannelType.SPICE_CHANNEL_MAIN) == {"common_caps": [0b0011], "channel_caps": [0b1110]}

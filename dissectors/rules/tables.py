@@ -284,7 +284,12 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
             otherwise="MIG-DST-003",
         ),
         (State.TARGET_ASKED, C): Row(stay=CLIENT_TALK, otherwise="MIG-CLI-015"),
-        (State.TARGET_SEAMLESS, S): Row(stay=TALK, breaks=_NO_ANSWER_DUE, otherwise="MIG-DST-003"),
+        (State.TARGET_SEAMLESS, S): Row(
+            go=_SWITCH,  # its own machine has moved on before the client came (MIG-SRC-018)
+            stay=TALK,
+            breaks=_NO_ANSWER_DUE,
+            otherwise="MIG-DST-003",
+        ),
         (State.TARGET_SEAMLESS, C): Row(
             go={
                 BC.SPICE_MSGC_MIGRATE_DATA: To(State.READY, ("MIG-DST-023",)),
@@ -298,6 +303,7 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
             go={
                 M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK: To(State.TARGET_SEAMLESS),
                 M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: To(State.TARGET_SEAMLESS),
+                **_SWITCH,
             },
             stay=TALK,
             breaks={M.SPICE_MSG_MAIN_INIT: "MIG-DST-023"},

@@ -88,6 +88,11 @@ def covers_any(entry: Deviation, server: str, builds: Mapping[str, Identity]) ->
     return any(covers(entry, server, identity) for identity in builds.values() or [None])
 
 
+def covers_all(entry: Deviation, server: str, builds: Mapping[str, Identity]) -> bool:
+    """Whether a deviation is declared for both builds of a pair: on whichever side it shows, it is due."""
+    return all(covers(entry, server, identity) for identity in builds.values() or [None])
+
+
 def declares(entry: Deviation, finding: Finding, server: str, builds: Mapping[str, Identity]) -> bool:
     """Whether a deviation is this finding's. `builds`: host label -> build; a finding that names its host
     is matched with that host's build alone."""

@@ -301,7 +301,7 @@ def _reaches(entry: Deviation, case: CaseFinished) -> bool:
     """Whether a case would have shown the deviation, had the build still had it."""
     if case.verdict in (Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.UNSUPPORTED):
         return False
-    if not deviations.covers_any(entry, case.server, case.identities):
+    if not deviations.covers_all(entry, case.server, case.identities):
         return False
     if entry.tests:
         return any(fnmatchcase(case.nodeid, glob) for glob in entry.tests)

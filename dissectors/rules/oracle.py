@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib import import_module
 
 from dissectors.constants import Side
@@ -66,11 +67,18 @@ class Oracle:
         where = ruling.event or event
         if where is None:
             where = Event(time=0.0)
-        finding = Finding.at(requirement, where, ruling.expected, ruling.seen)
+        finding = self._with_host(Finding.at(requirement, where, ruling.expected, ruling.seen))
         key = (finding.requirement, finding.connection, finding.host, finding.seen)
         if key not in self._told:  # the same breach over and over is one finding
             self._told.add(key)
             self.judgement.findings.append(finding)
+
+    def _with_host(self, finding: Finding) -> Finding:
+        """What is seen on a connection is its server's."""
+        known = self.conversation.connections.get(finding.connection or 0)
+        if finding.host is not None or known is None or known.host < 0:
+            return finding
+        return replace(finding, host=self.conversation.hosts[known.host].label)
 
 
 def judge(events: Iterable[Event]) -> Judgement:

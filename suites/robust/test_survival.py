@@ -215,7 +215,11 @@ def test_migrations_leave_nothing(bench: Bench) -> None:
         for what in ("fds", "watches", "timers"):
             grown = counts[-1][which][what] - counts[1][which][what]
             bench.claim(
-                "ROBUST-003", grown <= 1, f"no {what} left at the {label} by 6 migrations", f"{grown} more"
+                "ROBUST-003",
+                grown <= 1,
+                f"no {what} left at the {label} by 6 migrations",
+                f"{grown} more",
+                (source, target)[which],
             )
 
 

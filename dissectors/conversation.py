@@ -38,7 +38,7 @@ from dissectors.events import (
     Quiet,
 )
 from dissectors.fields import cap_bits
-from dissectors.rules.tables import ANNOUNCEMENTS, State, next_state
+from dissectors.rules.tables import ANNOUNCEMENTS, WAITING, State, next_state
 
 PONG_BYTES = 12  # the id and timestamp of a PING, which its PONG repeats
 MAIN = ChannelType.SPICE_CHANNEL_MAIN
@@ -414,6 +414,7 @@ def _secondary_state(main: State) -> State:
     """Where a channel stands that joins a session whose main channel stands there."""
     return {
         State.TARGET_WAIT: State.TARGET_SILENT,
+        State.TARGET_ANSWERED: State.TARGET_SILENT,
         State.TARGET_ASKED: State.TARGET_RESTORING,
         State.TARGET_REASKED: State.TARGET_RESTORING,
         State.TARGET_SEAMLESS: State.TARGET_RESTORING,
@@ -423,7 +424,7 @@ def _secondary_state(main: State) -> State:
 def _follows(channel: State, main: State) -> State:
     """Where a target's channel goes when its main channel moves. A channel that restores its state goes on
     with its own MIGRATE_DATA; the server may activate it as soon as it has read DST_DO_SEAMLESS."""
-    if channel is State.TARGET_RESTORING and main is not State.TARGET_WAIT:
+    if channel is State.TARGET_RESTORING and main not in WAITING:
         return channel
     return _secondary_state(main) if channel in (State.TARGET_SILENT, State.TARGET_RESTORING) else channel
 

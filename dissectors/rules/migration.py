@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from dissectors.constants import LinkErr, MainCap, MsgBase, MsgcBase, MsgcMain, MsgMain, Side
-from dissectors.conversation import Connection, Conversation, Migration, Server, link_error
+from dissectors.conversation import ANSWERS, Connection, Conversation, Migration, Server, link_error
 from dissectors.events import Closed, Ending, HostEvent, LinkBytes, Message, Opened
 from dissectors.rules.engine import Broken, Kept, Ruling, at_end, check, on
-from dissectors.rules.tables import ANNOUNCEMENTS, State
+from dissectors.rules.tables import ANNOUNCEMENTS, INIT_DUE, WAITING, State
 
 BEGIN = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN
 BEGIN_SEAMLESS = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS
@@ -227,6 +227,9 @@ def _came_late(host: Server | None, connection: Connection) -> bool:
     if migration is None or migration.answer is None or migration.begin is None:
         return False
     begun = migration.begin.time
+    answers = [step for step in migration.steps if step.sender is Side.CLIENT and step.type in ANSWERS]
+    if len(answers) > 1:
+        return True  # the first one ended the wait
     done = [c.time for c in host.calls if c.name == "migrate_connect_complete"] if host else []
     return migration.answer.time - begun > WAIT_S or any(begun <= t < migration.answer.time for t in done)
 
@@ -283,7 +286,7 @@ def late_answer(view: Conversation, event: Message) -> Iterator[Ruling]:
     connection = view.connection(event)
     if event.sender is not Side.SERVER or event.type != CANCEL or not connection.is_main:
         return
-    if connection.state not in (State.READY, State.TARGET_WAIT, State.SWITCHED):
+    if connection.state not in {State.READY, State.SWITCHED, *WAITING}:
         return
     late = any(kind in connection.said for kind in CONNECTED)
     session = connection.session
@@ -523,12 +526,7 @@ def client_owes(view: Conversation) -> Iterator[Ruling]:
         if target is None or not target.main.certain or not source.certain:
             continue
         ended = migration.ended is not None and migration.ended.type == END
-        if (
-            ended
-            and target.main.linked
-            and target.main.state is State.TARGET_WAIT
-            and target.main.closed is None
-        ):
+        if ended and target.main.linked and target.main.state in WAITING and target.main.closed is None:
             if source.closed is not None and source.closed.by is not Side.SERVER:
                 yield Broken(
                     "MIG-CLI-004",
@@ -536,7 +534,7 @@ def client_owes(view: Conversation) -> Iterator[Ruling]:
                     "the source was left without it",
                     migration.ended,
                 )
-        elif ended and target.main.state in (State.TARGET_INIT, State.READY):
+        elif ended and target.main.state in {State.READY, *INIT_DUE}:
             yield Kept("MIG-CLI-004")
 
 

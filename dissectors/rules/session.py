@@ -10,7 +10,7 @@ from dissectors.conversation import Connection, Conversation, Session, link_erro
 from dissectors.enums import MouseMode
 from dissectors.events import Closed, Ending, LinkBytes, Message
 from dissectors.rules.engine import Broken, Kept, Ruling, at_end, check, on
-from dissectors.rules.tables import State
+from dissectors.rules.tables import WAITING
 
 OK = LinkErr.SPICE_LINK_ERR_OK
 MAIN = ChannelType.SPICE_CHANNEL_MAIN
@@ -270,7 +270,7 @@ def attach_owed(view: Conversation) -> Iterator[Ruling]:
     for session in view.sessions:
         main = session.main
         last = main.last[Side.CLIENT]
-        if session.offered or not main.certain or main.state is State.TARGET_WAIT or last is None:
+        if session.offered or not main.certain or main.state in WAITING or last is None:
             continue
         if (
             last.type == MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS

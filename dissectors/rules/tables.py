@@ -10,6 +10,7 @@ States of the main channel
             -> ENDED | SWITCHED | the migrating states
     target: LINKING -> TARGET_WAIT -> TARGET_INIT -> READY            (semi-seamless)
                        TARGET_WAIT -> TARGET_ASKED -> TARGET_SEAMLESS -> READY   (seamless)
+                       TARGET_ASKED -> TARGET_ANSWERED -> TARGET_INIT_DUE -> READY   (after NACK)
 States of the other channels: OPEN, the target's TARGET_SILENT and TARGET_RESTORING, and the migrating states
 FLUSH_DUE, DATA_DUE, GONE that SPICE_MSG_MIGRATE leads to by its flags.
 """
@@ -41,10 +42,12 @@ class State(StrEnum):
     ENDED = "ended"
     SWITCHED = "switched"
     TARGET_WAIT = "target waits"
+    TARGET_ANSWERED = "target waits, having answered"
     TARGET_ASKED = "target asked for seamless"
     TARGET_SEAMLESS = "target restores"
     TARGET_REASKED = "target asked again while it restores"
     TARGET_INIT = "target begins"
+    TARGET_INIT_DUE = "target begins, having answered"
     TARGET_EARLY = "target began too early"
     OPEN = "open"
     TARGET_SILENT = "target channel waits"
@@ -138,6 +141,11 @@ _NEVER_ON_SOURCE: dict[int, str] = {
 }
 _NO_ANSWER_DUE: dict[int, str] = {
     M.SPICE_MSG_MAIN_INIT: "MIG-DST-023",
+    M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK: "MIG-DST-020",
+    M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: "MIG-DST-020",
+}
+_NOT_WHILE_IT_WAITS: dict[int, str] = {
+    M.SPICE_MSG_MAIN_INIT: "MIG-DST-002",
     M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK: "MIG-DST-020",
     M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: "MIG-DST-020",
 }
@@ -256,12 +264,10 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
             otherwise="MIG-CLI-015",
         ),
         (State.TARGET_WAIT, S): Row(
-            stay=frozenset({M.SPICE_MSG_MAIN_MIGRATE_CANCEL}),  # to a CONNECTED that belongs to the source
-            breaks={
-                M.SPICE_MSG_MAIN_INIT: "MIG-DST-002",
-                M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK: "MIG-DST-020",
-                M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: "MIG-DST-020",
-            },
+            # to a CONNECTED that belongs to the source
+            go={M.SPICE_MSG_MAIN_MIGRATE_CANCEL: To(State.TARGET_ANSWERED)},
+            stay=NOTHING,
+            breaks=_NOT_WHILE_IT_WAITS,
             otherwise="MIG-DST-003",
         ),
         (State.TARGET_WAIT, C): Row(
@@ -272,12 +278,33 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
             stay=CLIENT_TALK,
             otherwise="MIG-CLI-015",
         ),
+        # Its silence ends with its answer: any message restarts the latency timer, whose PINGs follow 100 ms
+        # later (server/red-channel-client.cpp, msg_sent). They may cross MIGRATE_END, too.
+        (State.TARGET_ANSWERED, S): Row(
+            stay=frozenset({int(M.SPICE_MSG_MAIN_MIGRATE_CANCEL), int(B.SPICE_MSG_PING)}),
+            breaks=_NOT_WHILE_IT_WAITS,
+            otherwise="MIG-DST-003",
+        ),
+        (State.TARGET_ANSWERED, C): Row(
+            go={
+                MC.SPICE_MSGC_MAIN_MIGRATE_END: To(State.TARGET_INIT_DUE, ("MIG-DST-002",)),
+                MC.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS: To(State.TARGET_ASKED),
+            },
+            stay=CLIENT_TALK,
+            otherwise="MIG-CLI-015",
+        ),
+        (State.TARGET_INIT_DUE, S): Row(
+            go={M.SPICE_MSG_MAIN_INIT: To(State.READY, ("MIG-DST-004",))},
+            stay=frozenset({int(B.SPICE_MSG_PING)}),
+            otherwise="MIG-DST-004",
+        ),
+        (State.TARGET_INIT_DUE, C): Row(stay=CLIENT_TALK, otherwise="MIG-CLI-015"),
         (State.TARGET_EARLY, S): Row(),  # that it began is told already
         (State.TARGET_EARLY, C): Row(go={MC.SPICE_MSGC_MAIN_MIGRATE_END: To(State.READY)}),
         (State.TARGET_ASKED, S): Row(
             go={
                 M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK: To(State.TARGET_SEAMLESS, ("MIG-DST-020",)),
-                M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: To(State.TARGET_WAIT, ("MIG-DST-020",)),
+                M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: To(State.TARGET_ANSWERED, ("MIG-DST-020",)),
             },
             stay=NOTHING,
             breaks={M.SPICE_MSG_MAIN_INIT: "MIG-DST-002"},
@@ -386,7 +413,19 @@ def next_state(state: State, message: Message) -> State:
 
 
 #: States of a session that has not begun, of one that runs, and of one with an announcement out.
-NOT_BEGUN = frozenset({State.TARGET_WAIT, State.TARGET_ASKED, State.TARGET_INIT, State.LINKED})
+NOT_BEGUN = frozenset(
+    {
+        State.TARGET_WAIT,
+        State.TARGET_ANSWERED,
+        State.TARGET_ASKED,
+        State.TARGET_INIT,
+        State.TARGET_INIT_DUE,
+        State.LINKED,
+    }
+)
+#: Of a target's main channel: before the client's MIGRATE_END, and between that and INIT.
+WAITING = frozenset({State.TARGET_WAIT, State.TARGET_ANSWERED})
+INIT_DUE = frozenset({State.TARGET_INIT, State.TARGET_INIT_DUE})
 BEGUN = frozenset(State) - NOT_BEGUN
 
 #: Where messages lead that came when they must not have: (from these states, to that one).

@@ -99,7 +99,8 @@ class Stage:
         self.hosts: dict[str, Host] = {}
         self.phases = dict.fromkeys(HOSTS, Phase.IDLE)
         self.running = {"source": True, "target": False}
-        self.agents = dict.fromkeys(HOSTS, setup.agent)
+        self.agents = {"source": setup.agent, "target": False}  # the target's comes when it runs
+        self._guests = {"target"} if setup.agent else set()
         self.ids: dict[int, int] = {}  # client -> its session's id
         self.slots: dict[Slot, Connection] = {}
         self.played: list[Move] = []
@@ -213,7 +214,7 @@ class Stage:
     def callable(self, move: Call) -> bool:
         """Whether a hypervisor may make this call now: another would be its own misuse."""
         phase, running = self.phases[move.host], self.running[move.host]
-        guest = self.setup.agent and running
+        guest = self.setup.agent and running and move.host not in self._guests
         return {
             "finish": phase is Phase.STARTED and not running,
             "vm_start": phase is not Phase.OVER and not running,
@@ -237,6 +238,9 @@ class Stage:
         self.phases[move.host] = leads or phase
         if move.name in ("vm_start", "vm_stop"):
             self.running[move.host] = move.name == "vm_start"
+            if move.name == "vm_start" and move.host in self._guests:
+                self._guests.remove(move.host)
+                self.agents[move.host] = True
         if move.name in ("agent_attach", "agent_detach"):
             self.agents[move.host] = move.name == "agent_attach"
         return True

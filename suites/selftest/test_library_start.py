@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import shutil
 import socket
@@ -10,6 +11,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ import trustme
 
 from fixtures.builds.runtime import Runtime
 from fixtures.hosts import Ability, HarnessError, Settings, Unsupported, UsageError
-from fixtures.library import SYSTEM, LibraryLauncher
+from fixtures.library import LibraryLauncher
 
 DEVICES = (
     *("keyboard", "mouse", "tablet", "playback", "record", "display"),
@@ -31,8 +33,8 @@ def launcher() -> Iterator[LibraryLauncher]:
         yield launcher
 
 
-def python(library: str | Path, environment: dict[str, str] | None = None) -> Runtime:
-    return Runtime((sys.executable,), environment or {}, str(library))
+def python(library: Path) -> Runtime:
+    return Runtime((sys.executable,), {}, str(library))
 
 
 def compiled(tmp_path: Path, source: str, *options: str) -> Path:
@@ -68,7 +70,7 @@ def test_identity_is_of_the_mapped_file(launcher: LibraryLauncher) -> None:
 def test_another_path_is_another_identity(launcher: LibraryLauncher, tmp_path: Path) -> None:
     assert launcher.identity.path
     copy = shutil.copy(launcher.identity.path, tmp_path / "server.so")
-    with LibraryLauncher(python(copy), version="9.8.7") as other:
+    with LibraryLauncher(replace(launcher.runtime, library=str(copy)), version="9.8.7") as other:
         host = other.start("source")
         assert (host.identity.path, host.identity.version) == (str(copy), launcher.identity.version)
         assert host.identity.sha256 == launcher.identity.sha256
@@ -257,22 +259,24 @@ def test_missing_dependency(tmp_path: Path) -> None:
 def test_another_file_in_its_place(launcher: LibraryLauncher, tmp_path: Path) -> None:
     assert launcher.identity.path
     copy = shutil.copy(launcher.identity.path, tmp_path / "libspice-server.so.1")
-    said = refusal(python(copy, {"LD_PRELOAD": launcher.identity.path}))
+    preload = launcher.runtime.environment | {"LD_PRELOAD": launcher.identity.path}
+    said = refusal(replace(launcher.runtime, library=str(copy), environment=preload))
     assert f"{copy} was asked for but " in said
     assert f"{launcher.identity.path} is in the process" in said
 
 
-def test_no_interpreter() -> None:
-    assert "cannot run /none/python3" in refusal(Runtime(("/none/python3",), {}, SYSTEM.library))
-    assert "died while it loaded" in refusal(Runtime(("false",), {}, SYSTEM.library))
+def test_no_interpreter(launcher: LibraryLauncher) -> None:
+    assert "cannot run /none/python3" in refusal(replace(launcher.runtime, argv=("/none/python3",)))
+    assert "died while it loaded" in refusal(replace(launcher.runtime, argv=("false",)))
 
 
-def test_runs_as_a_directory() -> None:
+def test_runs_as_a_directory(launcher: LibraryLauncher) -> None:
+    runtime = launcher.runtime
     directory = Path(__file__).parents[2] / "fixtures" / "library" / "host"
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        command = [sys.executable, "-I", str(directory), SYSTEM.library]
-        process = subprocess.Popen(command, stdin=theirs.fileno())
+        command = [*runtime.argv, "-I", str(directory), runtime.library]
+        process = subprocess.Popen(command, stdin=theirs.fileno(), env=os.environ | runtime.environment)
     with ours:
         ours.settimeout(10)
         assert b'"path"' in ours.recv(4096)

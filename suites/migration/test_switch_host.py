@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from dissectors.constants import MainCap, MsgMain
+from dissectors.main import SpiceMsgcMainMigrateDstDoSeamless
 from fixtures.bench import Bench
 from fixtures.hosts import Ability
 from fixtures.peer.connection import EVERYTHING
@@ -47,6 +48,20 @@ def test_address(bench: Bench, subject: str | None) -> None:
     source.announce(target, host="target.example", port=0x8EF1, tls_port=0x9A03, subject=subject)
     source.complete(target)
     client.main.expect(SWITCH)
+    bench.claim("MIG-SRC-018", True, "", "")
+
+
+@pytest.mark.requirement("MIG-SRC-018")
+@pytest.mark.needs(Ability.CALLS, Ability.SEAMLESS_DATA)
+def test_moved_on_before_the_client_came(bench: Bench) -> None:
+    """A target whose machine is moved on while a client's state is still due sends that client after it."""
+    here, there = bench.pair(seamless=True)
+    client = bench.link(here, connection_id=0x8A000001)
+    client.send(SpiceMsgcMainMigrateDstDoSeamless(src_version=1))
+    client.expect(MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK)
+    here.announce(there)
+    here.complete(there)
+    client.expect(SWITCH)
     bench.claim("MIG-SRC-018", True, "", "")
 
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from dissectors.constants import ChannelType, CommonCap, MsgcBase, MsgcMain, MsgMain
+from dissectors.constants import ChannelType, CommonCap, MsgcBase, MsgcDisplay, MsgcMain, MsgMain
+from dissectors.migration_data import SpiceMigrateDataCharDevice, SpiceMsgcMigrateDataMain
 from fixtures.bench import Bench
 from fixtures.hosts import Ability, Host
 from fixtures.peer import Client, Connection, Deadline
@@ -25,6 +26,8 @@ DO_SEAMLESS, MIGRATE_END = (
     MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END,
 )
 VERSION_1 = struct.pack("<I", 1)
+#: A pixmap cache and a glz dictionary, 1 Mi pixels each, both with id 1.
+DISPLAY_INIT = struct.pack("<BqBi", 1, 1 << 20, 1, 1 << 20)
 IDS = (0x8A000001, 0x8B000002)
 #: How much is said to see whether memory grows, in messages that just fit the main channel's buffer.
 GROWTH_BYTES, PONG_BYTES = 24 << 20, 4000
@@ -226,11 +229,14 @@ def test_migrations_leave_nothing(bench: Bench) -> None:
 @pytest.mark.requirement("ROBUST-019")
 @pytest.mark.needs(Ability.DEVICES)
 @pytest.mark.parametrize("end", ["close", "reset"])
-def test_display_link_that_ends_at_once(bench: Bench, end: str) -> None:
-    """A display link that ends before it has said anything."""
+@pytest.mark.parametrize("said", [False, True], ids=["silent", "init"])
+def test_display_link_that_ends_at_once(bench: Bench, said: bool, end: str) -> None:
+    """A display link that ends before it has said anything, or with its DISPLAY_INIT."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
     client = bench.client(source, channels=())
     display = bench.link(source, channel=ChannelType.SPICE_CHANNEL_DISPLAY, connection_id=client.session_id)
+    if said:
+        display.send(MsgcDisplay.SPICE_MSGC_DISPLAY_INIT, DISPLAY_INIT)
     display.close() if end == "close" else display.reset()
     with suppress(Deadline):  # the display's worker is a thread of its own: its end shows within a second
         bench.pump.until(lambda: not source.life().alive, 1.5)
@@ -247,6 +253,17 @@ def test_uninvited_migrate_data(bench: Bench, length: int, channel: str) -> None
     connection = client.main if channel == "main" else client.current.channels[INPUTS, 0]
     connection.send(MIGRATE_DATA, b"MNMD\1\0\0\0".ljust(length, b"\0")[:length])
     served(bench, "ROBUST-012", source, "after uninvited MIGRATE_DATA")
+
+
+@pytest.mark.requirement("ROBUST-012")
+@pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
+@pytest.mark.parametrize("connected", [False, True], ids=["agent-absent", "agent-connected"])
+def test_migrate_data_of_a_migration_that_never_was(bench: Bench, connected: bool) -> None:
+    """A client that pretends to arrive at a running server, with MIGRATE_DATA of its own making."""
+    source = bench.start(seamless=True, devices=("keyboard", "mouse", "agent"))
+    agent = SpiceMigrateDataCharDevice(connected=connected)
+    target_link(bench, source).send(MIGRATE_DATA, bytes(SpiceMsgcMigrateDataMain(agent_base=agent)))
+    served(bench, "ROBUST-012", source, "after MIGRATE_DATA of a migration that never was")
 
 
 @pytest.mark.requirement("ROBUST-013")

@@ -15,7 +15,7 @@ from typing import Any
 
 from dissectors import capture
 from dissectors.capture import Begin, CaptureError, Chunk, End, HostRecord, Note, Wait
-from dissectors.capture.files import Progress
+from dissectors.capture.record import Progress
 from dissectors.constants import MsgcMain, MsgMain, Side
 from dissectors.conversation import Connection, Migration, Session
 from dissectors.events import (

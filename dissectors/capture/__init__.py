@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from heapq import merge
 from pathlib import Path
 
-from dissectors.capture.files import JOURNAL, SECRETS, CaptureFile, Progress, Record
+from dissectors.capture.files import CaptureFile
 from dissectors.capture.items import (
     AnyItem,
     Begin,
@@ -28,6 +28,7 @@ from dissectors.capture.items import (
 )
 from dissectors.capture.keylog import KeyLog
 from dissectors.capture.pcapng import journal_fields
+from dissectors.capture.record import JOURNAL, SECRETS, Progress, Record
 from dissectors.capture.stage import Shop, Stage
 from dissectors.capture.streams import Opening
 from dissectors.capture.tcp import ENDED, Reassembler

@@ -7,45 +7,20 @@ Formats: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng, Wireshark's wiretap f
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 from dissectors.capture.items import Wait
+from dissectors.capture.order import Order
+from dissectors.capture.pcapng import SECTION, Pcapng
+from dissectors.capture.record import IDLE, LIMIT, Format, Progress, Record
 from dissectors.capture.source import Source
-
-#: (time, frame, link type or one of the marks below, buffer, start, end, bytes on the wire, file)
-Record = tuple[float, int, int, bytes, int, int, int, int]
-
-JOURNAL = -1  # a systemd journal entry in the export format
-SECRETS = -2  # lines of a TLS key log
-IDLE = -3  # a followed file has nothing new for now
-
-#: No record or block is larger (Wireshark's own bound): a larger size means that the file is damaged.
-LIMIT = 1 << 24
-
-#: `shb_userappl` of the files that this project writes begins so: every connection in them is SPICE.
-OWN_APPLICATION = "SPICE conformance"
-
-Progress = Callable[[int, int | None], None]
-
-
-class Format(Protocol):
-    """One open file's format and state."""
-
-    own: bool  # recorded by this project
-
-    def parse(self, buffer: bytes, position: int, out: list[Record]) -> int:
-        """Append the whole records that `buffer` has from `position` on; the position where it stopped.
-
-        Raises ValueError (one line) at damage; what was appended before stays good.
-        """
 
 
 class Pcap:
     """The classic format; `magic` tells byte order, fraction of a second and record header."""
 
-    own = False
+    own = several = False
     #: magic: (ticks a second, bytes after the record header, bytes after the file header)
     VARIANTS = {
         0xA1B2C3D4: (1_000_000, 0, 0),
@@ -84,8 +59,6 @@ class Pcap:
 
 def open_format(buffer: bytes, file: int) -> tuple[Format, int] | None:
     """The format and where its records begin; None if more bytes are needed; ValueError if it is neither."""
-    from dissectors.capture.pcapng import SECTION, Pcapng
-
     if buffer[:4] == SECTION[: len(buffer)]:
         return (Pcapng(file), 0) if len(buffer) >= 4 else None
     if len(buffer) >= 4:
@@ -112,8 +85,9 @@ class CaptureFile:
         self._source = Source(path, follow)
         self._progress = progress
         self._format: Format | None = None
-        self.first: float | None = None  # time of the first record
-        self.last = 0.0  # time of the last record so far
+        self._order = Order()
+        self.first: float | None = None  # time of the first packet
+        self.last = 0.0  # time of the last packet so far
 
     @property
     def own(self) -> bool:
@@ -131,6 +105,7 @@ class CaptureFile:
         try:
             while (block := source.read()) != b"":
                 if block is None:
+                    yield from self._order.rest()
                     yield (0.0, 0, IDLE, b"", 0, 0, 0, self._index)
                     if not source.wait():
                         break
@@ -150,18 +125,28 @@ class CaptureFile:
                     position = self._format.parse(buffer, position, batch)
                 except ValueError as error:
                     damage = error
-                if batch:
-                    # secrets may come before the first time that the file tells
-                    self.first = self.first or next((record[0] for record in batch if record[0]), None)
-                    self.last = batch[-1][0]
-                yield from batch
+                yield from self._in_order(batch)
                 if damage is not None:
+                    yield from self._order.rest()
                     raise source.error(str(damage))
                 if self._progress:
                     self._progress(source.done, source.size)
+            yield from self._order.rest()
             self._check_end(len(buffer) - position, followed)
         finally:
             source.close()
+
+    def _in_order(self, batch: list[Record]) -> list[Record]:
+        """The records that are next, and their times noted."""
+        times = [record[0] for record in batch if record[2] >= 0]
+        if times:
+            self.first = min(times if self.first is None else (self.first, *times))
+            self.last = max(self.last, max(times))
+        if self.own:  # written in the order of what happened
+            return batch
+        if self._format is not None and self._format.several:
+            self._order.several()
+        return self._order.take(batch)
 
     def _open(self, buffer: bytes) -> tuple[Format, int] | None:
         try:

@@ -15,8 +15,13 @@ from dissectors.events import Ending
 MASK = 0xFFFFFFFF
 FORWARD = 1 << 31  # a distance below this is ahead, else behind
 
-#: (sequence number, size on the wire, captured data, frame, time, file)
-Piece = tuple[int, int, bytes, int, float, int]
+#: An acknowledgement or end announced farther ahead than this is not believed.
+FAR = 1 << 24
+
+#: (sequence number, size on the wire, captured data, frame, time, file, acknowledgement number; -1: none)
+Piece = tuple[int, int, bytes, int, float, int, int]
+#: A FIN or RST: (number of the byte that it stands behind, how, frame, time, file, acknowledgement number)
+Finish = tuple[int, Ending, int, float, int, int]
 #: The directions that are known, by the key of `links.Segment`.
 Table = dict[bytes, "Half"]
 
@@ -97,11 +102,14 @@ class Half:
     """`next` is the sequence number that is due, -1 if unknown; `pending` is ahead of it, in order, disjoint.
 
     `quick`: nothing is pending or in doubt, so that in-order segments need no thought.
+
+    What an end has acknowledged it had before it went on: a piece waits for those of the other end's bytes,
+    however the capture has mixed the two directions.
     """
 
     __slots__ = (
         "acknowledged", "deadline", "finish", "first", "flow", "held", "key", "next", "patience", "peer",
-        "pending", "quick", "sender", "sure", "unplaced",
+        "pending", "quick", "sender", "sure", "unplaced", "waived",
     )  # fmt: skip
     peer: Half
 
@@ -115,9 +123,10 @@ class Half:
         self.unplaced = False  # pieces are held until it is known where this direction begins
         self.pending: list[Piece] = []
         self.held = 0  # bytes in `pending`
-        self.finish: tuple[int, Ending, int, float, int] | None = None  # number, how, frame, time, file
+        self.finish: Finish | None = None
         self.acknowledged = -1  # what the peer acknowledged, where that is ahead of `next`
         self.sure = -1  # `acknowledged` when the present doubt began
+        self.waived = -1  # an acknowledged number that nothing has to wait for any more
         self.patience: Patience | None = None  # of the present doubt
         self.deadline = (inf, inf, inf)
 
@@ -154,7 +163,7 @@ class Half:
 
     def take(self, piece: Piece, out: Output) -> None:
         """Tell a piece that is due."""
-        _, size, data, frame, time, file = piece
+        _, size, data, frame, time, file, _ = piece
         if data:
             out.data(self, data, frame, time, file)
         if len(data) < size:
@@ -167,24 +176,46 @@ class Half:
             Gap(connection=self.flow.number, sender=self.sender, size=size, frame=frame, time=time, file=file)
         )
 
+    def waits(self, ack: int, frame: int) -> bool:
+        """Something in `frame` that acknowledges `ack` waits for bytes of the other end.
+
+        Two that wait for each other: the later one was sent again, with a newer acknowledgement.
+        """
+        peer = self.peer
+        if ack < 0 or peer.next < 0 or peer.unplaced or ack == peer.waived:
+            return False
+        if not 0 < (ack - peer.next) & MASK < FAR:
+            return False
+        if not peer.pending or peer.pending[0][0] != peer.next:
+            return True
+        other_frame, other_ack = peer.pending[0][3], peer.pending[0][6]
+        return frame < other_frame or other_ack < 0 or not 0 < (other_ack - self.next) & MASK < FAR
+
     def drain(self, out: Output) -> None:
-        """Tell every held piece that is due, and the end."""
+        """Tell all that is due of both ends: what one said may let the other go on."""
+        while self._advance(out) or self.peer._advance(out):
+            pass
+
+    def _advance(self, out: Output) -> bool:
+        """Tell every held piece that is due, and the end; whether there was one."""
         count = 0
         for piece in self.pending:
-            if piece[0] != self.next:
+            if piece[0] != self.next or self.waits(piece[6], piece[3]):
                 break
             self.held -= len(piece[2])
             self.take(piece, out)
             count += 1
         del self.pending[:count]
-        if self.finish and self.finish[0] == self.next:
-            _, how, frame, time, file = self.finish
+        if self.finish and self.finish[0] == self.next and not self.waits(self.finish[5], self.finish[2]):
+            _, how, frame, time, file, _ = self.finish
             self.finish = None
             if how is Ending.CLOSED:
                 self.next = (self.next + 1) & MASK
             self.end(how, frame, time, file, out)
+            count += 1
         if self.acknowledged >= 0 and not 0 < (self.acknowledged - self.next) & MASK < FORWARD:
             self.acknowledged = -1
+        return count > 0
 
     def end(self, how: Ending | None, frame: int, time: float, file: int, out: Output) -> None:
         """Tell the end of the connection, once."""
@@ -193,24 +224,37 @@ class Half:
             out.item(End(connection=self.flow.number, how=how, by=by, frame=frame, time=time, file=file))
         self.flow.ended = True
 
+    @property
+    def held_back(self) -> bool:
+        """What is due is there, but waits for the other end's bytes."""
+        return not self.unplaced and (
+            bool(self.pending and self.pending[0][0] == self.next)
+            or bool(self.finish and self.finish[0] == self.next)
+        )
+
     def give_up(self, frame: int, time: float, file: int, out: Output) -> None:
         """Nothing will fill the hole any more: tell it, and what comes after it."""
         if self.unplaced:
             self.unplaced = False
             self.next = self.pending[0][0]
+        elif self.held_back:
+            if self.pending and self.pending[0][0] == self.next:
+                self.pending[0] = (*self.pending[0][:6], -1)
+            elif self.finish:
+                self.finish = (*self.finish[:5], -1)
         else:
             marks = [(piece[0], piece[3], piece[4], piece[5]) for piece in self.pending[:1]]
             if self.finish:
-                marks.append((self.finish[0], *self.finish[2:]))
+                marks.append((self.finish[0], *self.finish[2:5]))
             if self.acknowledged >= 0:
                 marks.append((self.acknowledged, frame, time, file))
             target, frame, time, file = min(marks, key=lambda mark: (mark[0] - self.next) & MASK)
             size = (target - self.next) & MASK
             if size == 1 and len(marks) == 1 and self.acknowledged >= 0:
-                self.acknowledged = -1  # not a byte but a FIN that the capture lost
-                return
-            self.gap(size, frame, time, file, out)
-            self.next = target
+                self.waived, self.acknowledged = self.acknowledged, -1  # a FIN that the capture lost
+            else:
+                self.gap(size, frame, time, file, out)
+                self.next = target
         self.drain(out)
 
     def forget(self) -> None:

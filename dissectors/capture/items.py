@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from dissectors.constants import Side
 from dissectors.events import Ending, Endpoint
@@ -141,14 +142,17 @@ class Run:
 
     def chunk(self, connection: int, sender: Side, file: int) -> Chunk:
         """The chunk of all pieces; there must be one at least."""
+        frames = self.frames
+        if frames != sorted(frames):  # a piece is of no use before the one that it continues
+            frames = list(accumulate(frames, max))
         return Chunk(
             connection=connection,
             sender=sender,
             data=self.parts[0] if len(self.parts) == 1 else b"".join(self.parts),
             ends=self.ends,
-            frames=self.frames,
+            frames=frames,
             times=self.times,
             time=self.times[0],
-            frame=self.frames[0],
+            frame=frames[0],
             file=file,
         )

@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 
-from dissectors.capture.files import JOURNAL, LIMIT, OWN_APPLICATION, SECRETS, Record
+from dissectors.capture.record import JOURNAL, LIMIT, OWN_APPLICATION, SECRETS, Record
 
 SECTION = b"\x0a\x0d\x0d\x0a"
 
@@ -39,7 +39,7 @@ class Pcapng:
     """The sections of one file; frames are numbered through all of them."""
 
     def __init__(self, file: int) -> None:
-        self.own = False
+        self.own = self.several = False
         self._file = file
         self._order = "<"
         self._interfaces: list[Interface] = []
@@ -97,6 +97,7 @@ class Pcapng:
                 link, snap = struct.unpack_from(self._order + "HxxI", body)
                 options = dict(self._options(body, 8))
                 self._interfaces.append(Interface(link, snap, options, self._order))
+                self.several = self.several or len(self._interfaces) > 1
             elif kind == SPB:
                 self._simple(buffer, start, end, out)
             elif kind == PB:

@@ -14,10 +14,10 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from math import inf
 
-from dissectors.capture.files import IDLE, Record
-from dissectors.capture.half import FORWARD, MASK, UNPROVEN, Flow, Half, Output, Piece, Table
+from dissectors.capture.half import FAR, FORWARD, MASK, UNPROVEN, Finish, Flow, Half, Output, Piece, Table
 from dissectors.capture.items import AnyItem, Begin, Run
 from dissectors.capture.links import ACK, FIN, RST, SYN, Network, Segment, endpoints, reverse
+from dissectors.capture.record import IDLE, Record
 from dissectors.constants import Side
 from dissectors.events import Ending
 
@@ -30,9 +30,6 @@ HELD, PIECES = 1 << 22, 4096
 OPEN, ENDED = 1 << 14, 1 << 12
 #: A SYN belongs to a connection whose data lies at most so many bytes behind it.
 NEAR = 1 << 16
-#: An end announced farther ahead than this is not believed.
-FAR = 1 << 24
-
 _LOOPBACK6 = bytes(15) + b"\1"
 
 Where = tuple[int, float, int]  # frame, time, file
@@ -110,7 +107,7 @@ class Reassembler:
     def finish(self, time: float) -> list[AnyItem]:
         """The end of the capture: what was held, what is missing, and the connections that are still open."""
         where = (0, time, 0)
-        for half in list(self._doubtful):
+        for half in sorted(self._doubtful, key=lambda half: half.held_back):
             while half.doubt():
                 self._give_up(half, where)
         for flow in self._open.values():
@@ -151,11 +148,14 @@ class Reassembler:
         if half.next < 0 and not flags & RST and (size or flags & FIN):
             half.unplaced = bool(size)
             half.next = (seq - NEAR) & MASK if size else seq
+        if not flags & ACK:
+            ack = -1
         if size:
-            self._data(half, (seq, size, payload, frame, time, file))
+            self._data(half, (seq, size, payload, frame, time, file, ack))
         if flags & (FIN | RST):
-            self._finish(half, (seq + size) & MASK, Ending.RESET if flags & RST else Ending.CLOSED, where)
-        if flags & ACK:
+            how = Ending.RESET if flags & RST else Ending.CLOSED
+            self._finish(half, ((seq + size) & MASK, how, frame, time, file, ack))
+        if ack >= 0:
             self._acknowledge(half.peer, ack)
         self._review(half, time)
         self._review(half.peer, time)
@@ -239,29 +239,28 @@ class Reassembler:
             seq, size, data = half.next, size - behind, data[behind:]
             piece = (seq, size, data, *rest)  # type: ignore[assignment]
         if seq == half.next and not half.unplaced:
-            if half.pending:
+            if half.pending or half.waits(piece[6], piece[3]):
                 half.hold(piece)
             else:
                 half.take(piece, self._out)
             half.drain(self._out)
         else:
             half.hold(piece)
-            if half.held > HELD or len(half.pending) > PIECES:
-                self._give_up(half, (piece[3], piece[4], piece[5]))
+        if half.held > HELD or len(half.pending) > PIECES:
+            self._give_up(half, (piece[3], piece[4], piece[5]))
 
-    def _finish(self, half: Half, seq: int, how: Ending, where: Where) -> None:
-        """A FIN or RST that stands behind the byte before `seq`."""
+    def _finish(self, half: Half, finish: Finish) -> None:
+        """A FIN or RST."""
+        seq, how, frame, time, file, _ = finish
         ahead = (seq - half.next) & MASK
-        if half.unplaced or (half.next >= 0 and 0 < ahead < FAR):
+        if how is Ending.RESET and half.peer.unplaced:
+            self._give_up(half.peer, (frame, time, file))
+        if half.unplaced or (half.next >= 0 and ahead < FAR):
             if half.finish is None:
-                half.finish = (seq, how, *where)
-        elif how is Ending.RESET:
-            if half.peer.unplaced:
-                self._give_up(half.peer, where)
-            half.end(how, *where, self._out)
-        elif ahead == 0:
-            half.finish = (seq, how, *where)
+                half.finish = finish
             half.drain(self._out)
+        elif how is Ending.RESET:
+            half.end(how, frame, time, file, self._out)
 
     def _acknowledge(self, half: Half, ack: int) -> None:
         """The other end has everything before `ack`."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import BinaryIO
 
-from dissectors.capture.files import OWN_APPLICATION
 from dissectors.capture.links import ACK, FIN, PSH, RST, SYN
 from dissectors.capture.pcapng import (
     BYTE_ORDER,
@@ -26,6 +25,7 @@ from dissectors.capture.pcapng import (
     SHB_USERAPPL,
     TLS_KEY_LOG,
 )
+from dissectors.capture.record import OWN_APPLICATION
 from dissectors.constants import Side
 from dissectors.events import Ending, Endpoint, HostEvent
 

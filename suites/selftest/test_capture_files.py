@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dissectors.capture import Begin, CaptureError, Chunk, HostRecord, read
-from dissectors.capture.files import CaptureFile, Record
+from dissectors.capture.files import CaptureFile
+from dissectors.capture.record import Record
 from dissectors.capture.write import PcapngWriter
 from dissectors.constants import Side
 from dissectors.events import HostEvent

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from fixtures.hosts import HarnessError
 from fixtures.launchers import Launchers, Pairing, pairings
@@ -55,8 +56,8 @@ def certify(request: Request) -> Exit:
     out = directory.prepare(request.out or directory.fresh())
     if request.check:
         _check(pairs)
-    with ProgressLine() as progress:
-        options.append(f"--alluredir={out / 'allure'}")
+    with ProgressLine() as progress, TemporaryDirectory(prefix=".scratch-", dir=out) as scratch:
+        options += [f"--alluredir={out / 'allure'}", f"--basetemp={scratch}"]
         status = run_pytest(pytest_command(options, out, request.root), out, progress.show)
     if not (out / EVENTS).exists() or (out / EVENTS).stat().st_size == 0:
         raise HarnessError(_why(out, status))

@@ -252,12 +252,12 @@ def callbacks_owed(view: Conversation) -> Iterator[Ruling]:
     """A cause that was given and no callback, though the host has settled since."""
     for host in view.hosts:
         settled = [c.time for c in host.calls if c.name == "settled"]
-        if host.died is not None or not host.settings.get("callbacks") or not settled:
+        if host.died is not None or not settled:
             continue
-        for wait in _waits(host, CONNECT, CONNECT_DONE):
+        for wait in _waits(host, CONNECT, CONNECT_DONE) if host.settings.get("callbacks") else ():
             if not wait.done:
                 yield from _connect_owed(view, wait, settled[-1])
-        for wait in _waits(host, END, END_DONE):
+        for wait in _waits(host, END, END_DONE) if host.settings.get("end_callback") else ():
             if not wait.call.args.get("completed"):
                 if not wait.done and wait.call.time < settled[-1]:
                     yield Kept("MIG-SRC-035")

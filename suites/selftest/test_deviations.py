@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.hosts import UsageError
-from reports.deviations import covers_any, declares, load, version_holds
+from reports.deviations import covers_all, covers_any, declares, load, version_holds
 from suites.selftest.report_samples import CRASH, DEVIATION, MUST, ROBUST, found, identity
 
 ENTRY = '[[deviation]]\nrequirement = "ROBUST-*"\nsymptom = "x"\nreason = "y"\n'
@@ -88,4 +88,5 @@ def test_the_finding_s_host_decides_in_a_mixed_pair() -> None:
     assert not declares(entry, found(ROBUST, CRASH, "target"), "a > b", builds)
     assert declares(entry, found(ROBUST, CRASH), "a > b", builds)
     assert covers_any(entry, "a > b", builds)
+    assert not covers_all(entry, "a > b", builds)
     assert not declares(entry, found(MUST, CRASH), "a > b", builds)

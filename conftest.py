@@ -28,11 +28,12 @@ PAIRINGS = pytest.StashKey[list[Pairing]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--server`, `--source`, `--target`, `--planted-faults`."""
+    """`--server`, `--source`, `--target`, `--repeat`, `--planted-faults`."""
     group = parser.getgroup("spice servers")
     group.addoption("--server", metavar="SPEC", action="append", help="server under test; may be repeated")
     group.addoption("--source", metavar="SPEC", help="build of a migration's source")
     group.addoption("--target", metavar="SPEC", help="build of a migration's target")
+    group.addoption("--repeat", metavar="N", type=int, default=1, help="each test on a bench so many times")
     group.addoption("--planted-faults", action="store_true", help="self-test: every check must turn red")
 
 
@@ -63,6 +64,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     pairs = metafunc.config.stash[PAIRINGS]
     metafunc.parametrize("pairing", pairs, ids=[p.text for p in pairs], scope="session")
+    if (times := metafunc.config.getoption("--repeat")) > 1:
+        metafunc.fixturenames.append("repetition")
+        metafunc.parametrize("repetition", range(1, times + 1), ids=lambda number: f"{number}of{times}")
     if metafunc.config.getoption("--planted-faults"):
         ids = [i for mark in metafunc.definition.iter_markers("requirement") for i in mark.args]
         planted = [(i, fault) for i in ids for fault in FAULTS.get(i, ())]

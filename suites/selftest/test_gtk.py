@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The real client against real servers: every kind of migration, and how its troubles are told."""
+"""The real client: its secrets, its sessions' troubles and its own. (suites/interop has its migrations.)"""
 
 from __future__ import annotations
 
@@ -15,23 +15,16 @@ import pytest
 import fixtures.gtk.driver as driver
 from dissectors.capture.keylog import KeyLog
 from fixtures.certificates import Authority, ServerCertificate
-from fixtures.gtk import GtkClient, build_keylog
-from fixtures.gtk.scenario import CHANNELS, RULES, Kind, Scene
-from fixtures.hosts import HarnessError, Host, Life, Settings, Unsupported
+from fixtures.gtk import GtkClient, build_keylog, missing
+from fixtures.hosts import HarnessError, Host, Settings, Unsupported
 from fixtures.library import LibraryLauncher
 from fixtures.peer.pump import Deadline
-from fixtures.relay import Relay
-
-#: No display where it is seamless: released servers may lose their life to a late display worker.
-_CHANNELS = {kind: ("main", "inputs") if kind is Kind.SEAMLESS else CHANNELS for kind in Kind}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _real_client() -> None:
-    try:
-        GtkClient.start("127.0.0.1", 1, connect=False).stop()
-    except Unsupported as why:
-        pytest.skip(str(why))
+    if lack := missing():
+        pytest.skip(lack)
 
 
 @pytest.fixture(scope="module")
@@ -52,37 +45,6 @@ def _start(stack: ExitStack, launcher: LibraryLauncher, label: str, **settings: 
     host = launcher.start(label, Settings(**chosen))  # type: ignore[arg-type]
     stack.callback(host.stop)
     return host
-
-
-@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-@pytest.mark.parametrize("kind", list(Kind))
-def test_a_migration(
-    kind: Kind, tls: bool, launcher: LibraryLauncher, certificate: ServerCertificate
-) -> None:
-    devices = ("keyboard", "mouse", *(["display"] if "display" in _CHANNELS[kind] else []))
-    settings: dict[str, object] = {"seamless": kind is Kind.SEAMLESS, "ticket": "sesame", "devices": devices}
-    if tls:
-        settings |= {"tls": certificate.settings(), "tls_only": True}
-    with ExitStack() as stack:
-        source = _start(stack, launcher, "source", **settings)
-        target = _start(stack, launcher, "target", **settings)
-        relay = stack.enter_context(Relay(RULES.get(kind, ())))
-        front, _ = (relay.before(host, certificate if tls else None) for host in (source, target))
-        client = GtkClient.start(
-            front.address,
-            front.port,
-            front.tls_port,
-            channels=_CHANNELS[kind],
-            password="sesame",
-            ca_file=certificate.ca,
-            cert_subject=certificate.subject if tls else None,
-        )
-        stack.enter_context(client)
-        scene = Scene(client, source, target, relay, _CHANNELS[kind])
-        scene.migrate(kind, subject=certificate.subject if tls else None)
-        assert client.stop().status == 0
-        assert [host.life() for host in (source, target)] == [Life(alive=True)] * 2
-        assert not [event.args for event in client.read_events() if event.name == "log"]
 
 
 def test_its_tls_secrets_are_written(

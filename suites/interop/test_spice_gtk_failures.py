@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The real client, spice-gtk, when a migration comes to nothing: cancelled, refused, the target lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from dissectors.constants import Side
+from fixtures.bench import Bench
+from fixtures.gtk.scenario import CANCEL, REFUSES, SWITCH, Kind, Scene
+
+pytestmark = pytest.mark.client_duties
+both_schemes = pytest.mark.parametrize("kind", [Kind.SEMI_SEAMLESS, Kind.SEAMLESS])
+connected = pytest.mark.requirement("MIG-CLI-001", "MIG-CLI-002", "MIG-CLI-003")
+refused = pytest.mark.requirement("MIG-CLI-002")
+
+
+@both_schemes
+@connected
+def test_cancelled(bench: Bench, kind: Kind) -> None:
+    """Given up when the client is connected to the target: its session goes on, and moves the next time."""
+    scene = Scene(bench, kind)
+    scene.ready()
+    cancelled, over = scene.more(scene.source, Side.SERVER, CANCEL), scene.idle()
+    scene.announce()
+    scene.source.cancel(scene.target)
+    cancelled()
+    over()
+    scene.alive(scene.source)
+    scene.retarget("target-2")
+    scene.move()
+    scene.alive(scene.target)
+    scene.leave()
+
+
+@both_schemes
+@connected
+def test_target_lost(bench: Bench, kind: Kind) -> None:
+    """The target ends when the client is connected to it, and the migration is given up."""
+    scene = Scene(bench, kind)
+    scene.ready()
+    cancelled, over = scene.more(scene.source, Side.SERVER, CANCEL), scene.idle()
+    scene.announce()
+    scene.target.stop()
+    scene.source.cancel(scene.target)
+    cancelled()
+    over()
+    scene.alive(scene.source)
+    scene.leave()
+
+
+@both_schemes
+@refused
+def test_target_refuses_the_ticket(bench: Bench, kind: Kind) -> None:
+    """The target has another ticket: the client says so, and stays where it is for as long as it may."""
+    scene = Scene(bench, kind, ticket="sesame")
+    scene.ready()
+    scene.retarget("target-2", ticket="sesame street")
+    scene.announce(REFUSES)
+    scene.alive(scene.source)
+    switched, kept_out = scene.more(scene.source, Side.SERVER, SWITCH), scene.told("error-auth")
+    scene.source.complete(scene.target)
+    switched()
+    kept_out()
+    bench.settle()
+
+
+@both_schemes
+@refused
+def test_target_with_another_certificate(bench: Bench, kind: Kind) -> None:
+    """The target's certificate is not the announced one: the client does not go there."""
+    scene = Scene(bench, kind, tls=True)
+    scene.ready()
+    scene.announce(REFUSES, subject="CN=somebody else")
+    scene.alive(scene.source)
+    scene.leave()

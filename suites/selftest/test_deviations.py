@@ -89,4 +89,8 @@ def test_the_finding_s_host_decides_in_a_mixed_pair() -> None:
     assert declares(entry, found(ROBUST, CRASH), "a > b", builds)
     assert covers_any(entry, "a > b", builds)
     assert not covers_all(entry, "a > b", builds)
+    theirs = replace(DEVIATION, builds=("debian:*",))
+    mixed = {"source": identity(spec="debian:trixie"), "target": identity()}
+    assert declares(theirs, found(ROBUST, CRASH, "source"), "debian:trixie > system", mixed)
+    assert not declares(theirs, found(ROBUST, CRASH, "target"), "debian:trixie > system", mixed)
     assert not declares(entry, found(MUST, CRASH), "a > b", builds)

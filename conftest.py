@@ -12,18 +12,19 @@ from pathlib import Path
 import pytest
 
 from dissectors.rules.catalogue import CATALOGUE
-from fixtures.bench import Bench, verdict_of
+from fixtures.bench import Bench, ConformanceFailure, failure_text, verdict_of
 from fixtures.certificates import Authority
-from fixtures.faults import FAULTS, Fault
+from fixtures.faults import Fault
 from fixtures.hosts import Ability, HarnessError, UsageError
 from fixtures.launchers import Launchers, Pairing, pairings
+from fixtures.peer import PeerFailure
 from reports.attachments import attach
+from suites import planted
 
 pytest_plugins = ["reports.plugin"]
 
 LAUNCHERS = pytest.StashKey[Launchers]()
 BENCH = pytest.StashKey[Bench]()
-PLANTED_TESTS = 2
 PAIRINGS = pytest.StashKey[list[Pairing]]()
 
 
@@ -68,9 +69,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.fixturenames.append("repetition")
         metafunc.parametrize("repetition", range(1, times + 1), ids=lambda number: f"{number}of{times}")
     if metafunc.config.getoption("--planted-faults"):
-        ids = [i for mark in metafunc.definition.iter_markers("requirement") for i in mark.args]
-        planted = [(i, fault) for i in ids for fault in FAULTS.get(i, ())]
-        metafunc.parametrize("planted", planted, ids=[f"{i}:{fault.name}" for i, fault in planted])
+        planted.parametrize(metafunc)
 
 
 @pytest.fixture(scope="session")
@@ -79,8 +78,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("certificates"))
 
 
-@pytest.fixture
-def planted() -> None:
+@pytest.fixture(name="planted")
+def no_fault() -> None:
     """No fault, unless `--planted-faults` parametrizes this."""
 
 
@@ -124,7 +123,6 @@ def _wanted(item: pytest.Item) -> frozenset[Ability]:
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """After a test on the bench the oracle speaks, also when the test itself has failed."""
     __tracebackhide__ = True
-    planted = getattr(pyfuncitem, "callspec", None) and pyfuncitem.callspec.params.get("planted")
     failure: BaseException | None = None
     result: object = None
     try:
@@ -136,27 +134,22 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         if failure is not None:
             raise failure
         return result
+    in_vain = isinstance(failure, PeerFailure) and bench.in_vain(failure)
     judgement = bench.finish()
     marked = _marked(pyfuncitem)
     _tell(pyfuncitem, bench)
-    if planted:
-        _must_be_red(planted[0], bench, failure)
+    if planted.planted_in(pyfuncitem):
+        planted.must_be_red(pyfuncitem, bench, failure)
         return result
     verdict_of(judgement, marked)
+    if in_vain:
+        raise ConformanceFailure(failure_text(judgement.findings)) from failure
     if failure is not None:
         raise failure
     judged = judgement.kept.keys() | judgement.broken
     if missing := [i for i in marked if i not in judged]:
         pytest.skip(f"INCONCLUSIVE: no evidence for {', '.join(missing)}: {CATALOGUE[missing[0]].needs}")
     return result
-
-
-def _must_be_red(requirement: str, bench: Bench, failure: BaseException | None) -> None:
-    """With a fault planted the requirement has to be broken: by the oracle, or by the test's own wait."""
-    __tracebackhide__ = True
-    broken = bench.judgement.broken
-    if requirement not in broken and not isinstance(failure, AssertionError):
-        raise AssertionError(f"{requirement} stays green; broken: {sorted(broken) or 'nothing'}") from failure
 
 
 def _tell(item: pytest.Item, bench: Bench) -> None:
@@ -206,15 +199,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("-m"):
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
     if config.getoption("--planted-faults"):
-        items[:] = _few_of_each(items)
+        items[:] = planted.one_of_each(items)
 
 
-def _few_of_each(items: list[pytest.Item]) -> list[pytest.Item]:
-    """At most `PLANTED_TESTS` tests for each fault: one that turns red proves the check."""
-    found: dict[tuple[str, str], list[pytest.Item]] = {}
-    for item in items:
-        planted = getattr(item, "callspec", None) and item.callspec.params.get("planted")
-        if isinstance(planted, tuple):
-            found.setdefault((planted[0], planted[1].name), []).append(item)
-    chosen = {id(item) for group in found.values() for item in group[:PLANTED_TESTS]}
-    return [item for item in items if id(item) in chosen]
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of planted faults."""
+    planted.summary(terminalreporter)

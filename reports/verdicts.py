@@ -18,7 +18,8 @@ from reports.record import Deviation, finding, identities
 class Trouble(StrEnum):
     """Why a test did not simply pass."""
 
-    ASSERTION = "assertion"  # an assertion, or the oracle's findings
+    FINDINGS = "findings"  # the oracle's, or a wait's that names its requirement
+    ASSERTION = "assertion"  # an assertion of the test's own
     SKIP = "skip"
     UNSUPPORTED = "unsupported"
     HARNESS = "harness"  # anything else: the harness' own
@@ -27,7 +28,7 @@ class Trouble(StrEnum):
 #: Exceptions by name: the bench's own are not imported, so that this holds for whoever raises them.
 _BY_CLASS = {
     "AssertionError": Trouble.ASSERTION,
-    "ConformanceFailure": Trouble.ASSERTION,
+    "ConformanceFailure": Trouble.FINDINGS,
     "Skipped": Trouble.SKIP,
     "Unsupported": Trouble.UNSUPPORTED,
 }
@@ -126,14 +127,14 @@ def decide(
     if trouble is Trouble.ASSERTION and not failing:
         findings += findings_of_assertion(reason, case, catalogue)
         failing = not findings or any(f.level in FAILING for f in findings)
-    if failing or (findings and trouble is Trouble.ASSERTION):
+    if failing or (findings and trouble in (Trouble.FINDINGS, Trouble.ASSERTION)):
         return _broken(findings, reason, case, declared)
     if case.verdict is not None:
         return Decision(case.verdict, case.reason or reason, tuple(findings))
     if trouble is Trouble.SKIP:
         verdict, why = _skip(reason)
         return Decision(verdict, why, tuple(findings))
-    if trouble is not None:
+    if trouble not in (None, Trouble.FINDINGS):  # findings may be of what this build does not owe
         verdict = Verdict.UNSUPPORTED if trouble is Trouble.UNSUPPORTED else Verdict.ERROR
         return Decision(verdict, reason, tuple(findings))
     return Decision(Verdict.DIFFERS if findings else Verdict.PASS, "", tuple(findings))

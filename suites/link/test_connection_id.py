@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dissectors.constants import ChannelType, LinkErr, MsgcMain, MsgMain
+from dissectors.constants import ChannelType, LinkErr, MsgcMain, MsgInputs, MsgMain
 from fixtures.bench import Bench
 from fixtures.hosts import Host
 from fixtures.peer import Client
@@ -15,6 +15,7 @@ from fixtures.peer import Client
 OK, BAD = LinkErr.SPICE_LINK_ERR_OK, LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 INIT = MsgMain.SPICE_MSG_MAIN_INIT
+INPUTS_INIT = MsgInputs.SPICE_MSG_INPUTS_INIT
 #: How an id can be almost right: what a comparison of too few bits would let in.
 NEAR: dict[str, Callable[[int], int]] = {
     "zero": lambda i: 0,
@@ -36,9 +37,9 @@ def join(bench: Bench, host: Host, connection_id: int, channel: int = INPUTS) ->
 @pytest.mark.requirement("CONNID-002", "CONNID-001", "MAIN-008", "MAIN-010", "MAIN-011")
 def test_channels_join_their_session(bench: Bench) -> None:
     """Every listed channel can be opened with the session's id."""
-    client = bench.client(
-        bench.start(devices=("keyboard", "mouse", "playback", "record", "display", "agent"))
-    )
+    source = bench.start(devices=("keyboard", "mouse", "playback", "record", "display", "agent"))
+    with bench.owed("MAIN-011"):
+        client = bench.client(source)
     session = client.current
     kinds = {key[0] for key in session.channels}
     bench.claim(
@@ -89,7 +90,8 @@ def test_second_client(bench: Bench) -> None:
     """A new client gets a new id and takes over: the old one is disconnected, its id is worth nothing."""
     source = bench.start()
     first = bench.client(source, channels=())
-    second = bench.client(source, channels=())
+    with bench.owed("MAIN-015"):
+        second = bench.client(source, channels=())
     first.main.expect_end()
     bench.claim(
         "MAIN-015",
@@ -118,7 +120,7 @@ def test_duplicate_channel(bench: Bench) -> None:
     bench.settle()
     again = bench.connect(source, channel=INPUTS, connection_id=client.session_id)
     error = bench.try_link(again)
-    again.expect(MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN)  # 101 is INPUTS_INIT on this channel
+    bench.expect("CONNID-010", again, INPUTS_INIT)
     bench.claim("CONNID-010", error == OK, "the channel can be opened again", error)
 
 
@@ -145,11 +147,12 @@ def test_id_of_the_target_session(bench: Bench, brought: int) -> None:
     main = bench.link(target, connection_id=brought)
     bench.settle()
     main.send(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END)
-    main.expect(INIT)
+    bench.expect("MIG-DST-004", main, INIT)
 
 
 @pytest.mark.requirement("MIG-DST-008")
 def test_ordinary_session_on_a_target(bench: Bench) -> None:
     """A link with id 0 to a host that waits for a migration is an ordinary session."""
-    client: Client = bench.client(bench.start("target", incoming=True), channels=())
+    with bench.owed("MIG-DST-008"):
+        client: Client = bench.client(bench.start("target", incoming=True), channels=())
     bench.claim("MIG-DST-008", client.session_id != 0, "a session of its own", "none")

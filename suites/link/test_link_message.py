@@ -30,7 +30,7 @@ def refused(bench: Bench, connection: Connection) -> None:
 def test_link(bench: Bench) -> None:
     """A link without fault is accepted; its reply has its shape, its key, its capabilities."""
     main = bench.link(bench.start())
-    main.expect(INIT)
+    bench.expect("MAIN-001", main, INIT)
     error = int(main.link_stage[-1].packet.error)
     bench.claim("LINK-025", error == LinkErr.SPICE_LINK_ERR_OK, "SPICE_LINK_ERR_OK", error)
     bench.claim("LINK-019", True, "", "")
@@ -115,7 +115,7 @@ def test_header_follows_capability(bench: Bench, mini: bool) -> None:
     """Mini headers are used exactly when both sides have the capability."""
     caps = EVERYTHING if mini else EVERYTHING.without(MINI_HEADER)
     main = bench.link(bench.start(), capabilities=caps)
-    init = main.expect(INIT)
+    init = bench.expect("MAIN-001", main, INIT)
     bench.claim(
         "LINK-029", (init.serial is None) == mini, "the header that was agreed on", f"serial {init.serial}"
     )
@@ -136,7 +136,7 @@ def test_client_without_auth_selection(bench: Bench) -> None:
     main = bench.connect(bench.start(), capabilities=EVERYTHING.without(AUTH_SELECTION))
     error = bench.try_link(main)
     bench.claim("LINK-030", error == LinkErr.SPICE_LINK_ERR_OK, "SPICE_LINK_ERR_OK", error)
-    main.expect(INIT)
+    bench.expect("MAIN-001", main, INIT)
 
 
 @pytest.mark.requirement("LINK-012")
@@ -144,7 +144,7 @@ def test_client_without_capabilities(bench: Bench) -> None:
     """A client that can do nothing is served all the same."""
     nothing = EVERYTHING.without(*CommonCap, *(cap for caps in EVERYTHING.channel.values() for cap in caps))
     main = bench.link(bench.start(), capabilities=nothing)
-    main.expect(INIT)
+    bench.expect("MAIN-001", main, INIT)
 
 
 @pytest.mark.requirement("LINK-026")
@@ -174,7 +174,8 @@ def test_half_open_links(bench: Bench) -> None:
             connection.send_mess()
             connection.expect_reply()
             connection.send_mechanism()
-    client = bench.client(source, channels=())
+    with bench.owed("LINK-027"):
+        client = bench.client(source, channels=())
     bench.claim("LINK-027", client.session_id != 0, "a session", "none")
 
 

@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
 from dissectors.constants import ChannelType, MainCap, MsgBase, MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.hosts import Ability, Host
-from fixtures.peer import Client
+from fixtures.hosts import Ability
+from fixtures.peer import Client, Deadline
 from fixtures.peer.connection import EVERYTHING
 from fixtures.peer.duties import CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, Step
+from suites.steps import announced, arrived, ended
 
 MAIN, INPUTS = ChannelType.SPICE_CHANNEL_MAIN, ChannelType.SPICE_CHANNEL_INPUTS
 BEGIN = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN
@@ -33,18 +35,10 @@ def answers(bench: Bench, client: Client) -> bool:
     which no message tells, so it is asked again."""
     for _ in range(50):
         client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
-        heard = bench.pump.alarm(0.1)
-        bench.pump.until(lambda heard=heard: client.main.got(LIST) or heard(), 1)  # type: ignore[misc]
-        if client.main.got(LIST):
+        with suppress(Deadline):
+            bench.pump.until(lambda: client.main.got(LIST), 0.1)
             return True
     return False
-
-
-def announced(bench: Bench, source: Host, client: Client, target: Host) -> None:
-    """migrate_connect, and the client's answer to it."""
-    source.announce(target)
-    bench.pump.until(lambda: Step.ANSWER in client.steps, what="the client's answer")
-    bench.settle()
 
 
 @pytest.mark.requirement(
@@ -64,7 +58,8 @@ def test_whole_migration(bench: Bench, devices: tuple[str, ...]) -> None:
     bench.settle()
     announced(bench, source, client, target)
     source.complete(target)
-    bench.pump.until(lambda: client.left, what="the client's move to the target")
+    bench.expect("MIG-SRC-045", client.main, MIGRATE)
+    bench.until("MIG-SRC-047", lambda: client.left, "SPICE_MSG_MIGRATE_DATA from the source")
     bench.settle()
     bench.claim("MIG-DST-024", answers(bench, client), "a session that answers", "no answer")
     bench.claim("MIG-DST-023", not client.main.got(INIT), "no INIT", "INIT")
@@ -81,8 +76,8 @@ def test_announcement(bench: Bench, subject: str | None) -> None:
     source, target = bench.pair(seamless=True)
     client = bench.client(source, channels=(), duties=CANNOT_CONNECT)
     source.announce(target, host="target.example", port=0x8EF1, tls_port=0x9A03, subject=subject)
-    client.main.expect(BEGIN_SEAMLESS)
-    bench.claim("MIG-SRC-011", True, "", "")
+    told = bench.expect("MIG-SRC-020", client.main, BEGIN, BEGIN_SEAMLESS)
+    bench.claim("MIG-SRC-011", told.type == BEGIN_SEAMLESS, BEGIN_SEAMLESS.name, told.name)
     bench.settle()
 
 
@@ -96,7 +91,7 @@ def test_not_to_clients_that_cannot(bench: Bench, switched_on: bool) -> None:
     announced(bench, source, client, target)
     bench.claim("MIG-SRC-009", len(client.main.got(BEGIN)) == 1, "BEGIN", "BEGIN_SEAMLESS")
     source.complete(target)
-    bench.pump.until(lambda: client.left and client.main.got(INIT), what="the target's INIT")
+    arrived(bench, client)
 
 
 @pytest.mark.requirement("MIG-DST-021", "MIG-DST-020")
@@ -105,7 +100,7 @@ def test_known_version(bench: Bench, version: int) -> None:
     """A version up to the target's own is answered by ACK, and nothing more."""
     main = bench.link(bench.start("target", incoming=True, seamless=True), connection_id=0x8A000001)
     main.send(DO_SEAMLESS, version.to_bytes(4, "little"))
-    main.expect(ACK)
+    bench.expect("MIG-DST-021", main, ACK)
     bench.settle()
     bench.claim("MIG-DST-020", len(main.got(ACK, NACK)) == 1, "one answer", len(main.got(ACK, NACK)))
 
@@ -118,21 +113,20 @@ def test_later_version(bench: Bench, version: int) -> None:
     client = bench.client(source, duties=replace(DUTIFUL, src_version=version))
     announced(bench, source, client, target)
     source.complete(target)
-    bench.pump.until(lambda: client.left and client.main.got(INIT), what="the target's INIT")
-    bench.claim(
-        "MIG-DST-013", len(client.main.got(NACK)) == 1, "NACK, then a semi-seamless migration", "no NACK"
-    )
+    with bench.owed("MIG-DST-013"):
+        arrived(bench, client)
+    nacks = len(client.main.got(NACK))
+    bench.claim("MIG-DST-013", nacks == 1, "one NACK, then a semi-seamless migration", f"{nacks} of them")
 
 
-@pytest.mark.requirement("MIG-SRC-018", "MIG-SRC-029")
-@pytest.mark.needs(Ability.CALLBACKS)
+@pytest.mark.requirement("MIG-SRC-018", "MIG-SRC-019")
 def test_client_that_cannot_connect(bench: Bench) -> None:
     """CONNECT_ERROR to a seamless announcement ends with SWITCH_HOST."""
     source, target = bench.pair(seamless=True)
     client = bench.client(source, channels=(), duties=CANNOT_CONNECT.skipping(Step.SWITCH_HOST))
     announced(bench, source, client, target)
     source.complete(target)
-    client.main.expect(SWITCH)
+    bench.expect("MIG-SRC-018", client.main, SWITCH)
 
 
 @pytest.mark.requirement("TIME-001", "MIG-SRC-018")
@@ -142,32 +136,30 @@ def test_wait_times_out(bench: Bench) -> None:
     source, target = bench.pair(seamless=True)
     client = bench.client(source, channels=(), duties=NEVER_ANSWERS.skipping(Step.SWITCH_HOST))
     source.announce(target)
-    client.main.expect(BEGIN_SEAMLESS)
+    bench.expect("MIG-SRC-020", client.main, BEGIN, BEGIN_SEAMLESS)
     bench.pass_time(source, 10_000)
     source.complete(target)
-    client.main.expect(SWITCH)
+    bench.expect("MIG-SRC-018", client.main, SWITCH)
 
 
 @pytest.mark.requirement("MIG-SRC-017", "MIG-SRC-048")
-@pytest.mark.needs(Ability.CALLS)
 def test_after_a_cancelled_attempt(bench: Bench) -> None:
     """After a seamless attempt that was cancelled, a migration without the client ends with SWITCH_HOST."""
     source, target = bench.pair(seamless=True)
     client = bench.client(source, channels=())
     announced(bench, source, client, target)
     source.cancel(target)
-    client.main.expect(CANCEL)
+    bench.expect("MIG-SRC-017", client.main, CANCEL)
     client.duties = NEVER_ANSWERS.skipping(Step.SWITCH_HOST)
     source.announce(target)
-    bench.pass_time(source, 10_000)
-    source.call("migrate_end", completed=1)
-    bench.settle()
-    ended = [m.name for m in client.main.messages if m.type in (MIGRATE, SWITCH, END)]
-    bench.claim("MIG-SRC-048", ended == [SWITCH.name], SWITCH.name, ", ".join(ended) or "nothing")
+    bench.pass_time(source, 10_500)
+    source.complete(target)
+    ended(bench, source, 2)
+    told = [m.name for m in client.main.messages if m.type in (MIGRATE, SWITCH, END)]
+    bench.claim("MIG-SRC-048", told == [SWITCH.name], SWITCH.name, ", ".join(told) or "nothing")
 
 
 @pytest.mark.requirement("MIG-SRC-049")
-@pytest.mark.needs(Ability.CALLS)
 def test_seamless_answer_to_a_plain_announcement(bench: Bench) -> None:
     """CONNECTED_SEAMLESS in answer to BEGIN is not believed: no SPICE_MSG_MIGRATE follows."""
     source, target = bench.pair()
@@ -176,6 +168,6 @@ def test_seamless_answer_to_a_plain_announcement(bench: Bench) -> None:
     announced(bench, source, client, target)
     left = client.main
     source.complete(target)
-    bench.settle()
-    ended = [m.name for m in left.messages if m.type in (MIGRATE, SWITCH, END)]
-    bench.claim("MIG-SRC-049", MIGRATE.name not in ended, "MIGRATE_END or SWITCH_HOST", ", ".join(ended))
+    ended(bench, source)
+    told = [m.name for m in left.messages if m.type in (MIGRATE, SWITCH, END)]
+    bench.claim("MIG-SRC-049", MIGRATE.name not in told, "MIGRATE_END or SWITCH_HOST", ", ".join(told))

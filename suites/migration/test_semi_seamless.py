@@ -8,10 +8,10 @@ import pytest
 from dissectors.constants import ChannelType, MainCap, MsgcMain, MsgMain
 from dissectors.events import Ending
 from fixtures.bench import Bench
-from fixtures.hosts import Ability, Host
-from fixtures.peer import Client
+from fixtures.hosts import Ability
 from fixtures.peer.connection import EVERYTHING
 from fixtures.peer.duties import ANSWERS_LATE, CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, NEVER_LEAVES, Step
+from suites.steps import announced, arrived, migrated
 
 BEGIN = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN
 END = MsgMain.SPICE_MSG_MAIN_MIGRATE_END
@@ -20,28 +20,12 @@ CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
 INIT = MsgMain.SPICE_MSG_MAIN_INIT
 CONNECT_DONE, END_DONE = "migrate_connect_complete", "migrate_end_complete"
 TIMEOUT_MS = 10_000
+#: What the timers of a host on the real clock may be late, milliseconds.
+REAL_CLOCK_MS = 500
 OLD_CLIENT = EVERYTHING.without(
     MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE, MainCap.SPICE_MAIN_CAP_SEAMLESS_MIGRATE
 )
 SUBJECT = "C=XY,O=Source of truth,CN=target.example"
-
-
-def announced(
-    bench: Bench, source: Host, client: Client, target: Host, *, subject: str | None = None
-) -> None:
-    """migrate_connect, and the client's answer to it."""
-    source.announce(target, subject=subject)
-    bench.pump.until(lambda: Step.ANSWER in client.steps, what="the client's answer")
-    bench.settle()
-
-
-def migrated(bench: Bench, source: Host, client: Client, target: Host) -> None:
-    """A whole migration, until the target's session has begun."""
-    announced(bench, source, client, target)
-    source.complete(target)
-    bench.pump.until(lambda: client.left and client.main.got(INIT), what="the target's INIT")
-    bench.pump.until(lambda: Step.START_CHANNELS in client.steps, what="the client's channels on the target")
-    bench.settle()
 
 
 @pytest.mark.requirement(
@@ -85,7 +69,7 @@ def test_announcement(bench: Bench, subject: str | None, port: int, tls_port: in
     source, target = bench.pair()
     client = bench.client(source, channels=(), duties=CANNOT_CONNECT)
     source.announce(target, host="target.example", port=port, tls_port=tls_port, subject=subject)
-    client.main.expect(BEGIN)
+    bench.expect("MIG-SRC-020", client.main, BEGIN)
     bench.settle()
 
 
@@ -96,11 +80,13 @@ def test_completes_when_connected(bench: Bench) -> None:
     source, target = bench.pair()
     client = bench.client(source, channels=(), duties=ANSWERS_LATE)
     source.announce(target)
-    bench.pump.until(lambda: client.target and client.target.linked, what="the client's link to the target")
+    bench.expect("MIG-SRC-020", client.main, BEGIN)
+    linked = lambda: client.target and client.target.linked  # noqa: E731
+    bench.until("MIG-DST-001", linked, "the client's link to the target")
     bench.settle()
     bench.claim("MIG-SRC-012", not bench.seen(source, CONNECT_DONE), "no completion before the answer", "one")
     client.release(Step.ANSWER)
-    bench.wait(source, CONNECT_DONE)
+    bench.wait("MIG-SRC-028", source, CONNECT_DONE)
     bench.settle()
 
 
@@ -111,9 +97,9 @@ def test_completes_on_connect_error(bench: Bench) -> None:
     source, target = bench.pair()
     client = bench.client(source, channels=(), duties=CANNOT_CONNECT.skipping(Step.SWITCH_HOST))
     source.announce(target, subject=SUBJECT)
-    bench.wait(source, CONNECT_DONE)
+    bench.wait("MIG-SRC-029", source, CONNECT_DONE)
     source.complete(target)
-    bench.pump.until(lambda: client.main.got(SWITCH), what="SWITCH_HOST")
+    bench.expect("MIG-SRC-018", client.main, SWITCH)
 
 
 @pytest.mark.requirement("MIG-SRC-031", "MIG-SRC-013")
@@ -123,9 +109,9 @@ def test_completes_on_disconnect(bench: Bench) -> None:
     source, target = bench.pair()
     client = bench.client(source, channels=(), duties=NEVER_ANSWERS)
     source.announce(target)
-    client.main.expect(BEGIN)
+    bench.expect("MIG-SRC-020", client.main, BEGIN)
     client.close()
-    bench.wait(source, CONNECT_DONE)
+    bench.wait("MIG-SRC-031", source, CONNECT_DONE)
     bench.settle()
 
 
@@ -137,7 +123,7 @@ def test_completes_at_once(bench: Bench, old_client: bool) -> None:
     source, target = bench.pair()
     client = bench.client(source, channels=(), capabilities=OLD_CLIENT) if old_client else None
     source.announce(target)
-    bench.wait(source, CONNECT_DONE)
+    bench.wait("MIG-SRC-030", source, CONNECT_DONE)
     bench.settle()
     if client:
         bench.claim(
@@ -152,14 +138,14 @@ def test_wait_for_the_client_times_out(bench: Bench) -> None:
     source, target = bench.pair()
     client = bench.client(source, channels=(), duties=NEVER_ANSWERS.skipping(Step.SWITCH_HOST))
     source.announce(target)
-    client.main.expect(BEGIN)
+    bench.expect("MIG-SRC-020", client.main, BEGIN)
     bench.pass_time(source, TIMEOUT_MS - 1)
     bench.claim("TIME-001", not bench.seen(source, CONNECT_DONE), "no completion after 9,999 ms", "one")
     bench.pass_time(source, 1)
     bench.claim("TIME-001", bench.seen(source, CONNECT_DONE) == 1, "completion after 10,000 ms", "none")
     bench.pass_time(source, TIMEOUT_MS)
     source.complete(target)
-    client.main.expect(SWITCH)
+    bench.expect("MIG-SRC-018", client.main, SWITCH)
 
 
 @pytest.mark.requirement("TIME-001")
@@ -169,8 +155,8 @@ def test_wait_for_the_client_times_out_in_real_time(bench: Bench) -> None:
     source, target = bench.pair(virtual_clock=False)
     client = bench.client(source, channels=(), duties=NEVER_ANSWERS)
     source.announce(target)
-    client.main.expect(BEGIN)
-    bench.wait(source, CONNECT_DONE, deadline=20)
+    bench.expect("MIG-SRC-020", client.main, BEGIN)
+    bench.wait("TIME-001", source, CONNECT_DONE, deadline=20)
 
 
 @pytest.mark.requirement("TIME-002", "MIG-SRC-033", "MIG-SRC-034", "MIG-SRC-037")
@@ -182,11 +168,26 @@ def test_client_that_stays_is_dropped(bench: Bench) -> None:
     announced(bench, source, client, target)
     left = client.main
     source.complete(target)
-    left.expect(END)
+    bench.expect("MIG-SRC-015", left, END)
     bench.pass_time(source, TIMEOUT_MS - 1)
     bench.claim("TIME-002", not bench.seen(source, END_DONE), "no completion after 9,999 ms", "one")
     bench.pass_time(source, 1)
     bench.claim("TIME-002", bench.seen(source, END_DONE) == 1, "completion after 10,000 ms", "none")
+    ending = left.expect_end()
+    bench.claim("MIG-SRC-037", ending is not Ending.TIMEOUT, "the client is dropped", ending)
+
+
+@pytest.mark.requirement("TIME-002", "MIG-SRC-033", "MIG-SRC-034", "MIG-SRC-037")
+@pytest.mark.needs(Ability.END_CALLBACK)
+def test_client_that_stays_is_dropped_in_real_time(bench: Bench) -> None:
+    """The same on the real clock, once."""
+    source, target = bench.pair(virtual_clock=False)
+    client = bench.client(source, channels=(), duties=NEVER_LEAVES)
+    announced(bench, source, client, target)
+    left = client.main
+    source.complete(target)
+    bench.expect("MIG-SRC-015", left, END)
+    bench.wait("TIME-002", source, END_DONE, deadline=20)
     ending = left.expect_end()
     bench.claim("MIG-SRC-037", ending is not Ending.TIMEOUT, "the client is dropped", ending)
 
@@ -199,68 +200,69 @@ def test_migrate_end_completes_when_the_client_has_left(bench: Bench) -> None:
     client = bench.client(source, channels=(), duties=DUTIFUL.holding(Step.LEAVE_SOURCE))
     announced(bench, source, client, target)
     source.complete(target)
-    client.main.expect(END)
+    bench.expect("MIG-SRC-015", client.main, END)
     bench.settle()
     bench.claim(
         "MIG-SRC-033", not bench.seen(source, END_DONE), "no completion while the client is there", "one"
     )
     client.release(Step.LEAVE_SOURCE)
-    bench.wait(source, END_DONE)
+    bench.wait("MIG-SRC-033", source, END_DONE)
     bench.pass_time(source, 3 * TIMEOUT_MS)
     counts = bench.seen(source, CONNECT_DONE), bench.seen(source, END_DONE)
     bench.claim("TIME-003", counts == (1, 1), "one completion of each call, and no more", counts)
 
 
 @pytest.mark.requirement("MIG-SRC-017", "MIG-SRC-035", "MIG-SRC-039")
-@pytest.mark.needs(Ability.CALLS)
 def test_failed_migration_is_cancelled(bench: Bench) -> None:
-    """After migrate_end(0) the client gets MIGRATE_CANCEL, the session goes on and migrates later."""
+    """After migrate_end(0) the client gets MIGRATE_CANCEL, the session goes on and migrates later (to another
+    target: a QEMU whose incoming migration has failed ends)."""
     source, target = bench.pair()
     client = bench.client(source, channels=(ChannelType.SPICE_CHANNEL_INPUTS,))
     announced(bench, source, client, target)
     source.complete(target, succeeded=False)
-    client.main.expect(CANCEL)
+    bench.expect("MIG-SRC-017", client.main, CANCEL)
     bench.settle()
     client.steps.clear()
-    migrated(bench, source, client, target)
-    bench.claim("MIG-SRC-039", bool(client.left), "a migration after the cancelled one", "none")
+    with bench.owed("MIG-SRC-039"):
+        migrated(bench, source, client, bench.start("target2", incoming=True))
 
 
 @pytest.mark.requirement("MIG-SRC-024")
-@pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_late_answer_is_cancelled(bench: Bench) -> None:
     """A CONNECTED that comes after the timeout is met with MIGRATE_CANCEL."""
     source, target = bench.pair()
     client = bench.client(source, channels=(), duties=ANSWERS_LATE)
     source.announce(target)
-    bench.pump.until(lambda: client.target and client.target.linked, what="the client's link to the target")
-    bench.pass_time(source, TIMEOUT_MS)
+    bench.expect("MIG-SRC-020", client.main, BEGIN)
+    linked = lambda: client.target and client.target.linked  # noqa: E731
+    bench.until("MIG-DST-001", linked, "the client's link to the target")
+    bench.pass_time(source, TIMEOUT_MS + REAL_CLOCK_MS)
     client.release(Step.ANSWER)
-    client.main.expect(CANCEL)
+    bench.expect("MIG-SRC-024", client.main, CANCEL)
 
 
 @pytest.mark.requirement("MIG-SRC-032", "MIG-SRC-013")
-@pytest.mark.needs(Ability.CALLS)
+@pytest.mark.needs(Ability.CALLBACKS)
 def test_failure_during_the_wait(bench: Bench) -> None:
     """migrate_end(0) before the client has answered completes migrate_connect."""
     source, target = bench.pair()
     client = bench.client(source, channels=(), duties=NEVER_ANSWERS)
     source.announce(target)
-    client.main.expect(BEGIN)
+    bench.expect("MIG-SRC-020", client.main, BEGIN)
     source.cancel(target)
-    bench.wait(source, CONNECT_DONE)
+    bench.wait("MIG-SRC-032", source, CONNECT_DONE)
     bench.settle()
 
 
 @pytest.mark.requirement("MIG-SRC-025", "MIG-SRC-038")
-@pytest.mark.needs(Ability.CALLS)
 def test_announced_again(bench: Bench) -> None:
     """Announcements in a row: each is sent, a connected client gets MIGRATE_CANCEL in between."""
     source, target = bench.pair()
     client = bench.client(source, channels=())
     for number, subject in enumerate((SUBJECT, None, SUBJECT, None, None), start=1):
         client.steps.clear()
-        announced(bench, source, client, target, subject=subject)
+        with bench.owed("MIG-SRC-038"):
+            announced(bench, source, client, target, subject=subject)
         got = (len(client.main.got(BEGIN)), len(client.main.got(CANCEL)))
         bench.claim("MIG-SRC-038", got[0] == number, f"{number} announcements", got[0])
         bench.claim("MIG-SRC-025", got[1] == number - 1, f"{number - 1} cancels", got[1])
@@ -273,21 +275,22 @@ def test_end_without_announcement(bench: Bench) -> None:
     source = bench.start()
     client = bench.client(source, channels=())
     source.call("migrate_end", completed=1)
-    client.main.expect_end()
+    ending = client.main.expect_end()
+    bench.claim("MIG-SRC-027", ending is not Ending.TIMEOUT, "the client is disconnected", ending)
 
 
 @pytest.mark.requirement("MIG-SRC-026")
-@pytest.mark.needs(Ability.CALLBACKS)
 def test_new_client_during_the_wait(bench: Bench) -> None:
     """A client that comes during the wait ends it; its own end is SWITCH_HOST."""
     source, target = bench.pair()
     first = bench.client(source, channels=(), duties=NEVER_ANSWERS)
     source.announce(target)
-    first.main.expect(BEGIN)
+    bench.expect("MIG-SRC-020", first.main, BEGIN)
     second = bench.client(source, channels=(), duties=DUTIFUL.skipping(Step.SWITCH_HOST))
-    bench.wait(source, CONNECT_DONE)
+    if Ability.CALLBACKS in source.abilities:
+        bench.wait("MIG-SRC-026", source, CONNECT_DONE)
     source.complete(target)
-    second.main.expect(SWITCH)
+    bench.expect("MIG-SRC-018", second.main, SWITCH)
     bench.claim("MIG-SRC-026", not second.main.got(BEGIN), "no BEGIN to the new client", "BEGIN")
 
 
@@ -298,7 +301,7 @@ def test_channels_after_the_migration(bench: Bench) -> None:
     client = bench.client(source)
     migrated(bench, source, client, target)
     client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
-    listed = client.main.expect(MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST).packet
+    listed = bench.expect("MIG-DST-009", client.main, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST).packet
     bench.claim("MIG-DST-009", len(listed.channels) > 0, "a list of channels", "an empty one")
 
 
@@ -314,7 +317,8 @@ def test_ticket_that_expires_during_the_migration(bench: Bench) -> None:
     late = bench.connect(target, password="secret")
     bench.try_link(late)
     source.complete(target)
-    bench.pump.until(lambda: client.left and client.main.got(INIT), what="the target's INIT")
+    with bench.owed("MIG-DST-011"):
+        arrived(bench, client)
     bench.claim("MIG-DST-011", client.main.ending is None, "a session that lives", client.main.ending)
 
 

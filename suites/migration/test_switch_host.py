@@ -11,6 +11,7 @@ from fixtures.bench import Bench
 from fixtures.hosts import Ability
 from fixtures.peer.connection import EVERYTHING
 from fixtures.peer.duties import DUTIFUL, Step
+from suites.steps import ended
 
 INIT, SWITCH = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST
 OLD_CLIENT = EVERYTHING.without(
@@ -27,9 +28,9 @@ def test_old_client_is_switched(bench: Bench) -> None:
     source.announce(target)
     bench.settle()
     source.complete(target)
-    bench.pump.until(
-        lambda: client.main is not first and client.current.linked, what="the session on the target"
-    )
+    bench.expect("MIG-SRC-018", first, SWITCH)
+    begun = lambda: client.main is not first and client.current.linked  # noqa: E731
+    bench.until("MIG-DST-008", begun, "a session on the target")
     bench.claim("MIG-SRC-002", not first.got(MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN), "no BEGIN", "BEGIN")
     bench.claim("MIG-DST-008", client.session_id != 0, "a session on the target", "none")
 
@@ -37,7 +38,6 @@ def test_old_client_is_switched(bench: Bench) -> None:
 @pytest.mark.requirement(
     "MIG-SRC-003", "MIG-SRC-004", "MIG-SRC-005", "MIG-SRC-006", "MIG-SRC-007", "MIG-SRC-018"
 )
-@pytest.mark.needs(Ability.CALLS)
 @pytest.mark.parametrize("subject", [None, "C=XY,CN=target"])
 def test_address(bench: Bench, subject: str | None) -> None:
     """SWITCH_HOST carries the address as migrate_connect was given it."""
@@ -47,8 +47,7 @@ def test_address(bench: Bench, subject: str | None) -> None:
     )
     source.announce(target, host="target.example", port=0x8EF1, tls_port=0x9A03, subject=subject)
     source.complete(target)
-    client.main.expect(SWITCH)
-    bench.claim("MIG-SRC-018", True, "", "")
+    bench.expect("MIG-SRC-018", client.main, SWITCH)
 
 
 @pytest.mark.requirement("MIG-SRC-018")
@@ -58,34 +57,32 @@ def test_moved_on_before_the_client_came(bench: Bench) -> None:
     here, there = bench.pair(seamless=True)
     client = bench.link(here, connection_id=0x8A000001)
     client.send(SpiceMsgcMainMigrateDstDoSeamless(src_version=1))
-    client.expect(MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK)
+    bench.expect("MIG-DST-021", client, MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK)
     here.announce(there)
     here.complete(there)
-    client.expect(SWITCH)
-    bench.claim("MIG-SRC-018", True, "", "")
+    bench.expect("MIG-SRC-018", client, SWITCH)
 
 
 @pytest.mark.requirement("MIG-SRC-033", "MIG-SRC-034")
-@pytest.mark.needs(Ability.CALLBACKS)
+@pytest.mark.needs(Ability.END_CALLBACK)
 def test_migrate_end_completes(bench: Bench) -> None:
     """After SWITCH_HOST too migrate_end completes when the client has left."""
     source, target = bench.pair()
     client = bench.client(source, channels=(), capabilities=OLD_CLIENT)
     source.announce(target)
     source.complete(target)
-    bench.wait(source, "migrate_end_complete")
+    bench.wait("MIG-SRC-033", source, "migrate_end_complete")
     bench.settle()
     assert client.steps
 
 
 @pytest.mark.requirement("MIG-SRC-017")
-@pytest.mark.needs(Ability.CALLS)
 def test_failed_migration_says_nothing(bench: Bench) -> None:
     """A failed migration is not told to a client that was never told of its beginning."""
     source, target = bench.pair()
     client = bench.client(source, channels=(), capabilities=OLD_CLIENT)
     source.announce(target)
     source.complete(target, succeeded=False)
-    bench.settle()
+    ended(bench, source)
     told = [m.name for m in client.main.messages if "MIGRATE" in m.name]
     bench.claim("MIG-SRC-017", not told, "nothing", ", ".join(told))

@@ -16,6 +16,7 @@ from fixtures.hosts import Ability, Host
 from fixtures.peer import Client, Connection, Deadline
 from fixtures.peer.connection import EVERYTHING
 from fixtures.peer.duties import DUTIFUL, Step
+from suites.steps import announced
 
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 INIT = MsgMain.SPICE_MSG_MAIN_INIT
@@ -39,15 +40,15 @@ def served(bench: Bench, requirement: str, host: Host, what: str) -> None:
     """The host lives, and a new client gets a session."""
     bench.alive(requirement, what, host)
     if host.life().alive:
-        newcomer = bench.link(host)
-        newcomer.expect(INIT)
+        with bench.owed(requirement):
+            bench.link(host).expect(INIT)
 
 
 def target_link(bench: Bench, host: Host, number: int = 0) -> Connection:
     """A main link to a target, seamless asked for and granted."""
     main = bench.link(host, connection_id=IDS[number])
     main.send(DO_SEAMLESS, VERSION_1)
-    bench.pump.until(lambda: main.got(ACK) or main.ending, what="the answer to DST_DO_SEAMLESS")
+    bench.until("MIG-DST-020", lambda: main.got(ACK) or main.ending, "the answer to DST_DO_SEAMLESS")
     return main
 
 
@@ -172,7 +173,7 @@ def test_connections_that_end_anywhere(bench: Bench) -> None:
                 _cut_at(bench, source, stage, end)
     bench.settle()
     after = source.stats()
-    for what in ("fds", "watches"):
+    for what in before.keys() & {"fds", "watches"}:
         grown = after[what] - before[what]
         bench.claim("ROBUST-003", grown <= SLACK_FDS, f"no {what} left by 36 connections", f"{grown} more")
     served(bench, "ROBUST-011", source, "after connections that ended at each stage")
@@ -207,15 +208,13 @@ def test_migrations_leave_nothing(bench: Bench) -> None:
     counts = []
     for _ in range(8):
         client.steps.clear()
-        source.announce(target)
-        bench.pump.until(lambda: Step.ANSWER in client.steps, what="the client's answer")
-        bench.settle()
+        announced(bench, source, client, target)
         source.cancel(target)
-        bench.pump.until(lambda: client.target is None, what="the client's return")
+        bench.until("MIG-SRC-017", lambda: client.target is None, "SPICE_MSG_MAIN_MIGRATE_CANCEL")
         bench.settle()
         counts.append((source.stats(), target.stats()))
     for which, label in enumerate(("source", "target")):
-        for what in ("fds", "watches", "timers"):
+        for what in counts[0][which].keys() & {"fds", "watches", "timers"}:
             grown = counts[-1][which][what] - counts[1][which][what]
             bench.claim(
                 "ROBUST-003",
@@ -238,7 +237,8 @@ def test_display_link_that_ends_at_once(bench: Bench, said: bool, end: str) -> N
     if said:
         display.send(MsgcDisplay.SPICE_MSGC_DISPLAY_INIT, DISPLAY_INIT)
     display.close() if end == "close" else display.reset()
-    with suppress(Deadline):  # the display's worker is a thread of its own: its end shows within a second
+    # the display's worker is a thread of its own: its end shows within a second
+    with suppress(Deadline), bench.pump.in_real_time():
         bench.pump.until(lambda: not source.life().alive, 1.5)
     served(bench, "ROBUST-019", source, "after a display link that ended at once")
 
@@ -309,11 +309,10 @@ def test_migrate_data_with_inner_sizes_out_of_range(
     client: Client = bench.client(source, channels=(INPUTS,), duties=replace(DUTIFUL, migrate_data=spoil))
     client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", 10))
     bench.settle()
-    source.announce(target)
-    bench.pump.until(lambda: Step.ANSWER in client.steps, what="the client's answer")
-    bench.settle()
+    announced(bench, source, client, target)
     source.complete(target)
-    bench.pump.until(lambda: client.left or not target.life().alive, what="the client's move to the target")
+    over = lambda: client.left or not target.life().alive  # noqa: E731
+    bench.until("ROBUST-014", over, "the client's move to the target")
     served(bench, "ROBUST-014", target, "after MIGRATE_DATA with inner sizes out of range")
 
 
@@ -328,12 +327,10 @@ def test_seamless_migration_with_an_agent(bench: Bench, started: bool) -> None:
     if started:
         client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", 10))
         bench.settle()
-    source.announce(target)
-    bench.pump.until(lambda: Step.ANSWER in client.steps, what="the client's answer")
-    bench.settle()
-    source.call("migrate_start")
-    source.call("migrate_end", completed=1)
-    bench.pump.until(lambda: client.left or not source.life().alive, what="the client's move to the target")
+    announced(bench, source, client, target)
+    source.complete(target)
+    over = lambda: client.left or not source.life().alive  # noqa: E731
+    bench.until("ROBUST-018", over, "the client's move to the target")
     served(bench, "ROBUST-018", source, "after a seamless migration with an agent")
 
 
@@ -350,7 +347,8 @@ def test_memory_is_bounded(bench: Bench) -> None:
         client.main.send_raw(block)
         if client.main.unsent:
             bench.pump.turn(0.001)
-    bench.pump.until(lambda: not client.main.unsent or client.main.ending, 20, "the server's reading")
+    taken = lambda: not client.main.unsent or client.main.ending  # noqa: E731
+    bench.until("ROBUST-016", taken, "the server's reading", deadline=20)
     bench.settle()
     grown = source.stats()["rss_kib"] - before
     bench.claim("ROBUST-016", grown < 8 * 1024, "less than 8 MiB more", f"{grown // 1024} MiB more")

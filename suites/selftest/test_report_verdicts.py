@@ -97,7 +97,7 @@ class ConformanceFailure(Exception):
     ("exception", "trouble", "line"),
     [
         (AssertionError("first\nsecond"), Trouble.ASSERTION, "first"),
-        (ConformanceFailure("MIG-DST-900"), Trouble.ASSERTION, "MIG-DST-900"),
+        (ConformanceFailure("MIG-DST-900"), Trouble.FINDINGS, "MIG-DST-900"),
         (Unsupported("no clock"), Trouble.UNSUPPORTED, "no clock"),
         (HarnessError("port 5 in use"), Trouble.HARNESS, "port 5 in use"),
         (ValueError("x"), Trouble.HARNESS, "ValueError: x"),

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Steps of a migration that many tests take; each wait says whose requirement it proves."""
+
+from __future__ import annotations
+
+from dissectors.constants import MsgMain
+from fixtures.bench import Bench
+from fixtures.hosts import Host
+from fixtures.peer import Client, Step
+
+INIT = MsgMain.SPICE_MSG_MAIN_INIT
+
+
+def announced(
+    bench: Bench, source: Host, client: Client, target: Host, *, subject: str | None = None
+) -> None:
+    """migrate_connect, and the client's answer to it. Raises what the client met with at the target."""
+    met = len(client.troubles)
+    source.announce(target, subject=subject)
+    bench.until("MIG-SRC-020", lambda: Step.ANSWER in client.steps, "an announcement that can be answered")
+    bench.settle()
+    for trouble in client.troubles[met:]:
+        raise trouble
+
+
+def arrived(bench: Bench, client: Client) -> None:
+    """The end of a semi-seamless migration: the client leaves the source, and the target's session begins."""
+    bench.until("MIG-SRC-015", lambda: client.left, "SPICE_MSG_MAIN_MIGRATE_END from the source")
+    begun = lambda: client.main.got(INIT) and Step.START_CHANNELS in client.steps  # noqa: E731
+    bench.until("MIG-DST-004", begun, "SPICE_MSG_MAIN_INIT from the target")
+    bench.settle()
+
+
+def migrated(bench: Bench, source: Host, client: Client, target: Host) -> None:
+    """A whole semi-seamless migration."""
+    announced(bench, source, client, target)
+    source.complete(target)
+    arrived(bench, client)
+
+
+def ended(bench: Bench, source: Host, times: int = 1) -> None:
+    """The hypervisor has ended so many migrations (`migrate_end`; a live one takes its time), and what
+    follows from it has come."""
+    bench.pump.until(lambda: bench.seen(source, "call:migrate_end") >= times, what="migrate_end")
+    bench.settle()

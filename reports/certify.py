@@ -14,7 +14,6 @@ from fixtures.launchers import Launchers, Pairing, pairings
 from reports import directory, profiles
 from reports.deviations import SHIPPED, load
 from reports.environment import ROOT
-from reports.publish import publish
 from reports.record import EVENTS, RunFinished, encode
 from reports.run import Exit, Run
 from reports.runner import LOG, pytest_command, run_pytest
@@ -61,6 +60,8 @@ def certify(request: Request) -> Exit:
         status = run_pytest(pytest_command(options, out, request.root), out, progress.show)
     if not (out / EVENTS).exists() or (out / EVENTS).stat().st_size == 0:
         raise HarnessError(_why(out, status))
+    from reports.publish import publish  # a fifth of a second that the first test need not wait for
+
     _mark_end(out, status)
     run = publish(out)
     if not run.cases:

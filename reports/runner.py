@@ -53,7 +53,7 @@ def run_pytest(command: Sequence[str], out: Path, show: Show) -> int | None:
             stdout=sink,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**_environment(), "PYTHONPATH": _path(), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**_environment(), "PYTHONPATH": _path()},
             preexec_fn=_die_with_parent,
         )
         tail = Tail(out / EVENTS)
@@ -68,8 +68,10 @@ def run_pytest(command: Sequence[str], out: Path, show: Show) -> int | None:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without what a pytest around us (our self-tests) has left there."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    """Ours, without what a pytest around us (our self-tests) has left there. Byte code may be kept: to
+    rewrite assertions anew in each process would cost a second."""
+    unwanted = ("PYTEST_", "PYTHONDONTWRITEBYTECODE")
+    return {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
 
 
 def _path() -> str:

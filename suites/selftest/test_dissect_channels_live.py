@@ -184,7 +184,6 @@ def test_migration_data(launcher: LibraryLauncher, pump: Pump) -> None:
     target = launcher.start("target", replace(settings, incoming=True))
     for host in (source, target):
         pump.add_host(host)
-    target.call("agent_detach")  # the guest's agent arrives with the machine only
     client = Client(pump, source)
     client.open()
     _client_acts(client)

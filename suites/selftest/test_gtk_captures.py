@@ -11,7 +11,8 @@ import pytest
 
 from dissectors.events import Closed, Gap, Garbage, LinkBytes, Message, Opened
 from dissectors.inspection import EventReader
-from fixtures.captures import recorded
+from dissectors.rules.oracle import judge
+from fixtures.captures import note_of, recorded
 from fixtures.captures.make import LARGEST, RECIPES
 
 #: Messages of main that each capture must have, in this order, whatever is between them.
@@ -41,7 +42,7 @@ def test_there_is_one_for_each_recipe() -> None:
 @pytest.mark.parametrize("path", recorded(), ids=lambda path: path.name)
 def test_a_capture(path: Path) -> None:
     name = path.name.split(".")[0]
-    note = tomllib.loads(path.with_name(f"{name}.toml").read_text())
+    note = tomllib.loads(note_of(path).read_text(encoding="utf-8"))
     assert note["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert path.stat().st_size <= LARGEST
     events = list(EventReader([path]))
@@ -51,3 +52,5 @@ def test_a_capture(path: Path) -> None:
     assert not [e for e in events if isinstance(e, Gap | Garbage)]
     seen = iter([_short(e.name) for e in events if isinstance(e, Message)])
     assert [step for step in STEPS[name] if step in seen] == STEPS[name]
+    found = " ".join(sorted(judge(events).broken))
+    assert found == note["findings"], "python -m fixtures.captures.make --judge all"

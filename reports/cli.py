@@ -59,6 +59,10 @@ def _fail(error: object, status: int) -> None:
 def main() -> None:
     """Says whether a SPICE server build is a correct peer: in the link stage, on the main channel and,
     above all, in a migration."""
+    from fixtures.builds.cache import cache_directory
+
+    # Hypothesis would leave what it learns in whatever directory we are called from.
+    os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(cache_directory() / "hypothesis"))
 
 
 @main.command()

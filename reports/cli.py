@@ -114,23 +114,30 @@ def inspect(**asked: Any) -> None:
 @click.argument("recorded", type=PATH, metavar="CAPTURE|FINDING")
 @click.option("--server", required=True, metavar="SPEC", help=SERVER_HELP)
 @click.option("--out", type=PATH, metavar="DIR", help="Where results go (default: results/<time>/).")
-def replay(recorded: Path, server: str, out: Path | None) -> None:
+@click.option(
+    "--keylog", type=PATH, metavar="FILE", help="TLS secrets of the capture (SSLKEYLOGFILE format)."
+)
+@click.option("--password", metavar="TEXT", help="The ticket that the servers get (default: one of ours).")
+def replay(recorded: Path, **how: Any) -> None:
     """Play a recorded conversation against another server process and judge it."""
     from suites.replay.player import main as play
 
-    sys.exit(play(recorded, server=server, out=out))
+    sys.exit(play(recorded, **how))
 
 
 @main.command()
 @click.option("--server", default="system", show_default=True, metavar="SPEC", help=SERVER_HELP)
 @click.option("--time", "seconds", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="S")
 @click.option("--seed", type=int, metavar="N", help="Repeat a campaign.")
+@click.option(
+    "--examples", type=click.IntRange(min=1), metavar="N", help="End after N examples, not by time."
+)
 @click.option("--out", type=PATH, metavar="DIR", help="Where findings go (default: results/<time>/).")
-def fuzz(server: str, seconds: float, seed: int | None, out: Path | None) -> None:
+def fuzz(**asked: Any) -> None:
     """Drive servers, hosts and clients through legal and illegal orders until the time is over."""
     from suites.fuzz.campaign import main as campaign
 
-    sys.exit(campaign(server=server, seconds=seconds, seed=seed, out=out))
+    sys.exit(campaign(**asked))
 
 
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)

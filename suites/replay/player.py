@@ -229,12 +229,20 @@ WORDS: Mapping[str, str] = MappingProxyType({"-": "only in the recording", "+": 
 # ---- the command
 
 
-def main(recorded: Path, *, server: str, out: Path | None = None, password: str | None = None) -> int:
-    """`spice-conform replay`: the exit status. Raises UsageError, HarnessError, Unsupported."""
+def main(
+    recorded: Path,
+    *,
+    server: str,
+    out: Path | None = None,
+    password: str | None = None,
+    keylog: Path | None = None,
+) -> int:
+    """`spice-conform replay`: the exit status. `password`: the ticket that the servers get, instead of one
+    of ours. Raises UsageError, HarnessError, Unsupported."""
     path = recorded / findings.NAME if recorded.is_dir() else recorded
     is_finding = _is_json(path)
     failure = findings.read(path) if is_finding else None
-    script = None if is_finding else recording.read(path)
+    script = None if is_finding else recording.read(path, keylog=keylog)
     launchers = Launchers(say=click.echo)
     try:
         launcher = launchers.of(server)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from dissectors.capture import CaptureError
 from dissectors.constants import (
     ChannelType,
     LinkErr,
@@ -100,9 +101,13 @@ DEVICES: Mapping[int, tuple[str, ...]] = MappingProxyType(
 )
 
 
-def read(path: Path) -> Script:
-    """The script of a capture. Raises UsageError with one line where there is nothing to play."""
-    inspection = Inspection([path], everything=True)
+def read(path: Path, *, keylog: Path | None = None) -> Script:
+    """The script of a capture; `keylog` opens its TLS. Raises UsageError with one line where there is
+    nothing to play."""
+    try:
+        inspection = Inspection([path], keylog=keylog, everything=True)
+    except CaptureError as error:
+        raise UsageError(str(error)) from None
     events = [event for event, _ in inspection.run()]
     if inspection.error is not None and not events:
         raise UsageError(str(inspection.error))

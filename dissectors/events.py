@@ -58,12 +58,16 @@ class ConnectionEvent(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Opened(ConnectionEvent):
-    """A TCP connection. `host` is the label of the server where it is known ("source", "target")."""
+    """A TCP connection. `host` is the label of the server where it is known ("source", "target").
+
+    `midstream`: it began before the capture did.
+    """
 
     client: Endpoint
     server: Endpoint
     tls: bool = False
     host: str | None = None
+    midstream: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,25 +15,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from dissectors.constants import (
-    DATA_HEADER_BYTES,
-    LINK_HEADER_BYTES,
-    MINI_HEADER_BYTES,
-    SPICE_MAGIC,
-    SPICE_VERSION_MAJOR,
-    TICKET_BYTES,
-    CommonCap,
-    Side,
-)
+from dissectors import link_stage
+from dissectors.constants import LINK_HEADER_BYTES, SPICE_MAGIC, TICKET_BYTES, CommonCap, Side
 from dissectors.events import ConnectionEvent, Gap, Garbage, LinkBytes, Message, Quiet
+from dissectors.message_heads import FULL, MINI, head, head_size, skim
 
-MINI = struct.Struct("<HI")
-FULL = struct.Struct("<QHII")
-FULL_KIND_SIZE = struct.Struct("<8xHI")
-MAX_LINK_BYTES = 4096
-MAX_SASL_BYTES = 1 << 20  # of one step, as servers have it
+__all__ = ["FULL", "MAX_BODY_BYTES", "MINI", "NO_QUIET", "Framer", "Mark", "Stage"]
+
 MAX_WAITING_BYTES = 1 << 20  # of one side while the other has not said what they are
 MAX_BODY_BYTES = 64 << 20  # larger messages are no SPICE that anybody sends; keeps memory bounded
+MAX_SPILLED_BYTES = 1 << 18
 NO_QUIET: frozenset[int] = frozenset()
 
 #: (offset in a chunk, time, frame): from this offset on, bytes came in that frame.
@@ -60,8 +51,18 @@ class _Direction:
     stage: Stage
     buffer: bytearray = field(default_factory=bytearray)
     missing: int = 0  # bytes of the present message that a gap has swallowed
-    serial: int = 0
+    skipping: int = 0  # bytes of a quiet message that are still to come; its others were let go
+    skipped: tuple[int, int] = (0, 0)  # type and whole size of that message
+    spilled: bytes = b""  # what was there when the direction got lost
     sasl_steps: int = 0
+
+    def lose(self) -> None:
+        """No boundary is known any more."""
+        self.stage = Stage.LOST
+        self.spilled = bytes(self.buffer[-MAX_SPILLED_BYTES:])
+        self.buffer.clear()
+        self.missing = self.skipping = 0
+
     counts: Counter[int] = field(default_factory=Counter)
     bytes: int = 0
 
@@ -79,6 +80,7 @@ class Framer:
         self.channel_id = 0
         self.mini = False
         self.linked = False
+        self._header_known = False
         self._quiet = quiet or (lambda _: NO_QUIET)
         self._client_caps: frozenset[int] = frozenset()
         self._server_caps: frozenset[int] = frozenset()
@@ -106,7 +108,13 @@ class Framer:
     @property
     def known_header(self) -> bool | None:
         """Whether mini headers are used; None while the link stage has not told."""
-        return self.mini if self.linked else None
+        return self.mini if self._header_known else None
+
+    def spilled(self, sender: Side) -> bytes:
+        """What was there, and could not be framed, when the direction got lost; given once."""
+        direction = self._dir[sender]
+        spilled, direction.spilled = direction.spilled, b""
+        return spilled
 
     def stream(self, sender: Side, data: bytes, marks: Sequence[Mark]) -> Iterator[ConnectionEvent]:
         """As `feed`, one event at a time, each at the mark that holds its last byte."""
@@ -137,20 +145,32 @@ class Framer:
         self._at = (time, frame)
         event = Gap(time=time, frame=frame, connection=self.connection, sender=sender, bytes=size)
         if direction.stage is Stage.DATA and size is not None:
-            header = MINI_HEADER_BYTES if self.mini else DATA_HEADER_BYTES
-            if len(direction.buffer) >= header:
-                due = header + self._head(direction.buffer)[1] - len(direction.buffer) - direction.missing
-                if size <= due:
+            if size <= direction.skipping:
+                direction.skipping -= size
+                return [event, *self._drain(sender, lambda _: None)]
+            at = head_size(self.mini)
+            if not direction.skipping and len(direction.buffer) >= at:
+                there = len(direction.buffer) + direction.missing
+                if size <= at + head(direction.buffer, 0, self.mini)[1] - there:
                     direction.missing += size
                     return [event, *self._drain(sender, lambda _: None)]
+        if direction.stage is not Stage.OVER:
+            if direction.stage is not Stage.DATA and sender is Side.SERVER:
+                self._lose_client()
+            direction.lose()
+            direction.spilled = b""  # it ends with the hole
         direction.buffer.clear()
-        direction.missing = 0
-        direction.stage = Stage.LOST if direction.stage is not Stage.OVER else Stage.OVER
         return [event]
+
+    def _lose_client(self) -> None:
+        """Without the server's part of the link stage nothing tells where the client's messages begin."""
+        client = self._dir[Side.CLIENT]
+        if client.stage not in (Stage.MESS, Stage.DATA, Stage.OVER, Stage.LOST):
+            client.lose()
 
     def resume(self, channel: int, *, mini: bool, sender: Side) -> None:
         """Takes up a direction at a proven message boundary (`dissectors.resync` proves it)."""
-        self.channel, self.mini, self.linked = channel, mini, True
+        self.channel, self.mini, self.linked, self._header_known = channel, mini, True, True
         self._dir[sender].stage = Stage.DATA
         self._dir[sender].buffer.clear()
 
@@ -159,11 +179,12 @@ class Framer:
         self._at = (time, frame)
         left: list[ConnectionEvent] = []
         for sender, direction in self._dir.items():
-            if direction.buffer and direction.stage not in (Stage.OVER, Stage.LOST):
+            there = len(direction.buffer)
+            if direction.skipping:
+                there = direction.skipped[1] - direction.skipping
+            if there and direction.stage not in (Stage.OVER, Stage.LOST):
                 what = "message" if direction.stage is Stage.DATA else "link packet"
-                left.append(
-                    self._garbage(sender, f"the last {what} is cut after {len(direction.buffer)} bytes")
-                )
+                left.append(self._garbage(sender, f"the last {what} is cut after {there} bytes"))
         return left
 
     def _drain(self, sender: Side, locate: Callable[[int], None]) -> Iterator[ConnectionEvent]:
@@ -178,8 +199,8 @@ class Framer:
                 if direction.stage is Stage.OVER and sender is Side.SERVER:
                     yield self._garbage(sender, "bytes on a link that was refused")
                 if direction.stage is Stage.WAIT and len(direction.buffer) > MAX_WAITING_BYTES:
-                    direction.stage = Stage.LOST
                     yield self._garbage(sender, "the other side does not say what this is")
+                    direction.lose()
                 if direction.stage is not Stage.WAIT:
                     direction.buffer.clear()
                 return
@@ -207,65 +228,48 @@ class Framer:
                 raw=raw,
                 channel=self.channel,
             )
+            if kind == "reply" and self._dir[Side.CLIENT].stage is Stage.MESS:  # its link message is missing
+                self._dir[Side.CLIENT].lose()
+                yield Gap(time=time, frame=frame, connection=self.connection, sender=Side.CLIENT, bytes=None)
 
     # ---- the link stage: how many bytes the present packet has (None: not all there yet)
 
     def _mess_size(self, direction: _Direction) -> int | None:
-        head = direction.buffer
-        if len(head) < LINK_HEADER_BYTES:
-            return None
-        magic, major, _, size = struct.unpack_from("<4sIII", head)
-        if magic != SPICE_MAGIC or major != SPICE_VERSION_MAJOR or size > MAX_LINK_BYTES:
-            return min(len(head), LINK_HEADER_BYTES + min(int(size), MAX_LINK_BYTES))
-        return LINK_HEADER_BYTES + int(size) if len(head) >= LINK_HEADER_BYTES + size else None
+        return link_stage.mess_size(direction.buffer)
 
     def _reply_size(self, direction: _Direction) -> int | None:
-        head = direction.buffer
-        if len(head) < LINK_HEADER_BYTES:
-            return None
-        magic, _, _, size = struct.unpack_from("<4sIII", head)
-        if magic != SPICE_MAGIC or size > MAX_LINK_BYTES:
-            return len(head)
-        return LINK_HEADER_BYTES + size if len(head) >= LINK_HEADER_BYTES + size else None
+        return link_stage.reply_size(direction.buffer)
 
     def _fixed(self, direction: _Direction) -> int | None:
         size = TICKET_BYTES if direction.stage is Stage.TICKET else 4
         return size if len(direction.buffer) >= size else None
 
     def _sasl_size(self, direction: _Direction) -> int | None:
-        if len(direction.buffer) < 4:
-            return None
-        (size,) = struct.unpack_from("<I", direction.buffer)
-        if size > MAX_SASL_BYTES:
-            return len(direction.buffer)
         # Every server step but the list of mechanisms ends with one byte: complete or not.
-        flag = 1 if direction is self._dir[Side.SERVER] and direction.sasl_steps else 0
-        total = 4 + int(size) + flag
-        return total if len(direction.buffer) >= total else None
+        flag = direction is self._dir[Side.SERVER] and direction.sasl_steps > 0
+        return link_stage.sasl_size(direction.buffer, int(flag))
 
     # ---- the link stage: what a packet decides
 
     def _after_mess(self, raw: bytes) -> None:
         self._dir[Side.CLIENT].stage = Stage.WAIT
-        if len(raw) >= LINK_HEADER_BYTES + 18:
+        if len(raw) >= LINK_HEADER_BYTES + link_stage.MESS_FIXED_BYTES:
             _, self.channel, self.channel_id = struct.unpack_from("<IBB", raw, LINK_HEADER_BYTES)
-            self._client_caps = _common_caps(raw, LINK_HEADER_BYTES + 6, LINK_HEADER_BYTES)
+            self._client_caps = link_stage.common_caps(raw, link_stage.MESS_CAPS_AT)
 
     def _after_reply(self, raw: bytes) -> None:
         client, server = self._dir[Side.CLIENT], self._dir[Side.SERVER]
-        refused = (
-            len(raw) < LINK_HEADER_BYTES + 178
-            or raw[LINK_HEADER_BYTES : LINK_HEADER_BYTES + 4] != b"\0\0\0\0"
-        )
-        if refused:
+        if link_stage.refuses(raw):
             client.stage = server.stage = Stage.OVER
             return
-        self._server_caps = _common_caps(raw, LINK_HEADER_BYTES + 166, LINK_HEADER_BYTES)
+        self._server_caps = link_stage.common_caps(raw, link_stage.REPLY_CAPS_AT)
         both = self._client_caps & self._server_caps
-        self.mini = CommonCap.SPICE_COMMON_CAP_MINI_HEADER in both
         server.stage = Stage.RESULT
-        selects = CommonCap.SPICE_COMMON_CAP_PROTOCOL_AUTH_SELECTION in both
-        client.stage = Stage.MECHANISM if selects else Stage.TICKET
+        if client.stage is Stage.WAIT:
+            self._header_known = True
+            self.mini = CommonCap.SPICE_COMMON_CAP_MINI_HEADER in both
+            selects = CommonCap.SPICE_COMMON_CAP_PROTOCOL_AUTH_SELECTION in both
+            client.stage = Stage.MECHANISM if selects else Stage.TICKET
 
     def _after_mechanism(self, raw: bytes) -> None:
         (self._mechanism,) = struct.unpack("<I", raw)
@@ -285,45 +289,50 @@ class Framer:
                 server.stage = Stage.RESULT
 
     def _after_result(self, raw: bytes) -> None:
-        self.linked = raw == b"\0\0\0\0"
+        self.linked = raw == bytes(4)
         for direction in self._dir.values():
-            direction.stage = Stage.DATA if self.linked else Stage.OVER
+            if not self.linked:
+                direction.stage = Stage.OVER
+            elif direction.stage is not Stage.LOST:
+                direction.stage = Stage.DATA
+        if self.linked and not self._header_known:
+            self._dir[Side.SERVER].lose()
 
     # ---- the data stage
-
-    def _head(self, buffer: bytes | bytearray, at: int = 0) -> tuple[int, int, int | None, int]:
-        """(type, size, serial, sub_list) of the header at `at`."""
-        if self.mini:
-            kind, size = MINI.unpack_from(buffer, at)
-            return kind, size, None, 0
-        serial, kind, size, sub_list = FULL.unpack_from(buffer, at)
-        return kind, size, serial, sub_list
 
     def _messages(
         self, sender: Side, direction: _Direction, locate: Callable[[int], None]
     ) -> Iterator[ConnectionEvent]:
+        base = 0
+        if direction.skipping:
+            base = min(direction.skipping, len(direction.buffer))
+            del direction.buffer[:base]
+            direction.skipping -= base
+            if direction.skipping:
+                return
+            locate(base)
+            kind, size = direction.skipped
+            yield self._count(sender, direction, [kind], size)
         if not self._ready(direction):
-            yield from self._absurd(sender, direction)
+            yield from self._unfinished(sender, direction)
             return
+        mini, header = self.mini, head_size(self.mini)
         buffer = bytes(direction.buffer)
         direction.buffer.clear()
-        header = MINI_HEADER_BYTES if self.mini else DATA_HEADER_BYTES
         at, end = 0, len(buffer)
         while True:
             if not direction.missing:
-                begun, (at, kinds) = at, self._skim(buffer, at, self._quiet(sender))
+                begun, (at, kinds) = at, skim(buffer, at, self._quiet(sender), mini)
                 if kinds:
-                    locate(at)
-                    direction.counts.update(kinds)
-                    direction.bytes += at - begun
-                    yield self._skipped(sender, len(kinds), at - begun)
+                    locate(base + at)
+                    yield self._count(sender, direction, kinds, at - begun)
             if at + header > end:
                 break
-            kind, size, serial, sub_list = self._head(buffer, at)
+            kind, size, serial, sub_list = head(buffer, at, mini)
             after = at + header + size - direction.missing
             if after > end:
                 break
-            locate(after)
+            locate(base + after)
             direction.counts[kind] += 1
             direction.bytes += after - at
             whole, direction.missing = not direction.missing, 0
@@ -342,43 +351,33 @@ class Framer:
             )
             at = after
         direction.buffer += buffer[at:]
-        yield from self._absurd(sender, direction)
+        yield from self._unfinished(sender, direction)
 
     def _ready(self, direction: _Direction) -> bool:
         """The first message is all there (asked before anything is copied: messages may be large)."""
-        header = MINI_HEADER_BYTES if self.mini else DATA_HEADER_BYTES
-        there = len(direction.buffer)
-        return there >= header and header + self._head(direction.buffer)[1] - direction.missing <= there
+        header, there = head_size(self.mini), len(direction.buffer)
+        return (
+            there >= header and header + head(direction.buffer, 0, self.mini)[1] - direction.missing <= there
+        )
 
-    def _skim(self, buffer: bytes, at: int, quiet: frozenset[int]) -> tuple[int, list[int]]:
-        """Where the quiet messages from `at` on end, and their types. The hot loop of bulk channels."""
-        kinds: list[int] = []
-        if not quiet:
-            return at, kinds
-        end, add = len(buffer), kinds.append
-        if self.mini:
-            header, unpack = MINI_HEADER_BYTES, MINI.unpack_from
-        else:
-            header, unpack = DATA_HEADER_BYTES, FULL_KIND_SIZE.unpack_from
-        last = end - header
-        while at <= last:
-            kind, size = unpack(buffer, at)
-            after = at + header + size
-            if after > end or kind not in quiet:
-                break
-            add(kind)
-            at = after
-        return at, kinds
+    def _unfinished(self, sender: Side, direction: _Direction) -> Iterator[ConnectionEvent]:
+        """The message that is not all there yet: a quiet one need not be kept; a direction whose header
+        claims more than anybody sends is given up."""
+        header, there = head_size(self.mini), len(direction.buffer)
+        if there < header:
+            return
+        kind, size, *_ = head(direction.buffer, 0, self.mini)
+        if size > MAX_BODY_BYTES:
+            yield self._garbage(sender, f"a message of {size} bytes: no SPICE, or encrypted by SASL")
+            direction.lose()
+        elif not direction.missing and kind in self._quiet(sender):
+            direction.skipped, direction.skipping = (kind, header + size), header + size - there
+            direction.buffer.clear()
 
-    def _absurd(self, sender: Side, direction: _Direction) -> Iterator[ConnectionEvent]:
-        """Gives up a direction whose present header claims more than anybody sends."""
-        header = MINI_HEADER_BYTES if self.mini else DATA_HEADER_BYTES
-        if len(direction.buffer) >= header:
-            size = self._head(direction.buffer)[1]
-            if size > MAX_BODY_BYTES:
-                direction.stage = Stage.LOST
-                yield self._garbage(sender, f"a message of {size} bytes: no SPICE, or encrypted by SASL")
-                direction.buffer.clear()
+    def _count(self, sender: Side, direction: _Direction, kinds: list[int], size: int) -> Quiet:
+        direction.counts.update(kinds)
+        direction.bytes += size
+        return self._skipped(sender, len(kinds), size)
 
     def _skipped(self, sender: Side, count: int, size: int) -> Quiet:
         time, frame = self._at
@@ -392,15 +391,6 @@ class Framer:
         return Garbage(
             time=time, frame=frame, connection=self.connection, sender=sender, raw=raw, reason=reason
         )
-
-
-def _common_caps(raw: bytes, counts_at: int, base: int) -> frozenset[int]:
-    """Bits of the common capability words of a link message or reply; empty where they make no sense."""
-    count, _, offset = struct.unpack_from("<III", raw, counts_at)
-    if count > 1024 or base + offset + 4 * count > len(raw):
-        return frozenset()
-    words = struct.unpack_from(f"<{count}I", raw, base + offset)
-    return frozenset(32 * i + bit for i, word in enumerate(words) for bit in range(32) if word >> bit & 1)
 
 
 _STEPS: dict[Stage, Callable[[Framer, _Direction], int | None]] = {

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,11 @@ from dissectors.events import (
     Event,
     Gap,
     HostEvent,
-    LinkBytes,
-    Message,
     Opened,
-    Quiet,
 )
 from dissectors.framing import NO_QUIET, Framer, Mark
-from dissectors.resync import Resync
+from dissectors.holes import Holes
+from dissectors.resync import Found, Resync
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.model import Finding, Judgement
 from dissectors.rules.oracle import Oracle
@@ -87,6 +84,7 @@ class EventReader:
             server=item.server,
             tls=item.tls or bool(known.get("tls")),
             host=known.get("host"),
+            midstream=item.midstream,
         )
         if item.midstream:
             for sender in Side:
@@ -101,20 +99,38 @@ class EventReader:
         lost = self._lost.get((item.connection, item.sender))
         if lost is None:
             yield from framer.stream(item.sender, item.data, marks)
+            for sender in Side:
+                if framer.lost(sender) and (item.connection, sender) not in self._lost:
+                    yield from self._seek(item, sender, marks)
         elif (found := lost.feed(item.data, starts)) is not None:
-            del self._lost[item.connection, item.sender]
-            framer.resume(found.channel, mini=found.mini, sender=item.sender)
-            behind = len(found.data) - len(item.data)
-            shifted: list[Mark] = [(max(0, at + behind), time, frame) for at, time, frame in marks]
-            yield from framer.stream(item.sender, found.data, [(0, *shifted[0][1:]), *shifted[1:]])
+            yield from self._resume(item, item.sender, found, marks)
+
+    def _seek(self, item: Chunk, sender: Side, marks: Sequence[Mark]) -> Iterator[Event]:
+        """A direction has just lost its boundary: look for one in what it has left."""
+        framer = self.framers[item.connection]
+        lost = Resync(framer.channel, sender, framer.known_header)
+        self._lost[item.connection, sender] = lost
+        left = framer.spilled(sender)
+        before = len(item.data) - len(left) if sender is item.sender else 0
+        starts = {0, *(at - before for at, *_ in marks if at > before)} if sender is item.sender else {0}
+        if left and (found := lost.feed(left, sorted(starts))) is not None:
+            yield from self._resume(item, sender, found, marks if sender is item.sender else marks[-1:])
+
+    def _resume(self, item: Chunk, sender: Side, found: Found, marks: Sequence[Mark]) -> Iterator[Event]:
+        """A boundary was found: on from there."""
+        framer = self.framers[item.connection]
+        del self._lost[item.connection, sender]
+        framer.resume(found.channel, mini=found.mini, sender=sender)
+        behind = len(found.data) - len(item.data)
+        shifted: list[Mark] = [(max(0, at + behind), time, frame) for at, time, frame in marks]
+        yield from framer.stream(sender, found.data, [(0, *shifted[0][1:]), *shifted[1:]])
 
     def _gap(self, item: capture.Gap) -> Iterator[Event]:
         framer = self.framers[item.connection]
         yield from framer.gap(item.sender, item.size, item.time, item.frame)
-        if framer.lost(item.sender):
-            self._lost[item.connection, item.sender] = Resync(
-                framer.channel, item.sender, framer.known_header
-            )
+        for sender in Side:
+            if framer.lost(sender) and (sender is item.sender or (item.connection, sender) not in self._lost):
+                self._lost[item.connection, sender] = Resync(framer.channel, sender, framer.known_header)
 
     def _end(self, item: End) -> Iterator[Event]:
         yield from self.framers[item.connection].end(item.time, item.frame)
@@ -152,38 +168,6 @@ def events(paths: Sequence[Path], *, keylog: Path | None = None) -> Iterator[Eve
     yield from EventReader(paths, keylog=keylog)
 
 
-class Holes:
-    """Where bytes are missing, and which findings that may explain.
-
-    A hole is often proven only when much has followed it, on other connections too. Nothing that came after
-    the last whole event before a hole is evidence for a breach in which the same client had a part.
-    """
-
-    def __init__(self) -> None:
-        self._clients: dict[int, str] = {}  # host of each connection's client
-        self._last: dict[tuple[int, Side], float] = {}  # time of the last whole event
-        self._since: dict[str, float] = {}  # by client's host: from when on bytes are missing
-
-    def observe(self, event: Event) -> None:
-        """The next event."""
-        match event:
-            case Opened():
-                self._clients[event.connection] = event.client.host
-                self._last.update({(event.connection, side): event.time for side in Side})
-            case Gap():
-                before = self._last[event.connection, event.sender] if event.bytes is not None else -inf
-                client = self._clients[event.connection]
-                self._since[client] = min(self._since.get(client, inf), before)
-            case LinkBytes() | Message() | Quiet():
-                self._last[event.connection, event.sender] = event.time
-
-    def may_explain(self, finding: Finding) -> bool:
-        """Missing bytes may be why this rule seems broken."""
-        client = self._clients.get(finding.connection) if finding.connection is not None else None
-        since = self._since.get(client, inf) if client else min(self._since.values(), default=inf)
-        return since < inf and (not finding.time or finding.time >= since)
-
-
 class Inspection:
     """Reads captures through the oracle; `as_dict` is the story so far, at any moment.
 
@@ -203,7 +187,7 @@ class Inspection:
         quiet: Quieter = (lambda *_: NO_QUIET) if everything else self.oracle.quiet
         self.source = EventReader(paths, keylog=keylog, follow=follow, progress=progress, quiet=quiet)
         self.gaps: list[Gap] = []
-        self._holes = Holes()
+        self._holes = Holes(self.oracle.conversation)
         self.error: CaptureError | None = None
 
     def run(self) -> Iterator[tuple[Event, list[Finding]]]:

@@ -2,28 +2,20 @@
 """Finds a message boundary in the middle of a stream, and proves it.
 
 A chain of headers proves it: each names a message that the channel has, each size leads to the next header,
-and the last one ends where the bytes end. With full headers the serials go up by one besides.
+and the last one ends where the bytes end (or the chain is long). With full headers the serials go up by one
+besides. Chains are followed as the bytes come, so that the time is linear.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from dissectors.constants import (
-    CHANNEL_MESSAGES,
-    DATA_HEADER_BYTES,
-    MESSAGE_NAMES,
-    MINI_HEADER_BYTES,
-    ChannelType,
-    Side,
-)
+from dissectors.constants import MESSAGE_NAMES, ChannelType, Side
+from dissectors.message_heads import head, head_size
 
-MINI = struct.Struct("<HI")
-FULL = struct.Struct("<QHII")
-#: So many messages in a row prove a boundary.
-PROOF = 3
+#: Messages in a row that prove a boundary if the last one ends where the bytes end, and in any case.
+PROOF, LONG = 3, 16
 #: Bytes that are kept while a boundary is looked for.
 KEPT = 1 << 18
 MAX_SIZE = 16 << 20
@@ -37,6 +29,37 @@ class Found(NamedTuple):
     data: bytes
 
 
+class _Chain:
+    """Messages that follow each other from a place where a segment begins. Offsets count from there on."""
+
+    def __init__(self, start: int, mini: bool, channels: Sequence[int]) -> None:
+        self.start = start
+        self.mini = mini
+        self.channels = channels  # that have had every message so far
+        self.at = start
+        self.count = 0
+        self._serial: int | None = None
+
+    def follow(self, data: bytes, sender: Side) -> bool:
+        """Goes on as far as the bytes reach; False: it breaks."""
+        header = head_size(self.mini)
+        while self.at + header <= len(data) and self.count < LONG:
+            kind, size, serial, sub_list = head(data, self.at, self.mini)
+            if self._serial is not None and serial != self._serial + 1:
+                return False
+            self._serial = serial
+            self.channels = [c for c in self.channels if kind in MESSAGE_NAMES.get((c, sender), ())]
+            if not self.channels or size > MAX_SIZE or sub_list > size:
+                return False
+            self.at += header + size
+            self.count += 1
+        return True
+
+    def proves(self, end: int) -> bool:
+        """So far it is a proof."""
+        return self.count >= LONG or (self.count >= PROOF and self.at == end)
+
+
 class Resync:
     """Looks for a boundary in one direction. `channel` 0: any; `mini` None: either header."""
 
@@ -45,52 +68,33 @@ class Resync:
         self._headers: Sequence[bool] = [mini] if mini is not None else [True, False]
         self._sender = sender
         self._data = b""
-        self._starts: list[int] = []
+        self._chains: list[_Chain] = []
 
     def feed(self, data: bytes, starts: Iterable[int]) -> Found | None:
         """More bytes; `starts`: offsets in them where segments begin, the likely boundaries."""
         base = len(self._data)
-        self._starts += [base + start for start in starts]
         self._data += data
-        for start in self._starts:
-            if (found := self._prove(start)) is not None:
-                return found
-        if len(self._data) > KEPT:
-            cut = len(self._data) - KEPT
-            self._data = self._data[cut:]
-            self._starts = [start - cut for start in self._starts if start >= cut]
+        begun = [_Chain(base + start, mini, self._channels) for start in starts for mini in self._headers]
+        self._chains = [c for c in (*self._chains, *begun) if c.follow(self._data, self._sender)]
+        for chain in self._chains:
+            if chain.proves(len(self._data)) and not self._doubted(chain):
+                return Found(chain.channels[0], chain.mini, self._data[chain.start :])
+        self._forget(len(self._data) - KEPT)
         return None
 
-    def _prove(self, start: int) -> Found | None:
-        proven = {
-            (channel, mini)
-            for mini in self._headers
-            for channel in self._channels
-            if _chain(self._data, start, channel, self._sender, mini=mini) >= PROOF
-        }
-        if len(proven) != 1:
-            return None
-        channel, mini = proven.pop()
-        return Found(channel, mini, self._data[start:])
+    def _doubted(self, chain: _Chain) -> bool:
+        """Another channel or header would do as well."""
+        return len(chain.channels) > 1 or any(
+            other.start == chain.start and other is not chain and other.proves(len(self._data))
+            for other in self._chains
+        )
 
-
-def _chain(data: bytes, at: int, channel: int, sender: Side, *, mini: bool) -> int:
-    """How many messages follow each other from `at` to the very end; 0 if the chain breaks."""
-    names = MESSAGE_NAMES.get((channel, sender), {})
-    if not CHANNEL_MESSAGES.get((channel, sender)) and not names:
-        return 0
-    header = MINI_HEADER_BYTES if mini else DATA_HEADER_BYTES
-    count, serial = 0, None
-    while at + header <= len(data):
-        if mini:
-            kind, size = MINI.unpack_from(data, at)
-        else:
-            number, kind, size, sub_list = FULL.unpack_from(data, at)
-            if (serial is not None and number != serial + 1) or sub_list > size:
-                return 0
-            serial = number
-        if kind not in names or size > MAX_SIZE:
-            return 0
-        at += header + size
-        count += 1
-    return count if at == len(data) else 0
+    def _forget(self, cut: int) -> None:
+        """The first bytes, and the chains that begin there."""
+        if cut <= 0:
+            return
+        self._data = self._data[cut:]
+        self._chains = [chain for chain in self._chains if chain.start >= cut]
+        for chain in self._chains:
+            chain.start -= cut
+            chain.at -= cut

@@ -108,8 +108,8 @@ class Half:
     """
 
     __slots__ = (
-        "acknowledged", "deadline", "finish", "first", "flow", "held", "key", "next", "patience", "peer",
-        "pending", "quick", "sender", "sure", "unplaced", "waived",
+        "acknowledged", "deadline", "finish", "first", "flow", "held", "key", "lowest", "next", "patience",
+        "peer", "pending", "quick", "sender", "sure", "unplaced", "waived",
     )  # fmt: skip
     peer: Half
 
@@ -120,6 +120,9 @@ class Half:
         self.next = -1
         self.first = -1  # the sequence number after the SYN; -1: no SYN was seen
         self.quick = False
+        self.lowest = (
+            -1
+        )  # the first byte that the other end waited for, while it is not known where this begins
         self.unplaced = False  # pieces are held until it is known where this direction begins
         self.pending: list[Piece] = []
         self.held = 0  # bytes in `pending`
@@ -170,11 +173,17 @@ class Half:
             self.gap(size - len(data), frame, time, file, out)
         self.next = (self.next + size) & MASK
 
-    def gap(self, size: int, frame: int, time: float, file: int, out: Output) -> None:
+    def gap(self, size: int | None, frame: int, time: float, file: int, out: Output) -> None:
         """Tell that bytes are missing."""
         out.item(
             Gap(connection=self.flow.number, sender=self.sender, size=size, frame=frame, time=time, file=file)
         )
+
+    def awaited(self, ack: int) -> None:
+        """The other end waits for this byte: the first such tells where this direction began."""
+        if self.first < 0 and (self.next < 0 or self.unplaced):
+            if self.lowest < 0 or (self.lowest - ack) & MASK < FORWARD:
+                self.lowest = ack
 
     def waits(self, ack: int, frame: int) -> bool:
         """Something in `frame` that acknowledges `ack` waits for bytes of the other end.
@@ -235,8 +244,7 @@ class Half:
     def give_up(self, frame: int, time: float, file: int, out: Output) -> None:
         """Nothing will fill the hole any more: tell it, and what comes after it."""
         if self.unplaced:
-            self.unplaced = False
-            self.next = self.pending[0][0]
+            self._place(out)
         elif self.held_back:
             if self.pending and self.pending[0][0] == self.next:
                 self.pending[0] = (*self.pending[0][:6], -1)
@@ -256,6 +264,16 @@ class Half:
                 self.gap(size, frame, time, file, out)
                 self.next = target
         self.drain(out)
+
+    def _place(self, out: Output) -> None:
+        """Begin with the first piece that is there; whether bytes before it are missing, the other end's
+        first acknowledgement tells."""
+        self.unplaced = False
+        self.next = self.pending[0][0]
+        if not self.flow.begin.midstream:
+            missing = (self.next - self.lowest) & MASK if self.lowest >= 0 else MASK
+            if missing:
+                self.gap(missing if missing < FAR else None, *self.pending[0][3:6], out)
 
     def forget(self) -> None:
         """Let everything go that is held."""

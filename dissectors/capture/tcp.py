@@ -148,14 +148,14 @@ class Reassembler:
         if half.next < 0 and not flags & RST and (size or flags & FIN):
             half.unplaced = bool(size)
             half.next = (seq - NEAR) & MASK if size else seq
-        if not flags & ACK:
-            ack = -1
+        ack = ack if flags & ACK else -1
         if size:
             self._data(half, (seq, size, payload, frame, time, file, ack))
         if flags & (FIN | RST):
             how = Ending.RESET if flags & RST else Ending.CLOSED
             self._finish(half, ((seq + size) & MASK, how, frame, time, file, ack))
         if ack >= 0:
+            half.peer.awaited(ack)
             self._acknowledge(half.peer, ack)
         self._review(half, time)
         self._review(half.peer, time)

@@ -386,6 +386,8 @@ def client_links(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
         ):
             continue
         due = migration.source.id
+        if due is None:
+            return  # its INIT was not seen
         seen = int(packet.connection_id)
         yield check(
             "MIG-CLI-001", seen == due, f"connection_id {_hex(due)}, the source's session id", _hex(seen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,7 @@ from fixtures.launchers import Launchers, Pairing, pairings
 from reports import directory, profiles
 from reports.deviations import SHIPPED, load
 from reports.environment import ROOT
+from reports.fetching import drawn
 from reports.record import EVENTS, RunFinished, encode
 from reports.run import Exit, Run
 from reports.runner import LOG, pytest_command, run_pytest
@@ -72,12 +74,9 @@ def certify(request: Request) -> Exit:
 
 def _check(pairs: Sequence[Pairing]) -> None:
     """Start each build once: one that does not start is said in one line, before any test."""
-    launchers = Launchers(say=lambda words: print(words, file=sys.stderr))
-    try:
-        for spec in dict.fromkeys(spec for pair in pairs for spec in (pair.source, pair.target)):
+    for spec in dict.fromkeys(spec for pair in pairs for spec in (pair.source, pair.target)):
+        with drawn(spec) as (progress, say), closing(Launchers(say, progress)) as launchers:
             launchers.check(spec)
-    finally:
-        launchers.close()
 
 
 def _mark_end(out: Path, status: int | None) -> None:

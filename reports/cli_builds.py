@@ -4,20 +4,17 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from fixtures import builds as store
 from fixtures.builds.cache import cache_directory
 from fixtures.hosts import HarnessError, Unsupported, UsageError
+from reports.fetching import drawn
 
 USAGE, HARNESS = 2, 3
 _BUILT = tuple(f"source:{variant}" for variant in store.VARIANTS)
@@ -88,7 +85,7 @@ def fetch_command(specs: tuple[str, ...], mirror: str | None, keyring: str | Non
     """Get builds into the cache: debian:SUITE, debian:SUITE/qemu, source:plain|asan|coverage."""
     wanted = [store.parse(spec) for spec in specs]
     for spec in wanted:
-        with _drawn(spec.text) as (show, say):
+        with drawn(spec.text) as (show, say):
             build = store.fetch(spec, progress=show, say=say, mirror=mirror, keyring=keyring, again=again)
         qemu = f", QEMU {build.qemu_version}" if build.qemu_version else ""
         click.echo(f"{build.spec}: libspice-server {build.version}{qemu}, {decimal(build.size)}")
@@ -107,27 +104,3 @@ def delete_command(specs: tuple[str, ...], everything: bool) -> None:
     for name in dict.fromkeys(names):
         freed = store.remove(name)
         click.echo(f"{name}: {decimal(freed)} given back" if freed else f"{name}: is not here")
-
-
-@contextmanager
-def _drawn(title: str) -> Iterator[tuple[store.Progress, store.Say]]:
-    """Draw progress on a terminal; in a pipe a line for each step. On stderr both."""
-    console = Console(stderr=True)
-    if not sys.stderr.isatty():
-        steps: set[str] = set()
-
-        def tell(_done: int, _total: int, what: str) -> None:
-            if what not in steps:
-                steps.add(what)
-                click.echo(f"{title}: {what}", err=True)
-
-        yield tell, lambda line: click.echo(f"{title}: {line}", err=True)
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(title, total=None)
-
-        def show(done: int, total: int, what: str) -> None:
-            bar.update(task, description=f"{title}: {what}", completed=done, total=total or None)
-
-        yield show, lambda line: bar.console.print(f"{title}: {line}")

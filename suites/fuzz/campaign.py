@@ -29,6 +29,7 @@ from dissectors.rules.tables import SECONDARY as SECONDARY_TABLE
 from fixtures.hosts import HarnessError, Identity, Settings, Unsupported
 from fixtures.launchers import Launcher, Launchers
 from reports import deviations, directory
+from reports.fetching import drawn
 from reports.record import Deviation
 from suites.fuzz.finding import Failure, log_lines, play
 from suites.fuzz.machine import drive
@@ -272,9 +273,10 @@ def main(
     """
     chosen = random.SystemRandom().randrange(1 << 31) if seed is None else seed
     entries = deviations.load()
-    launchers = Launchers(say=click.echo)
-    try:
+    with drawn(server) as (progress, say):
+        launchers = Launchers(say, progress)
         launcher = launchers.of(server)
+    try:
         ready(launcher, server)
         results = directory.prepare(out or directory.fresh())
         click.echo(f"fuzzing {server} with seed {chosen}; findings go to {results}")

@@ -29,6 +29,7 @@ from fixtures.launchers import Launcher, Launchers
 from fixtures.peer import Capabilities, Connection, Deadline, PeerFailure
 from fixtures.peer.transport import trusting
 from reports import deviations, directory
+from reports.fetching import drawn
 from reports.record import Deviation
 from suites.fuzz import finding as findings
 from suites.replay import recording
@@ -243,9 +244,10 @@ def main(
     is_finding = _is_json(path)
     failure = findings.read(path) if is_finding else None
     script = None if is_finding else recording.read(path, keylog=keylog)
-    launchers = Launchers(say=click.echo)
-    try:
+    with drawn(server) as (progress, say):
+        launchers = Launchers(say, progress)
         launcher = launchers.of(server)
+    try:
         results = directory.prepare(out or directory.fresh())
         if failure is not None:
             return replay_finding(failure, launcher, server, results)

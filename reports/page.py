@@ -76,6 +76,41 @@ class View:
         many.sort(key=lambda r: order.index(r.area))
         return [(area, list(group)) for area, group in groupby(many, key=lambda r: r.area)]
 
+    @cached_property
+    def sums(self) -> list[tuple[str, str, list[int]]]:
+        """(verdict, tone, how many requirements on each build)."""
+        each = [self.run.counts(server) for server in self.run.servers]
+        verdicts: list[Verdict | None] = [*Verdict, None]
+        return [
+            (str(v) if v else NOT_JUDGED, TONES[v], [counts[v] for counts in each])
+            for v in verdicts
+            if any(counts[v] for counts in each)
+        ]
+
+    @cached_property
+    def notable(self) -> list[Requirement]:
+        """Every requirement that some build does not keep, or where that was not judged, the worst first."""
+        order: list[Verdict | None] = [*WORST_FIRST, None]
+        found = [r for r in self.run.requirements.values() if not self._kept(r)]
+        return sorted(found, key=lambda r: order.index(self.run.verdict(r.id)))
+
+    def why(self, requirement: Requirement) -> list[str]:
+        """Why it is not kept, as declared or else as seen; what was missing to judge it."""
+        results = [self.result(requirement, server) for server in self.run.servers]
+        evidence = [e for r in results for e in r.evidence if e.verdict is not Verdict.PASS]
+        declared = [d.reason for e in evidence for d in e.declared]
+        seen = [f"seen: {f.seen}" for e in evidence for f in e.findings]
+        missing = [f"not judged: {requirement.needs}"] if not any(r.evidence for r in results) else []
+        return list(dict.fromkeys(declared or seen[:1] or missing))
+
+    def agreement(self, requirements: list[Requirement]) -> str:
+        """How many requirements of an area every build keeps."""
+        kept = sum(map(self._kept, requirements))
+        return f"{kept} of {len(requirements)} kept by every build"
+
+    def _kept(self, requirement: Requirement) -> bool:
+        return all(self.result(requirement, s).verdict is Verdict.PASS for s in self.run.servers)
+
     def result(self, requirement: Requirement, server: str) -> Result:
         """One requirement on one build."""
         return self.run.results[requirement.id, server]

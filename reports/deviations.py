@@ -78,7 +78,7 @@ def version_holds(versions: str, version: str | None) -> bool:
 
 
 def covers(entry: Deviation, server: str, identity: Identity | None) -> bool:
-    """Whether a deviation is declared for this build. `server`: what it was asked for as, until it is proved."""
+    """Whether a deviation is declared for this build; `server`: its SPEC where its identity is not proved."""
     spec = identity.spec if identity else server
     in_builds = not entry.builds or any(fnmatchcase(spec, glob) for glob in entry.builds)
     return in_builds and version_holds(entry.versions, identity.version if identity else None)

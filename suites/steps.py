@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dissectors.constants import MsgMain
 from fixtures.bench import Bench
 from fixtures.hosts import Host
@@ -11,12 +13,11 @@ from fixtures.peer import Client, Step
 INIT = MsgMain.SPICE_MSG_MAIN_INIT
 
 
-def announced(
-    bench: Bench, source: Host, client: Client, target: Host, *, subject: str | None = None
-) -> None:
-    """migrate_connect, and the client's answer to it. Raises what the client met with at the target."""
+def announced(bench: Bench, source: Host, client: Client, target: Host, **told: Any) -> None:
+    """migrate_connect, and the client's answer to it. Raises what the client met with at the target. `told`:
+    as `Host.announce` takes it."""
     met = len(client.troubles)
-    source.announce(target, subject=subject)
+    source.announce(target, **told)
     bench.until("MIG-SRC-020", lambda: Step.ANSWER in client.steps, "an announcement that can be answered")
     bench.settle()
     for trouble in client.troubles[met:]:

@@ -77,6 +77,9 @@ def _check(pairs: Sequence[Pairing]) -> None:
     for spec in dict.fromkeys(spec for pair in pairs for spec in (pair.source, pair.target)):
         with drawn(spec) as (progress, say), closing(Launchers(say, progress)) as launchers:
             launchers.check(spec)
+    with closing(Launchers()) as launchers:
+        for pair in pairs:
+            launchers.pair(pair)
 
 
 def _mark_end(out: Path, status: int | None) -> None:

@@ -21,11 +21,12 @@ import pytest
 from dissectors.constants import ChannelType, MsgcBase
 from dissectors.events import HostEvent
 from fixtures.certificates import Authority
-from fixtures.hosts import HarnessError, Life, Settings, Unsupported
+from fixtures.hosts import HarnessError, Life, Settings, Unsupported, UsageError
 from fixtures.identity import build_id
+from fixtures.launchers import pairings
 from fixtures.peer import Client, LinkRefused, Pump
 from fixtures.peer.transport import trusting
-from fixtures.qemu import QemuHost, QemuLauncher
+from fixtures.qemu import QemuHost, QemuLauncher, common_machine
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(
@@ -301,8 +302,35 @@ def test_no_answer_is_slept_over(launcher: QemuLauncher) -> None:
     host = launcher.start("source")
     with Pump() as pump:
         pump.add_host(host)
-        host.serve = pump.turn
+        host.serve = lambda left: (select.select([host], [], [], left), pump.turn(left))
         begun = time.monotonic()
-        for _ in range(500):
-            host.settle()
-        assert time.monotonic() - begun < host.deadline
+        host.settle()
+        assert time.monotonic() - begun < host.deadline / 2
+
+
+def lister(directory: Path, *machines: str) -> QemuLauncher:
+    """A QEMU that only lists these machine types."""
+    program = directory / f"qemu-{len(machines)}-{machines[0]}"
+    lines = "".join(f"{machine}   Standard PC (i440FX + PIIX, 1996)\n" for machine in machines)
+    program.write_text(f"#!/bin/sh\ncat <<END\n{lines}END\n")
+    program.chmod(0o755)
+    return QemuLauncher(argv=(str(program),), spec=f"qemu:{program.name}")
+
+
+def test_a_machine_that_both_have(tmp_path: Path) -> None:
+    old = lister(tmp_path, "pc-i440fx-2.12", "pc-i440fx-5.2", "pc-q35-5.2")
+    new = lister(tmp_path, "pc-i440fx-5.2", "pc-i440fx-10.0", "none")
+    newest = lister(tmp_path, "pc-i440fx-10.0", "pc-i440fx-11.1")
+    assert common_machine(old, new) == common_machine(new, old) == "pc-i440fx-5.2"
+    assert common_machine(new, newest) == "pc-i440fx-10.0"
+    assert common_machine(old, old) == "pc"
+    with pytest.raises(
+        HarnessError, match=r"^these QEMUs have no machine type in common: [^\n]*-5\.2, [^\n]*$"
+    ):
+        common_machine(old, newest)
+
+
+@pytest.mark.parametrize("other", ["debian:trixie/qemu", "deployment.toml"])
+def test_no_migration_goes_between_a_library_and_something_else(other: str) -> None:
+    with pytest.raises(UsageError, match=r"^system > [^\n]*: a migration goes between two libraries, or "):
+        pairings([], "system", other)

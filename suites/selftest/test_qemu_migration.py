@@ -16,7 +16,7 @@ from fixtures.certificates import Authority
 from fixtures.hosts import HarnessError, Settings, Unsupported
 from fixtures.peer import Capabilities, Client, Pump, Step
 from fixtures.peer.transport import trusting
-from fixtures.qemu import COMMON_MACHINE, QemuHost, QemuLauncher
+from fixtures.qemu import QemuHost, QemuLauncher
 
 pytestmark = pytest.mark.skipif(
     shutil.which("qemu-system-x86_64") is None, reason="no qemu-system-x86_64 here"
@@ -26,7 +26,7 @@ ALL_DEVICES = ("keyboard", "tablet", "playback", "agent", "usbredir")
 
 @pytest.fixture(scope="module")
 def launcher() -> Iterator[QemuLauncher]:
-    with QemuLauncher(machine=COMMON_MACHINE) as launcher:
+    with QemuLauncher() as launcher:
         yield launcher
 
 

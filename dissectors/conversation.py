@@ -255,32 +255,17 @@ class Conversation:
         return None
 
     def _arrive(self, session: Session) -> None:
-        """Finds the migration that brought a session to its target: by its id, or by address after SWITCH."""
+        """Finds the migration that brought a session to its target: by its id, and by address where the id
+        says nothing (after SWITCH_HOST) or is not the one that it should be."""
         opened = session.main.opened
-        for migration in reversed(self.migrations):
-            switched = (
-                migration.ended is not None
-                and migration.ended.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST
-            )
-            if (
-                switched
-                and migration.target is None
-                and opened is not None
-                and migration.source.host != session.host
-            ) and opened.server.port in (migration.port, migration.tls_port):
-                migration.target = session
-                session.arrived = migration
-                return
-            if not session.main.as_target:
-                continue
-            if (
-                migration.target is None
-                and migration.source.id == session.id
-                and migration.source.host != session.host
-            ):
-                migration.target = session
-                session.arrived = migration
-                return
+        waiting = [m for m in reversed(self.migrations) if m.target is None and m.source.host != session.host]
+        here = [m for m in waiting if opened is not None and opened.server.port in (m.port, m.tls_port)]
+        by_id = [m for m in waiting if session.main.as_target and m.source.id == session.id]
+        switched = [m for m in here if _ended_by(m, MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST)]
+        announced = [m for m in here if m.ended is None and _client(m.source) == _client(session)]
+        both = [m for m in by_id if m in here]
+        for migration in (*switched, *both, *by_id, *announced)[:1]:
+            migration.target, session.arrived = session, migration
 
     # ---- messages
 
@@ -394,6 +379,15 @@ STEPS = (
     | {(Side.SERVER, int(kind)) for kind in ANNOUNCEMENTS | ENDS | {MsgBase.SPICE_MSG_MIGRATE_DATA}}
     | {(Side.CLIENT, int(kind)) for kind in ANSWERS | {MsgcBase.SPICE_MSGC_MIGRATE_FLUSH_MARK}}
 )
+
+
+def _ended_by(migration: Migration, kind: int) -> bool:
+    return migration.ended is not None and migration.ended.type == kind
+
+
+def _client(session: Session) -> str | None:
+    """The address of a session's client."""
+    return session.main.opened.client.host if session.main.opened is not None else None
 
 
 def _over(migration: Migration) -> bool:

@@ -389,10 +389,18 @@ def client_links(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
         if due is None:
             return  # its INIT was not seen
         seen = int(packet.connection_id)
+        if seen == 0 and not _same_client(migration, connection):
+            continue  # somebody else's new session
         yield check(
             "MIG-CLI-001", seen == due, f"connection_id {_hex(due)}, the source's session id", _hex(seen)
         )
         return
+
+
+def _same_client(migration: Migration, connection: Connection) -> bool:
+    """Both links come from one address."""
+    one, other = migration.source.main.opened, connection.opened
+    return one is not None and other is not None and one.client.host == other.client.host
 
 
 def _hex(value: int | None) -> str:
@@ -447,7 +455,10 @@ def client_moves(view: Conversation, event: Message) -> Iterator[Ruling]:
     if migration is None:
         return
     if connection.is_main and event.type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END:
-        ended = migration.ended is not None and migration.ended.type == END
+        if connection.state in (State.TARGET_SEAMLESS, State.TARGET_REASKED):
+            return  # MIGRATE_DATA was due: MIG-CLI-016 tells that
+        moves = [m.ended for m in view.migrations if m.source is migration.source]
+        ended = any(end is not None and end.type == END for end in moves)
         yield check(
             "MIG-CLI-005",
             ended or not migration.source.main.certain,
@@ -495,8 +506,8 @@ def client_fresh(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
     for migration in reversed(view.migrations):
         switched = migration.ended is not None and migration.ended.type == SWITCH
         here = connection.opened.server.port in (migration.port, migration.tls_port)
-        if migration.begin is not None:
-            return  # a link that answers the announcement before
+        if migration.begin is not None and int(event.packet.connection_id) == migration.source.id:
+            return  # a link that answers the announcement before; its client may not have seen the end
         if switched and here and migration.source.host != connection.host:
             yield Broken(
                 "MIG-CLI-006",
@@ -520,6 +531,24 @@ def client_silent(view: Conversation) -> Iterator[Ruling]:
             yield Broken("MIG-CLI-002", expected, f"no answer in {waited:.0f} s", over)
 
 
+def _left_waiting(migration: Migration, target: Connection) -> bool:
+    """The target's main channel was still there, or the client left it when it had had the time to speak."""
+    ended, closed = migration.ended, target.closed
+    if ended is None or closed is None:
+        return True
+    return closed.by is Side.CLIENT and closed.time - ended.time > SETTLED_S
+
+
+@on(Closed)
+def target_owes(view: Conversation, event: Closed) -> Iterator[Ruling]:
+    """A target that ends the connection instead of beginning the session."""
+    connection = view.connection(event)
+    if connection.is_main and connection.certain and connection.state in INIT_DUE:
+        host = server_of(view, connection)
+        if event.by is Side.SERVER and event.how is Ending.CLOSED and not (host and host.died):
+            yield Broken("MIG-DST-004", "INIT after the client's MIGRATE_END", f"the end: {event.how}")
+
+
 @at_end
 def client_owes(view: Conversation) -> Iterator[Ruling]:
     """After the source's MIGRATE_END the client sends its own to the target."""
@@ -528,7 +557,12 @@ def client_owes(view: Conversation) -> Iterator[Ruling]:
         if target is None or not target.main.certain or not source.certain:
             continue
         ended = migration.ended is not None and migration.ended.type == END
-        if ended and target.main.linked and target.main.state in WAITING and target.main.closed is None:
+        if (
+            ended
+            and target.main.linked
+            and target.main.state in WAITING
+            and _left_waiting(migration, target.main)
+        ):
             if source.closed is not None and source.closed.by is not Side.SERVER:
                 yield Broken(
                     "MIG-CLI-004",

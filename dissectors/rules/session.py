@@ -41,13 +41,22 @@ def init(view: Conversation, event: Message) -> Iterator[Ruling]:
     if connection.as_target:
         expected = f"0x{connection.connection_id:08x}, the connection_id of the link"
         yield check("CONNID-005", session_id == connection.connection_id, expected, f"0x{session_id:08x}")
-    elif connection.host >= 0 and (earlier := view.hosts[connection.host].ids):
-        yield check(
-            "CONNID-004",
-            session_id not in earlier,
-            "an id that no earlier session had",
-            f"0x{session_id:08x}",
-        )
+    elif connection.host >= 0 and view.hosts[connection.host].ids:
+        others = (s for s in view.sessions if s.id == session_id and s is not connection.session)
+        again = any(s.host == connection.host and _lives_on(view, s) for s in others)
+        yield check("CONNID-004", not again, "an id that no earlier session had", f"0x{session_id:08x}")
+
+
+def _lives_on(view: Conversation, session: Session) -> bool:
+    """The server that had this session is surely the one that runs now: it may be started again at the same
+    address, and released servers then give out the same ids."""
+    if view.hosts[session.host].settings or session.main.closed is None:
+        return True
+    over = session.main.closed.time
+    return any(
+        c.host == session.host and c.closed is None and c.opened is not None and c.opened.time < over
+        for c in view.connections.values()
+    )
 
 
 @on(Message)

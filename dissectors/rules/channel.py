@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from dissectors.constants import MESSAGE_NAMES, ChannelType, MsgBase, MsgcBase, Side
+from dissectors.constants import MESSAGE_NAMES, ChannelType, MsgBase, MsgcBase, MsgcMain, Side
 from dissectors.conversation import PONG_BYTES, Connection, Conversation
 from dissectors.events import Message
 from dissectors.rules.engine import Broken, Kept, Ruling, at_end, check, on
@@ -111,12 +111,17 @@ def migrate(view: Conversation, event: Message) -> Iterator[Ruling]:
         if attempted_before(view, main):
             return
         moving = main.state in (State.CONNECTED_SEAMLESS, State.FLUSH_DUE, State.DATA_DUE, State.GONE)
+        moving = moving or (main.state is State.ENDED and _goes_seamlessly(main))  # MIG-SRC-045 tells that
         yield check(
             "MIG-SRC-040",
             moving,
             "MIGRATE only after the client's CONNECTED_SEAMLESS",
             f"main is '{main.state}'",
         )
+
+
+def _goes_seamlessly(main: Connection) -> bool:
+    return MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS in main.said
 
 
 @on(Message)
@@ -137,6 +142,15 @@ def migrate_data(view: Conversation, event: Message) -> Iterator[Ruling]:
     )
 
 
+def _arrived(connection: Connection) -> bool:
+    """The client has gone on with the session at the target, and left this channel afterwards."""
+    migration = connection.session.migration if connection.session is not None else None
+    target = migration.target.main if migration is not None and migration.target is not None else None
+    if migration is None or (connection.channel, connection.channel_id) in migration.data:
+        return False
+    return connection.closed is not None and target is not None and target.state is State.READY
+
+
 @at_end
 def data_owed(view: Conversation) -> Iterator[Ruling]:
     """A channel that announced MIGRATE_DATA and got its flush mark sends it."""
@@ -144,7 +158,7 @@ def data_owed(view: Conversation) -> Iterator[Ruling]:
         died = connection.host >= 0 and view.hosts[connection.host].died is not None
         if connection.state is State.DATA_DUE and connection.certain and not died:
             closed_by_client = connection.closed is None or connection.closed.by is Side.CLIENT
-            if not closed_by_client:
+            if not closed_by_client or _arrived(connection):
                 yield Broken(
                     "MIG-SRC-047",
                     "MIGRATE_DATA after the flush mark",

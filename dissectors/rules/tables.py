@@ -149,6 +149,8 @@ _NOT_WHILE_IT_WAITS: dict[int, str] = {
     M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK: "MIG-DST-020",
     M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: "MIG-DST-020",
 }
+#: The client's MIGRATE_END belongs to the target.
+_END_ELSEWHERE: dict[int, str] = {MC.SPICE_MSGC_MAIN_MIGRATE_END: "MIG-CLI-004"}
 _ANNOUNCE: dict[int, To] = {
     M.SPICE_MSG_MAIN_MIGRATE_BEGIN: To(State.ANNOUNCED),
     M.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS: To(State.ANNOUNCED_SEAMLESS),
@@ -223,7 +225,7 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
             breaks={**_NEVER_ON_SOURCE, M.SPICE_MSG_MAIN_MIGRATE_END: "MIG-SRC-018"},
             otherwise="MAIN-003",
         ),
-        (State.REFUSED, C): Row(stay=CLIENT_TALK, otherwise="MIG-CLI-015"),
+        (State.REFUSED, C): Row(stay=CLIENT_TALK, breaks=_END_ELSEWHERE, otherwise="MIG-CLI-015"),
         (State.CONNECTED, S): Row(
             go={M.SPICE_MSG_MAIN_MIGRATE_END: To(State.ENDED, ("MIG-SRC-015",)), **_SWITCH, **_CANCEL},
             stay=TALK,
@@ -234,7 +236,7 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
             },
             otherwise="MAIN-003",
         ),
-        (State.CONNECTED, C): Row(stay=CLIENT_TALK, otherwise="MIG-CLI-015"),
+        (State.CONNECTED, C): Row(stay=CLIENT_TALK, breaks=_END_ELSEWHERE, otherwise="MIG-CLI-015"),
         (State.CONNECTED_SEAMLESS, S): Row(
             go={B.SPICE_MSG_MIGRATE: To(State.FLUSH_DUE, ("MIG-SRC-040",)), **_SWITCH, **_CANCEL},
             stay=TALK,
@@ -246,9 +248,9 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
             },
             otherwise="MAIN-003",
         ),
-        (State.CONNECTED_SEAMLESS, C): Row(stay=CLIENT_TALK, otherwise="MIG-CLI-015"),
+        (State.CONNECTED_SEAMLESS, C): Row(stay=CLIENT_TALK, breaks=_END_ELSEWHERE, otherwise="MIG-CLI-015"),
         (State.ENDED, S): Row(stay=IN_FLIGHT, otherwise="MIG-SRC-023"),
-        (State.ENDED, C): Row(stay=CLIENT_TALK, otherwise="MIG-CLI-015"),
+        (State.ENDED, C): Row(stay=CLIENT_TALK, breaks=_END_ELSEWHERE, otherwise="MIG-CLI-015"),
         (State.SWITCHED, S): Row(
             stay=IN_FLIGHT | {M.SPICE_MSG_MAIN_MIGRATE_CANCEL},  # to a CONNECTED that crossed it
             otherwise="MIG-SRC-023",
@@ -261,6 +263,7 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
                 MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS,
                 MC.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR,
             },
+            breaks=_END_ELSEWHERE,
             otherwise="MIG-CLI-015",
         ),
         (State.TARGET_WAIT, S): Row(
@@ -434,6 +437,10 @@ FORCED: Mapping[tuple[Side, int], tuple[frozenset[State], State]] = MappingProxy
         (S, int(M.SPICE_MSG_MAIN_MIGRATE_END)): (BEGUN, State.ENDED),
         (S, int(M.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST)): (BEGUN, State.SWITCHED),
         (S, int(M.SPICE_MSG_MAIN_INIT)): (NOT_BEGUN, State.TARGET_EARLY),
+        (S, int(M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK)): (
+            frozenset({State.TARGET_WAIT}),
+            State.TARGET_SEAMLESS,
+        ),
         (S, int(M.SPICE_MSG_MAIN_MIGRATE_BEGIN)): (BEGUN, State.ANNOUNCED),
         (S, int(M.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS)): (BEGUN, State.ANNOUNCED_SEAMLESS),
         (C, int(MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS)): (

@@ -238,7 +238,11 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
         ),
         (State.CONNECTED, C): Row(stay=CLIENT_TALK, breaks=_END_ELSEWHERE, otherwise="MIG-CLI-015"),
         (State.CONNECTED_SEAMLESS, S): Row(
-            go={B.SPICE_MSG_MIGRATE: To(State.FLUSH_DUE, ("MIG-SRC-040",)), **_SWITCH, **_CANCEL},
+            go={
+                B.SPICE_MSG_MIGRATE: To(State.FLUSH_DUE, ("MIG-SRC-040", "MIG-SRC-045")),
+                **_SWITCH,
+                **_CANCEL,
+            },
             stay=TALK,
             breaks={
                 **{k: v for k, v in _NEVER_ON_SOURCE.items() if k != B.SPICE_MSG_MIGRATE},
@@ -322,7 +326,7 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
         ),
         (State.TARGET_SEAMLESS, C): Row(
             go={
-                BC.SPICE_MSGC_MIGRATE_DATA: To(State.READY, ("MIG-DST-023",)),
+                BC.SPICE_MSGC_MIGRATE_DATA: To(State.READY, ("MIG-DST-023", "MIG-CLI-016")),
                 MC.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS: To(State.TARGET_REASKED),
             },
             stay=CLIENT_TALK,
@@ -385,7 +389,7 @@ SECONDARY: Mapping[tuple[State, Side], Row] = MappingProxyType(
         (State.TARGET_SILENT, S): Row(stay=NOTHING, otherwise="MIG-DST-005"),
         (State.TARGET_SILENT, C): Row(),
         (State.TARGET_RESTORING, S): Row(),
-        (State.TARGET_RESTORING, C): Row(go={BC.SPICE_MSGC_MIGRATE_DATA: To(State.OPEN)}),
+        (State.TARGET_RESTORING, C): Row(go={BC.SPICE_MSGC_MIGRATE_DATA: To(State.OPEN, ("MIG-DST-027",))}),
         (State.ORPHAN, S): Row(),
         (State.ORPHAN, C): Row(),
     }

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A session's channels in a migration: silent once they move, at the target as they were, and working there
+(spice.proto, BaseChannel; server/migration-protocol.h)."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from dissectors.constants import (
+    ChannelType,
+    MsgBase,
+    MsgcInputs,
+    MsgcMain,
+    MsgCursor,
+    MsgDisplay,
+    MsgInputs,
+    MsgMain,
+    MsgPlayback,
+    MsgRecord,
+)
+from fixtures.bench import Bench
+from fixtures.hosts import Ability, Host
+from fixtures.peer import Client, Connection
+from fixtures.peer.duties import DUTIFUL, Duties, Step
+from suites.steps import announced, migrated
+
+INPUTS, DISPLAY = ChannelType.SPICE_CHANNEL_INPUTS, ChannelType.SPICE_CHANNEL_DISPLAY
+MIGRATE, SET_ACK = MsgBase.SPICE_MSG_MIGRATE, MsgBase.SPICE_MSG_SET_ACK
+MOTION_ACK = MsgInputs.SPICE_MSG_INPUTS_MOUSE_MOTION_ACK
+#: A mouse that moves by (1, -1), no button pressed; the server acknowledges each BUNCH of them
+#: (protocol.h, SPICE_INPUT_MOTION_ACK_BUNCH).
+MOTION, BUNCH = struct.pack("<iiH", 1, -1, 0), 4
+EVERYTHING = ("keyboard", "mouse", "display", "playback", "record")
+#: Long enough for a channel's PING timers, shorter than the time that a source waits for its clients, ms.
+IDLE_MS = 5_000
+#: What a guest does -> the channel that tells the client of it, and how.
+DOINGS: tuple[tuple[str, dict[str, object], ChannelType, frozenset[int]], ...] = (
+    ("kbd_leds", {"leds": 2}, INPUTS, frozenset({MsgInputs.SPICE_MSG_INPUTS_KEY_MODIFIERS})),
+    ("qxl_draw", {}, DISPLAY, frozenset(range(MsgDisplay.SPICE_MSG_DISPLAY_DRAW_FILL, 319))),
+    ("qxl_cursor", {}, ChannelType.SPICE_CHANNEL_CURSOR, frozenset({MsgCursor.SPICE_MSG_CURSOR_SET})),
+    (
+        "playback_start",
+        {},
+        ChannelType.SPICE_CHANNEL_PLAYBACK,
+        frozenset({MsgPlayback.SPICE_MSG_PLAYBACK_START}),
+    ),
+    (
+        "record_start",
+        {},
+        ChannelType.SPICE_CHANNEL_RECORD,
+        frozenset({MsgRecord.SPICE_MSG_RECORD_START}),
+    ),
+)
+
+pytestmark = pytest.mark.needs(Ability.CALLS, Ability.DEVICES)
+seamless_only = pytest.mark.needs(Ability.SEAMLESS_DATA)
+#: Both schemes, and the requirement that a channel works at the target.
+both_schemes = pytest.mark.parametrize(
+    ("seamless", "requirement"),
+    [
+        pytest.param(True, "MIG-DST-024", marks=[seamless_only, pytest.mark.requirement("MIG-DST-024")]),
+        pytest.param(False, "MIG-DST-006", marks=pytest.mark.requirement("MIG-DST-006")),
+    ],
+    ids=["seamless", "semi-seamless"],
+)
+
+
+def seamless_pair(
+    bench: Bench, devices: tuple[str, ...], duties: Duties = DUTIFUL
+) -> tuple[Host, Host, Client]:
+    """A client that has agreed to a seamless migration of a machine with these devices."""
+    source, target = bench.pair(seamless=True, devices=devices)
+    client = bench.client(source, duties=duties)
+    bench.settle()
+    announced(bench, source, client, target)
+    return source, target, client
+
+
+def moved(bench: Bench, source: Host, client: Client, target: Host) -> None:
+    """The end of a seamless migration: the client has left the source, its data is at the target."""
+    source.complete(target)
+    bench.until("MIG-SRC-047", lambda: client.left, "SPICE_MSG_MIGRATE_DATA from the source")
+    bench.settle()
+
+
+def move_mouse(connection: Connection, times: int) -> None:
+    """So many motions."""
+    for _ in range(times):
+        connection.send(MsgcInputs.SPICE_MSGC_INPUTS_MOUSE_MOTION, MOTION)
+
+
+def acknowledged(bench: Bench, connection: Connection) -> int:
+    """How many bunches of motions the server has acknowledged once it has read all."""
+    bench.settle()
+    return len(connection.got(MOTION_ACK))
+
+
+@pytest.mark.requirement("MIG-SRC-041", "MIG-SRC-050")
+@pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.VIRTUAL_CLOCK)
+def test_channels_that_move_are_silent(bench: Bench) -> None:
+    """Between SPICE_MSG_MIGRATE and MIGRATE_DATA neither the guest's lights, nor the client's mouse, nor a
+    timer makes a channel speak; each channel of the session is told to move."""
+    source, _, client = seamless_pair(bench, EVERYTHING, DUTIFUL.holding(Step.FLUSH_MARK))
+    inputs = client.current.channels[INPUTS, 0]
+    source.call("migrate_start")
+    source.call("vm_stop")
+    source.call("migrate_end", completed=1)
+    bench.expect("MIG-SRC-050", inputs, MIGRATE)
+    source.call("kbd_leds", leds=6)
+    move_mouse(inputs, 3 * BUNCH)
+    bench.pass_time(source, IDLE_MS)
+    client.release(Step.FLUSH_MARK)
+    bench.until("MIG-SRC-047", lambda: client.left, "SPICE_MSG_MIGRATE_DATA from the source")
+
+
+@pytest.mark.requirement("MIG-DST-026", "CHAN-005")
+@seamless_only
+@pytest.mark.parametrize("before", range(BUNCH))
+def test_motions_are_counted_on(bench: Bench, before: int) -> None:
+    """Mouse motions that the source has counted count for the target's next acknowledgement."""
+    source, target, client = seamless_pair(bench, ("keyboard", "mouse"))
+    inputs = client.current.channels[INPUTS, 0]
+    move_mouse(inputs, BUNCH + before)
+    seen = acknowledged(bench, inputs)
+    bench.claim("CHAN-005", seen == 1, f"1 acknowledgement of {BUNCH + before} motions", seen)
+    moved(bench, source, client, target)
+    inputs = client.current.channels[INPUTS, 0]
+    for after in range(1, BUNCH + 1):
+        move_mouse(inputs, 1)
+        due, seen = int(before + after >= BUNCH), acknowledged(bench, inputs)
+        what = f"{due} acknowledgements after {before} motions before and {after} after the move"
+        bench.claim("MIG-DST-026", seen == due, what, seen)
+
+
+@pytest.mark.requirement("MIG-DST-027")
+@seamless_only
+def test_what_is_known_is_not_told_again(bench: Bench) -> None:
+    """Until its MIGRATE_DATA has come a target's channel tells nothing that the client has from the source:
+    no pictures, no cursor, no sound modes, no notices."""
+    source, target, client = seamless_pair(bench, EVERYTHING)
+    bench.settle()
+    moved(bench, source, client, target)
+
+
+@both_schemes
+@pytest.mark.parametrize("hops", [1, 2])
+def test_channels_work_at_the_target(bench: Bench, seamless: bool, requirement: str, hops: int) -> None:
+    """What the guest does after the migration reaches the client on every channel, as before it."""
+    source = bench.start("source", seamless=seamless, devices=EVERYTHING)
+    client = bench.client(source)
+    for hop in range(1, hops + 1):
+        target = bench.start(f"target{hop}", incoming=True, seamless=seamless, devices=EVERYTHING)
+        client.steps.clear()
+        client.left.clear()
+        if seamless:
+            announced(bench, source, client, target)
+            moved(bench, source, client, target)
+        else:
+            migrated(bench, source, client, target)
+        source = target
+    for call, arguments, channel, kinds in DOINGS:
+        connection = client.current.channels[channel, 0]
+        heard = len(connection.got(*kinds))
+        source.call(call, **arguments)
+        bench.until(
+            requirement,
+            lambda heard=heard, connection=connection, kinds=kinds: len(connection.got(*kinds)) > heard,
+            f"what {call} makes the {connection.name} channel say",
+        )
+
+
+@both_schemes
+def test_channels_listen_at_the_target(bench: Bench, seamless: bool, requirement: str) -> None:
+    """What the client says after the migration reaches the guest: keys, and the mouse's mode."""
+    devices = ("keyboard", "mouse", "tablet", "display")
+    source, target = bench.pair(seamless=seamless, devices=devices)
+    client = bench.client(source)
+    if seamless:
+        announced(bench, source, client, target)
+        moved(bench, source, client, target)
+    else:
+        migrated(bench, source, client, target)
+    pressed = bench.seen(target, "keyboard_scan")
+    client.current.channels[INPUTS, 0].send(MsgcInputs.SPICE_MSGC_INPUTS_KEY_DOWN, b"\x1e\0\0\0")
+    bench.until(
+        requirement, lambda: bench.seen(target, "keyboard_scan") > pressed, "the key at the target's guest"
+    )
+    told = len(client.main.got(MsgMain.SPICE_MSG_MAIN_MOUSE_MODE))
+    client.main.send(MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST, struct.pack("<H", 2))
+    bench.until(
+        requirement,
+        lambda: len(client.main.got(MsgMain.SPICE_MSG_MAIN_MOUSE_MODE)) > told,
+        "the mouse mode that was asked for",
+    )

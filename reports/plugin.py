@@ -246,7 +246,7 @@ class Recorder:
         )
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        self._interrupted = f"interrupted ({excinfo.value or 'SIGINT'})"
+        self._interrupted = "interrupted"
 
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         self._interrupted = f"internal error: {verdicts.one_line(excinfo.value)}"

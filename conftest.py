@@ -14,7 +14,7 @@ import pytest
 from dissectors.rules.catalogue import CATALOGUE
 from fixtures.bench import Bench, ConformanceFailure, failure_text, verdict_of
 from fixtures.certificates import Authority
-from fixtures.faults import Fault
+from fixtures.fault import Fault
 from fixtures.hosts import Ability, HarnessError, UsageError
 from fixtures.launchers import Launchers, Pairing, pairings
 from fixtures.peer import PeerFailure
@@ -95,7 +95,7 @@ def bench(
     launchers = request.config.stash[LAUNCHERS]
     fault = planted[1] if planted else None
     made = Bench(
-        {"source": launchers.of(pairing.source), "target": launchers.of(pairing.target)},
+        launchers.pair(pairing),
         tmp_path,
         authority,
         fault,

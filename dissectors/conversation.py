@@ -100,6 +100,7 @@ class Session:
     migration: Migration | None = None  # in which it is the source, the latest
     arrived: Migration | None = None  # in which it is the target
     offered: frozenset[tuple[int, int]] = frozenset()  # CHANNELS_LIST
+    agent: bool | None = None  # whether the guest's agent is there, as the server has said
 
     def connections(self) -> Iterator[Connection]:
         """Main first."""
@@ -312,7 +313,10 @@ class Conversation:
         server = event.sender is Side.SERVER
         if server and event.type == MsgMain.SPICE_MSG_MAIN_INIT:
             session.id = int(event.packet.session_id)
+            session.agent = bool(event.packet.agent_connected)
             self.hosts[connection.host].ids.add(session.id)
+        elif server and event.type in AGENT_NEWS:
+            session.agent = event.type != MsgMain.SPICE_MSG_MAIN_AGENT_DISCONNECTED
         elif server and event.type == MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST:
             session.offered = frozenset(
                 (int(c.type), int(c.id)) for c in event.packet.channels if hasattr(c, "type")
@@ -346,6 +350,14 @@ class Conversation:
         self.migrations.append(migration)
 
 
+#: What tells that the guest's agent has come or gone.
+AGENT_NEWS = frozenset(
+    {
+        MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED,
+        MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS,
+        MsgMain.SPICE_MSG_MAIN_AGENT_DISCONNECTED,
+    }
+)
 #: What the client answers to an announcement.
 ANSWERS = frozenset(
     {

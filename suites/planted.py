@@ -9,7 +9,8 @@ import pytest
 
 from dissectors.rules.model import FAILING, Finding, Verdict
 from fixtures.bench import Bench
-from fixtures.faults import FAULTS, Fault
+from fixtures.fault import Fault
+from fixtures.faults import FAULTS
 
 PLANTED, TABLE = "planted", "table"  # user properties of a report: a row, and a whole table to print
 GREEN = "GREEN"

@@ -152,6 +152,15 @@ def _arrived(connection: Connection) -> bool:
 
 
 @at_end
+def flushed(view: Conversation) -> Iterator[Ruling]:
+    """FLUSH_MARK was the last that the client said on its channel (the order table finds what followed)."""
+    for connection in view.connections.values():
+        last = connection.last[Side.CLIENT]
+        if connection.certain and last is not None and last.type == MsgcBase.SPICE_MSGC_MIGRATE_FLUSH_MARK:
+            yield Kept("MIG-CLI-011")
+
+
+@at_end
 def data_owed(view: Conversation) -> Iterator[Ruling]:
     """A channel that announced MIGRATE_DATA and got its flush mark sends it."""
     for connection in view.connections.values():

@@ -95,6 +95,26 @@ def agent(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 
 @on(Message)
+def agent_data(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """The agent's data comes from an agent that is there."""
+    connection = view.connection(event)
+    if event.sender is not Side.SERVER or event.channel != MAIN or connection.session is None:
+        return
+    if event.type == MsgMain.SPICE_MSG_MAIN_AGENT_DATA and connection.session.agent is not None:
+        yield check("MAIN-003", connection.session.agent, "an agent that is connected", event.name)
+
+
+@at_end
+def talked(view: Conversation) -> Iterator[Ruling]:
+    """Both sides have spoken in a session: the order table has told what they must not have said."""
+    for session in view.sessions:
+        if session.main.certain and session.main.messages[Side.SERVER]:
+            yield Kept("MAIN-003")
+        if session.main.certain and session.main.messages[Side.CLIENT]:
+            yield Kept("MIG-CLI-015")
+
+
+@on(Message)
 def mouse(view: Conversation, event: Message) -> Iterator[Ruling]:
     """A mouse mode in force is one of the possible ones."""
     if (

@@ -115,7 +115,7 @@ def test_undecryptable_ticket(bench: Bench, content: str, ticket: str | None) ->
     bench.alive("LINK-024", "after a ticket that is none", source)
 
 
-@pytest.mark.requirement("LINK-013")
+@pytest.mark.requirement("LINK-013", "LINK-014")
 @pytest.mark.parametrize("mechanism", [2, 0, 3, 77, 0xFFFFFFFF])
 @pytest.mark.parametrize("ticket", [TICKET, None], ids=["ticket", "no-ticket"])
 def test_mechanism_that_is_not_configured(bench: Bench, mechanism: int, ticket: str | None) -> None:

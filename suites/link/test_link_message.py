@@ -26,7 +26,7 @@ def refused(bench: Bench, connection: Connection) -> None:
 
 
 @pytest.mark.requirement("LINK-001", "LINK-002", "LINK-003", "LINK-009", "LINK-011", "LINK-012", "LINK-015")
-@pytest.mark.requirement("LINK-019", "LINK-022", "LINK-025", "CONNID-012", "MAIN-001")
+@pytest.mark.requirement("LINK-019", "LINK-022", "LINK-025", "LINK-031", "CONNID-012", "MAIN-001")
 def test_link(bench: Bench) -> None:
     """A link without fault is accepted; its reply has its shape, its key, its capabilities."""
     main = bench.link(bench.start())

@@ -29,6 +29,7 @@ VDI_CHUNK = struct.pack("<II", 1, len(AGENT_MESSAGE))
 @pytest.mark.requirement(
     "MAIN-001", "MAIN-002", "MAIN-003", "MAIN-004", "MAIN-005", "CONNID-001", "CHAN-001", "CHAN-002"
 )
+@pytest.mark.requirement("ROBUST-001", "ROBUST-002")
 @pytest.mark.parametrize(
     "devices", [(), ("keyboard", "mouse"), ("keyboard", "mouse", "tablet", "display", "agent")], ids=len
 )

@@ -138,6 +138,8 @@ def test_wait_times_out(bench: Bench) -> None:
     source.announce(target)
     bench.expect("MIG-SRC-020", client.main, BEGIN, BEGIN_SEAMLESS)
     bench.pass_time(source, 10_000)
+    completions = bench.seen(source, "migrate_connect_complete")
+    bench.claim("TIME-001", completions == 1, "completion after 10,000 ms", f"{completions} of them")
     source.complete(target)
     bench.expect("MIG-SRC-018", client.main, SWITCH)
 

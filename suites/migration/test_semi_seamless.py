@@ -18,6 +18,8 @@ END = MsgMain.SPICE_MSG_MAIN_MIGRATE_END
 SWITCH = MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST
 CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
 INIT = MsgMain.SPICE_MSG_MAIN_INIT
+INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
+BROUGHT = 0x8AC0FFE1  # a connection_id of a source that is not there
 CONNECT_DONE, END_DONE = "migrate_connect_complete", "migrate_end_complete"
 TIMEOUT_MS = 10_000
 #: What the timers of a host on the real clock may be late, milliseconds.
@@ -320,6 +322,59 @@ def test_ticket_that_expires_during_the_migration(bench: Bench) -> None:
     with bench.owed("MIG-DST-011"):
         arrived(bench, client)
     bench.claim("MIG-DST-011", client.main.ending is None, "a session that lives", client.main.ending)
+
+
+@pytest.mark.requirement("MIG-DST-012")
+@pytest.mark.needs(Ability.CALLS)
+def test_moved_on_while_it_arrives(bench: Bench) -> None:
+    """A further migration waits for the client that has not arrived yet: it is announced once it has."""
+    source, target = bench.pair()
+    further = bench.start("target2", incoming=True)
+    client = bench.client(source, channels=(), duties=DUTIFUL.holding(Step.MIGRATE_END))
+    announced(bench, source, client, target)
+    source.complete(target)
+    bench.until("MIG-SRC-015", lambda: Step.LEAVE_SOURCE in client.steps, "MIGRATE_END from the source")
+    main = client.target.main if client.target else client.main
+    target.announce(further)
+    bench.settle()
+    early = [m.name for m in main.got(BEGIN, SWITCH, CANCEL)]
+    bench.claim("MIG-DST-012", not early, "no announcement before the client has arrived", ", ".join(early))
+    client.steps.clear()
+    client.release(Step.MIGRATE_END)
+    bench.until("MIG-DST-012", lambda: Step.ANSWER in client.steps, "the further migration's announcement")
+    client.left.clear()
+    target.complete(further)
+    with bench.owed("MIG-DST-012"):
+        arrived(bench, client)
+
+
+@pytest.mark.requirement("MIG-DST-014")
+@pytest.mark.needs(Ability.STATS)
+@pytest.mark.parametrize("channels", [(), (INPUTS,)], ids=["main", "channels"])
+def test_migration_that_never_comes(bench: Bench, channels: tuple[int, ...]) -> None:
+    """Links that are closed before MIGRATE_END leave nothing at the target, which takes the next one."""
+    target = bench.start("target", incoming=True)
+
+    def come_and_go() -> None:
+        main = bench.link(target, connection_id=BROUGHT)
+        others = [bench.link(target, channel=kind, connection_id=BROUGHT) for kind in channels]
+        bench.settle()
+        for connection in (*others, main):
+            connection.close()
+        bench.settle()
+
+    come_and_go()
+    before = target.stats()
+    for _ in range(3):
+        come_and_go()
+    after = target.stats()
+    for what in sorted(before.keys() & {"fds", "watches"}):
+        grown = after[what] - before[what]
+        expected = f"no {what} left by links that the migration never reached"
+        bench.claim("MIG-DST-014", grown <= 0, expected, f"{grown} more")
+    main = bench.link(target, connection_id=BROUGHT)
+    main.send(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END)
+    bench.expect("MIG-DST-014", main, INIT)
 
 
 @pytest.mark.requirement("CONNID-013", "CONNID-005")

@@ -25,6 +25,7 @@ CONNECTED = (
 
 #: How long the source waits for the client's answer (server/reds-private.h, MIGRATE_TIMEOUT), seconds.
 WAIT_S = 10.0
+TIMER_EARLY_S = 0.005  # a host's timer on the real clock
 #: An answer that is this old when the migration ends has surely arrived, seconds.
 SETTLED_S = 2.0
 UNSET_PORT = 0xFFFF
@@ -222,7 +223,8 @@ def _after_call(host: Server | None, connection: Connection, event: Message) -> 
 
 
 def _came_late(host: Server | None, connection: Connection) -> bool:
-    """The client's answer came when the source had stopped to wait for it."""
+    """The client's answer came when the source had stopped to wait for it: on a slow line it may have been
+    said before that."""
     migration = connection.session.migration if connection.session is not None else None
     if migration is None or migration.answer is None or migration.begin is None:
         return False
@@ -230,8 +232,19 @@ def _came_late(host: Server | None, connection: Connection) -> bool:
     answers = [step for step in migration.steps if step.sender is Side.CLIENT and step.type in ANSWERS]
     if len(answers) > 1:
         return True  # the first one ended the wait
-    done = [c.time for c in host.calls if c.name == "migrate_connect_complete"] if host else []
-    return migration.answer.time - begun > WAIT_S or any(begun <= t < migration.answer.time for t in done)
+    done = [c for c in host.calls if c.name == "migrate_connect_complete"] if host else []
+    called = last_call(host, "migrate_connect", begun)
+    waited = [_passed(called, c) for c in done if c.time >= begun]
+    in_vain = any(seconds >= WAIT_S - TIMER_EARLY_S for seconds in waited)
+    too_late = any(begun <= c.time < migration.answer.time for c in done)
+    return migration.answer.time - begun > WAIT_S or too_late or in_vain
+
+
+def _passed(call: HostEvent | None, event: HostEvent) -> float:
+    """Seconds on the host's own clock; 0 if it does not tell."""
+    if call is None or call.clock_ms is None or event.clock_ms is None:
+        return 0.0
+    return (event.clock_ms - call.clock_ms) / 1000
 
 
 def _announced_twice(host: Server) -> bool:

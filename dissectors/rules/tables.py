@@ -320,8 +320,8 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
         (State.TARGET_ASKED, C): Row(stay=CLIENT_TALK, otherwise="MIG-CLI-015"),
         (State.TARGET_SEAMLESS, S): Row(
             go=_SWITCH,  # its own machine has moved on before the client came (MIG-SRC-018)
-            stay=TALK,
-            breaks=_NO_ANSWER_DUE,
+            stay=TALK - {B.SPICE_MSG_NOTIFY},
+            breaks={**_NO_ANSWER_DUE, B.SPICE_MSG_NOTIFY: "MIG-DST-027"},
             otherwise="MIG-DST-003",
         ),
         (State.TARGET_SEAMLESS, C): Row(

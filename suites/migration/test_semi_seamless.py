@@ -161,7 +161,7 @@ def test_wait_for_the_client_times_out_in_real_time(bench: Bench) -> None:
     bench.wait("TIME-001", source, CONNECT_DONE, deadline=20)
 
 
-@pytest.mark.requirement("TIME-002", "MIG-SRC-033", "MIG-SRC-034", "MIG-SRC-037")
+@pytest.mark.requirement("TIME-002", "MIG-SRC-023", "MIG-SRC-033", "MIG-SRC-034", "MIG-SRC-037")
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_client_that_stays_is_dropped(bench: Bench) -> None:
     """A client that ignores MIGRATE_END is dropped after 10,000 ms, and migrate_end completes then."""
@@ -179,7 +179,7 @@ def test_client_that_stays_is_dropped(bench: Bench) -> None:
     bench.claim("MIG-SRC-037", ending is not Ending.TIMEOUT, "the client is dropped", ending)
 
 
-@pytest.mark.requirement("TIME-002", "MIG-SRC-033", "MIG-SRC-034", "MIG-SRC-037")
+@pytest.mark.requirement("TIME-002", "MIG-SRC-023", "MIG-SRC-033", "MIG-SRC-034", "MIG-SRC-037")
 @pytest.mark.needs(Ability.END_CALLBACK)
 def test_client_that_stays_is_dropped_in_real_time(bench: Bench) -> None:
     """The same on the real clock, once."""

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The real client, spice-gtk, in a network: other addresses, poor lines, a line that is cut."""
+
+from __future__ import annotations
+
+import pytest
+
+from dissectors.constants import Side
+from fixtures.bench import Bench
+from fixtures.gtk.scenario import END, Kind, Scene
+from fixtures.namespaces import Called
+from fixtures.spread import Line, Spread, spread
+from suites.interop.test_spice_gtk import kinds
+
+pytestmark = pytest.mark.client_duties
+both_schemes = kinds(Kind.SEMI_SEAMLESS, Kind.SEAMLESS)
+POOR = Line(delay_ms=20, loss_percent=3)
+
+
+def away(bench: Bench, kind: Kind, made: Spread) -> Scene:
+    """The client in a network namespace of its own, with the relay that records it."""
+    recorder = {"place": made.place(), "rules": made.rules}
+    client = {"prefix": made.network.prefix("client")}
+    return Scene(bench, kind, relay=recorder, client=client, deadline=20.0)
+
+
+@kinds(Kind.SEMI_SEAMLESS)
+@pytest.mark.parametrize("called", list(Called))
+def test_another_address(bench: Bench, kind: Kind, called: Called) -> None:
+    """The client is told of the target as IPv4, as IPv6, as a name."""
+    scene = away(bench, kind, spread(bench, called))
+    scene.ready()
+    scene.move()
+    scene.alive(scene.target)
+    scene.leave()
+
+
+@both_schemes
+def test_slow_and_lossy_lines(bench: Bench, kind: Kind) -> None:
+    """The lines take 20 ms each way and lose packets."""
+    scene = away(bench, kind, spread(bench, line=POOR))
+    scene.ready()
+    arrived = scene.arrival()
+    scene.announce()
+    scene.heard()
+    scene.source.complete(scene.target)
+    arrived()
+    scene.alive(scene.target)
+    scene.leave()
+
+
+@both_schemes
+def test_line_to_the_target_is_cut_for_a_while(bench: Bench, kind: Kind) -> None:
+    """After the answer the line to the target is cut, and mended when the machine has moved."""
+    made = spread(bench)
+    scene = away(bench, kind, made)
+    scene.ready()
+    arrived, left = scene.arrival(), scene.more(scene.source, Side.SERVER, END[kind])
+    scene.announce()
+    made.network.cut("client", "target")
+    scene.source.complete(scene.target)
+    left()
+    made.network.mend("client", "target")
+    arrived()
+    scene.alive(scene.target)
+    scene.leave()

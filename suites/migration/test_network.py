@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Source, target and client apart in the network: other addresses, slow and lossy lines, cut lines."""
+
+from __future__ import annotations
+
+import pytest
+
+from dissectors.constants import MsgcMain, MsgMain
+from fixtures.bench import Bench
+from fixtures.hosts import Ability, Host
+from fixtures.namespaces import Called
+from fixtures.peer import Client, Step
+from fixtures.peer.duties import ANSWERS_LATE
+from fixtures.spread import Line, spread, through_relay
+from suites.steps import announced, arrived
+
+BEGIN, CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
+SWITCH, INIT = MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST, MsgMain.SPICE_MSG_MAIN_INIT
+MM_TIME, LIST = MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
+POOR = Line(delay_ms=20, loss_percent=3)
+#: What retransmission may take after a line is mended, seconds.
+MENDED_S = 15.0
+#: How long a client tries to reach a host over a line that is cut, seconds.
+IMPATIENT_S = 0.2
+
+
+def heard(bench: Bench, client: Client) -> None:
+    """Until the source has read what the client has said: it answers what was said after that."""
+    client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
+    answered = lambda: len(client.main.got(LIST)) > 1  # noqa: E731
+    bench.until("CHAN-004", answered, "SPICE_MSG_MAIN_CHANNELS_LIST from the source")
+
+
+def moved(bench: Bench, source: Host, client: Client) -> None:
+    """The end of a migration of either kind: the client's session is at the target."""
+    if not source.settings.seamless:
+        arrived(bench, client)
+        return
+    told = lambda: client.left and client.main.got(MM_TIME)  # noqa: E731
+    bench.until("MIG-DST-025", told, "SPICE_MSG_MAIN_MULTI_MEDIA_TIME from the target", MENDED_S)
+    bench.settle()
+
+
+@pytest.mark.parametrize("seamless", [False, True], ids=["semi-seamless", "seamless"])
+@pytest.mark.parametrize("called", list(Called))
+def test_another_address(bench: Bench, called: Called, seamless: bool) -> None:
+    """The target is at an address of its own, which the client is told as IPv4, as IPv6, or as a name."""
+    made = spread(bench, called)
+    source, target = bench.pair(seamless=seamless)
+    client = bench.client(source)
+    announced(bench, source, client, target, **made.told("target"))
+    source.complete(target)
+    moved(bench, source, client)
+
+
+@pytest.mark.parametrize("seamless", [False, True], ids=["semi-seamless", "seamless"])
+def test_slow_and_lossy_lines(bench: Bench, seamless: bool) -> None:
+    """The client's lines take 20 ms each way and lose packets."""
+    made = spread(bench, line=POOR)
+    through_relay(bench, made)
+    source, target = bench.pair(seamless=seamless)
+    client = bench.client(source)
+    announced(bench, source, client, target, **made.told("target"))
+    heard(bench, client)
+    source.complete(target)
+    moved(bench, source, client)
+
+
+def test_line_to_the_target_is_cut_for_a_while(bench: Bench) -> None:
+    """After CONNECTED the line to the target is cut and mended: MIGRATE_END comes late, and is heard."""
+    made = spread(bench)
+    source, target = bench.pair()
+    client = bench.client(source)
+    announced(bench, source, client, target, **made.told("target"))
+    made.network.cut("client", "target")
+    source.complete(target)
+    bench.until("MIG-SRC-015", lambda: client.left, "SPICE_MSG_MAIN_MIGRATE_END from the source")
+    made.network.mend("client", "target")
+    begun = lambda: client.main.got(INIT) and Step.START_CHANNELS in client.steps  # noqa: E731
+    bench.until("MIG-DST-004", begun, "SPICE_MSG_MAIN_INIT from the target", MENDED_S)
+    bench.settle()
+
+
+def test_line_to_the_target_is_cut(bench: Bench) -> None:
+    """The line to the target is cut when the migration is announced: CONNECT_ERROR, and then SWITCH_HOST; it
+    leads there once the line is mended."""
+    made = spread(bench)
+    source, target = bench.pair()
+    client = bench.client(source)
+    made.network.cut("client", "target")
+    bench.pump.dial = lambda address, _: made.network.connect(address, IMPATIENT_S)
+    source.announce(target, **made.told("target"))
+    bench.until("MIG-SRC-020", lambda: Step.ANSWER in client.steps, "an announcement that can be answered")
+    bench.settle()
+    made.network.mend("client", "target")
+    bench.pump.dial = made.network.connect
+    source.complete(target)
+    bench.expect("MIG-SRC-018", client.main, SWITCH)
+    bench.until("MIG-DST-008", lambda: client.main.got(INIT), "SPICE_MSG_MAIN_INIT from the target")
+    bench.settle()
+
+
+@pytest.mark.needs(Ability.VIRTUAL_CLOCK)
+def test_line_to_the_source_is_cut(bench: Bench) -> None:
+    """The client's answer is lost on the way: the source's wait times out, and the answer that arrives later,
+    over the mended line, is told that it is too late."""
+    made = spread(bench)
+    source, target = bench.pair()
+    client = bench.client(source, duties=ANSWERS_LATE)
+    source.announce(target, **made.told("target"))
+    bench.until("MIG-DST-001", lambda: client.target and client.target.linked, "links to the target")
+    made.network.cut("client", "source")
+    client.release(Step.ANSWER)
+    bench.pump.until(lambda: Step.ANSWER in client.steps, what="the client's answer")
+    bench.pass_time(source, 10_000)
+    bench.claim("TIME-001", bool(bench.seen(source, "migrate_connect_complete")), "completion", "none")
+    made.network.mend("client", "source")
+    bench.expect("MIG-SRC-024", client.main, CANCEL, deadline=MENDED_S)
+    bench.settle()

@@ -124,6 +124,8 @@ def _causes(view: Conversation, host: Server, call: HostEvent, event: HostEvent)
     """The requirement of each cause that came before the callback."""
     waiting = 0
     index = view.hosts.index(host)
+    if _leads_nowhere([call]):
+        yield "MIG-SRC-052"
     for main in view.connections.values():
         if main.host != index or not main.is_main or main.opened is None:
             continue
@@ -192,6 +194,8 @@ def end_complete(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
     yield check("MIG-SRC-034", not earlier, "migrate_end_complete once for each migrate_end", "once more")
     here = [m for m in _mains(view, host) if m.closed is None or m.closed.time > call.time]
     left = [m for m in here if m.closed is not None and m.closed.time <= event.time]
+    if not here and not earlier:
+        yield Kept("MIG-SRC-033")
     if earlier or not here:
         return
     if not call.args.get("completed"):
@@ -221,14 +225,16 @@ def end_complete(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
 
 @on(HostEvent)
 def results(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
-    """migrate_connect and migrate_end return 0; migrate_end(1) without an announcement -1."""
+    """migrate_connect and migrate_end return 0; without a port or an announcement -1."""
     if event.name not in (f"return:{CONNECT}", f"return:{END}") or "result" not in event.args:
         return
     host = view.host_of(event.host)
+    result = event.args["result"]
     if event.name == f"return:{CONNECT}":
-        yield check(
-            "MIG-SRC-036", event.args["result"] == 0, "migrate_connect returns 0", event.args["result"]
-        )
+        if _leads_nowhere(_calls(host, CONNECT)):
+            yield check("MIG-SRC-052", result == -1, "migrate_connect without a port returns -1", result)
+        else:
+            yield check("MIG-SRC-036", result == 0, "migrate_connect returns 0", result)
         return
     calls = _calls(host, END)
     announced = [c for c in _calls(host, CONNECT) if not calls or c.time < calls[-1].time]
@@ -239,12 +245,14 @@ def results(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
         and (not announced or used)
         and any(m.closed is None for m in _mains(view, host))
     ):
-        yield check(
-            "MIG-SRC-027",
-            event.args["result"] == -1,
-            "migrate_end(1) without migrate_connect returns -1",
-            event.args["result"],
-        )
+        yield check("MIG-SRC-027", result == -1, "migrate_end(1) without migrate_connect returns -1", result)
+    elif announced and not used:
+        yield check("MIG-SRC-051", result == 0, "migrate_end returns 0", result)
+
+
+def _leads_nowhere(calls: list[HostEvent]) -> bool:
+    """The latest migrate_connect names neither port."""
+    return bool(calls) and all(calls[-1].args.get(port) in (None, -1) for port in ("port", "tls_port"))
 
 
 @at_end
@@ -299,6 +307,8 @@ def _end_owed(view: Conversation, wait: _Wait, settled: float) -> Iterator[Rulin
     mains = [m for m in _mains(view, wait.host) if m.closed is None or m.closed.time > wait.call.time]
     if mains and all(m.closed is not None and m.closed.time < settled for m in mains):
         yield Broken("MIG-SRC-033", "migrate_end_complete once the client has left", "none", mains[-1].closed)
+    if not mains and wait.call.time < settled:
+        yield Broken("MIG-SRC-033", "migrate_end_complete at once: no client", "none", wait.call)
     last = max((c.clock_ms for c in wait.host.calls if c.clock_ms is not None), default=0.0)
     if mains and wait.call.clock_ms is not None and last - wait.call.clock_ms > TIMEOUT_MS + LATE_MS:
         yield Broken(

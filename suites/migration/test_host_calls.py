@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the hypervisor may call, in every order that it may: each call has its result, its callback, and its
+effect on the client, and none has another's (spice-migration.h; server/reds.cpp)."""
+
+from __future__ import annotations
+
+import pytest
+
+from dissectors.constants import MsgcMain, MsgMain
+from fixtures.bench import Bench
+from fixtures.hosts import Ability, Host
+from fixtures.peer import Client
+from fixtures.peer.duties import ANSWERS_LATE, DUTIFUL, NEVER_ANSWERS, Duties, Step
+from suites.steps import announced
+
+BEGIN, END = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, MsgMain.SPICE_MSG_MAIN_MIGRATE_END
+SWITCH, CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST, MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
+CONNECT_DONE, END_DONE = "migrate_connect_complete", "migrate_end_complete"
+TIMEOUT_MS = 10_000
+MANY_CLIENTS = {"SPICE_DEBUG_ALLOW_MC": "1"}
+STAYS_HERE = DUTIFUL.skipping(Step.SWITCH_HOST)
+
+pytestmark = pytest.mark.needs(Ability.CALLS, Ability.CALLBACKS)
+
+
+def begun(bench: Bench, source: Host, target: Host, duties: Duties) -> Client:
+    """A client that has got BEGIN."""
+    client = bench.client(source, channels=(), duties=duties)
+    source.announce(target)
+    bench.expect("MIG-SRC-020", client.main, BEGIN)
+    return client
+
+
+def ends_with(bench: Bench, requirement: str, client: Client, kind: MsgMain) -> None:
+    """How the migration ends at the client, and that it ends in no second way."""
+    bench.expect(requirement, client.main, kind)
+    bench.settle()
+    told = [m.name for m in client.main.messages if m.type in (END, SWITCH)]
+    bench.claim(requirement, told == [kind.name], f"{kind.name} alone", ", ".join(told))
+
+
+@pytest.mark.requirement("MIG-SRC-033")
+@pytest.mark.parametrize("announced_first", [True, False])
+@pytest.mark.parametrize("completed", [1, 0])
+def test_end_without_a_client(bench: Bench, announced_first: bool, completed: int) -> None:
+    """migrate_end completes at once where there is no client that could leave."""
+    source, target = bench.pair()
+    if announced_first:
+        source.announce(target)
+        bench.wait("MIG-SRC-030", source, CONNECT_DONE)
+    source.call("migrate_end", completed=completed)
+    bench.wait("MIG-SRC-033", source, END_DONE)
+    bench.settle()
+
+
+@pytest.mark.requirement("MIG-SRC-033", "MIG-SRC-051")
+def test_client_leaves_between_its_answer_and_the_end(bench: Bench) -> None:
+    """A client that is gone when the migration ends is not waited for."""
+    source, target = bench.pair()
+    client = begun(bench, source, target, DUTIFUL)
+    bench.wait("MIG-SRC-028", source, CONNECT_DONE)
+    client.close()
+    bench.settle()
+    source.complete(target)
+    bench.wait("MIG-SRC-033", source, END_DONE)
+    counts = bench.seen(source, CONNECT_DONE), bench.seen(source, END_DONE)
+    bench.claim("MIG-SRC-033", counts == (1, 1), "one completion of each call", counts)
+
+
+@pytest.mark.requirement("MIG-SRC-018", "MIG-SRC-033", "TIME-003")
+@pytest.mark.needs(Ability.VIRTUAL_CLOCK)
+def test_ends_before_the_client_has_answered(bench: Bench) -> None:
+    """A migration that is over sooner than the client is connected falls back to SWITCH_HOST, and completes
+    as migrate_end, not as migrate_connect (RHBZ 1352836)."""
+    source, target = bench.pair()
+    client = begun(bench, source, target, STAYS_HERE.skipping(Step.ANSWER).holding(Step.LEAVE_SOURCE))
+    source.complete(target)
+    ends_with(bench, "MIG-SRC-018", client, SWITCH)
+    client.release(Step.LEAVE_SOURCE)
+    bench.wait("MIG-SRC-033", source, END_DONE)
+    connects = bench.seen(source, CONNECT_DONE)
+    bench.pass_time(source, 3 * TIMEOUT_MS)
+    counts = bench.seen(source, CONNECT_DONE), bench.seen(source, END_DONE)
+    bench.claim("TIME-003", counts == (connects, 1), f"{(connects, 1)} completions, no more", counts)
+
+
+@pytest.mark.requirement("MIG-SRC-052")
+def test_announcement_that_leads_nowhere(bench: Bench) -> None:
+    """A migrate_connect that names neither port fails: -1, no BEGIN, and it completes."""
+    source = bench.start()
+    client = bench.client(source, channels=())
+    result = source.call("migrate_connect", host="target.example")
+    bench.wait("MIG-SRC-052", source, CONNECT_DONE)
+    bench.settle()
+    bench.claim("MIG-SRC-052", result == -1, "the result -1", result)
+    bench.claim("MIG-SRC-052", not client.main.got(BEGIN), "no BEGIN", BEGIN.name)
+
+
+@pytest.mark.requirement("MIG-SRC-038", "MIG-SRC-004")
+def test_announced_again_before_the_answer(bench: Bench) -> None:
+    """A second announcement before the client has answered the first is sent, with its own address."""
+    source, target = bench.pair()
+    client = begun(bench, source, target, NEVER_ANSWERS.skipping(Step.LINK_MAIN))
+    source.announce(target, host="elsewhere.example", port=0x8EF1, tls_port=0x9A03)
+    bench.expect("MIG-SRC-038", client.main, BEGIN)
+    bench.settle()
+    seen = len(client.main.got(BEGIN)), len(client.main.got(CANCEL))
+    bench.claim("MIG-SRC-038", seen == (2, 0), "two BEGIN, no MIGRATE_CANCEL", seen)
+
+
+@pytest.mark.requirement("MIG-SRC-018", "MIG-SRC-024")
+@pytest.mark.needs(Ability.VIRTUAL_CLOCK)
+def test_late_answer_does_not_connect(bench: Bench) -> None:
+    """A CONNECTED after the timeout does not make the client connected: SWITCH_HOST ends the migration."""
+    source, target = bench.pair()
+    client = begun(bench, source, target, ANSWERS_LATE.skipping(Step.SWITCH_HOST, Step.DROP_TARGET))
+    bench.until(
+        "MIG-DST-001",
+        lambda: client.target and client.target.linked,
+        "the client's link to the target",
+    )
+    bench.pass_time(source, TIMEOUT_MS)
+    client.release(Step.ANSWER)
+    bench.expect("MIG-SRC-024", client.main, CANCEL)
+    source.complete(target)
+    ends_with(bench, "MIG-SRC-018", client, SWITCH)
+
+
+@pytest.mark.requirement("MIG-SRC-018", "MIG-SRC-017")
+@pytest.mark.needs(Ability.VIRTUAL_CLOCK)
+def test_old_answer_does_not_count(bench: Bench) -> None:
+    """A CONNECTED to a migration that was cancelled does not count for the next one, which ends with
+    SWITCH_HOST if the client does not answer, and with nothing if it fails."""
+    source, target = bench.pair()
+    client = bench.client(source, channels=())
+    announced(bench, source, client, target)
+    source.cancel(target)
+    bench.expect("MIG-SRC-017", client.main, CANCEL)
+    client.duties = NEVER_ANSWERS.skipping(Step.SWITCH_HOST)
+    source.announce(target)
+    bench.pass_time(source, TIMEOUT_MS)
+    source.cancel(target)
+    bench.settle()
+    cancels = len(client.main.got(CANCEL))
+    bench.claim("MIG-SRC-017", cancels == 1, "no MIGRATE_CANCEL to a client that has not answered", cancels)
+    source.announce(target)
+    bench.pass_time(source, TIMEOUT_MS)
+    source.complete(target)
+    ends_with(bench, "MIG-SRC-018", client, SWITCH)
+
+
+@pytest.mark.requirement("MIG-SRC-026", "MIG-SRC-018", "MIG-SRC-013")
+@pytest.mark.needs(Ability.VIRTUAL_CLOCK)
+@pytest.mark.parametrize("answered", [True, False])
+def test_new_client_takes_over_in_a_migration(bench: Bench, answered: bool) -> None:
+    """A client that takes the session over has not answered, whatever the old one did; no timeout is left
+    from the old one's wait."""
+    source, target = bench.pair()
+    begun(bench, source, target, DUTIFUL if answered else NEVER_ANSWERS)
+    if answered:
+        bench.wait("MIG-SRC-028", source, CONNECT_DONE)
+    newcomer = bench.client(source, channels=(), duties=STAYS_HERE)
+    bench.wait("MIG-SRC-026", source, CONNECT_DONE)
+    bench.pass_time(source, 2 * TIMEOUT_MS)
+    completions = bench.seen(source, CONNECT_DONE)
+    bench.claim("MIG-SRC-013", completions == 1, "one completion", completions)
+    source.complete(target)
+    ends_with(bench, "MIG-SRC-018", newcomer, SWITCH)
+    bench.claim("MIG-SRC-026", not newcomer.main.got(BEGIN), "no BEGIN to the new client", BEGIN.name)
+
+
+@pytest.mark.requirement("MIG-SRC-012", "MIG-SRC-028", "MIG-SRC-015", "MIG-SRC-033")
+@pytest.mark.parametrize("last", ["answers", "refuses"])
+def test_several_clients(bench: Bench, last: str) -> None:
+    """With several clients migrate_connect waits for each of them, and migrate_end until all have left; each
+    ends as its own answer says."""
+    source, target = bench.pair(environment=MANY_CLIENTS)
+    first = bench.client(source, channels=(), duties=DUTIFUL.holding(Step.LEAVE_SOURCE))
+    second = bench.client(source, channels=(), duties=ANSWERS_LATE.skipping(Step.SWITCH_HOST))
+    source.announce(target)
+    bench.until("MIG-SRC-020", lambda: Step.ANSWER in first.steps, "an announcement that can be answered")
+    bench.expect("MIG-SRC-020", second.main, BEGIN)
+    bench.settle()
+    seen = bench.seen(source, CONNECT_DONE)
+    bench.claim("MIG-SRC-012", not seen, "no completion before every client has answered", seen)
+    if last == "refuses":
+        second.main.send(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR)
+    else:
+        second.release(Step.ANSWER)
+    bench.wait("MIG-SRC-028", source, CONNECT_DONE)
+    source.complete(target)
+    bench.expect("MIG-SRC-015", first.main, END)
+    bench.settle()
+    seen = bench.seen(source, END_DONE)
+    bench.claim("MIG-SRC-033", not seen, "no completion while a client is still there", seen)
+    first.release(Step.LEAVE_SOURCE)
+    bench.wait("MIG-SRC-033", source, END_DONE)
+
+
+@pytest.mark.requirement("MIG-SRC-018", "MIG-SRC-003", "MIG-SRC-004", "MIG-SRC-005", "MIG-SRC-006")
+@pytest.mark.parametrize("subject", [None, "C=XY,CN=target"])
+def test_switch_of_a_machine_without_migration_interface(bench: Bench, subject: str | None) -> None:
+    """migrate_info and migrate_switch, the oldest calls: SWITCH_HOST with their address, once."""
+    source = bench.start(migration=False)
+    client = bench.client(source, channels=(), duties=STAYS_HERE)
+    address = {"host": "target.example", "port": 0x8EF1, "tls_port": 0x9A03, "subject": subject}
+    source.call("migrate_info", **address)
+    bench.settle()
+    bench.claim("MIG-SRC-018", not client.main.got(SWITCH), "nothing before migrate_switch", SWITCH.name)
+    source.call("migrate_switch")
+    ends_with(bench, "MIG-SRC-018", client, SWITCH)
+
+
+@pytest.mark.requirement("ROBUST-001")
+def test_switch_without_an_address(bench: Bench) -> None:
+    """migrate_switch without migrate_info does nothing to the client and not to the server."""
+    source = bench.start(migration=False)
+    client = bench.client(source, channels=())
+    source.call("migrate_switch")
+    bench.alive("ROBUST-001", "after migrate_switch without migrate_info", source)
+    bench.claim("ROBUST-001", client.main.ending is None, "a session that lives", client.main.ending)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Who has not the ticket gets in nowhere: not as a migration's client, not by a channel, not where no ticket
+has been set, and without disturbing who is in (spice-server.h, spice_server_set_ticket)."""
+
+from __future__ import annotations
+
+import pytest
+
+from dissectors.constants import ChannelType, LinkErr, MsgMain
+from fixtures.bench import Bench
+from fixtures.hosts import Ability
+
+OK, DENIED = LinkErr.SPICE_LINK_ERR_OK, LinkErr.SPICE_LINK_ERR_PERMISSION_DENIED
+INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
+INIT = MsgMain.SPICE_MSG_MAIN_INIT
+TICKET = "correct horse"
+BROUGHT = 0x8AC0FFE1
+
+
+@pytest.mark.requirement("LINK-021")
+@pytest.mark.parametrize("incoming", [True, False], ids=["target", "ordinary"])
+@pytest.mark.parametrize("wrong", ["", "wrong", "correct"])
+def test_migrating_client_needs_the_ticket(bench: Bench, incoming: bool, wrong: str) -> None:
+    """A main link that brings a connection_id needs the ticket as any other."""
+    target = bench.start("target", incoming=incoming, ticket=TICKET)
+    error = bench.try_link(bench.connect(target, connection_id=BROUGHT, password=wrong))
+    bench.claim("LINK-021", error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
+
+
+@pytest.mark.requirement("LINK-021")
+@pytest.mark.parametrize("connection_id", [BROUGHT, 0, 1], ids=["the session's", "none", "another"])
+def test_channel_of_a_migrating_client_needs_the_ticket(bench: Bench, connection_id: int) -> None:
+    """A channel to a target needs the ticket, whatever id it names: which ids there are is not told."""
+    target = bench.start("target", incoming=True, ticket=TICKET)
+    main = bench.link(target, connection_id=BROUGHT, password=TICKET)
+    inputs = bench.connect(target, channel=INPUTS, connection_id=connection_id, password="wrong")
+    error = bench.try_link(inputs)
+    bench.claim("LINK-021", error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
+    main.close()
+
+
+@pytest.mark.requirement("LINK-032")
+@pytest.mark.needs(Ability.RESTART_TICKET)
+@pytest.mark.parametrize("guess", ["", "x"])
+def test_without_a_password_set(bench: Bench, guess: str) -> None:
+    """Where tickets are asked for and none has been set, nobody gets in: not with an empty one either."""
+    source = bench.start(ticket="")
+    error = bench.try_link(bench.connect(source, password=guess))
+    bench.claim("LINK-032", error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
+
+
+@pytest.mark.requirement("LINK-032")
+@pytest.mark.needs(Ability.RESTART_TICKET, Ability.CALLS)
+@pytest.mark.parametrize("guess", ["", TICKET])
+def test_ticket_that_was_taken_away(bench: Bench, guess: str) -> None:
+    """A ticket that is set to nothing locks the host."""
+    source = bench.start(ticket=TICKET)
+    source.call("set_ticket", password="")
+    error = bench.try_link(bench.connect(source, password=guess))
+    bench.claim("LINK-032", error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
+
+
+@pytest.mark.requirement("MAIN-015")
+@pytest.mark.parametrize("stage", ["mess", "mechanism", "ticket"])
+def test_who_is_in_is_not_disturbed(bench: Bench, stage: str) -> None:
+    """Only a client with the ticket takes the session over: one that stops before it, or has a wrong one,
+    disturbs nobody."""
+    source = bench.start(ticket=TICKET)
+    client = bench.client(source, channels=(INPUTS,), password=TICKET)
+    stranger = bench.connect(source, password="wrong")
+    if stage == "ticket":
+        error = bench.try_link(stranger)
+        bench.claim("LINK-021", error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
+    else:
+        stranger.send_mess()
+        stranger.expect_reply()
+        if stage == "mechanism":
+            stranger.send_mechanism()
+    bench.settle()
+    endings = [c.ending for c in client.current if c.ending]
+    bench.claim("MAIN-015", not endings, "the session of the client with the ticket", endings)
+
+
+@pytest.mark.requirement("LINK-016", "CONNID-003")
+def test_refused_channel_disturbs_nobody(bench: Bench) -> None:
+    """A channel that is refused for its id is closed, and nothing else is."""
+    source = bench.start()
+    client = bench.client(source, channels=(INPUTS,))
+    stranger = bench.connect(source, channel=INPUTS, connection_id=client.session_id ^ 0x00010000)
+    bench.try_link(stranger)
+    bench.must_close(stranger)
+    bench.settle()
+    endings = [c.ending for c in client.current if c.ending]
+    bench.claim("CONNID-003", not endings, "a session that is not disturbed", endings)

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A machine that really moves, held where its memory has moved and the switchover is due: what may happen to
+source, target and client just then."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from dissectors.constants import ChannelType, MsgBase, MsgcMain, MsgMain
+from fixtures.bench import Bench
+from fixtures.hosts import Ability, Host
+from fixtures.peer import Client
+from fixtures.qemu import QemuHost
+from suites.steps import announced, arrived
+
+END, CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_END, MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
+SWITCH, LIST = MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
+ENDS = (END, CANCEL, SWITCH, MsgBase.SPICE_MSG_MIGRATE)
+INPUTS = (ChannelType.SPICE_CHANNEL_INPUTS,)
+
+pytestmark = [
+    pytest.mark.needs(Ability.SWITCHOVER),
+    pytest.mark.parametrize("seamless", [False, True], ids=["semi-seamless", "seamless"]),
+]
+
+
+def held(bench: Bench, source: Host, client: Client, target: Host) -> QemuHost:
+    """The source, whose machine waits before its switchover while the client has links to both."""
+    announced(bench, source, client, target)
+    mover = cast(QemuHost, source)
+    assert mover.begin_move(target), mover.failure()
+    bench.settle()
+    return mover
+
+
+def moved(bench: Bench, source: Host, client: Client) -> None:
+    """The client's session is at the target and answers there."""
+    if source.settings.seamless:
+        bench.until("MIG-SRC-047", lambda: client.left, "SPICE_MSG_MIGRATE_DATA from the source")
+        bench.settle()
+    else:
+        arrived(bench, client)
+
+
+def goes_on(bench: Bench, source: Host, client: Client) -> None:
+    """After a failure the session is told, answers, and can migrate to another target."""
+    told = len(client.main.got(LIST))
+    bench.expect("MIG-SRC-017", client.main, CANCEL)
+    client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
+    with bench.owed("MIG-SRC-039"):
+        bench.pump.until(lambda: len(client.main.got(LIST)) > told, what="SPICE_MSG_MAIN_CHANNELS_LIST")
+        client.steps.clear()
+        another = bench.start("target2", incoming=True, seamless=source.settings.seamless)
+        announced(bench, source, client, another)
+        source.complete(another)
+        moved(bench, source, client)
+
+
+@pytest.mark.requirement("MIG-SRC-016", "MIG-SRC-014")
+def test_nothing_ends_before_the_switchover(bench: Bench, seamless: bool) -> None:
+    """All memory has moved, the machine stands still, and the client hears of it only after that."""
+    source, target = bench.pair(seamless=seamless)
+    client = bench.client(source)
+    mover = held(bench, source, client, target)
+    told = [message.name for message in client.main.got(*ENDS)]
+    bench.claim("MIG-SRC-016", not told and not client.left, "nothing before migrate_end", ", ".join(told))
+    assert mover.finish_move(), mover.failure()
+    moved(bench, source, client)
+
+
+@pytest.mark.requirement("MIG-SRC-017", "MIG-SRC-039")
+def test_cancelled_at_the_switchover(bench: Bench, seamless: bool) -> None:
+    """The hypervisor gives it up at the last moment: the session goes on where it was."""
+    source, target = bench.pair(seamless=seamless)
+    client = bench.client(source, channels=INPUTS)
+    held(bench, source, client, target).cancel(target)
+    goes_on(bench, source, client)
+
+
+@pytest.mark.requirement("MIG-SRC-017", "MIG-SRC-039")
+def test_target_that_dies(bench: Bench, seamless: bool) -> None:
+    """The target is gone at the last moment: the migration fails, the session goes on where it was."""
+    source, target = bench.pair(seamless=seamless)
+    client = bench.client(source, channels=INPUTS)
+    mover = held(bench, source, client, target)
+    cast(QemuHost, target).kill()
+    assert not mover.finish_move()
+    goes_on(bench, source, client)
+
+
+@pytest.mark.requirement("ROBUST-001")
+def test_source_that_dies(bench: Bench, seamless: bool) -> None:
+    """The source is gone at the last moment: the target, which has half a machine, ends in good order."""
+    source, target = bench.pair(seamless=seamless)
+    client = bench.client(source)
+    held(bench, source, client, target).kill()
+    bench.pump.until(lambda: not target.life().alive, what="the end of the target")
+    life = target.life()
+    bench.claim("ROBUST-001", life.signal is None, "an orderly end", f"{life.signal}: {life.message}", target)
+
+
+@pytest.mark.requirement("ROBUST-011")
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_client_that_leaves(bench: Bench, seamless: bool, how: str) -> None:
+    """The client is gone at the last moment, from source and target: the machine arrives without it."""
+    source, target = bench.pair(seamless=seamless)
+    client = bench.client(source)
+    mover = held(bench, source, client, target)
+    for session in (client.current, client.target):
+        for connection in session or ():
+            connection.close() if how == "close" else connection.reset()
+    assert mover.finish_move(), mover.failure()
+    bench.alive("ROBUST-011", "after a client that left at the switchover", source, target)
+    with bench.owed("ROBUST-011"):
+        bench.client(target, channels=INPUTS)

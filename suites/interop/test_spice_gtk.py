@@ -8,28 +8,9 @@ import pytest
 from dissectors.constants import Side
 from fixtures.bench import Bench
 from fixtures.gtk.scenario import CHANNELS, DEVICES, Kind, Scene
+from suites.interop.kinds import kinds
 
 pytestmark = pytest.mark.client_duties
-
-#: What must have been seen of the client in each kind of migration.
-DUTIES = {
-    Kind.SEMI_SEAMLESS: ("MIG-CLI-001", "MIG-CLI-002", "MIG-CLI-003", "MIG-CLI-004", "MIG-CLI-005"),
-    Kind.SEAMLESS: (
-        *("MIG-CLI-001", "MIG-CLI-002", "MIG-CLI-003", "MIG-CLI-007", "MIG-CLI-008"),
-        *("MIG-CLI-009", "MIG-CLI-010"),
-    ),
-    Kind.SWITCH_HOST: ("MIG-CLI-002", "MIG-CLI-006"),
-    Kind.LATE: ("MIG-CLI-006",),
-}
-ALWAYS = ("MIG-CLI-013", "MIG-CLI-017", "MIG-CLI-018")
-
-
-def kinds(*wanted: Kind) -> pytest.MarkDecorator:
-    """One case for each kind, marked with the duties that it shows."""
-    cases = [
-        pytest.param(kind, id=kind, marks=pytest.mark.requirement(*DUTIES[kind], *ALWAYS)) for kind in wanted
-    ]
-    return pytest.mark.parametrize("kind", cases)
 
 
 @kinds(*Kind)

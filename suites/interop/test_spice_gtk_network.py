@@ -10,7 +10,7 @@ from fixtures.bench import Bench
 from fixtures.gtk.scenario import END, Kind, Scene
 from fixtures.namespaces import Called
 from fixtures.spread import Line, Spread, spread
-from suites.interop.test_spice_gtk import kinds
+from suites.interop.kinds import kinds
 
 pytestmark = pytest.mark.client_duties
 both_schemes = kinds(Kind.SEMI_SEAMLESS, Kind.SEAMLESS)

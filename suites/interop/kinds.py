@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which of a client's duties each kind of migration shows."""
+
+from __future__ import annotations
+
+import pytest
+
+from fixtures.gtk.scenario import Kind
+
+DUTIES = {
+    Kind.SEMI_SEAMLESS: ("MIG-CLI-001", "MIG-CLI-002", "MIG-CLI-003", "MIG-CLI-004", "MIG-CLI-005"),
+    Kind.SEAMLESS: (
+        *("MIG-CLI-001", "MIG-CLI-002", "MIG-CLI-003", "MIG-CLI-007", "MIG-CLI-008"),
+        *("MIG-CLI-009", "MIG-CLI-010", "MIG-CLI-011", "MIG-CLI-016"),
+    ),
+    Kind.SWITCH_HOST: ("MIG-CLI-002", "MIG-CLI-006"),
+    Kind.LATE: ("MIG-CLI-006",),
+}
+ALWAYS = ("MIG-CLI-013", "MIG-CLI-015", "MIG-CLI-017", "MIG-CLI-018")
+
+
+def kinds(*wanted: Kind) -> pytest.MarkDecorator:
+    """One case for each kind, marked with the duties that it must show."""
+    cases = [
+        pytest.param(kind, id=kind, marks=pytest.mark.requirement(*DUTIES[kind], *ALWAYS)) for kind in wanted
+    ]
+    return pytest.mark.parametrize("kind", cases)

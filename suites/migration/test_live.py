@@ -18,6 +18,19 @@ from suites.steps import announced, arrived
 END, CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_END, MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
 SWITCH, LIST = MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
 ENDS = (END, CANCEL, SWITCH, MsgBase.SPICE_MSG_MIGRATE)
+EVERYTHING = (
+    *("keyboard", "mouse", "tablet", "display", "playback", "record"),
+    *("agent", "usbredir", "smartcard"),
+)
+CHANNELS = {
+    ChannelType.SPICE_CHANNEL_DISPLAY,
+    ChannelType.SPICE_CHANNEL_INPUTS,
+    ChannelType.SPICE_CHANNEL_CURSOR,
+    ChannelType.SPICE_CHANNEL_PLAYBACK,
+    ChannelType.SPICE_CHANNEL_RECORD,
+    ChannelType.SPICE_CHANNEL_USBREDIR,
+    ChannelType.SPICE_CHANNEL_SMARTCARD,
+}
 INPUTS = (ChannelType.SPICE_CHANNEL_INPUTS,)
 
 pytestmark = [
@@ -115,3 +128,26 @@ def test_client_that_leaves(bench: Bench, seamless: bool, how: str) -> None:
     bench.alive("ROBUST-011", "after a client that left at the switchover", source, target)
     with bench.owed("ROBUST-011"):
         bench.client(target, channels=INPUTS)
+
+
+@pytest.mark.requirement("MAIN-010")
+def test_machine_with_everything(bench: Bench, seamless: bool) -> None:
+    """A machine with every device that SPICE has channels for, moved twice."""
+    source, target = bench.pair(seamless=seamless, devices=EVERYTHING)
+    client = bench.client(source)
+    main = client.main
+    main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, (10).to_bytes(4, "little"))
+    kinds = {kind for kind, _ in client.current.channels}
+    bench.claim("MAIN-010", kinds >= CHANNELS, f"channels {sorted(CHANNELS)}", sorted(kinds))
+    bench.settle()
+    for hop in ("target", "target2"):
+        if hop != "target":
+            target = bench.start(hop, incoming=True, seamless=seamless, devices=EVERYTHING)
+        client.steps.clear()
+        client.left.clear()
+        announced(bench, source, client, target)
+        source.complete(target)
+        moved(bench, source, client)
+        ended = {key: c.ending for key, c in client.current.channels.items() if c.ending}
+        bench.claim("MAIN-010", not ended, "channels that live on", ended)
+        source = target

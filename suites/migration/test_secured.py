@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Migrations between hosts that want TLS and a ticket."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dissectors.constants import ChannelType, MsgMain
+from fixtures.bench import Bench
+from fixtures.hosts import Ability
+from fixtures.peer.duties import DUTIFUL, Step
+from fixtures.peer.transport import trusting
+from suites.steps import announced, arrived
+
+TICKET = "correct horse"
+SWITCH = MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST
+SUBJECT = "O=SPICE conformance,CN=target"
+
+
+@pytest.mark.requirement("MIG-SRC-004", "MIG-SRC-005", "MIG-SRC-006", "MIG-DST-001", "LINK-028")
+@pytest.mark.parametrize("tls_only", [False, True], ids=["both-ports", "tls-only"])
+@pytest.mark.parametrize(
+    "seamless",
+    [False, pytest.param(True, marks=pytest.mark.needs(Ability.SEAMLESS_DATA))],
+    ids=["semi-seamless", "seamless"],
+)
+def test_whole_migration(bench: Bench, seamless: bool, tls_only: bool) -> None:
+    """A client that came over TLS goes on over TLS, its ticket with it."""
+    certificate = bench.certificate()
+    source, target = bench.pair(
+        tls=certificate.settings(), tls_only=tls_only, ticket=TICKET, seamless=seamless
+    )
+    client = bench.client(source, tls=trusting(certificate.ca), password=TICKET)
+    announced(bench, source, client, target, subject=SUBJECT)
+    source.complete(target)
+    if seamless:
+        bench.until("MIG-SRC-047", lambda: client.left, "SPICE_MSG_MIGRATE_DATA from the source")
+        bench.settle()
+    else:
+        arrived(bench, client)
+    plain = [key for key, connection in client.current.channels.items() if not connection.opened.tls]
+    bench.claim("LINK-028", client.main.opened.tls and not plain, "links over TLS", plain)
+
+
+@pytest.mark.requirement("LINK-021", "MIG-SRC-018", "MIG-SRC-019")
+def test_ticket_that_is_not_the_targets(bench: Bench) -> None:
+    """A target that refuses the ticket loses the client to CONNECT_ERROR; SWITCH_HOST ends the migration."""
+    source = bench.start("source", ticket=TICKET)
+    target = bench.start("target", ticket="another", incoming=True)
+    duties = replace(DUTIFUL, password=TICKET).skipping(Step.SWITCH_HOST)
+    inputs = (ChannelType.SPICE_CHANNEL_INPUTS,)
+    client = bench.client(source, channels=inputs, password=TICKET, duties=duties)
+    source.announce(target)
+    bench.until("MIG-SRC-020", lambda: Step.ANSWER in client.steps, "an announcement that can be answered")
+    bench.settle()
+    bench.claim("LINK-021", bool(client.troubles), "a link that is refused", "one that is accepted")
+    source.complete(target)
+    bench.expect("MIG-SRC-018", client.main, SWITCH)

@@ -51,7 +51,7 @@ def test_address(bench: Bench, subject: str | None) -> None:
 
 
 @pytest.mark.requirement("MIG-SRC-018")
-@pytest.mark.needs(Ability.CALLS, Ability.SEAMLESS_DATA)
+@pytest.mark.needs(Ability.SEAMLESS_DATA)
 def test_moved_on_before_the_client_came(bench: Bench) -> None:
     """A target whose machine is moved on while a client's state is still due sends that client after it."""
     here, there = bench.pair(seamless=True)

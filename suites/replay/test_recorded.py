@@ -85,15 +85,14 @@ def recorded(bench: Bench, tmp_path: Path, authority: Authority) -> Callable[[bo
     return record
 
 
-@pytest.mark.requirement("MIG-SRC-012", "MIG-SRC-015", "MIG-DST-002", "MIG-DST-004", "CONNID-005")
-@pytest.mark.needs(Ability.CALLS)
+@pytest.mark.requirement("MIG-SRC-015", "MIG-DST-002", "MIG-DST-004", "CONNID-005")
 def test_recorded_in_this_run(bench: Bench, recorded: Callable[[bool], Path]) -> None:
     """A semi-seamless migration of this build, played on other processes of it: they say the same."""
     assert not replayed(bench, recorded(False)).differences
 
 
 @pytest.mark.requirement("MIG-SRC-040", "MIG-SRC-041", "MIG-DST-020", "MIG-DST-023")
-@pytest.mark.needs(Ability.CALLS, Ability.SEAMLESS_DATA)
+@pytest.mark.needs(Ability.SEAMLESS_DATA)
 def test_seamless_recorded_in_this_run(bench: Bench, recorded: Callable[[bool], Path]) -> None:
     """A seamless one: the migration data that is brought is this run's own."""
     assert not replayed(bench, recorded(True)).differences

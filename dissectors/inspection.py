@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from dissectors import bare_scapy as bare_scapy  # before anything that imports Scapy
 from dissectors import capture
 from dissectors.capture import Begin, CaptureError, Chunk, End, HostRecord, Note, Wait
 from dissectors.capture.record import Progress

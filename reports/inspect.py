@@ -6,6 +6,7 @@ Exit status: 0 nothing found, 1 findings, 2 not readable (any further; what coul
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import sys
@@ -16,9 +17,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from types import FrameType
-
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from typing import TYPE_CHECKING
 
 from dissectors.capture import CaptureError
 from dissectors.events import Event, Gap, Garbage, HostEvent, Message, Quiet
@@ -26,13 +25,16 @@ from dissectors.inspection import Inspection
 from dissectors.rules.model import Finding
 from fixtures.hosts import UsageError
 from reports import wording
-from reports.inspect_messages import Filter, Lines
-from reports.inspect_text import print_story
-from reports.ladder import Ladder, ladder
+
+if TYPE_CHECKING:  # what only some views need is loaded by them
+    from rich.console import Console
+
+    from reports.ladder import Ladder
 
 WIDTH = 100
 IDLE = 0.1  # seconds between two looks at a followed file
 KEPT = 3000  # events kept for the ladder; beyond that only what matters
+YOUNG = 50_000  # objects: most die at once, so that looking for circles among them is a waste of time
 LARGE_BODY = 4096  # bytes of a routine message that are worth keeping
 
 
@@ -70,9 +72,7 @@ def main(**asked: object) -> int:
     wanted = Wanted(**asked)  # type: ignore[arg-type]
     if wanted.html and not wanted.html.absolute().parent.is_dir():
         raise UsageError(f"{wanted.html}: no such directory")
-    console = Console(
-        highlight=False, emoji=False, markup=False, width=None if sys.stdout.isatty() else WIDTH
-    )
+    gc.set_threshold(YOUNG)
     with _stop_asked() as stopped, _progress(wanted) as progress:
         try:
             inspection = Inspection(
@@ -84,16 +84,26 @@ def main(**asked: object) -> int:
             )
         except CaptureError as error:
             return _unreadable(error)
-        story = _read(inspection, wanted, console)
-    return _show(inspection, story, wanted, console)
+        story = _read(inspection, wanted)
+    return _show(inspection, story, wanted)
 
 
-def _show(inspection: Inspection, story: Story, wanted: Wanted, console: Console) -> int:
+def _console() -> Console:
+    """Standard output: colour and its own width where it is a terminal."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else WIDTH
+    return Console(highlight=False, emoji=False, markup=False, width=width)
+
+
+def _show(inspection: Inspection, story: Story, wanted: Wanted) -> int:
     if wanted.as_json:
         told = inspection.as_dict() | {"error": str(inspection.error) if inspection.error else None}
         print(json.dumps(told, indent=1, ensure_ascii=False, default=str))
     elif not wanted.messages and (inspection.source.reader.packets or not inspection.error):
-        print_story(console, inspection.as_dict(), story.ladder(limit=80), unjudged=wanted.unjudged)
+        from reports.inspect_text import print_story
+
+        print_story(_console(), inspection.as_dict(), story.ladder(limit=80), unjudged=wanted.unjudged)
     if wanted.html:
         from reports.inspect_page import page
 
@@ -107,17 +117,25 @@ def _show(inspection: Inspection, story: Story, wanted: Wanted, console: Console
     return Exit.FINDINGS if inspection.findings else Exit.CLEAN
 
 
-def _read(inspection: Inspection, wanted: Wanted, console: Console) -> Story:
+def _read(inspection: Inspection, wanted: Wanted) -> Story:
     """Read everything, showing on the way what is to be shown at once."""
     story = Story(inspection)
-    chosen = Filter(wanted.channel, wanted.types, wanted.start, wanted.stop)
-    live = (wanted.messages or wanted.follow) and not wanted.as_json
-    lines = Lines(console, chosen, everything=wanted.messages)
+    show = _live(wanted) if (wanted.messages or wanted.follow) and not wanted.as_json else None
+    kept = wanted.html or not (wanted.as_json or wanted.messages)
     for event, findings in inspection.run():
-        story.take(event, findings)
-        if live:
-            lines.show(event, findings)
+        if kept:
+            story.take(event, findings)
+        if show:
+            show(event, findings)
     return story
+
+
+def _live(wanted: Wanted) -> Callable[[Event, Sequence[Finding]], None]:
+    """Prints events as they come."""
+    from reports.inspect_messages import Filter, Lines
+
+    chosen = Filter(wanted.channel, wanted.types, wanted.start, wanted.stop)
+    return Lines(_console(), chosen, everything=wanted.messages).show
 
 
 class Story:
@@ -144,6 +162,8 @@ class Story:
 
     def ladder(self, limit: int) -> Ladder:
         """The ladder of what was kept; source and target by name where there is one migration."""
+        from reports.ladder import ladder
+
         migrations = self._inspection.as_dict()["migrations"]
         names = {}
         if len(migrations) == 1:
@@ -189,10 +209,13 @@ def _idle(stopped: list[bool]) -> bool:
 @contextmanager
 def _progress(wanted: Wanted) -> Iterator[Show | None]:
     """A bar on standard error while a file is read; none where nobody would see it."""
-    console = Console(stderr=True)
-    if wanted.follow or wanted.messages or not console.is_terminal:
+    if wanted.follow or wanted.messages or not sys.stderr.isatty():
         yield None
         return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
     columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("reading", total=None)

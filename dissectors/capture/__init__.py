@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from heapq import merge
+from itertools import chain, islice
+from operator import itemgetter
 from pathlib import Path
 
 from dissectors.capture.files import CaptureFile
@@ -47,6 +49,9 @@ __all__ = [
     "Wait",
     "read",
 ]
+
+
+MERGED = 256  # records of several files that are handed on at a time
 
 
 class Capture(Iterator[AnyItem]):
@@ -109,21 +114,24 @@ class Capture(Iterator[AnyItem]):
         return self._files[file].own
 
     def _run(self) -> Iterator[AnyItem]:
-        readers = [self._records(file) for file in self._files]
-        records = readers[0] if len(readers) == 1 else merge(*readers, key=lambda record: record[0])
-        for item in self._tcp.items(records):
+        readers = [self._batches(file) for file in self._files]
+        for item in self._tcp.items(readers[0] if len(readers) == 1 else _merged(readers)):
             if isinstance(item, tuple):
                 yield from self._record(item)
             else:
                 yield from self._item(item)
         for last in self._tcp.finish(max((file.last for file in self._files), default=0.0)):
             yield from self._item(last)
+        for file in self._files:
+            if file.broken_off:
+                text = f"{file.name}: the following ended in the middle of a record"
+                yield Note(text=text, time=file.last, frame=0)
         self._complain()
 
-    def _records(self, file: CaptureFile) -> Iterator[Record]:
+    def _batches(self, file: CaptureFile) -> Iterator[list[Record]]:
         """The records of a file; its error waits until everything is told."""
         try:
-            yield from file.records()
+            yield from file.batches()
         except CaptureError as error:
             self._errors.append(error)
 
@@ -155,6 +163,13 @@ class Capture(Iterator[AnyItem]):
         shop = self._shop
         if shop.keys.path is not None and shop.tls_unfit and not shop.tls_opened:
             raise CaptureError(f"{shop.keys.path}: fits none of the {shop.tls_unfit} TLS connections")
+
+
+def _merged(readers: Sequence[Iterator[list[Record]]]) -> Iterator[list[Record]]:
+    """The records of several files in the order of their times."""
+    records = merge(*map(chain.from_iterable, readers), key=itemgetter(0))
+    while batch := list(islice(records, MERGED)):
+        yield batch
 
 
 def read(

@@ -86,8 +86,14 @@ class CaptureFile:
         self._progress = progress
         self._format: Format | None = None
         self._order = Order()
+        self.broken_off = False  # the following was ended in the middle of a record
         self.first: float | None = None  # time of the first packet
         self.last = 0.0  # time of the last packet so far
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return self._source.name
 
     @property
     def own(self) -> bool:
@@ -95,7 +101,12 @@ class CaptureFile:
         return self._format is not None and self._format.own
 
     def records(self) -> Iterator[Record]:
-        """The records in the file's order.
+        """The records of all batches."""
+        for batch in self.batches():
+            yield from batch
+
+    def batches(self) -> Iterator[list[Record]]:
+        """The records in the order of their times, as many as a block of the file holds at a time.
 
         Raises CaptureError after the last good record where the file is damaged, cut or no capture; a
         followed file may end in the middle of a record.
@@ -105,8 +116,7 @@ class CaptureFile:
         try:
             while (block := source.read()) != b"":
                 if block is None:
-                    yield from self._order.rest()
-                    yield (0.0, 0, IDLE, b"", 0, 0, 0, self._index)
+                    yield [*self._order.rest(), (0.0, 0, IDLE, b"", 0, 0, 0, self._index)]
                     if not source.wait():
                         break
                     continue
@@ -125,14 +135,15 @@ class CaptureFile:
                     position = self._format.parse(buffer, position, batch)
                 except ValueError as error:
                     damage = error
-                yield from self._in_order(batch)
+                yield self._in_order(batch)
                 if damage is not None:
-                    yield from self._order.rest()
+                    yield self._order.rest()
                     raise source.error(str(damage))
                 if self._progress:
                     self._progress(source.done, source.size)
-            yield from self._order.rest()
-            self._check_end(len(buffer) - position, followed)
+            yield self._order.rest()
+            self.broken_off = followed and position < len(buffer)
+            self._check_end(len(buffer) - position, followed and source.regular)
         finally:
             source.close()
 

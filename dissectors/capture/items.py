@@ -123,20 +123,16 @@ AnyItem = Begin | Chunk | Gap | End | HostRecord | Note
 class Run:
     """Collects the pieces of one chunk."""
 
-    __slots__ = ("ends", "frames", "parts", "size", "times")
+    __slots__ = ("frames", "parts", "times")
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
-        self.ends: list[int] = []
         self.frames: list[int] = []
         self.times: list[float] = []
-        self.size = 0
 
     def add(self, data: bytes, frame: int, time: float) -> None:
         """Append a piece."""
-        self.size += len(data)
         self.parts.append(data)
-        self.ends.append(self.size)
         self.frames.append(frame)
         self.times.append(time)
 
@@ -149,7 +145,7 @@ class Run:
             connection=connection,
             sender=sender,
             data=self.parts[0] if len(self.parts) == 1 else b"".join(self.parts),
-            ends=self.ends,
+            ends=list(accumulate(map(len, self.parts))),
             frames=frames,
             times=self.times,
             time=self.times[0],

@@ -50,28 +50,44 @@ class Pcapng:
         """See `files.Format`."""
         last = len(buffer)
         head = struct.Struct(self._order + "IIIIIII").unpack_from
-        while position + 12 <= last:
-            if buffer[position : position + 4] == SECTION:
-                self._set_order(buffer, position)
+        file, interfaces = self._file, self._interfaces
+        while position + 28 <= last:  # an Enhanced Packet Block has 32 bytes at least
+            kind, size, index, high, low, captured, wire = head(buffer, position)
+            if kind != EPB or not 32 <= size <= LIMIT:
+                if not (end := self._block(buffer, position, out)):
+                    return position
+                position = end
                 head = struct.Struct(self._order + "IIIIIII").unpack_from
-            kind, size = struct.unpack_from(self._order + "II", buffer, position)
-            end = self._block_end(position, size)
+                interfaces = self._interfaces
+                continue
+            end = position + (size + 3 & ~3)
             if end > last:
-                break
-            if kind == EPB and size >= 32:
-                _, _, index, high, low, captured, wire = head(buffer, position)
-                start = position + 28
-                if index >= len(self._interfaces) or start + captured > end - 4:
-                    raise ValueError(f"damaged: frame {self._frame + 1} does not fit its block")
-                interface = self._interfaces[index]
-                self._time = (high << 32 | low) / interface.ticks + interface.offset
-                self._frame += 1
-                stop = start + captured
-                out.append((self._time, self._frame, interface.link, buffer, start, stop, wire, self._file))
-            else:
-                self._other(kind, buffer, position + 8, end - 4, out)
+                return position
+            start = position + 28
+            stop = start + captured
+            if index >= len(interfaces) or stop > end - 4:
+                raise ValueError(f"damaged: frame {self._frame + 1} does not fit its block")
+            interface = interfaces[index]
+            self._time = time = (high << 32 | low) / interface.ticks + interface.offset
+            self._frame += 1
+            out.append((time, self._frame, interface.link, buffer, start, stop, wire, file))
+            position = end
+        while position + 12 <= last and (end := self._block(buffer, position, out)):
             position = end
         return position
+
+    def _block(self, buffer: bytes, position: int, out: list[Record]) -> int:
+        """A block of any sort; where the next one begins, or 0 if it is not all there."""
+        if buffer[position : position + 4] == SECTION:
+            self._set_order(buffer, position)
+        kind, size = struct.unpack_from(self._order + "II", buffer, position)
+        if size < 12 or size > LIMIT:
+            raise ValueError(f"damaged: a block after frame {self._frame} claims {size} bytes")
+        end = position + (int(size) + 3 & ~3)
+        if end > len(buffer):
+            return 0
+        self._other(kind, buffer, position + 8, end - 4, out)
+        return end
 
     def _set_order(self, buffer: bytes, position: int) -> None:
         for order in "<>":
@@ -79,11 +95,6 @@ class Pcapng:
                 self._order = order
                 return
         raise ValueError("damaged: a section without a byte order mark")
-
-    def _block_end(self, position: int, size: int) -> int:
-        if size < 12 or size > LIMIT:
-            raise ValueError(f"damaged: a block after frame {self._frame} claims {size} bytes")
-        return position + (size + 3 & ~3)
 
     def _other(self, kind: int, buffer: bytes, start: int, end: int, out: list[Record]) -> None:
         """Everything but an Enhanced Packet Block."""
@@ -111,6 +122,8 @@ class Pcapng:
                 if what == TLS_KEY_LOG:
                     stop = min(8 + size, len(body))
                     out.append((self._time, self._frame, SECRETS, body, 8, stop, size, self._file))
+            elif kind == EPB:
+                raise IndexError  # too short for its own header
             elif kind in COUNTED:
                 self._frame += 1
         except (struct.error, IndexError):

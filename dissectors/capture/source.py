@@ -35,8 +35,8 @@ class Source:
             status = os.fstat(self._raw.fileno())
         except (OSError, ValueError) as error:
             raise self.error(_reason(error)) from None
-        self._regular = stat.S_ISREG(status.st_mode)
-        if self._regular:
+        self.regular = stat.S_ISREG(status.st_mode)
+        if self.regular:
             self.size = status.st_size
         elif follow is not None:
             os.set_blocking(self._raw.fileno(), False)
@@ -59,7 +59,7 @@ class Source:
                 block = self._raw.read(BLOCK)
             except OSError as error:
                 raise self.error(_reason(error)) from None
-            if block is None or (not block and self._regular and self.following):
+            if block is None or (not block and self.regular and self.following):
                 return None
             self.done += len(block)
             if not self._begun and block:
@@ -84,7 +84,7 @@ class Source:
 
     def wait(self) -> bool:
         """Ask the caller's function; False ends the following. A file that went away raises."""
-        if self._regular:
+        if self.regular:
             try:
                 status = self._path.stat()
             except OSError:

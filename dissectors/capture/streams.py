@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap
 from dissectors.capture.stage import OTHER, Nothing, Plain, Shop, Stage
-from dissectors.capture.tls import TlsStream, is_client_hello, is_record
+from dissectors.capture.tls_head import is_client_hello, is_record
 from dissectors.capture.websocket import WebSocketStream, is_upgrade
 from dissectors.constants import Side
 
@@ -72,9 +72,9 @@ class Opening:
                 return self._spice(OTHER[side] if is_reply else side)
             if is_client_hello(head):
                 self._direct(side)
-                return TlsStream(begin, self._shop)
+                return _tls(begin, self._shop)
             if begin.midstream and is_record(head):
-                return TlsStream(begin, self._shop)
+                return _tls(begin, self._shop)
             if head.startswith(GET) and is_upgrade(head):
                 self._direct(side)
                 return WebSocketStream(begin, self._shop)
@@ -102,6 +102,13 @@ class Opening:
             if client is Side.SERVER:
                 self._flip = True
                 begin.client, begin.server = begin.server, begin.client
+
+
+def _tls(begin: Begin, shop: Shop) -> Stage:
+    """Ciphers are loaded only where there is something to decrypt."""
+    from dissectors.capture.tls import TlsStream
+
+    return TlsStream(begin, shop)
 
 
 def _may_become(head: bytes, midstream: bool) -> bool:

@@ -51,45 +51,53 @@ class Reassembler:
         self._check_at = inf  # number of packets at which the doubts are looked at again
         self._out = Output()
 
-    def items(self, records: Iterable[Record]) -> Iterator[AnyItem | Record]:
+    def items(self, batches: Iterable[list[Record]]) -> Iterator[AnyItem | Record]:
         """Items in the order in which they became known; records that hold no packet pass as they are."""
         decode, shared = self.network.segment, self._shared
-        run, current, run_file = Run(), None, 0
-        for record in records:
-            time, frame, link, buffer, start, end, wire, file = record
-            if link < 0:
-                slow = self._marker(record)
-            else:
-                self.packets += 1
-                self.bytes += wire
-                segment = decode(link, buffer, start, end, wire)
-                if segment is None:
-                    continue
-                key, seq, ack, flags, payload, size = segment
-                table = self._table(key, file) if file else shared
-                half = table.get(key)
-                if (
-                    half is not None
-                    and half.quick
-                    and seq == half.next
-                    and flags & ODD == ACK
-                    and size == len(payload)
-                    and (half.peer.next - ack) & MASK < FORWARD
-                    and self.packets < self._check_at
-                ):
-                    if size:
-                        if half is not current or run.size > RUN or file != run_file:
-                            if current is not None:
-                                yield run.chunk(current.flow.number, current.sender, run_file)
-                            run, current, run_file = Run(), half, file
-                        run.add(payload, frame, time)
-                        half.next = (seq + size) & MASK
-                    continue
-                slow = self._packet(table, segment, (frame, time, file))
-            if current is not None:
-                yield run.chunk(current.flow.number, current.sender, run_file)
-                current = None
-            yield from slow
+        run, current, run_file, room = Run(), None, 0, 0
+        slow: Iterator[AnyItem | Record]
+        for batch in batches:
+            packets, size_of_all = self.packets, self.bytes
+            for record in batch:
+                time, frame, link, buffer, start, end, wire, file = record
+                if link >= 0:
+                    packets += 1
+                    size_of_all += wire
+                    segment = decode(link, buffer, start, end, wire)
+                    if segment is None:
+                        continue
+                    key, seq, ack, flags, payload, size = segment
+                    table = self._table(key, file) if file else shared
+                    half = table.get(key)
+                    if (
+                        half is not None
+                        and half.quick
+                        and seq == half.next
+                        and flags & ODD == ACK
+                        and size == len(payload)
+                        and (half.peer.next - ack) & MASK < FORWARD
+                        and packets < self._check_at
+                    ):
+                        if size:
+                            if half is not current or room < 0 or file != run_file:
+                                if current is not None:
+                                    yield run.chunk(current.flow.number, current.sender, run_file)
+                                run, current, run_file, room = Run(), half, file, RUN
+                            run.parts.append(payload)
+                            run.frames.append(frame)
+                            run.times.append(time)
+                            room -= size
+                            half.next = (seq + size) & MASK
+                        continue
+                    slow = self._packet(table, segment, (frame, time, file))
+                else:
+                    slow = self._marker(record)
+                self.packets, self.bytes = packets, size_of_all
+                if current is not None:
+                    yield run.chunk(current.flow.number, current.sender, run_file)
+                    current = None
+                yield from slow
+            self.packets, self.bytes = packets, size_of_all
         if current is not None:
             yield run.chunk(current.flow.number, current.sender, run_file)
 

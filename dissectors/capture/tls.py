@@ -14,12 +14,18 @@ from dataclasses import replace
 from dissectors.capture.ciphers import SUITES, RecordCipher, Suite, Tls13, Unreadable, tls12_ciphers
 from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap, Note, Run
 from dissectors.capture.stage import Shop, Stage
+from dissectors.capture.tls_head import (
+    ALERT,
+    APPLICATION_DATA,
+    CHANGE_CIPHER_SPEC,
+    CLIENT_HELLO,
+    HANDSHAKE,
+    HEADER,
+    is_record,
+)
 from dissectors.constants import Side
 
-CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA = 20, 21, 22, 23
-CLIENT_HELLO, SERVER_HELLO, KEY_UPDATE, FINISHED = 1, 2, 24, 20
-HEADER = 5
-LONGEST = (1 << 14) + 2048  # body of a record (RFC 5246, 6.2.3)
+SERVER_HELLO, KEY_UPDATE, FINISHED = 2, 24, 20
 ENCRYPT_THEN_MAC, SUPPORTED_VERSIONS = 22, 43
 TLS12, TLS13 = 0x0303, 0x0304
 #: The random of a ServerHello that is a HelloRetryRequest (RFC 8446, 4.1.3).
@@ -35,22 +41,6 @@ LABELS = {
     Side.CLIENT: ("CLIENT_HANDSHAKE_TRAFFIC_SECRET", "CLIENT_TRAFFIC_SECRET_0"),
     Side.SERVER: ("SERVER_HANDSHAKE_TRAFFIC_SECRET", "SERVER_TRAFFIC_SECRET_0"),
 }
-
-
-def is_record(head: bytes) -> bool:
-    """The first bytes are the header of a TLS record."""
-    return (
-        len(head) >= HEADER
-        and CHANGE_CIPHER_SPEC <= head[0] <= APPLICATION_DATA
-        and head[1] == 3
-        and head[2] <= 4
-        and 0 < int.from_bytes(head[3:5]) <= LONGEST
-    )
-
-
-def is_client_hello(head: bytes) -> bool:
-    """The first bytes are those of a ClientHello."""
-    return is_record(head) and head[0] == HANDSHAKE and head[5:6] == bytes([CLIENT_HELLO])
 
 
 class Refused(Exception):

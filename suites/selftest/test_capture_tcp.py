@@ -99,9 +99,9 @@ def test_a_lost_segment_is_a_gap_of_its_size(tmp_path: Path) -> None:
 def test_a_hole_that_was_given_up_costs_nothing_more(tmp_path: Path) -> None:
     original = packets(record(tmp_path / "a", dialogue(turns=40), segment=1000))
     data = [i for i, p in enumerate(original) if len(p.payload) == 1000]
-    records = CaptureFile(save(tmp_path / "b", without(original, data[3:9:3]))).records()
+    records = list(CaptureFile(save(tmp_path / "b", without(original, data[3:9:3]))).records())
     reassembler = Reassembler()
-    assert sum(isinstance(item, Gap) for item in reassembler.items(records)) == 2
+    assert sum(isinstance(item, Gap) for item in reassembler.items([records])) == 2
     assert not reassembler._doubtful
 
 

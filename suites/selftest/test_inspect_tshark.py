@@ -19,7 +19,6 @@ from reports.bench_inspect import make_capture
 from suites.selftest.capture_mutations import duplicated, packets, save, shuffled
 
 pytestmark = [
-    pytest.mark.slow,  # not steady yet: run with -m slow
     pytest.mark.skipif(not shutil.which("tshark"), reason="tshark is not installed"),
 ]
 

@@ -9,25 +9,17 @@ rules need, never the traffic itself: its size does not grow with the capture.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-
 from dissectors.constants import (
     BASE_LAST,
     LINK_HEADER_BYTES,
-    ChannelType,
     LinkErr,
     MsgBase,
-    MsgcBase,
-    MsgcMain,
     MsgMain,
     Side,
 )
 from dissectors.events import (
     Closed,
     ConnectionEvent,
-    Endpoint,
     Event,
     Gap,
     Garbage,
@@ -38,105 +30,23 @@ from dissectors.events import (
     Quiet,
 )
 from dissectors.fields import cap_bits
+from dissectors.parties import MAIN, Connection, Migration, Server, Session
 from dissectors.rules.tables import ANNOUNCEMENTS, WAITING, State, next_state
+from dissectors.steps import AGENT_NEWS, ANSWERS, ENDS, STEPS, TARGET_STEPS
+
+__all__ = [
+    "ANSWERS",
+    "MAIN",
+    "PONG_BYTES",
+    "Connection",
+    "Conversation",
+    "Migration",
+    "Server",
+    "Session",
+    "link_error",
+]
 
 PONG_BYTES = 12  # the id and timestamp of a PING, which its PONG repeats
-MAIN = ChannelType.SPICE_CHANNEL_MAIN
-
-
-@dataclass(eq=False)
-class Connection:
-    """One connection and where it stands."""
-
-    number: int
-    opened: Opened | None = None
-    host: int = -1  # index of the server's host in the conversation
-    mess: LinkBytes | None = None
-    reply: LinkBytes | None = None
-    mechanism: LinkBytes | None = None
-    ticket: LinkBytes | None = None
-    result: LinkBytes | None = None
-    closed: Closed | None = None
-    channel: int = 0
-    channel_id: int = 0
-    connection_id: int = 0
-    client_common: frozenset[int] = frozenset()
-    client_caps: frozenset[int] = frozenset()
-    server_common: frozenset[int] = frozenset()
-    server_caps: frozenset[int] = frozenset()
-    state: State = State.LINKING
-    session: Session | None = None
-    certain: bool = True  # nothing of it is missing so far
-    migrate_flags: int | None = None
-    messages: dict[Side, int] = field(default_factory=lambda: {Side.CLIENT: 0, Side.SERVER: 0})
-    said: set[int] = field(default_factory=set)  # message types that the client has sent
-    pings: deque[bytes] = field(default_factory=lambda: deque(maxlen=64))  # id and timestamp, unanswered
-    last: dict[Side, Message | None] = field(default_factory=lambda: {Side.CLIENT: None, Side.SERVER: None})
-
-    @property
-    def is_main(self) -> bool:
-        """A main channel."""
-        return self.channel == MAIN
-
-    @property
-    def linked(self) -> bool:
-        """The link stage ended well."""
-        return self.result is not None and self.result.raw == b"\0\0\0\0"
-
-    @property
-    def as_target(self) -> bool:
-        """Asks for, or belongs to, the target's part of a migration."""
-        return self.is_main and self.connection_id != 0
-
-
-@dataclass(eq=False)
-class Session:
-    """One client on one host: a main connection and the channels that name its id."""
-
-    host: int
-    id: int | None
-    main: Connection
-    channels: list[Connection] = field(default_factory=list)
-    migration: Migration | None = None  # in which it is the source, the latest
-    arrived: Migration | None = None  # in which it is the target
-    offered: frozenset[tuple[int, int]] = frozenset()  # CHANNELS_LIST
-    agent: bool | None = None  # whether the guest's agent is there, as the server has said
-
-    def connections(self) -> Iterator[Connection]:
-        """Main first."""
-        yield self.main
-        yield from self.channels
-
-
-@dataclass(eq=False)
-class Migration:
-    """From an announcement (or a bare SWITCH_HOST) to its end."""
-
-    source: Session
-    begin: Message | None = None
-    seamless: bool = False
-    host: str | None = None
-    port: int = 0
-    tls_port: int = 0
-    subject: bytes | None = None
-    version: int | None = None  # src_mig_version
-    target: Session | None = None
-    answer: Message | None = None  # the client's CONNECTED, CONNECTED_SEAMLESS or CONNECT_ERROR
-    ended: Message | None = None  # MIGRATE_END, SWITCH_HOST, MIGRATE_CANCEL or main's MIGRATE
-    data: dict[tuple[int, int], bytes] = field(default_factory=dict)  # MIGRATE_DATA by channel
-    steps: list[Message] = field(default_factory=list)
-
-
-@dataclass(eq=False)
-class Server:
-    """One host: its label where known, the addresses that lead to it, what its hypervisor did."""
-
-    label: str | None
-    endpoints: set[Endpoint] = field(default_factory=set)
-    ids: set[int] = field(default_factory=set)  # session ids it has given out or taken over
-    settings: dict[str, object] = field(default_factory=dict)  # of the `configured` event
-    calls: list[HostEvent] = field(default_factory=list)
-    died: HostEvent | None = None
 
 
 class Conversation:
@@ -150,7 +60,10 @@ class Conversation:
 
     def connection(self, event: ConnectionEvent) -> Connection:
         """The connection of an event; made at need, for captures that begin in the middle."""
-        return self.connections.setdefault(event.connection, Connection(event.connection))
+        known = self.connections.get(event.connection)
+        if known is None:
+            known = self.connections[event.connection] = Connection(event.connection)
+        return known
 
     def host_of(self, label: str) -> Server:
         """The host with this label."""
@@ -348,49 +261,6 @@ class Conversation:
         )
         session.migration = migration
         self.migrations.append(migration)
-
-
-#: What tells that the guest's agent has come or gone.
-AGENT_NEWS = frozenset(
-    {
-        MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED,
-        MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS,
-        MsgMain.SPICE_MSG_MAIN_AGENT_DISCONNECTED,
-    }
-)
-#: What the client answers to an announcement.
-ANSWERS = frozenset(
-    {
-        MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED,
-        MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR,
-        MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS,
-    }
-)
-#: What ends a migration at the source.
-ENDS = frozenset(
-    {
-        MsgMain.SPICE_MSG_MAIN_MIGRATE_END,
-        MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST,
-        MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL,
-        1,  # SPICE_MSG_MIGRATE
-    }
-)
-#: The messages that tell a migration's story, and those of them that belong to its target.
-TARGET_STEPS = frozenset(
-    {
-        (Side.SERVER, int(MsgMain.SPICE_MSG_MAIN_INIT)),
-        (Side.SERVER, int(MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK)),
-        (Side.SERVER, int(MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK)),
-        (Side.CLIENT, int(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END)),
-        (Side.CLIENT, int(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS)),
-        (Side.CLIENT, int(MsgcBase.SPICE_MSGC_MIGRATE_DATA)),
-    }
-)
-STEPS = (
-    TARGET_STEPS
-    | {(Side.SERVER, int(kind)) for kind in ANNOUNCEMENTS | ENDS | {MsgBase.SPICE_MSG_MIGRATE_DATA}}
-    | {(Side.CLIENT, int(kind)) for kind in ANSWERS | {MsgcBase.SPICE_MSGC_MIGRATE_FLUSH_MARK}}
-)
 
 
 def _ended_by(migration: Migration, kind: int) -> bool:

@@ -12,11 +12,10 @@ import struct
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import Enum, auto
 
 from dissectors import link_stage
 from dissectors.constants import LINK_HEADER_BYTES, SPICE_MAGIC, TICKET_BYTES, CommonCap, Side
+from dissectors.direction import Direction, Stage
 from dissectors.events import ConnectionEvent, Gap, Garbage, LinkBytes, Message, Quiet
 from dissectors.message_heads import FULL, MINI, head, head_size, skim
 
@@ -24,47 +23,10 @@ __all__ = ["FULL", "MAX_BODY_BYTES", "MINI", "NO_QUIET", "Framer", "Mark", "Stag
 
 MAX_WAITING_BYTES = 1 << 20  # of one side while the other has not said what they are
 MAX_BODY_BYTES = 64 << 20  # larger messages are no SPICE that anybody sends; keeps memory bounded
-MAX_SPILLED_BYTES = 1 << 18
 NO_QUIET: frozenset[int] = frozenset()
 
 #: (offset in a chunk, time, frame): from this offset on, bytes came in that frame.
 Mark = tuple[int, float, int | None]
-
-
-class Stage(Enum):
-    """What the next bytes of one direction are."""
-
-    MESS = auto()
-    REPLY = auto()
-    MECHANISM = auto()
-    TICKET = auto()
-    SASL = auto()
-    RESULT = auto()
-    DATA = auto()
-    WAIT = auto()  # undecided until the other side has spoken
-    OVER = auto()  # the link failed: nothing more is due
-    LOST = auto()  # no boundary is known
-
-
-@dataclass
-class _Direction:
-    stage: Stage
-    buffer: bytearray = field(default_factory=bytearray)
-    missing: int = 0  # bytes of the present message that a gap has swallowed
-    skipping: int = 0  # bytes of a quiet message that are still to come; its others were let go
-    skipped: tuple[int, int] = (0, 0)  # type and whole size of that message
-    spilled: bytes = b""  # what was there when the direction got lost
-    sasl_steps: int = 0
-
-    def lose(self) -> None:
-        """No boundary is known any more."""
-        self.stage = Stage.LOST
-        self.spilled = bytes(self.buffer[-MAX_SPILLED_BYTES:])
-        self.buffer.clear()
-        self.missing = self.skipping = 0
-
-    counts: Counter[int] = field(default_factory=Counter)
-    bytes: int = 0
 
 
 class Framer:
@@ -85,7 +47,7 @@ class Framer:
         self._client_caps: frozenset[int] = frozenset()
         self._server_caps: frozenset[int] = frozenset()
         self._mechanism: int | None = None
-        self._dir = {Side.CLIENT: _Direction(Stage.MESS), Side.SERVER: _Direction(Stage.REPLY)}
+        self._dir = {Side.CLIENT: Direction(Stage.MESS), Side.SERVER: Direction(Stage.REPLY)}
         self._at: tuple[float, int | None] = (0.0, None)
 
     def feed(self, sender: Side, data: bytes, time: float, frame: int | None = None) -> list[ConnectionEvent]:
@@ -234,17 +196,17 @@ class Framer:
 
     # ---- the link stage: how many bytes the present packet has (None: not all there yet)
 
-    def _mess_size(self, direction: _Direction) -> int | None:
+    def _mess_size(self, direction: Direction) -> int | None:
         return link_stage.mess_size(direction.buffer)
 
-    def _reply_size(self, direction: _Direction) -> int | None:
+    def _reply_size(self, direction: Direction) -> int | None:
         return link_stage.reply_size(direction.buffer)
 
-    def _fixed(self, direction: _Direction) -> int | None:
+    def _fixed(self, direction: Direction) -> int | None:
         size = TICKET_BYTES if direction.stage is Stage.TICKET else 4
         return size if len(direction.buffer) >= size else None
 
-    def _sasl_size(self, direction: _Direction) -> int | None:
+    def _sasl_size(self, direction: Direction) -> int | None:
         # Every server step but the list of mechanisms ends with one byte: complete or not.
         flag = direction is self._dir[Side.SERVER] and direction.sasl_steps > 0
         return link_stage.sasl_size(direction.buffer, int(flag))
@@ -301,7 +263,7 @@ class Framer:
     # ---- the data stage
 
     def _messages(
-        self, sender: Side, direction: _Direction, locate: Callable[[int], None]
+        self, sender: Side, direction: Direction, locate: Callable[[int], None]
     ) -> Iterator[ConnectionEvent]:
         base = 0
         if direction.skipping:
@@ -353,14 +315,14 @@ class Framer:
         direction.buffer += buffer[at:]
         yield from self._unfinished(sender, direction)
 
-    def _ready(self, direction: _Direction) -> bool:
+    def _ready(self, direction: Direction) -> bool:
         """The first message is all there (asked before anything is copied: messages may be large)."""
         header, there = head_size(self.mini), len(direction.buffer)
         return (
             there >= header and header + head(direction.buffer, 0, self.mini)[1] - direction.missing <= there
         )
 
-    def _unfinished(self, sender: Side, direction: _Direction) -> Iterator[ConnectionEvent]:
+    def _unfinished(self, sender: Side, direction: Direction) -> Iterator[ConnectionEvent]:
         """The message that is not all there yet: a quiet one need not be kept; a direction whose header
         claims more than anybody sends is given up."""
         header, there = head_size(self.mini), len(direction.buffer)
@@ -374,7 +336,7 @@ class Framer:
             direction.skipped, direction.skipping = (kind, header + size), header + size - there
             direction.buffer.clear()
 
-    def _count(self, sender: Side, direction: _Direction, kinds: list[int], size: int) -> Quiet:
+    def _count(self, sender: Side, direction: Direction, kinds: list[int], size: int) -> Quiet:
         direction.counts.update(kinds)
         direction.bytes += size
         return self._skipped(sender, len(kinds), size)
@@ -393,7 +355,7 @@ class Framer:
         )
 
 
-_STEPS: dict[Stage, Callable[[Framer, _Direction], int | None]] = {
+_STEPS: dict[Stage, Callable[[Framer, Direction], int | None]] = {
     Stage.MESS: Framer._mess_size,
     Stage.REPLY: Framer._reply_size,
     Stage.MECHANISM: Framer._fixed,

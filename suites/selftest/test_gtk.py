@@ -113,6 +113,9 @@ def test_without_spice_gtk_the_packages_are_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(driver, "_PYTHON", sys.executable)
     with pytest.raises(Unsupported, match=r"python3-gi and gir1\.2-spiceclientglib-2\.0"):
         GtkClient.start("127.0.0.1", 1)
+    missing.cache_clear()
+    assert "python3-gi" in (missing() or "")
+    missing.cache_clear()
     monkeypatch.setattr(driver, "_PYTHON", "/nonexistent/python3")
     with pytest.raises(Unsupported, match="python3-gi"):
         GtkClient.start("127.0.0.1", 1)

@@ -8,8 +8,9 @@ STAMP := $(VENV)/ready
 SERVER ?= system
 OUT ?=
 WORKERS ?= auto
+REPEAT ?= 20
 
-.PHONY: certify test lint format selftest planted-faults bench-inspect captures clean
+.PHONY: certify test lint format selftest planted-faults interop bench-inspect captures clean
 .DEFAULT_GOAL := certify
 
 certify: $(STAMP)
@@ -35,6 +36,10 @@ selftest: $(VENV)/test-ready
 # For each requirement a planted fault turns its check red: prints the table (about half a minute).
 planted-faults: $(VENV)/test-ready
 	$(BIN)/pytest suites/selftest/test_planted_faults.py -q --record-only
+
+# spice-gtk through every kind of migration on SERVER, REPEAT times each (with 20: about ten minutes).
+interop: $(VENV)/test-ready
+	$(BIN)/pytest suites/interop --server $(SERVER) --repeat $(REPEAT) -n $(WORKERS) -q $(if $(OUT),--out $(OUT))
 
 bench-inspect: $(VENV)/test-ready
 	$(BIN)/python -m reports.bench_inspect

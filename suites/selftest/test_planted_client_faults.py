@@ -177,7 +177,7 @@ class Spoiled:
 
 
 FAULTS: Mapping[str, tuple[Spoiled, ...]] = {
-    "MIG-CLI-001": (Spoiled("another id", "semi", linked_with(b"\1\2\3\4", TARGET_MESS), ("MIG-CLI-003",)),),
+    "MIG-CLI-001": (Spoiled("another id", "semi", linked_with(b"\1\2\3\4", TARGET_MESS)),),
     "MIG-CLI-002": (Spoiled("no answer", "semi", both(without(CONNECTED), later(END, 11))),),
     "MIG-CLI-003": (Spoiled("CONNECTED before the result", "semi", moved(CONNECTED, TARGET_RESULT)),),
     "MIG-CLI-004": (
@@ -238,7 +238,6 @@ FAULTS: Mapping[str, tuple[Spoiled, ...]] = {
             "MIGRATE_END after the ACK",
             "seamless",
             said(ACK, (MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END, b"")),
-            ("MIG-CLI-005",),
         ),
     ),
     "MIG-CLI-017": (Spoiled("an unknown type", "semi", said(LIST, (399, b""))),),

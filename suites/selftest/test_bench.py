@@ -128,3 +128,12 @@ def test_hurried_waits(made: Callable[..., Bench]) -> None:
     begun = time.monotonic()
     bench.pump.pass_real_time(0.3)
     assert time.monotonic() - begun >= 0.3
+
+
+def test_clients_that_are_gone_at_once(made: Callable[..., Bench]) -> None:
+    """The relay that plants faults accepts them all the same, and goes on."""
+    bench = made(Fault("none", lost(LIST)))
+    source = bench.start()
+    for _ in range(20):
+        bench.connect(source).reset()
+    bench.link(source)

@@ -261,6 +261,16 @@ class Conversation:
         )
         session.migration = migration
         self.migrations.append(migration)
+        self._was_there(migration)
+
+    def _was_there(self, migration: Migration) -> None:
+        """The target's part may come first: captures of two hosts, one behind the other or by two clocks."""
+        source = migration.source
+        for session in reversed(self.sessions):
+            waits = session.main.as_target and session.arrived is None and session.host != source.host
+            if waits and session.id == source.id is not None:
+                migration.target, session.arrived = session, migration
+                return
 
 
 def _ended_by(migration: Migration, kind: int) -> bool:

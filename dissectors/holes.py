@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where bytes are missing, and which findings that may explain."""
+"""What may be why a rule only seems broken: bytes are missing, or two captures have two clocks."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import inf
 
 from dissectors.constants import Side
@@ -16,14 +17,19 @@ OWN = ("LINK-", "CHAN-", "MAIN-", *(f"MIG-CLI-{number:03}" for number in (13, 14
 OWN_ON_MAIN = ("MIG-SRC-", "MIG-DST-")
 
 
+#: Requirements about the order of what was said to two hosts.
+ACROSS = frozenset({"MIG-CLI-001", "MIG-CLI-003", "MIG-CLI-005", "MIG-CLI-007", "MIG-SRC-047"})
+
+
 class Holes:
     """A hole is often proven only when much has followed it, on other connections too. Nothing that came
     after the last whole event before a hole is evidence for a breach on a connection that has to do with it:
     one of the same session, of the session at the other end of its migration, or one that nobody knows.
     """
 
-    def __init__(self, view: Conversation) -> None:
+    def __init__(self, view: Conversation, files: Mapping[int, int]) -> None:
         self._view = view
+        self._files = files  # connection -> which of the captures it is in
         self._last: dict[tuple[int, Side], float] = {}  # time of the last whole event
         self._since: dict[int, float] = {}  # by connection: from when on bytes are missing
 
@@ -38,7 +44,23 @@ class Holes:
                 before = self._last[event.connection, event.sender] if event.bytes is not None else -inf
                 self._since[event.connection] = min(self._since.get(event.connection, inf), before)
 
-    def may_explain(self, finding: Finding) -> bool:
+    def doubt(self, finding: Finding) -> str | None:
+        """Why a finding may be none, if anything speaks against it."""
+        if self._may_explain(finding):
+            return "bytes that are missing may explain it"
+        if finding.requirement in ACROSS and self._two_clocks(finding):
+            return "source and target are in different files: the order is only as good as their clocks"
+        return None
+
+    def _two_clocks(self, finding: Finding) -> bool:
+        """The connections that have to do with it are in different captures."""
+        connection = self._view.connections.get(finding.connection or 0)
+        if connection is None:
+            return False
+        mains = [session.main.number for session in _tied(self._view, connection)]
+        return len({self._files.get(number, 0) for number in (*mains, connection.number)}) > 1
+
+    def _may_explain(self, finding: Finding) -> bool:
         """Missing bytes may be why this rule seems broken."""
         holes = self._since | self._hidden()
         if finding.connection is None or finding.connection not in self._view.connections:

@@ -33,6 +33,7 @@ from dissectors.resync import Found, Resync
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.model import Finding, Judgement
 from dissectors.rules.oracle import Oracle
+from dissectors.rules.tables import State
 
 Quieter = Callable[[int, Side], frozenset[int]]
 
@@ -53,6 +54,7 @@ class EventReader:
         self.reader = capture.read(paths, keylog=keylog, follow=follow, progress=progress)
         self.framers: dict[int, Framer] = {}
         self.notes: list[str] = []
+        self.files: dict[int, int] = {}  # connection -> index of its file
         self._quiet = quiet
         self._lost: dict[tuple[int, Side], Resync] = {}
         self._known: dict[tuple[str, str], dict[str, Any]] = {}
@@ -75,6 +77,7 @@ class EventReader:
 
     def _begin(self, item: Begin) -> Iterator[Event]:
         number = item.connection
+        self.files[number] = item.file
         self.framers[number] = Framer(number, lambda sender: self._quiet(number, sender))
         known = self._known.pop((str(item.client), str(item.server)), {})
         yield Opened(
@@ -188,7 +191,7 @@ class Inspection:
         quiet: Quieter = (lambda *_: NO_QUIET) if everything else self.oracle.quiet
         self.source = EventReader(paths, keylog=keylog, follow=follow, progress=progress, quiet=quiet)
         self.gaps: list[Gap] = []
-        self._holes = Holes(self.oracle.conversation)
+        self._holes = Holes(self.oracle.conversation, self.source.files)
         self.error: CaptureError | None = None
 
     def run(self) -> Iterator[tuple[Event, list[Finding]]]:
@@ -206,12 +209,13 @@ class Inspection:
     @property
     def findings(self) -> list[Finding]:
         """What the capture proves."""
-        return [f for f in self.oracle.judgement.findings if not self._holes.may_explain(f)]
+        return [f for f in self.oracle.judgement.findings if self._holes.doubt(f) is None]
 
     @property
-    def doubtful(self) -> list[Finding]:
-        """What missing bytes may explain as well."""
-        return [f for f in self.oracle.judgement.findings if self._holes.may_explain(f)]
+    def doubtful(self) -> list[tuple[Finding, str]]:
+        """What may have another cause than a breach, and which."""
+        doubts = [(f, self._holes.doubt(f)) for f in self.oracle.judgement.findings]
+        return [(finding, why) for finding, why in doubts if why is not None]
 
     def finish(self) -> Judgement:
         """Reads all that is left."""
@@ -234,7 +238,7 @@ class Inspection:
             "sessions": [self._session(session) for session in view.sessions],
             "migrations": [self._migration(migration) for migration in view.migrations],
             "findings": [self._finding(finding) for finding in self.findings],
-            "doubtful": [self._finding(finding) for finding in self.doubtful],
+            "doubtful": [{**self._finding(finding), "why": why} for finding, why in self.doubtful],
             "gaps": [
                 {"connection": g.connection, "packet": g.frame, "sender": str(g.sender), "bytes": g.bytes}
                 for g in self.gaps
@@ -342,8 +346,10 @@ def outcome(migration: Migration) -> str:
         return "cancelled"
     if ended.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST:
         return "switched"
-    begun = target is not None and any(
+    begun = target is not None and target.main.state is State.READY
+    begun = begun or any(
         e.type == MsgMain.SPICE_MSG_MAIN_INIT or (e.type == 5 and e.sender is Side.CLIENT)
         for e in migration.steps
+        if target is not None
     )
     return "completed" if begun else "moving"

@@ -144,8 +144,10 @@ class Reassembler:
         if flags & SYN:
             half = self._syn(table, half, segment, where)
             seq = (seq + 1) & MASK
-        elif half is None and size and not flags & RST:
-            half = self._open_flow(table, key, None, where)
+        elif half is None and not flags & RST:
+            half = self._elsewhere(table, key, seq)
+            if half is None and size:
+                half = self._open_flow(table, key, None, where)
         if half is None or size < 0:
             return
         flow = half.flow
@@ -223,6 +225,15 @@ class Reassembler:
         table[key], table[back] = flow.halves
         self._open[flow.number] = flow
         return flow.halves[0]
+
+    def _elsewhere(self, table: Table, key: bytes, seq: int) -> Half | None:
+        """A loopback connection that goes on in another file: the capture's next one of the same host."""
+        for other in (self._shared, *self._loopback.values()):
+            half = other.get(key)
+            if half is not None and half.next >= 0 and (seq - half.next) & MASK < NEAR:
+                table[key], table[half.peer.key] = half, half.peer
+                return half
+        return None
 
     def _least_wanted(self) -> Flow:
         """An old connection that never said anything or is ignored; else the oldest of those looked at."""

@@ -441,7 +441,7 @@ def client_answers(view: Conversation, event: Message) -> Iterator[Ruling]:
     if seamless:
         yield check(
             "MIG-CLI-007",
-            target.main.state is State.TARGET_SEAMLESS,
+            target.main.state in (State.TARGET_SEAMLESS, State.TARGET_REASKED, State.READY),
             "only after DST_SEAMLESS_ACK",
             event.name,
         )

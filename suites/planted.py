@@ -14,6 +14,17 @@ from fixtures.faults import FAULTS
 
 PLANTED, TABLE = "planted", "table"  # user properties of a report: a row, and a whole table to print
 GREEN = "GREEN"
+#: Where faults that name no test are planted first, so that a new test does not take them over.
+HOMES = (
+    "test_authentication",
+    "test_connection_id",
+    "test_link_message",
+    "test_session",
+    "test_seamless",
+    "test_semi_seamless",
+    "test_switch_host",
+    "test_survival",
+)
 COLUMNS = 100
 
 
@@ -26,9 +37,9 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
 
 
 def one_of_each(items: list[pytest.Item]) -> list[pytest.Item]:
-    """The first test of each fault, in its case if it names one."""
+    """The first test of each fault, in its case if it names one: first in the files of `HOMES`."""
     found: dict[tuple[str, str], pytest.Item] = {}
-    for item in items:
+    for item in sorted(items, key=lambda i: HOMES.index(i.path.stem) if i.path.stem in HOMES else len(HOMES)):
         planted = planted_in(item)
         if planted and item.name.endswith(f"{planted[1].case}]"):
             found.setdefault((planted[0], planted[1].name), item)

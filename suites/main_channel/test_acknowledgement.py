@@ -41,8 +41,7 @@ def drawn(bench: Bench, source: Host, display: Connection, times: int) -> int:
     count = -1
     while count != len(display.messages):
         count = len(display.messages)
-        with bench.pump.in_real_time():
-            bench.pump.until(bench.pump.alarm(0.15), 2)
+        bench.pump.pass_real_time(0.15)
     return count
 
 

@@ -109,7 +109,7 @@ def test_source_that_dies(bench: Bench, seamless: bool) -> None:
     source, target = bench.pair(seamless=seamless)
     client = bench.client(source)
     held(bench, source, client, target).kill()
-    bench.pump.until(lambda: not target.life().alive, what="the end of the target")
+    bench.until("ROBUST-001", lambda: not target.life().alive, "the end of the target")
     life = target.life()
     bench.claim("ROBUST-001", life.signal is None, "an orderly end", f"{life.signal}: {life.message}", target)
 

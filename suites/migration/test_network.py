@@ -111,7 +111,7 @@ def test_line_to_the_source_is_cut(bench: Bench) -> None:
     bench.until("MIG-DST-001", lambda: client.target and client.target.linked, "links to the target")
     made.network.cut("client", "source")
     client.release(Step.ANSWER)
-    bench.pump.until(lambda: Step.ANSWER in client.steps, what="the client's answer")
+    bench.until("MIG-SRC-020", lambda: Step.ANSWER in client.steps, "an announcement that can be answered")
     bench.pass_time(source, 10_000)
     bench.claim("TIME-001", bool(bench.seen(source, "migrate_connect_complete")), "completion", "none")
     made.network.mend("client", "source")

@@ -179,12 +179,13 @@ class Run:
 
     @cached_property
     def identities(self) -> Mapping[str, Mapping[str, Identity]]:
-        """SPEC -> host label -> build, as proved by the first case that could."""
-        found: dict[str, Mapping[str, Identity]] = {}
+        """SPEC -> host label -> build, each side as proved by the first case that could."""
+        found: dict[str, dict[str, Identity]] = {}
         for case in self.cases:
-            if case.identities and case.server not in found:
-                found[case.server] = _distinct(case.identities)
-        return found
+            for label, build in case.identities.items():
+                side = "target" if label.startswith("target") else "source"
+                found.setdefault(case.server, {}).setdefault(side, build)
+        return {server: _distinct(builds) for server, builds in found.items()}
 
     @cached_property
     def results(self) -> Mapping[tuple[str, str], Result]:

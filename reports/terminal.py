@@ -51,8 +51,10 @@ def summary(run: Run, out: Path, *, colour: bool, width: int = WIDTH) -> str:
         markup=False,
     )
     for server in run.servers:
-        for build in run.identities.get(server, {}).values():
-            facts = (server, build.version, build.build_id and f"build {build.build_id[:12]}", build.path)
+        builds = run.identities.get(server, {})
+        for side, build in builds.items():
+            name = f"{side} {build.spec}" if len(builds) > 1 else server
+            facts = (name, build.version, build.build_id and f"build {build.build_id[:12]}", build.path)
             line = Text("  ".join(filter(None, facts)))
             line.truncate(width, overflow="ellipsis")
             console.print(line)

@@ -29,6 +29,7 @@ from suites.selftest.report_samples import (
     case,
     conversation,
     found,
+    identity,
     run,
 )
 
@@ -125,6 +126,16 @@ def test_table_fits_and_says_what_was_seen(everything: Run) -> None:
     ):
         assert words in text
     assert "\x1b" in summary(everything, Path("results/x"), colour=True)
+
+
+def test_a_pair_is_told_by_both_builds() -> None:
+    """Though its first case has shown the source alone."""
+    first, second = case("a", server="old > new"), case("b", server="old > new")
+    builds = {"source": identity("0.14.3", "old"), "target2": identity("0.16.0", "new")}
+    pair = run(replace(first, identities={"source": builds["source"]}), replace(second, identities=builds))
+    text = summary(pair, Path("results/x"), colour=False)
+    assert "source old  0.14.3" in text
+    assert "target new  0.16.0" in text
 
 
 def test_comparison() -> None:

@@ -369,7 +369,7 @@ def channels_dead(view: Conversation, event: Closed) -> Iterator[Ruling]:
             for c in session.channels
             if (c.channel, c.channel_id) == (connection.channel, connection.channel_id)
         )
-        if first is connection and event.by is not Side.CLIENT:
+        if first is connection and event.by is not Side.CLIENT and event.how is not Ending.DIED:
             yield Broken(
                 "MIG-DST-006",
                 "the channel works after MIGRATE_END",

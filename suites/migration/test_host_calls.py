@@ -128,7 +128,8 @@ def test_late_answer_does_not_connect(bench: Bench) -> None:
 
 @pytest.mark.requirement("MIG-SRC-018", "MIG-SRC-017")
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
-def test_old_answer_does_not_count(bench: Bench) -> None:
+@pytest.mark.parametrize("wait_ms", [TIMEOUT_MS, 0], ids=["timeout", "at-once"])
+def test_old_answer_does_not_count(bench: Bench, wait_ms: int) -> None:
     """A CONNECTED to a migration that was cancelled does not count for the next one, which ends with
     SWITCH_HOST if the client does not answer, and with nothing if it fails."""
     source, target = bench.pair()
@@ -138,13 +139,13 @@ def test_old_answer_does_not_count(bench: Bench) -> None:
     bench.expect("MIG-SRC-017", client.main, CANCEL)
     client.duties = NEVER_ANSWERS.skipping(Step.SWITCH_HOST)
     source.announce(target)
-    bench.pass_time(source, TIMEOUT_MS)
+    bench.pass_time(source, wait_ms)
     source.cancel(target)
     bench.settle()
     cancels = len(client.main.got(CANCEL))
     bench.claim("MIG-SRC-017", cancels == 1, "no MIGRATE_CANCEL to a client that has not answered", cancels)
     source.announce(target)
-    bench.pass_time(source, TIMEOUT_MS)
+    bench.pass_time(source, wait_ms)
     source.complete(target)
     ends_with(bench, "MIG-SRC-018", client, SWITCH)
 

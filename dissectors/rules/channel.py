@@ -54,20 +54,16 @@ def layout(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 @on(Message)
 def serials(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """With full headers each message's serial is one more than the last one's."""
+    """With full headers each message's serial is one more than the last one's; the first is 1."""
     connection = view.connection(event)
     last = connection.last[event.sender]
     if event.serial is None or event.sender is Side.CLIENT or not connection.certain:
         return
-    if (
-        last is not None
-        and last.serial is not None
-        and connection.messages[event.sender]
-        and not _restores(connection)
-    ):
-        yield check(
-            "CHAN-003", event.serial == last.serial + 1, f"serial {last.serial + 1}", f"serial {event.serial}"
-        )
+    if connection.mess is None or _restores(connection) or (last is not None and last.serial is None):
+        return
+    due = 1 if last is None or last.serial is None else last.serial + 1
+    if last is not None or not connection.messages[event.sender]:
+        yield check("CHAN-003", event.serial == due, f"serial {due}", f"serial {event.serial}")
 
 
 def _restores(connection: Connection) -> bool:
@@ -142,15 +138,6 @@ def migrate_data(view: Conversation, event: Message) -> Iterator[Ruling]:
     )
 
 
-def _arrived(connection: Connection) -> bool:
-    """The client has gone on with the session at the target, and left this channel afterwards."""
-    migration = connection.session.migration if connection.session is not None else None
-    target = migration.target.main if migration is not None and migration.target is not None else None
-    if migration is None or (connection.channel, connection.channel_id) in migration.data:
-        return False
-    return connection.closed is not None and target is not None and target.state is State.READY
-
-
 @at_end
 def flushed(view: Conversation) -> Iterator[Ruling]:
     """FLUSH_MARK was the last that the client said on its channel (the order table finds what followed)."""
@@ -158,6 +145,15 @@ def flushed(view: Conversation) -> Iterator[Ruling]:
         last = connection.last[Side.CLIENT]
         if connection.certain and last is not None and last.type == MsgcBase.SPICE_MSGC_MIGRATE_FLUSH_MARK:
             yield Kept("MIG-CLI-011")
+
+
+def _arrived(connection: Connection) -> bool:
+    """The client has gone on with the session at the target, and left this channel afterwards."""
+    migration = connection.session.migration if connection.session is not None else None
+    target = migration.target.main if migration is not None and migration.target is not None else None
+    if migration is None or (connection.channel, connection.channel_id) in migration.data:
+        return False
+    return connection.closed is not None and target is not None and target.state is State.READY
 
 
 @at_end

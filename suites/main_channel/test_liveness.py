@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A client that answers PING stays for ever; one that no longer answers is dropped in the end
+(server/red-channel-client.cpp, connectivity_timer)."""
+
+from __future__ import annotations
+
+import pytest
+
+from dissectors.constants import MsgcMain, MsgMain
+from dissectors.events import Ending
+from fixtures.bench import Bench
+from fixtures.hosts import Ability
+
+LIST = MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
+#: How often a server looks whether its client is alive; what it has not heard of for a whole such time is
+#: dropped the next time, ms.
+LOOKS_MS = 30_000
+STEP_MS, LONGEST_MS = 5_000, 10 * LOOKS_MS
+
+pytestmark = pytest.mark.needs(Ability.VIRTUAL_CLOCK)
+
+
+@pytest.mark.requirement("TIME-004")
+def test_client_that_answers_stays(bench: Bench) -> None:
+    """Minutes of silence but for PING and PONG end no session."""
+    source = bench.start()
+    client = bench.client(source)
+    for _ in range(0, 6 * LOOKS_MS, STEP_MS):
+        bench.pass_time(source, STEP_MS)
+    client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
+    before = len(client.main.got(LIST))
+    bench.until("TIME-004", lambda: len(client.main.got(LIST)) > before, "an answer after three minutes")
+    endings = [c.ending for c in client.current if c.ending]
+    bench.claim("TIME-004", not endings, "a session that lives", endings)
+
+
+@pytest.mark.requirement("TIME-005")
+def test_client_that_does_not_answer_is_dropped(bench: Bench) -> None:
+    """A client that no longer answers PING is dropped, not before it was silent for 30 s."""
+    source = bench.start()
+    client = bench.client(source, channels=())
+    bench.pass_time(source, 1_000)
+    client.main.answers.none()
+    silent = 0
+    while client.main.ending is None and silent < LONGEST_MS:
+        bench.pass_time(source, STEP_MS)
+        silent += STEP_MS
+    ending = client.main.ending
+    bench.claim("TIME-005", ending not in (None, Ending.DIED), "the connection's end", ending)
+    bench.claim("TIME-005", silent >= LOOKS_MS, f"no end before {LOOKS_MS} ms", f"after {silent} ms")

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A target waits, silent, for as long as the migration takes, and begins once (seed, target (2))."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from dissectors.constants import ChannelType, MainCap, MsgcMain, MsgMain
+from fixtures.bench import Bench
+from fixtures.hosts import Ability
+from fixtures.peer.connection import EVERYTHING
+
+INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
+INIT, LIST = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
+MIGRATE_END, ATTACH = MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END, MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS
+BROUGHT = 0x8AC0FFE1
+#: A migration of a large machine takes its time, ms.
+LONG_MS, STEP_MS = 600_000, 30_000
+DEVICES = ("keyboard", "mouse", "playback", "record")
+
+
+@pytest.mark.requirement("MIG-DST-015", "MIG-DST-002", "MIG-DST-003", "MIG-DST-004", "MIG-DST-006")
+@pytest.mark.needs(Ability.VIRTUAL_CLOCK)
+def test_long_migration(bench: Bench) -> None:
+    """Minutes pass before MIGRATE_END: nothing is said, nobody is dropped, and the session begins then."""
+    target = bench.start("target", incoming=True, devices=DEVICES)
+    main = bench.link(target, connection_id=BROUGHT)
+    kinds = (INPUTS, ChannelType.SPICE_CHANNEL_PLAYBACK, ChannelType.SPICE_CHANNEL_RECORD)
+    channels = [bench.link(target, channel=kind, connection_id=BROUGHT) for kind in kinds]
+    for _ in range(0, LONG_MS, STEP_MS):
+        bench.pass_time(target, STEP_MS)
+    said = [f"{c.name}: {m.name}" for c in (main, *channels) for m in c.messages]
+    bench.claim("MIG-DST-003", not said, "silence", said)
+    endings = [f"{c.name}: {c.ending}" for c in (main, *channels) if c.ending]
+    bench.claim("MIG-DST-015", not endings, "links that are still there", endings)
+    main.send(MIGRATE_END)
+    bench.expect("MIG-DST-004", main, INIT)
+    bench.expect("MIG-DST-006", channels[0])
+
+
+@pytest.mark.requirement("MIG-DST-003", "MIG-DST-005")
+@pytest.mark.needs(Ability.CALLS, Ability.DEVICES)
+def test_guest_that_stirs_early(bench: Bench) -> None:
+    """What the machine's devices do before MIGRATE_END is not told: the agent comes, lights change, a device
+    is added, and the client asks for the channels."""
+    target = bench.start("target", incoming=True, devices=DEVICES)
+    main = bench.link(target, connection_id=BROUGHT)
+    inputs = bench.link(target, channel=INPUTS, connection_id=BROUGHT)
+    main.send(ATTACH)
+    target.call("agent_attach")
+    target.call("kbd_leds", leds=6)
+    target.call("playback_start")
+    target.call("chardev_attach", device="port:late.example")
+    bench.settle()
+    for requirement, connection in (("MIG-DST-003", main), ("MIG-DST-005", inputs)):
+        said = [m.name for m in connection.messages]
+        bench.claim(requirement, not said, "silence", said)
+    main.send(MIGRATE_END)
+    bench.expect("MIG-DST-004", main, INIT)
+
+
+@pytest.mark.requirement("MIG-DST-016")
+def test_begins_once(bench: Bench) -> None:
+    """A second MIGRATE_END begins nothing a second time."""
+    target = bench.start("target", incoming=True)
+    main = bench.link(target, connection_id=BROUGHT)
+    for _ in range(3):
+        main.send(MIGRATE_END)
+    main.send(ATTACH)
+    bench.expect("MIG-DST-009", main, LIST)
+    inits = len(main.got(INIT))
+    bench.claim("MIG-DST-016", inits == 1, "one INIT", inits)
+
+
+@pytest.mark.requirement("MIG-DST-016")
+def test_client_without_the_capability_does_not_begin(bench: Bench) -> None:
+    """MIGRATE_END of a client that has not SEMI_SEAMLESS_MIGRATE begins nothing."""
+    target = bench.start("target", incoming=True)
+    caps = EVERYTHING.without(MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE)
+    main = bench.link(target, connection_id=BROUGHT, capabilities=caps)
+    main.send(MIGRATE_END)
+    bench.settle()
+    inits = len(main.got(INIT))
+    bench.claim("MIG-DST-016", not inits, "no INIT", inits)
+
+
+@pytest.mark.requirement("MIG-DST-006", "CONNID-007", "CONNID-010")
+def test_all_channels_begin(bench: Bench) -> None:
+    """Each of the channels that were linked before MIGRATE_END begins, and one that comes later too; a
+    channel that was linked twice begins once."""
+    target = bench.start("target", incoming=True, devices=("keyboard", "mouse", "port:one", "port:two"))
+    main = bench.link(target, connection_id=BROUGHT)
+    port = ChannelType.SPICE_CHANNEL_PORT
+    wanted = [(INPUTS, 0), (port, 0), (INPUTS, 0)]
+    linked = [
+        bench.link(target, channel=kind, channel_id=number, connection_id=BROUGHT) for kind, number in wanted
+    ]
+    main.send(MIGRATE_END)
+    bench.expect("MIG-DST-004", main, INIT)
+    bench.expect("MIG-DST-006", linked[0])
+    late = bench.link(target, channel=port, channel_id=1, connection_id=BROUGHT)
+    ending = linked[2].expect_end()
+    bench.claim("CONNID-010", not linked[2].messages, "the second of two links is closed", ending)
+    bench.settle()
+    lost = [c.name for c in (linked[0], linked[1], late) if c.ending]
+    bench.claim("MIG-DST-006", not lost, "channels that live", lost)
+    main.send(MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST, struct.pack("<H", 1))
+    bench.alive("ROBUST-001", "after channels were linked twice", target)

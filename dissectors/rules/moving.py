@@ -38,6 +38,15 @@ KNOWN_FROM_THE_SOURCE: Mapping[int, frozenset[int] | None] = MappingProxyType(
         ),
     }
 )
+#: What a hypervisor may set anew at the target, which is told then.
+SET_BY_THE_MACHINE = frozenset(
+    {
+        (ChannelType.SPICE_CHANNEL_PLAYBACK, MsgPlayback.SPICE_MSG_PLAYBACK_VOLUME),
+        (ChannelType.SPICE_CHANNEL_PLAYBACK, MsgPlayback.SPICE_MSG_PLAYBACK_MUTE),
+        (ChannelType.SPICE_CHANNEL_RECORD, MsgRecord.SPICE_MSG_RECORD_VOLUME),
+        (ChannelType.SPICE_CHANNEL_RECORD, MsgRecord.SPICE_MSG_RECORD_MUTE),
+    }
+)
 MOVING = frozenset({State.FLUSH_DUE, State.DATA_DUE, State.GONE})
 
 
@@ -50,6 +59,10 @@ def told_again(view: Conversation, event: Message) -> Iterator[Ruling]:
     session = connection.session
     if session is None or session.main.state is not State.TARGET_SEAMLESS or not connection.certain:
         return
+    if (event.channel, event.type) in SET_BY_THE_MACHINE and not view.hosts[connection.host].settings.get(
+        "calls"
+    ):
+        return  # a QEMU sets them as soon as it has loaded the sound device's state
     known = KNOWN_FROM_THE_SOURCE.get(event.channel, frozenset())
     if event.type in known if known is not None else event.type > BASE_LAST:
         yield Broken("MIG-DST-027", "nothing that the source has told, before MIGRATE_DATA", event.name)

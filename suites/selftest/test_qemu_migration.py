@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dissectors.constants import MainCap, MsgMain
+from dissectors.constants import MainCap, MsgcMain, MsgMain
 from dissectors.events import HostEvent
 from fixtures.certificates import Authority
 from fixtures.hosts import HarnessError, Settings, Unsupported
@@ -21,7 +21,7 @@ from fixtures.qemu import QemuHost, QemuLauncher
 pytestmark = pytest.mark.skipif(
     shutil.which("qemu-system-x86_64") is None, reason="no qemu-system-x86_64 here"
 )
-ALL_DEVICES = ("keyboard", "tablet", "playback", "agent", "usbredir")
+ALL_DEVICES = ("keyboard", "tablet", "display", "playback", "agent", "usbredir")
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +113,12 @@ def test_semi_seamless(pair: Pair) -> None:
 )
 def test_seamless(pair: Pair) -> None:
     client = pair.client(password=pair.source.settings.ticket or "")
+    client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, bytes(4))
     pair.announce(client)
     pair.source.complete(pair.target)
     pair.await_home(client)
     pair.pump.settle()
+    assert pair.source.life().alive
     assert Step.MIGRATE_DATA in client.steps
     assert client.main.got(MsgMain.SPICE_MSG_MAIN_INIT) == []
     channels = pair.target.qmp("query-spice")["channels"]

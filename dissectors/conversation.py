@@ -90,7 +90,9 @@ class Conversation:
         elif isinstance(event, Gap | Garbage):
             self.connection(event).certain = False
         elif isinstance(event, Closed):
-            self.connection(event).closed = event
+            connection = self.connection(event)
+            connection.closed = event
+            connection.forget_packets()
 
     # ---- hosts
 

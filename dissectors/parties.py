@@ -43,6 +43,13 @@ class Connection:
     pings: deque[bytes] = field(default_factory=lambda: deque(maxlen=64))  # id and timestamp, unanswered
     last: dict[Side, Message | None] = field(default_factory=lambda: {Side.CLIENT: None, Side.SERVER: None})
 
+    def forget_packets(self) -> None:
+        """Gives back the packets that were built of its link stage; they are built again where one is asked
+        for. Connections that are over must cost little: there may be many."""
+        for part in (self.mess, self.reply, self.mechanism, self.ticket, self.result, *self.last.values()):
+            if part is not None:
+                part.__dict__.pop("packet", None)
+
     @property
     def is_main(self) -> bool:
         """A main channel."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from dissectors.constants import (
@@ -23,6 +24,7 @@ from dissectors.conversation import Connection, Conversation, link_error
 from dissectors.events import Closed, Ending, Event, Garbage, LinkBytes
 from dissectors.rules.engine import Broken, Kept, Ruling, at_end, check, on
 
+LATEST = 100  # connections that are looked back at
 OK = LinkErr.SPICE_LINK_ERR_OK
 FIXED_MESS = 18
 MAX_SIZE = 4096
@@ -101,12 +103,11 @@ def _accepted(view: Conversation, connection: Connection, event: LinkBytes, pack
     key = bytes(packet.pub_key)
     fine = key.startswith(KEY_PREFIX) and key.endswith(KEY_SUFFIX) and len(key) == SPICE_TICKET_PUBKEY_BYTES
     yield check("LINK-009", fine, "an RSA public key of 1024 bits (DER, 162 bytes)", key[:8].hex() + "...")
-    others = [
-        c for c in view.connections.values() if c.reply and c is not connection and c.host == connection.host
-    ]
+    latest = islice(reversed(view.connections.values()), LATEST)
+    others = [c for c in latest if c.reply and c is not connection and c.host == connection.host]
     if others:
         again = any(
-            bytes(c.reply.packet.pub_key) == key for c in others[-8:] if c.reply and link_error(c.reply) == OK
+            bytes(c.reply.packet.pub_key) == key for c in others[:8] if c.reply and link_error(c.reply) == OK
         )
         yield check("LINK-010", not again, "a fresh key for each link", "the key of another link")
     common, caps = frozenset(_bits(packet.common_caps)), frozenset(_bits(packet.channel_caps))

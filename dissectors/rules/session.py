@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from dissectors.constants import ChannelType, CommonCap, LinkErr, MainCap, MsgcMain, MsgMain, Side
 from dissectors.conversation import Connection, Conversation, Session, link_error
@@ -12,6 +13,8 @@ from dissectors.events import Closed, Ending, LinkBytes, Message
 from dissectors.rules.engine import Broken, Kept, Ruling, at_end, check, on
 from dissectors.rules.tables import WAITING
 
+#: So many sessions are looked back at.
+LATEST = 500
 OK = LinkErr.SPICE_LINK_ERR_OK
 MAIN = ChannelType.SPICE_CHANNEL_MAIN
 
@@ -42,21 +45,17 @@ def init(view: Conversation, event: Message) -> Iterator[Ruling]:
         expected = f"0x{connection.connection_id:08x}, the connection_id of the link"
         yield check("CONNID-005", session_id == connection.connection_id, expected, f"0x{session_id:08x}")
     elif connection.host >= 0 and view.hosts[connection.host].ids:
-        others = (s for s in view.sessions if s.id == session_id and s is not connection.session)
-        again = any(s.host == connection.host and _lives_on(view, s) for s in others)
+        others = (s for s in islice(reversed(view.sessions), LATEST) if s.id == session_id)
+        again = any(
+            s.host == connection.host and _lives_on(view, s) for s in others if s.main is not connection
+        )
         yield check("CONNID-004", not again, "an id that no earlier session had", f"0x{session_id:08x}")
 
 
 def _lives_on(view: Conversation, session: Session) -> bool:
     """The server that had this session is surely the one that runs now: it may be started again at the same
     address, and released servers then give out the same ids."""
-    if view.hosts[session.host].settings or session.main.closed is None:
-        return True
-    over = session.main.closed.time
-    return any(
-        c.host == session.host and c.closed is None and c.opened is not None and c.opened.time < over
-        for c in view.connections.values()
-    )
+    return bool(view.hosts[session.host].settings) or session.main.closed is None
 
 
 @on(Message)

@@ -87,8 +87,8 @@ def test_channel_that_comes_later(bench: Bench, asked: bool) -> None:
     bench.settle()
     bench.claim("MAIN-008", not main.got(LIST), "no list before it is asked for", len(main.got(LIST)))
     main.send(ATTACH)
-    told = [int(c.type) for c in bench.expect("MAIN-008", main, LIST).packet.channels]
-    bench.claim("MAIN-019", PORT in told, "the new channel in the list", told)
+    kinds = [int(c.type) for c in bench.expect("MAIN-008", main, LIST).packet.channels]
+    bench.claim("MAIN-019", PORT in kinds, "the new channel in the list", kinds)
 
 
 @pytest.mark.requirement("MAIN-020")

@@ -25,10 +25,12 @@ from dissectors.inspection import Inspection
 from dissectors.rules.model import Finding
 from fixtures.hosts import UsageError
 from reports import wording
+from reports.inspect_agent import AgentTalk
 
 if TYPE_CHECKING:  # what only some views need is loaded by them
     from rich.console import Console
 
+    from dissectors.agent import VDAgentMessage
     from reports.ladder import Ladder
 
 WIDTH = 100
@@ -144,15 +146,20 @@ class Story:
     def __init__(self, inspection: Inspection) -> None:
         self._inspection = inspection
         self.events: list[Event] = []
+        self.agent: dict[int, list[VDAgentMessage]] = {}  # by place in `events`: what that event completed
+        self._talk = AgentTalk()
 
     def take(self, event: Event, findings: Sequence[Finding]) -> None:
         """Keep an event that a reader may want to see."""
+        told = self._talk.completed(event)
         routine = _routine(event)
         full = len(self.events) >= KEPT
         if not findings and full and (routine or len(self.events) >= 2 * KEPT):
             return
         if routine and isinstance(event, Message) and len(event.body) > LARGE_BODY:
             event = replace(event, body=b"", whole=False)
+        if told:
+            self.agent[len(self.events)] = told
         self.events.append(event)
 
     @property

@@ -24,6 +24,9 @@ from dissectors.events import (
 )
 from dissectors.rules.model import FAILING, Finding
 from reports import wording
+from reports.inspect_agent import AgentTalk, lines
+
+INDENT = 57  # columns before a message's name
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Lines:
         self._zero: float | None = None
         self._channels: dict[int, str] = {}
         self._servers: dict[int, str] = {}
+        self._agent = AgentTalk()
 
     def show(self, event: Event, findings: Sequence[Finding]) -> None:
         """One event, and what it broke."""
@@ -63,6 +67,9 @@ class Lines:
         line = self._line(event, bool(findings))
         if line is not None:
             self._console.print(line, soft_wrap=True)
+        for words in lines(self._agent.completed(event)):
+            if line is not None:
+                self._console.print(Text(" " * INDENT + words), soft_wrap=True)
         for found in findings:
             style = "bold red" if found.level in FAILING else "yellow"
             words = f"  ^ {found.requirement} [{found.level}] expected {found.expected}; seen: {found.seen}"

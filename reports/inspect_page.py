@@ -27,6 +27,10 @@ class Kept(Protocol):
 
     events: list[Event]
 
+    @property
+    def agent(self) -> Mapping[int, Sequence[Any]]:
+        """Agent messages by the place in `events` of what completed them."""
+
     def ladder(self, limit: int) -> Ladder:
         """The ladder in at most about `limit` rows."""
 
@@ -38,6 +42,7 @@ def page(story: Mapping[str, Any], kept: Kept, *, show_secrets: bool = False) ->
         row.event: {
             "time": ladder_svg.clock(row.time),
             **_details(kept.events[row.event], show_secrets=show_secrets),
+            **_agent(kept.agent.get(row.event, ())),
         }
         for row in ladder.rows
         if row.event is not None
@@ -82,6 +87,11 @@ def _details(event: Event, *, show_secrets: bool) -> dict[str, Any]:
         case _:
             told["title"] = type(event).__name__
     return told
+
+
+def _agent(packets: Sequence[Any]) -> dict[str, str]:
+    """The agent messages that this AGENT_DATA completed."""
+    return {"agent": "\n".join(map(_fields, packets))} if packets else {}
 
 
 def _fields(packet: Any) -> str:

@@ -21,6 +21,7 @@ from reports.ladder import Ladder
 Story = Mapping[str, Any]  # what `Inspection.as_dict` gives
 
 _LADDER_STYLES = {"head": "bold", "routine": "dim", "broken": "bold red", "differs": "yellow", "": ""}
+_DOUBTS_SHOWN = 10
 _SESSIONS_SHOWN = 40  # channels; more are only counted
 
 
@@ -37,6 +38,7 @@ def print_story(console: Console, story: Story, ladder: Ladder, *, unjudged: boo
             console.print(Text(line, _LADDER_STYLES[style]), soft_wrap=True)
     _gaps(console, story)
     _findings(console, story, width)
+    _doubtful(console, story, width)
     _unjudged(console, story, width, whole=unjudged)
 
 
@@ -143,6 +145,20 @@ def _findings(console: Console, story: Story, width: int) -> None:
         console.print(Text(words, "bold red" if failing else "bold yellow"))
     else:
         console.print(Text("No rule was broken in what was captured.", "bold green"))
+
+
+def _doubtful(console: Console, story: Story, width: int) -> None:
+    doubtful = story["doubtful"]
+    if not doubtful:
+        return
+    console.print(Text(f"{_plural(len(doubtful), 'rule')} may have been broken, or not:", "yellow"))
+    for found in doubtful[:_DOUBTS_SHOWN]:
+        place = f", frame {found['packet']}" if found["packet"] else ""
+        words = f"{found['requirement']}{place}: {found['seen']} ({found['why']})"
+        for line in wrap(words, width, initial_indent="  ", subsequent_indent="    "):
+            console.print(line)
+    if len(doubtful) > _DOUBTS_SHOWN:
+        console.print(f"  and {len(doubtful) - _DOUBTS_SHOWN} more (--json has them all)")
 
 
 def _unjudged(console: Console, story: Story, width: int, *, whole: bool) -> None:

@@ -13,7 +13,7 @@ const show = (row) => {
   byId("title").textContent = told.title;
   const facts = ["frame", "time", "connection", "sender", "host", "size"];
   byId("facts").textContent = facts.filter((key) => told[key]).map((key) => `${key} ${told[key]}`).join(", ");
-  for (const key of ["fields", "bytes"]) {
+  for (const key of ["agent", "fields", "bytes"]) {
     byId(key).textContent = told[key] ?? "";
     byId(key).hidden = byId(key).previousElementSibling.hidden = !told[key];
   }

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,12 +27,15 @@ from fixtures.recording import Chunk, Tape
 from suites.selftest.capture_mutations import (
     Packet,
     cut,
+    dialogue,
     duplicated,
     overlapping,
     packets,
+    record,
     save,
     without,
 )
+from suites.selftest.capture_mutations import packets as packets_of
 
 INIT = MsgMain.SPICE_MSG_MAIN_INIT
 SUBJECT = "C=XY,O=Source of truth,CN=target.example"
@@ -206,6 +210,89 @@ def test_a_directions_packets_in_any_order_tell_the_same_story(
         random = Random(seed)
         mixed = [packet for run in runs for packet in random.sample(run, len(run))]
         assert essence(inspected(save(tmp_path / "mixed.pcap", mixed))) == expected, seed
+
+
+def connection_of(packet: Packet) -> frozenset[bytes]:
+    """Both ends (IPv4 without options): the same for both directions."""
+    addresses, ports = packet.data[12:20], packet.data[20:24]
+    return frozenset({addresses[:4] + ports[:2], addresses[4:] + ports[2:]})
+
+
+def swapped(packets: Sequence[Packet], seed: int) -> list[Packet]:
+    """The packets of each connection, both directions together, one or two places from where they were."""
+    random, result = Random(seed), list(packets)
+    places = defaultdict(list)
+    for index, packet in enumerate(packets):
+        places[connection_of(packet)].append(index)
+    for own in places.values():
+        for one, other in pairwise(own):
+            if random.random() < 0.4 and packets[other].time - packets[one].time < 0.005:
+                first, second = result[one], result[other]
+                result[one] = replace(second, time=first.time)
+                result[other] = replace(first, time=second.time)
+    return result
+
+
+def test_acknowledgements_tell_the_order_between_directions(plain: list[Packet], tmp_path: Path) -> None:
+    """What an end has acknowledged it had when it went on, however a capture has mixed the two."""
+    expected = essence(inspected(save(tmp_path / "plain.pcap", plain)))
+    for seed in range(8):
+        told = essence(inspected(save(tmp_path / "swapped.pcap", swapped(plain, seed))))
+        assert (told["findings"], told["gaps"], told["sessions"]) == ([], [], expected["sessions"]), seed
+
+
+def ends(migration: Recorded, plain: list[Packet], tmp_path: Path, skew: float = 0.0) -> tuple[Path, Path]:
+    """Captures of the two hosts, the target's by another clock."""
+    port = migration.target.to_bytes(2)
+    target = [p for p in plain if port in (p.data[20:22], p.data[22:24])]
+    source = [p for p in plain if p not in target]
+    late = [replace(p, time=p.time + skew) for p in target]
+    return save(tmp_path / "source.pcap", source), save(tmp_path / "target.pcap", late)
+
+
+@pytest.mark.parametrize("skew", [0.0, -3.0, -0.01, 0.01, 3.0])
+def test_two_hosts_with_two_clocks_invent_no_findings(
+    migration: Recorded, plain: list[Packet], tmp_path: Path, skew: float
+) -> None:
+    source, target = ends(migration, plain, tmp_path, skew)
+    for paths in ([source, target], [target, source]):
+        inspection = Inspection(paths)
+        inspection.finish()
+        told = inspection.as_dict()
+        assert told["findings"] == []
+        assert [m["outcome"] for m in told["migrations"]] == ["completed"]
+
+
+def test_captures_one_behind_the_other_invent_no_findings(
+    migration: Recorded, plain: list[Packet], tmp_path: Path
+) -> None:
+    source, target = (packets_of(path) for path in ends(migration, plain, tmp_path))
+    for together in (source + target, target + source):
+        told = inspected(save(tmp_path / "together.pcap", together))
+        assert told["findings"] == []
+        assert [m["outcome"] for m in told["migrations"]] == ["completed"]
+
+
+@pytest.mark.parametrize("sender", list(Side))
+def test_one_direction_alone_invents_no_findings(
+    migration: Recorded, plain: list[Packet], tmp_path: Path, sender: Side
+) -> None:
+    ports = {port.to_bytes(2) for port in (migration.source, migration.target)}
+    half = [p for p in plain if (p.data[20:22] in ports) is (sender is Side.SERVER)]
+    told = inspected(save(tmp_path / "half.pcap", half))
+    assert told["findings"] == []
+    assert told["gaps"] or not told["sessions"]
+
+
+def test_a_hole_elsewhere_excuses_nothing(migration: Recorded, tmp_path: Path) -> None:
+    """INIT too early stays a finding when another connection's bytes are missing."""
+    broken = replace(migration, tape=with_early_init(migration)).packets(tmp_path)
+    other = record(tmp_path / "other.pcapng", dialogue(turns=8))
+    holed = without(packets_of(other), [5])
+    path = save(tmp_path / "both.pcap", sorted([*broken, *holed], key=lambda packet: packet.time))
+    told = inspected(path)
+    assert told["gaps"]
+    assert [requirement for requirement, _ in findings(told)] == ["MIG-DST-002"]
 
 
 def test_lost_packets_invent_no_findings(plain: list[Packet], tmp_path: Path) -> None:

@@ -294,7 +294,7 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
         ),
         (State.TARGET_ANSWERED, C): Row(
             go={
-                MC.SPICE_MSGC_MAIN_MIGRATE_END: To(State.TARGET_INIT_DUE, ("MIG-DST-002",)),
+                MC.SPICE_MSGC_MAIN_MIGRATE_END: To(State.TARGET_INIT_DUE, ("MIG-DST-002", "MIG-DST-003")),
                 MC.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS: To(State.TARGET_ASKED),
             },
             stay=CLIENT_TALK,

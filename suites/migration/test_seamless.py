@@ -105,7 +105,7 @@ def test_known_version(bench: Bench, version: int) -> None:
     bench.claim("MIG-DST-020", len(main.got(ACK, NACK)) == 1, "one answer", len(main.got(ACK, NACK)))
 
 
-@pytest.mark.requirement("MIG-DST-022", "MIG-DST-013", "MIG-DST-004")
+@pytest.mark.requirement("MIG-DST-022", "MIG-DST-013", "MIG-DST-004", "MIG-DST-003")
 @pytest.mark.parametrize("version", [2, 3, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
 def test_later_version(bench: Bench, version: int) -> None:
     """A later version is answered by NACK; the semi-seamless scheme works all the same."""

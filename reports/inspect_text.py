@@ -22,6 +22,7 @@ Story = Mapping[str, Any]  # what `Inspection.as_dict` gives
 
 _LADDER_STYLES = {"head": "bold", "routine": "dim", "broken": "bold red", "differs": "yellow", "": ""}
 _DOUBTS_SHOWN = 10
+_MIGRATIONS_SHOWN = 20
 _SESSIONS_SHOWN = 40  # channels; more are only counted
 
 
@@ -29,8 +30,10 @@ def print_story(console: Console, story: Story, ladder: Ladder, *, unjudged: boo
     """Everything, the findings last."""
     width = min(console.width, 100)
     _summary(console, story)
-    for number, migration in enumerate(story["migrations"], 1):
+    for number, migration in enumerate(story["migrations"][:_MIGRATIONS_SHOWN], 1):
         _migration(console, number, migration)
+    if (more := len(story["migrations"]) - _MIGRATIONS_SHOWN) > 0:
+        console.print(f"\nand {_plural(more, 'migration')} more (--json has them all)")
     _sessions(console, story, width)
     if ladder.rows and (story["migrations"] or story["findings"]):
         console.print()
@@ -48,7 +51,8 @@ def _summary(console: Console, story: Story) -> None:
     seen = ", ".join(_plural(len(story[f"{noun}s"]), noun) for noun in ("session", "migration"))
     console.print(
         f"{facts['packets']:,} packets, {facts['bytes']:,} bytes, {facts['seconds']:.3f} s; "
-        f"{_plural(facts['streams'], 'TCP connection')}{other}; {seen}"
+        f"{_plural(facts['streams'], 'TCP connection')}{other}; {seen}",
+        soft_wrap=True,
     )
     for note in facts.get("notes", ()):
         console.print(Text(f"Note: {note}", "yellow"))

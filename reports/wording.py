@@ -97,7 +97,7 @@ def _field(packet: Any, name: str) -> str:
         value = f"{value:#010x}"
     elif isinstance(value, IntEnum):
         value = value.name
-    return f"{_SHORT.get(name, name)} {value}"
+    return f"{_SHORT.get(name, name)} {value if str(value) else 'none'}"
 
 
 def _text(value: Any) -> str:

@@ -26,6 +26,7 @@ RUN = 1 << 17  # bytes after which a run becomes a chunk
 
 #: Out-of-order bytes and pieces that are kept for one direction.
 HELD, PIECES = 1 << 22, 4096
+HELD_IN_ALL = 1 << 25  # bytes, for all directions together
 #: Connections that are remembered: open ones, and ended ones whose late packets must be known.
 OPEN, ENDED = 1 << 14, 1 << 12
 #: A SYN belongs to a connection whose data lies at most so many bytes behind it.
@@ -305,6 +306,8 @@ class Reassembler:
 
     def _settle(self, where: Where, idle: bool = False) -> None:
         """Give up waiting where it lasted long enough; `idle`: the capture has no more for now."""
+        if sum(half.held for half in self._doubtful) > HELD_IN_ALL:
+            self._give_up(max(self._doubtful, key=lambda half: half.held), where)
         for half in list(self._doubtful):
             soft, seconds, hard = half.deadline
             over = self.packets >= hard or (self.packets >= soft and where[1] >= seconds)

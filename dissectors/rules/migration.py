@@ -67,6 +67,9 @@ def announcement(view: Conversation, event: Message) -> Iterator[Ruling]:
         both = connection.client_caps & connection.server_caps
         able = MainCap.SPICE_MAIN_CAP_SEAMLESS_MIGRATE in both or connection.mess is None
         yield check("MIG-SRC-009", able, "BEGIN: not both sides have SEAMLESS_MIGRATE", event.name)
+        tokens = MainCap.SPICE_MAIN_CAP_AGENT_CONNECTED_TOKENS in connection.client_caps
+        able = tokens or connection.mess is None
+        yield check("MIG-SRC-009", able, "BEGIN: the client has no AGENT_CONNECTED_TOKENS", event.name)
         version = int(packet.src_mig_version)
         yield check(
             "MIG-SRC-010", 1 <= version <= NEWEST_VERSION, f"src_mig_version 1..{NEWEST_VERSION}", version

@@ -10,7 +10,7 @@ from dissectors.constants import MsgcMain, MsgMain
 from fixtures.bench import Bench
 from fixtures.hosts import Ability, Host
 from fixtures.peer import Client
-from fixtures.peer.duties import ANSWERS_LATE, DUTIFUL, NEVER_ANSWERS, Duties, Step
+from fixtures.peer.duties import ANSWERS_LATE, CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, Duties, Step
 from suites.steps import announced
 
 BEGIN, END = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, MsgMain.SPICE_MSG_MAIN_MIGRATE_END
@@ -220,3 +220,27 @@ def test_switch_without_an_address(bench: Bench) -> None:
     source.call("migrate_switch")
     bench.alive("ROBUST-001", "after migrate_switch without migrate_info", source)
     bench.claim("ROBUST-001", client.main.ending is None, "a session that lives", client.main.ending)
+
+
+@pytest.mark.requirement("MIG-SRC-029", "MIG-SRC-039")
+@pytest.mark.parametrize("between", ["cancelled", "announced again", "another client"])
+def test_wait_after_a_wait(bench: Bench, between: str) -> None:
+    """A wait that ended without an answer leaves nothing to the next one, which completes as it must."""
+    source, target = bench.pair()
+    client = begun(bench, source, target, NEVER_ANSWERS.skipping(Step.LINK_MAIN))
+    if between == "cancelled":
+        source.cancel(target)
+    elif between == "another client":
+        client.close()
+        bench.wait("MIG-SRC-031", source, CONNECT_DONE)
+        client = bench.client(source, channels=())
+    bench.settle()
+    client.duties = CANNOT_CONNECT
+    completions = bench.seen(source, CONNECT_DONE)
+    source.announce(target)
+    bench.until(
+        "MIG-SRC-029",
+        lambda: bench.seen(source, CONNECT_DONE) > completions,
+        "migrate_connect_complete after CONNECT_ERROR",
+    )
+    bench.claim("MIG-SRC-039", client.main.ending is None, "a session that lives", client.main.ending)

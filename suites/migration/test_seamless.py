@@ -82,10 +82,18 @@ def test_announcement(bench: Bench, subject: str | None) -> None:
 
 
 @pytest.mark.requirement("MIG-SRC-009", "MIG-SRC-015")
-@pytest.mark.parametrize("switched_on", [True, False])
-def test_not_to_clients_that_cannot(bench: Bench, switched_on: bool) -> None:
-    """Without the client's capability, or where it is switched off, the announcement is BEGIN."""
-    caps = EVERYTHING.without(MainCap.SPICE_MAIN_CAP_SEAMLESS_MIGRATE) if switched_on else EVERYTHING
+@pytest.mark.parametrize(
+    ("switched_on", "lacking"),
+    [
+        (True, (MainCap.SPICE_MAIN_CAP_SEAMLESS_MIGRATE,)),
+        (True, (MainCap.SPICE_MAIN_CAP_AGENT_CONNECTED_TOKENS,)),
+        (False, ()),
+    ],
+    ids=["no-seamless", "no-tokens", "switched-off"],
+)
+def test_not_to_clients_that_cannot(bench: Bench, switched_on: bool, lacking: tuple[MainCap, ...]) -> None:
+    """Without one of the client's capabilities, or where it is switched off, the announcement is BEGIN."""
+    caps = EVERYTHING.without(*lacking)
     source, target = bench.pair(seamless=switched_on)
     client = bench.client(source, channels=(), capabilities=caps)
     announced(bench, source, client, target)

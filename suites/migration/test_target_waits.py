@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from dissectors.constants import ChannelType, MainCap, MsgcMain, MsgMain
+from dissectors.events import Ending
 from fixtures.bench import Bench
 from fixtures.hosts import Ability
 from fixtures.peer.connection import EVERYTHING
@@ -16,6 +17,7 @@ MIGRATE_END, ATTACH = MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END, MsgcMain.SPICE_MSGC_
 BROUGHT = 0x8AC0FFE1
 #: A migration of a large machine takes its time, ms.
 LONG_MS, STEP_MS = 600_000, 30_000
+TIMEOUT_MS = 10_000
 DEVICES = ("keyboard", "mouse", "playback", "record")
 
 
@@ -106,3 +108,32 @@ def test_all_channels_begin(bench: Bench) -> None:
     bench.settle()
     lost = [c.name for c in (linked[0], linked[1], late) if c.ending]
     bench.claim("MIG-DST-006", not lost, "channels that live", lost)
+
+
+@pytest.mark.requirement("MAIN-015", "MIG-DST-001")
+@pytest.mark.parametrize("first_id", [0, BROUGHT], ids=["ordinary", "migrating"])
+def test_migrating_client_takes_over(bench: Bench, first_id: int) -> None:
+    """A migrating client takes the session over as any other does: one client at a time."""
+    target = bench.start("target", incoming=True)
+    first = bench.link(target, connection_id=first_id)
+    second = bench.link(target, connection_id=BROUGHT ^ 0x40000000)
+    ending = first.expect_end()
+    bench.claim("MAIN-015", ending is not Ending.TIMEOUT, "the old client is disconnected", ending)
+    second.send(MIGRATE_END)
+    bench.expect("MIG-DST-004", second, INIT)
+
+
+@pytest.mark.requirement("MIG-DST-017", "TIME-001")
+@pytest.mark.needs(Ability.CALLS, Ability.VIRTUAL_CLOCK)
+def test_next_migration_does_not_wait_for_ever(bench: Bench) -> None:
+    """A client that has not arrived when the next migration's wait is over is disconnected."""
+    target, third = bench.start("target", incoming=True), bench.start("target2", incoming=True)
+    main = bench.link(target, connection_id=BROUGHT)
+    target.announce(third)
+    bench.pass_time(target, TIMEOUT_MS - 1)
+    bench.claim("MIG-DST-017", main.ending is None, "a client that may still arrive", main.ending)
+    bench.pass_time(target, 1)
+    completions = bench.seen(target, "migrate_connect_complete")
+    bench.claim("TIME-001", completions == 1, "completion after 10,000 ms", completions)
+    ending = main.expect_end()
+    bench.claim("MIG-DST-017", ending is not Ending.TIMEOUT, "a client that is disconnected", ending)

@@ -325,7 +325,6 @@ def test_ticket_that_expires_during_the_migration(bench: Bench) -> None:
 
 
 @pytest.mark.requirement("MIG-DST-012")
-@pytest.mark.needs(Ability.CALLS)
 def test_moved_on_while_it_arrives(bench: Bench) -> None:
     """A further migration waits for the client that has not arrived yet: it is announced once it has."""
     source, target = bench.pair()

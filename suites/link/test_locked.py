@@ -4,6 +4,8 @@ has been set, and without disturbing who is in (spice-server.h, spice_server_set
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from dissectors.constants import ChannelType, LinkErr, MsgMain
@@ -50,7 +52,7 @@ def test_without_a_password_set(bench: Bench, guess: str) -> None:
 
 
 @pytest.mark.requirement("LINK-032")
-@pytest.mark.needs(Ability.RESTART_TICKET, Ability.CALLS)
+@pytest.mark.needs(Ability.RESTART_TICKET)
 @pytest.mark.parametrize("guess", ["", TICKET])
 def test_ticket_that_was_taken_away(bench: Bench, guess: str) -> None:
     """A ticket that is set to nothing locks the host."""
@@ -92,3 +94,17 @@ def test_refused_channel_disturbs_nobody(bench: Bench) -> None:
     bench.settle()
     endings = [c.ending for c in client.current if c.ending]
     bench.claim("CONNID-003", not endings, "a session that is not disturbed", endings)
+
+
+@pytest.mark.requirement("CONNID-014", "CONNID-004")
+def test_ids_cannot_be_guessed(bench: Bench) -> None:
+    """The ids of sessions in a row use the upper bits, and none is near the one before it."""
+    source = bench.start()
+    ids = []
+    for _ in range(8):
+        main = bench.link(source)
+        ids.append(int(bench.expect("MAIN-001", main, INIT).packet.session_id))
+    shown = " ".join(f"{i:08x}" for i in ids)
+    bench.claim("CONNID-014", max(ids) >= 1 << 24, "ids of 32 bits", shown)
+    steps = [abs(b - a) for a, b in pairwise(ids)]
+    bench.claim("CONNID-014", max(steps) >= 1 << 16, "ids that do not follow one another", shown)

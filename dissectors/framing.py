@@ -12,6 +12,7 @@ import struct
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 
 from dissectors import link_stage
 from dissectors.constants import LINK_HEADER_BYTES, SPICE_MAGIC, TICKET_BYTES, CommonCap, Side
@@ -24,6 +25,7 @@ __all__ = ["FULL", "MAX_BODY_BYTES", "MINI", "NO_QUIET", "Framer", "Mark", "Stag
 MAX_WAITING_BYTES = 1 << 20  # of one side while the other has not said what they are
 MAX_BODY_BYTES = 64 << 20  # larger messages are no SPICE that anybody sends; keeps memory bounded
 NO_QUIET: frozenset[int] = frozenset()
+_offset = itemgetter(0)
 
 #: (offset in a chunk, time, frame): from this offset on, bytes came in that frame.
 Mark = tuple[int, float, int | None]
@@ -84,11 +86,10 @@ class Framer:
         held = len(direction.buffer)
         direction.buffer += data
         self._at = marks[0][1:]
-        starts = [m[0] for m in marks] if len(marks) > 1 else None
 
         def locate(end: int) -> None:
-            if starts:
-                self._at = marks[max(0, bisect_right(starts, end - held - 1) - 1)][1:]
+            if len(marks) > 1:
+                self._at = marks[max(0, bisect_right(marks, end - held - 1, key=_offset) - 1)][1:]
 
         yield from self._drain(sender, locate)
         other = Side.SERVER if sender is Side.CLIENT else Side.CLIENT

@@ -149,15 +149,20 @@ class CaptureFile:
 
     def _in_order(self, batch: list[Record]) -> list[Record]:
         """The records that are next, and their times noted."""
+        ordered = batch
+        if not self.own:  # those are written in the order of what happened
+            if self._format is not None and self._format.several:
+                self._order.several()
+            ordered = self._order.take(batch)
+        if not self.own and self._order.in_order:
+            batch = (
+                [ordered[0], ordered[-1]] if ordered and min(ordered[0][2], ordered[-1][2]) >= 0 else batch
+            )
         times = [record[0] for record in batch if record[2] >= 0]
         if times:
             self.first = min(times if self.first is None else (self.first, *times))
             self.last = max(self.last, max(times))
-        if self.own:  # written in the order of what happened
-            return batch
-        if self._format is not None and self._format.several:
-            self._order.several()
-        return self._order.take(batch)
+        return ordered
 
     def _open(self, buffer: bytes) -> tuple[Format, int] | None:
         try:

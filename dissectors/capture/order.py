@@ -49,6 +49,11 @@ class Order:
         self._kept = ordered[index:]
         return ordered[:index]
 
+    @property
+    def in_order(self) -> bool:
+        """So far every record came at its time."""
+        return not self._keeps
+
     def rest(self) -> list[Record]:
         """What was kept back."""
         kept, self._kept = self._kept, []

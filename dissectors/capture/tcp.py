@@ -22,7 +22,7 @@ from dissectors.constants import Side
 from dissectors.events import Ending
 
 ODD = FIN | SYN | RST | ACK
-RUN = 1 << 17  # bytes after which a run becomes a chunk
+RUN = 1 << 19  # bytes after which a run becomes a chunk
 
 #: Out-of-order bytes and pieces that are kept for one direction.
 HELD, PIECES = 1 << 22, 4096

@@ -154,10 +154,8 @@ class CaptureFile:
             if self._format is not None and self._format.several:
                 self._order.several()
             ordered = self._order.take(batch)
-        if not self.own and self._order.in_order:
-            batch = (
-                [ordered[0], ordered[-1]] if ordered and min(ordered[0][2], ordered[-1][2]) >= 0 else batch
-            )
+            if self._order.in_order and ordered and ordered[0][2] >= 0 <= ordered[-1][2]:
+                batch = [ordered[0], ordered[-1]]
         times = [record[0] for record in batch if record[2] >= 0]
         if times:
             self.first = min(times if self.first is None else (self.first, *times))

@@ -244,3 +244,32 @@ def test_wait_after_a_wait(bench: Bench, between: str) -> None:
         "migrate_connect_complete after CONNECT_ERROR",
     )
     bench.claim("MIG-SRC-039", client.main.ending is None, "a session that lives", client.main.ending)
+
+
+@pytest.mark.requirement("MIG-SRC-003", "MIG-SRC-006", "MIG-SRC-008")
+@pytest.mark.parametrize(
+    ("host", "subject"),
+    [
+        ("a" * 63 + "." + "b" * 63 + "." + "c" * 63 + "." + "d" * 61, None),
+        ("Target.Example.", "CN=Target.Example"),
+        ("2001:db8::8a:1", "CN=2001:db8::8a:1"),
+        ("t", ""),
+        ("ziel.example", "CN=z\u00fcrich,O=\u6771\u4eac"),
+        ("target.example", "CN=" + "x" * 2000),
+    ],
+    ids=["253 letters", "capitals", "IPv6", "empty subject", "UTF-8", "2003 bytes"],
+)
+@pytest.mark.parametrize("switch", [False, True], ids=["begin", "switch"])
+def test_addresses_are_passed_on_as_they_are(
+    bench: Bench, host: str, subject: str | None, switch: bool
+) -> None:
+    """Host and certificate subject reach the client byte for byte, whatever they are."""
+    source = bench.start()
+    duties = STAYS_HERE.skipping(*Step) if switch else CANNOT_CONNECT
+    client = bench.client(source, channels=(), duties=duties)
+    source.call("migrate_connect", host=host, port=0x8EF1, tls_port=0x9A03, subject=subject)
+    bench.expect("MIG-SRC-020", client.main, BEGIN)
+    if switch:
+        source.call("migrate_end", completed=1)
+        bench.expect("MIG-SRC-018", client.main, SWITCH)
+    bench.settle()

@@ -35,10 +35,12 @@ MOTION, BUNCH = struct.pack("<iiH", 1, -1, 0), 4
 EVERYTHING = ("keyboard", "mouse", "display", "playback", "record")
 #: Long enough for a channel's PING timers, shorter than the time that a source waits for its clients, ms.
 IDLE_MS = 5_000
+SURFACE_CREATE = MsgDisplay.SPICE_MSG_DISPLAY_SURFACE_CREATE
+DRAWS = frozenset(range(MsgDisplay.SPICE_MSG_DISPLAY_DRAW_FILL, SURFACE_CREATE))
 #: What a guest does -> the channel that tells the client of it, and how.
 DOINGS: tuple[tuple[str, dict[str, object], ChannelType, frozenset[int]], ...] = (
     ("kbd_leds", {"leds": 2}, INPUTS, frozenset({MsgInputs.SPICE_MSG_INPUTS_KEY_MODIFIERS})),
-    ("qxl_draw", {}, DISPLAY, frozenset(range(MsgDisplay.SPICE_MSG_DISPLAY_DRAW_FILL, 319))),
+    ("qxl_draw", {}, DISPLAY, DRAWS),
     ("qxl_cursor", {}, ChannelType.SPICE_CHANNEL_CURSOR, frozenset({MsgCursor.SPICE_MSG_CURSOR_SET})),
     (
         "playback_start",
@@ -144,6 +146,11 @@ def test_what_is_known_is_not_told_again(bench: Bench) -> None:
     source, target, client = seamless_pair(bench, EVERYTHING)
     bench.settle()
     moved(bench, source, client, target)
+    display = client.current.channels[DISPLAY, 0]
+    target.call("qxl_draw")
+    bench.until("MIG-DST-024", lambda: display.got(*DRAWS), "a picture from the target")
+    again = [m.name for m in display.got(SURFACE_CREATE)]
+    bench.claim("MIG-DST-027", not again, "no surface that the client has", again)
 
 
 @guest_acts

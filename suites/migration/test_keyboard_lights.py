@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The inputs channel of a source between its MIGRATE_DATA and the client's leaving: met with by spice-gtk on
+a slow line (server/inputs-channel.cpp, src_during_migrate, KEY_MODIFIERS_TTL)."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from dissectors.constants import ChannelType, MsgBase, MsgcInputs
+from fixtures.bench import Bench
+from fixtures.hosts import Ability
+from fixtures.peer.duties import DUTIFUL, Step
+from suites.steps import announced
+
+#: How long after a client has told its lights the server tells the guest's, ms.
+LIGHTS_MS = 2_000
+
+
+@pytest.mark.requirement("MIG-SRC-041")
+@pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.VIRTUAL_CLOCK)
+def test_lights_are_not_told_after_the_data(bench: Bench) -> None:
+    """The timer of the keyboard's lights falls due when the channel's data is with the client already."""
+    source, target = bench.pair(seamless=True)
+    client = bench.client(source, duties=DUTIFUL.holding(Step.LEAVE_SOURCE))
+    inputs = client.current.channels[ChannelType.SPICE_CHANNEL_INPUTS, 0]
+    inputs.send(MsgcInputs.SPICE_MSGC_INPUTS_KEY_MODIFIERS, struct.pack("<H", 0))
+    announced(bench, source, client, target)
+    source.complete(target)
+    bench.expect("MIG-SRC-047", inputs, MsgBase.SPICE_MSG_MIGRATE_DATA)
+    bench.pass_time(source, LIGHTS_MS)
+    client.release(Step.LEAVE_SOURCE)
+    bench.until("MIG-SRC-047", lambda: client.left, "the end of the migration")
+    bench.settle()

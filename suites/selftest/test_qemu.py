@@ -201,6 +201,15 @@ def test_a_qemu_that_hangs(launcher: QemuLauncher) -> None:
             host.call("vm_stop")
         assert [event.name for event in host.read_events()][-1] == "hung"
         assert host.life().alive
+        host.deadline = 60.0
+        begun = time.monotonic()
+        with pytest.raises(HarnessError, match="it hangs"):
+            host.settle()
+        assert time.monotonic() - begun < host.deadline / 2
+        assert host.read_events() == []  # it is told once
+        host.kill(signal.SIGCONT)
+        wait_for(host, "qmp:STOP")
+        host.settle()
         host.kill()
         assert host.life().signal == "SIGKILL"
 

@@ -78,6 +78,7 @@ def all_move(view: Conversation) -> Iterator[Ruling]:
             continue
         for channel in session.channels:
             stays = channel.closed is None or channel.closed.by is not Side.CLIENT
+            stays = stays and main.closed is not None  # else it may be told yet
             if channel.state in MOVING:
                 yield Kept("MIG-SRC-050")
             elif channel.state is State.OPEN and channel.certain and stays:

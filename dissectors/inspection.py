@@ -56,6 +56,7 @@ class EventReader:
         self.notes: list[str] = []
         self.files: dict[int, int] = {}  # connection -> index of its file
         self._quiet = quiet
+        self._speak: dict[int, set[Side]] = {}  # who has said anything, by connection
         self._lost: dict[tuple[int, Side], Resync] = {}
         self._known: dict[tuple[str, str], dict[str, Any]] = {}
 
@@ -74,6 +75,9 @@ class EventReader:
                     yield from self._host(item)
                 case Note():
                     self.notes.append(item.text)
+        if alone := sum(len(sides) == 1 for sides in self._speak.values()):
+            which = "1 connection" if alone == 1 else f"{alone} connections"
+            self.notes.append(f"in {which} only one end says anything: the other direction may be missing")
 
     def _begin(self, item: Begin) -> Iterator[Event]:
         number = item.connection
@@ -98,6 +102,7 @@ class EventReader:
 
     def _chunk(self, item: Chunk) -> Iterator[Event]:
         framer = self.framers[item.connection]
+        self._speak.setdefault(item.connection, set()).add(item.sender)
         starts = (0, *item.ends[:-1])
         marks: list[Mark] = list(zip(starts, item.times, item.frames, strict=True))
         lost = self._lost.get((item.connection, item.sender))

@@ -35,7 +35,7 @@ def print_story(console: Console, story: Story, ladder: Ladder, *, unjudged: boo
     if (more := len(story["migrations"]) - _MIGRATIONS_SHOWN) > 0:
         console.print(f"\nand {_plural(more, 'migration')} more (--json has them all)")
     _sessions(console, story, width)
-    if ladder.rows and (story["migrations"] or story["findings"]):
+    if ladder.rows and (story["migrations"] or story["findings"] or not story["sessions"]):
         console.print()
         for style, line in ladder_text.lines(ladder, width):
             console.print(Text(line, _LADDER_STYLES[style]), soft_wrap=True)
@@ -147,8 +147,10 @@ def _findings(console: Console, story: Story, width: int) -> None:
         failing = sum(found["level"] in FAILING for found in findings)
         words = f"{_plural(len(findings), 'finding')}, {failing} of level MUST or ROBUST"
         console.print(Text(words, "bold red" if failing else "bold yellow"))
-    else:
+    elif story["sessions"]:
         console.print(Text("No rule was broken in what was captured.", "bold green"))
+    else:
+        console.print(Text("No SPICE session was found in what was captured.", "bold yellow"))
 
 
 def _doubtful(console: Console, story: Story, width: int) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import inf
 
 from dissectors.constants import Side
@@ -44,9 +44,13 @@ class Holes:
                 before = self._last[event.connection, event.sender] if event.bytes is not None else -inf
                 self._since[event.connection] = min(self._since.get(event.connection, inf), before)
 
-    def doubt(self, finding: Finding) -> str | None:
-        """Why a finding may be none, if anything speaks against it."""
-        if self._may_explain(finding):
+    def doubts(self, findings: Sequence[Finding]) -> list[tuple[Finding, str | None]]:
+        """Each finding, and why it may be none, if anything speaks against it."""
+        holes = self._since | self._hidden()
+        return [(finding, self._doubt(finding, holes)) for finding in findings]
+
+    def _doubt(self, finding: Finding, holes: Mapping[int, float]) -> str | None:
+        if holes and self._may_explain(finding, holes):
             return "bytes that are missing may explain it"
         if finding.requirement in ACROSS and self._two_clocks(finding):
             return "source and target are in different files: the order is only as good as their clocks"
@@ -60,9 +64,8 @@ class Holes:
         mains = [session.main.number for session in _tied(self._view, connection)]
         return len({self._files.get(number, 0) for number in (*mains, connection.number)}) > 1
 
-    def _may_explain(self, finding: Finding) -> bool:
+    def _may_explain(self, finding: Finding, holes: Mapping[int, float]) -> bool:
         """Missing bytes may be why this rule seems broken."""
-        holes = self._since | self._hidden()
         if finding.connection is None or finding.connection not in self._view.connections:
             return any(not finding.time or finding.time >= since for since in holes.values())
         connection = self._view.connections[finding.connection]

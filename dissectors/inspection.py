@@ -198,6 +198,8 @@ class Inspection:
         self.gaps: list[Gap] = []
         self._holes = Holes(self.oracle.conversation, self.source.files)
         self.error: CaptureError | None = None
+        self._over = False
+        self._last_weighed: list[tuple[Finding, str | None]] | None = None
 
     def run(self) -> Iterator[tuple[Event, list[Finding]]]:
         """Each event with the findings that it brought. What cannot be read is kept in `error`."""
@@ -210,17 +212,23 @@ class Inspection:
         except CaptureError as error:
             self.error = error
         self.oracle.close()
+        self._over, self._last_weighed = True, None
 
     @property
     def findings(self) -> list[Finding]:
         """What the capture proves."""
-        return [f for f in self.oracle.judgement.findings if self._holes.doubt(f) is None]
+        return [finding for finding, why in self._weighed() if why is None]
 
     @property
     def doubtful(self) -> list[tuple[Finding, str]]:
         """What may have another cause than a breach, and which."""
-        doubts = [(f, self._holes.doubt(f)) for f in self.oracle.judgement.findings]
-        return [(finding, why) for finding, why in doubts if why is not None]
+        return [(finding, why) for finding, why in self._weighed() if why is not None]
+
+    def _weighed(self) -> list[tuple[Finding, str | None]]:
+        """The oracle's findings and what speaks against them; the same again once all is read."""
+        if not self._over or self._last_weighed is None:
+            self._last_weighed = self._holes.doubts(self.oracle.judgement.findings)
+        return self._last_weighed
 
     def finish(self) -> Judgement:
         """Reads all that is left."""

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import struct
+from functools import partial
 
 import pytest
 
@@ -94,6 +95,11 @@ def move_mouse(connection: Connection, times: int) -> None:
         connection.send(MsgcInputs.SPICE_MSGC_INPUTS_MOUSE_MOTION, MOTION)
 
 
+def said_more(connection: Connection, kinds: frozenset[int], before: int) -> bool:
+    """Whether a channel has said more of these messages than so many."""
+    return len(connection.got(*kinds)) > before
+
+
 def acknowledged(bench: Bench, connection: Connection) -> int:
     """How many bunches of motions the server has acknowledged once it has read all."""
     bench.settle()
@@ -176,7 +182,7 @@ def test_channels_work_at_the_target(bench: Bench, seamless: bool, requirement: 
         source.call(call, **arguments)
         bench.until(
             requirement,
-            lambda heard=heard, connection=connection, kinds=kinds: len(connection.got(*kinds)) > heard,
+            partial(said_more, connection, kinds, heard),
             f"what {call} makes the {connection.name} channel say",
         )
 

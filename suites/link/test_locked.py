@@ -108,3 +108,14 @@ def test_ids_cannot_be_guessed(bench: Bench) -> None:
     bench.claim("CONNID-014", max(ids) >= 1 << 24, "ids of 32 bits", shown)
     steps = [abs(b - a) for a, b in pairwise(ids)]
     bench.claim("CONNID-014", max(steps) >= 1 << 16, "ids that do not follow one another", shown)
+
+
+@pytest.mark.requirement("LINK-020")
+def test_ticket_is_not_used_up(bench: Bench) -> None:
+    """A ticket opens any number of links, also after wrong ones."""
+    source = bench.start(ticket=TICKET)
+    for _ in range(3):
+        client = bench.client(source, password=TICKET)
+        bench.try_link(bench.connect(source, password="wrong"))
+        bench.claim("LINK-020", client.session_id != 0, "a session", client.session_id)
+        client.close()

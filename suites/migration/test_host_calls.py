@@ -273,3 +273,20 @@ def test_addresses_are_passed_on_as_they_are(
         source.call("migrate_end", completed=1)
         bench.expect("MIG-SRC-018", client.main, SWITCH)
     bench.settle()
+
+
+@pytest.mark.requirement("TIME-001", "MIG-SRC-038")
+@pytest.mark.needs(Ability.VIRTUAL_CLOCK)
+def test_wait_begins_anew(bench: Bench) -> None:
+    """A second announcement has the whole 10,000 ms for itself."""
+    source, target = bench.pair()
+    client = begun(bench, source, target, NEVER_ANSWERS.skipping(Step.LINK_MAIN))
+    bench.pass_time(source, TIMEOUT_MS // 2)
+    source.announce(target)
+    bench.expect("MIG-SRC-038", client.main, BEGIN)
+    bench.pass_time(source, TIMEOUT_MS - 1)
+    early = bench.seen(source, CONNECT_DONE)
+    bench.claim("TIME-001", not early, "no completion 9,999 ms after the second announcement", early)
+    bench.pass_time(source, 1)
+    late = bench.seen(source, CONNECT_DONE)
+    bench.claim("TIME-001", late == 1, "completion 10,000 ms after the second announcement", late)

@@ -18,9 +18,10 @@ MINI_HEADER = CommonCap.SPICE_COMMON_CAP_MINI_HEADER
 INIT = MsgMain.SPICE_MSG_MAIN_INIT
 
 
-def refused(bench: Bench, connection: Connection) -> None:
-    """Hears the server out: its reply, if there is one, and the end that it must make."""
-    with suppress(LinkRefused):
+def refused(bench: Bench, requirement: str, connection: Connection) -> None:
+    """Hears the server out: its reply, if there is one, and the end that it must make. A server that waits
+    for more breaks the requirement."""
+    with bench.owed(requirement), suppress(LinkRefused):
         connection.expect_reply()
     bench.must_close(connection)
 
@@ -39,13 +40,15 @@ def test_link(bench: Bench) -> None:
 
 @pytest.mark.requirement("LINK-004", "LINK-016")
 @pytest.mark.parametrize(
-    "magic", [b"REDR", b"QDER", b"\0\0\0\0", b"GET "], ids=["near", "reversed", "zero", "http"]
+    "magic",
+    [b"REDR", b"redq", b"QDER", b"\0\0\0\0", b"GET "],
+    ids=["near", "small", "reversed", "zero", "http"],
 )
 def test_wrong_magic(bench: Bench, magic: bytes) -> None:
     """Another magic is answered by INVALID_MAGIC, and the link is closed."""
     main = bench.connect(bench.start())
     main.send_mess(magic=magic)
-    refused(bench, main)
+    refused(bench, "LINK-004", main)
 
 
 @pytest.mark.requirement("LINK-005")
@@ -54,7 +57,7 @@ def test_wrong_major_version(bench: Bench, version: int) -> None:
     """Another major version is answered by VERSION_MISMATCH."""
     main = bench.connect(bench.start())
     main.send_mess(major_version=version)
-    refused(bench, main)
+    refused(bench, "LINK-005", main)
 
 
 @pytest.mark.requirement("LINK-006", "LINK-002")
@@ -73,7 +76,16 @@ def test_wrong_size(bench: Bench, size: int) -> None:
     """A size shorter than the fixed part or longer than 4096 is answered by INVALID_DATA."""
     main = bench.connect(bench.start())
     main.send_mess(size=size)
-    refused(bench, main)
+    refused(bench, "LINK-007", main)
+
+
+@pytest.mark.requirement("LINK-007", "LINK-016")
+@pytest.mark.parametrize("size", [16, 17])
+def test_size_without_capabilities(bench: Bench, size: int) -> None:
+    """A message that is cut is refused for its size, also where it counts no capability words."""
+    main = bench.connect(bench.start())
+    main.send_mess(size=size, common_caps=[], channel_caps=[])
+    refused(bench, "LINK-007", main)
 
 
 @pytest.mark.requirement("LINK-008", "LINK-016", "ROBUST-015")
@@ -105,7 +117,7 @@ def test_capabilities_out_of_range(bench: Bench, fields: dict[str, int]) -> None
     raw = bytearray(bytes(mess))
     raw[12:16] = size.to_bytes(4, "little")
     main.send_raw(bytes(raw[: 16 + size]).ljust(16 + size, b"\0"))
-    refused(bench, main)
+    refused(bench, "LINK-008", main)
     bench.alive("ROBUST-015", "after capability words out of range", source)
 
 

@@ -119,3 +119,16 @@ def test_ticket_is_not_used_up(bench: Bench) -> None:
         bench.try_link(bench.connect(source, password="wrong"))
         bench.claim("LINK-020", client.session_id != 0, "a session", client.session_id)
         client.close()
+
+
+@pytest.mark.requirement("CONNID-003")
+def test_no_other_id_joins(bench: Bench) -> None:
+    """No id that differs from the session's in one bit, or by a power of two, joins it."""
+    source = bench.start()
+    session_id = bench.client(source, channels=()).session_id
+    bits = [1 << n for n in range(32)]
+    near = {session_id ^ bit for bit in bits} | {(session_id + bit) & 0xFFFFFFFF for bit in bits}
+    for wrong in sorted(near):
+        error = bench.try_link(bench.connect(source, channel=INPUTS, connection_id=wrong))
+        bad = LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID
+        bench.claim("CONNID-003", error == bad, f"{bad.name} for 0x{wrong:08x}", error)

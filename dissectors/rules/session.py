@@ -73,8 +73,10 @@ def names(view: Conversation, event: Message) -> Iterator[Ruling]:
     yield check("MAIN-006", able, "to clients with NAME_AND_UUID only", event.name)
     settings = view.hosts[connection.host].settings if connection.host >= 0 else {}
     if event.type == MsgMain.SPICE_MSG_MAIN_NAME and isinstance(wanted := settings.get("name"), str):
-        seen = bytes(event.packet.vm_name).rstrip(b"\0").decode("utf-8", "replace")
-        yield check("MAIN-007", seen == wanted, repr(wanted), repr(seen))
+        raw = bytes(event.packet.vm_name)
+        seen = raw.removesuffix(b"\0").decode("utf-8", "replace")
+        fine = seen == wanted and raw.endswith(b"\0")
+        yield check("MAIN-007", fine, f"{wanted!r} with its NUL", repr(raw))
     elif event.type == MsgMain.SPICE_MSG_MAIN_UUID and isinstance(wanted := settings.get("uuid"), str):
         seen = bytes(event.packet.uuid).hex()
         yield check("MAIN-007", seen == wanted, wanted, seen)

@@ -181,3 +181,21 @@ def test_seamless_answer_to_a_plain_announcement(bench: Bench) -> None:
     ended(bench, source)
     told = [m.name for m in left.messages if m.type in (MIGRATE, SWITCH, END)]
     bench.claim("MIG-SRC-049", MIGRATE.name not in told, "MIGRATE_END or SWITCH_HOST", ", ".join(told))
+
+
+@pytest.mark.requirement("MIG-SRC-015")
+@pytest.mark.needs(Ability.CALLS)
+def test_plain_answer_after_a_cancelled_attempt(bench: Bench) -> None:
+    """After a seamless attempt that was cancelled, a client that says CONNECTED is moved by MIGRATE_END."""
+    source, target = bench.pair(seamless=True)
+    client = bench.client(source, channels=())
+    announced(bench, source, client, target)
+    source.cancel(target)
+    bench.expect("MIG-SRC-017", client.main, CANCEL)
+    client.steps.clear()
+    client.duties = DUTIFUL.skipping(Step.DO_SEAMLESS)
+    announced(bench, source, client, target)
+    left = client.main
+    source.complete(target)
+    bench.expect("MIG-SRC-015", left, END)
+    arrived(bench, client)

@@ -22,6 +22,7 @@ INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 BROUGHT = 0x8AC0FFE1  # a connection_id of a source that is not there
 CONNECT_DONE, END_DONE = "migrate_connect_complete", "migrate_end_complete"
 TIMEOUT_MS = 10_000
+EXPIRES_S = 2.5  # a ticket of 1 s; the server counts whole seconds
 #: What the timers of a host on the real clock may be late, milliseconds.
 REAL_CLOCK_MS = 500
 OLD_CLIENT = EVERYTHING.without(
@@ -315,9 +316,12 @@ def test_ticket_that_expires_during_the_migration(bench: Bench) -> None:
     target = bench.start("target", ticket="secret", incoming=True)
     client = bench.client(source, password="secret")
     announced(bench, source, client, target)
-    target.call("set_ticket", password="another", lifetime=1)
-    late = bench.connect(target, password="secret")
-    bench.try_link(late)
+    target.call("set_ticket", password="secret", lifetime=1)
+    with bench.pump.in_real_time():
+        bench.pump.until(bench.pump.alarm(EXPIRES_S), 2 * EXPIRES_S, "the ticket's lifetime")
+    inputs = bench.connect(target, channel=3, connection_id=client.session_id, password="secret")
+    late = bench.try_link(inputs)
+    bench.claim("LINK-023", late != 0, "a ticket that has expired", late)
     source.complete(target)
     with bench.owed("MIG-DST-011"):
         arrived(bench, client)

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Messages longer than any that a channel has are not taken in: their connection ends, and nothing else
+(CVE-2016-9577)."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from dissectors.constants import ChannelType, MsgcBase, MsgMain
+from dissectors.events import Ending
+from fixtures.bench import Bench
+
+INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
+PONG = MsgcBase.SPICE_MSGC_PONG
+
+
+@pytest.mark.requirement("ROBUST-010")
+@pytest.mark.parametrize("channel", ["main", "inputs"])
+@pytest.mark.parametrize("size", [256 << 10, 1 << 20])
+def test_message_longer_than_any(bench: Bench, channel: str, size: int) -> None:
+    """It is sent as a whole: the server ends the connection, lives, and serves the next client."""
+    source = bench.start()
+    client = bench.client(source, channels=(INPUTS,))
+    connection = client.main if channel == "main" else client.current.channels[INPUTS, 0]
+    connection.send_raw(struct.pack("<HI", PONG, size) + b"\xa5" * size)
+    ending = connection.expect_end()
+    bench.claim("ROBUST-010", ending in (Ending.CLOSED, Ending.RESET), "the connection's end", ending)
+    client.close()
+    bench.alive("ROBUST-010", f"after a message of {size} bytes", source)
+    bench.expect("MAIN-001", bench.link(source), MsgMain.SPICE_MSG_MAIN_INIT)

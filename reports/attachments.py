@@ -13,6 +13,8 @@ from dissectors.rules.model import Finding
 from reports.ladder import ladder
 from reports.ladder_svg import svg
 
+#: What is larger stays where it is, and Allure gets its path: Allure copies what is attached. Bytes.
+_LARGEST = 4 << 20
 _TYPES = {"pcapng": ("application/vnd.tcpdump.pcap", "pcapng"), "log": ("text/plain", "log")}
 
 
@@ -24,4 +26,7 @@ def attach(
     allure.attach(drawn, "ladder", attachment_type=allure.attachment_type.SVG)
     for kind, path in artefacts.items():
         mime, extension = _TYPES.get(kind, ("application/octet-stream", kind))
-        allure.attach.file(Path(path), name=kind, attachment_type=mime, extension=extension)
+        if Path(path).stat().st_size > _LARGEST:
+            allure.attach(path, kind, attachment_type=allure.attachment_type.TEXT)
+        else:
+            allure.attach.file(Path(path), name=kind, attachment_type=mime, extension=extension)

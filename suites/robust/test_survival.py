@@ -375,6 +375,7 @@ def test_uninvited_answers(bench: Bench, kind: int, where: str) -> None:
         host, main = source, bench.client(source, channels=(), duties=DUTIFUL.skipping(*Step)).main
     if where == "announced-twice":
         source.announce(target)
+        bench.expect("MIG-SRC-020", main, MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN)
     for _ in range(2):
         main.send(kind)
         bench.settle()

@@ -136,7 +136,7 @@ class SpiceMsgMainMouseMode(SpiceMessage):
 class SpiceMsgMainMultiMediaTime(SpiceMessage):
     """The server's clock for sound and video, ms."""
 
-    fields_desc = [LEIntField("time", 0)]
+    fields_desc = [LEIntField("multi_media_time", 0)]
 
 
 @message(MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED, MAIN)

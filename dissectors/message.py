@@ -5,7 +5,7 @@ A message class is declared with `@message(enum member, channel, ...)`:
 
     @message(MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME, ChannelType.SPICE_CHANNEL_MAIN)
     class SpiceMsgMainMultiMediaTime(SpiceMessage):
-        fields_desc = [LEIntField("time", 0)]  # ms
+        fields_desc = [LEIntField("multi_media_time", 0)]  # ms
 
 Malformed bytes never raise: what fits is dissected, the rest becomes a `SpiceMalformed` payload with the
 reason. `bytes(packet)` is always what was dissected.

@@ -18,13 +18,13 @@ RECORD = ChannelType.SPICE_CHANNEL_RECORD
 class _Packet(SpiceMessage):
     """Sound in the mode in force, and when it belongs."""
 
-    fields_desc = [LEIntField("time", 0), RestField("data")]
+    fields_desc = [LEIntField("multi_media_time", 0), RestField("data")]
 
 
 class _Mode(SpiceMessage):
     """From now on sound comes in this mode; `data` is for the mode to define."""
 
-    fields_desc = [LEIntField("time", 0), enum16("mode", 0, AudioDataMode), RestField("data")]
+    fields_desc = [LEIntField("multi_media_time", 0), enum16("mode", 0, AudioDataMode), RestField("data")]
 
 
 class _Volume(SpiceMessage):
@@ -60,7 +60,7 @@ class SpiceMsgPlaybackStart(SpiceMessage):
         LEIntField("channels", 0),
         enum16("format", 0, AudioFmt),
         LEIntField("frequency", 0),
-        LEIntField("time", 0),
+        LEIntField("multi_media_time", 0),
     ]
 
 
@@ -122,4 +122,4 @@ class SpiceMsgcRecordMode(_Mode):
 class SpiceMsgcRecordStartMark(SpiceMessage):
     """When the first recorded sound was taken."""
 
-    fields_desc = [LEIntField("time", 0)]
+    fields_desc = [LEIntField("multi_media_time", 0)]

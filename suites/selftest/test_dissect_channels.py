@@ -134,3 +134,11 @@ def test_the_table_covers_every_channel() -> None:
     """All channels but the tunnel, which no enumeration names messages of."""
     named = {row.channel for row in ROWS if row.channel}
     assert named == set(ChannelType) - {ChannelType.SPICE_CHANNEL_TUNNEL}
+
+
+def test_no_field_hides_behind_an_attribute_of_scapys_packet() -> None:
+    """`Packet.time` is when a packet was seen: a field of that name could not be read as an attribute."""
+    hidden = [
+        f"{cls.__name__}.{f.name}" for cls in CLASSES for f in cls.fields_desc if hasattr(Packet, f.name)
+    ]
+    assert hidden == []

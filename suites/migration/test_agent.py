@@ -83,7 +83,7 @@ def test_time_at_the_target(bench: Bench) -> None:
     source, target = bench.pair(seamless=True)
     client = bench.client(source, channels=())
     moved(bench, source, client, target)
-    told = struct.unpack_from("<I", client.main.got(MM_TIME)[0].body)[0]
+    told = client.main.got(MM_TIME)[0].packet.multi_media_time
     bench.claim("MIG-DST-025", told != 0, "a multimedia time", told)
 
 

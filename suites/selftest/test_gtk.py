@@ -81,10 +81,10 @@ def test_a_certificate_of_another_subject(launcher: LibraryLauncher, certificate
 
 
 def test_nobody_listens() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with GtkClient.start("127.0.0.1", port) as client:
-        client.wait("channel-event", channel="main", kind="error-connect")
+    with socket.socket() as taken:  # bound and not listening: nobody else can listen there meanwhile
+        taken.bind(("127.0.0.1", 0))
+        with GtkClient.start("127.0.0.1", taken.getsockname()[1]) as client:
+            client.wait("channel-event", channel="main", kind="error-connect")
 
 
 def test_a_client_that_dies_is_told() -> None:

@@ -195,10 +195,10 @@ def test_tls(launcher: LibraryLauncher, pump: Pump, tmp_path: Path) -> None:
 
 
 def test_no_server(pump: Pump) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        free = Endpoint(*listener.getsockname()[:2])
-    with pytest.raises(PeerFailure, match=r"no connection to 127\.0\.0\.1"):
-        Connection(pump, free)
+    with socket.socket() as taken:  # bound and not listening: nobody else can listen there meanwhile
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(PeerFailure, match=r"no connection to 127\.0\.0\.1"):
+            Connection(pump, Endpoint(*taken.getsockname()[:2]))
 
 
 def test_server_that_is_gone_at_once() -> None:

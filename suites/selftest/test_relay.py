@@ -392,10 +392,9 @@ def test_a_cut_cable_is_silent_both_ways() -> None:
 
 
 def test_a_server_that_is_not_there_shows_as_a_reset() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        nobody = Endpoint(*listener.getsockname())
-    with Relay() as relay:
-        front = relay.front("source", nobody)
+    with socket.socket() as taken, Relay() as relay:
+        taken.bind(("127.0.0.1", 0))  # and does not listen: nobody else can meanwhile
+        front = relay.front("source", Endpoint(*taken.getsockname()))
         with (
             pytest.raises(ConnectionResetError),  # by now, or while connecting
             socket.create_connection((front.address, front.port or 0), _PATIENCE) as client,

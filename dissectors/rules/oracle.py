@@ -16,7 +16,7 @@ from dissectors.rules.model import Finding, Judgement, Requirement
 from dissectors.rules.tables import quiet
 
 #: The modules that declare rules.
-RULE_MODULES = ("order", "link", "channel", "session", "migration", "moving", "host")
+RULE_MODULES = ("order", "link", "channel", "session", "source", "target", "client", "moving", "host")
 
 for _module in RULE_MODULES:
     import_module(f"dissectors.rules.{_module}")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import inf
 
-from dissectors.constants import Side
+from dissectors.constants import ChannelType, MsgcMain, Side
 from dissectors.conversation import Connection, Conversation, Session
 from dissectors.events import Event, Gap, LinkBytes, Message, Opened, Quiet
 from dissectors.rules.model import Finding
@@ -21,6 +21,13 @@ OWN_ON_MAIN = ("MIG-SRC-", "MIG-DST-")
 ACROSS = frozenset({"MIG-CLI-001", "MIG-CLI-003", "MIG-CLI-005", "MIG-CLI-007", "MIG-SRC-047"})
 
 
+#: Requirements about the order of a channel and of MIGRATE_END on main. A capture does not prove
+#: the order between two connections: what lies so close together (s) may have been captured the other way.
+AFTER_THE_END = frozenset({"MIG-DST-005"})
+CLOSE_S = 0.005
+_END = (ChannelType.SPICE_CHANNEL_MAIN, Side.CLIENT, MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END)
+
+
 class Holes:
     """A hole is often proven only when much has followed it, on other connections too. Nothing that came
     after the last whole event before a hole is evidence for a breach on a connection that has to do with it:
@@ -32,12 +39,15 @@ class Holes:
         self._files = files  # connection -> which of the captures it is in
         self._last: dict[tuple[int, Side], float] = {}  # time of the last whole event
         self._since: dict[int, float] = {}  # by connection: from when on bytes are missing
+        self._ends: dict[int, float] = {}  # time of the client's MIGRATE_END, by main connection
 
     def observe(self, event: Event) -> None:
         """The next event."""
         match event:
             case LinkBytes() | Message() | Quiet():
                 self._last[event.connection, event.sender] = event.time
+                if isinstance(event, Message) and (event.channel, event.sender, event.type) == _END:
+                    self._ends.setdefault(event.connection, event.time)
             case Opened():
                 self._last.update({(event.connection, side): event.time for side in Side})
             case Gap():
@@ -54,6 +64,8 @@ class Holes:
             return "bytes that are missing may explain it"
         if finding.requirement in ACROSS and self._two_clocks(finding):
             return "source and target are in different files: the order is only as good as their clocks"
+        if finding.requirement in AFTER_THE_END and self._close_to_the_end(finding):
+            return "MIGRATE_END lies so close on another connection that a capture does not prove the order"
         return None
 
     def _two_clocks(self, finding: Finding) -> bool:
@@ -63,6 +75,14 @@ class Holes:
             return False
         mains = [session.main.number for session in _tied(self._view, connection)]
         return len({self._files.get(number, 0) for number in (*mains, connection.number)}) > 1
+
+    def _close_to_the_end(self, finding: Finding) -> bool:
+        """The client's MIGRATE_END was captured right after it."""
+        connection = self._view.connections.get(finding.connection or 0)
+        if connection is None or connection.session is None:
+            return False
+        end = self._ends.get(connection.session.main.number)
+        return end is not None and 0 <= end - finding.time < CLOSE_S
 
     def _may_explain(self, finding: Finding, holes: Mapping[int, float]) -> bool:
         """Missing bytes may be why this rule seems broken."""

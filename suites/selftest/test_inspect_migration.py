@@ -8,7 +8,7 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,6 +17,7 @@ import pytest
 
 from dissectors.constants import MsgcMain, MsgMain, Side
 from dissectors.framing import MINI
+from dissectors.holes import CLOSE_S
 from dissectors.inspection import Inspection
 from fixtures.bench import Bench
 from fixtures.captures import recorded
@@ -218,15 +219,20 @@ def connection_of(packet: Packet) -> frozenset[bytes]:
     return frozenset({addresses[:4] + ports[:2], addresses[4:] + ports[2:]})
 
 
+def pairs_of(places: Sequence[int], start: int) -> Iterator[tuple[int, int]]:
+    """Each place once, with the one behind it."""
+    yield from zip(places[start::2], places[start + 1 :: 2], strict=False)
+
+
 def swapped(packets: Sequence[Packet], seed: int) -> list[Packet]:
-    """The packets of each connection, both directions together, one or two places from where they were."""
+    """The packets of each connection, both directions together, at most one place from where they were."""
     random, result = Random(seed), list(packets)
     places = defaultdict(list)
     for index, packet in enumerate(packets):
         places[connection_of(packet)].append(index)
     for own in places.values():
-        for one, other in pairwise(own):
-            if random.random() < 0.4 and packets[other].time - packets[one].time < 0.005:
+        for one, other in pairs_of(own, random.randrange(2)):
+            if random.random() < 0.6 and packets[other].time - packets[one].time < CLOSE_S / 2:
                 first, second = result[one], result[other]
                 result[one] = replace(second, time=first.time)
                 result[other] = replace(first, time=second.time)

@@ -187,3 +187,10 @@ def test_follow_until_interrupted(capture: Path, tmp_path: Path) -> None:
             follower.kill()
             follower.wait()
     assert "Migration 1: semi-seamless" in shown.read_text()
+
+
+def test_each_requirement_has_a_test() -> None:
+    """As `requirements --json` tells; it collects all suites, as a plain `pytest` does."""
+    told = json.loads(_invoke("requirements", "--json").output)
+    assert len(told) > 100
+    assert [requirement["id"] for requirement in told if not requirement["tests"]] == []

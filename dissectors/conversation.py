@@ -36,6 +36,7 @@ from dissectors.steps import AGENT_NEWS, ANSWERS, ENDS, STEPS, TARGET_STEPS
 
 __all__ = [
     "ANSWERS",
+    "GENERATION_BYTES",
     "MAIN",
     "PONG_BYTES",
     "Connection",
@@ -46,6 +47,7 @@ __all__ = [
     "link_error",
 ]
 
+GENERATION_BYTES = 4  # of SET_ACK, which ACK_SYNC repeats
 PONG_BYTES = 12  # the id and timestamp of a PING, which its PONG repeats
 
 
@@ -192,6 +194,8 @@ class Conversation:
             connection.said.add(event.type)
         elif event.type == MsgBase.SPICE_MSG_PING:
             connection.pings.append(event.body[:PONG_BYTES])
+        elif event.type == MsgBase.SPICE_MSG_SET_ACK:
+            connection.generations.append(event.body[:GENERATION_BYTES])
         if not connection.channel:
             connection.channel = event.channel
         if connection.is_main:

@@ -41,6 +41,7 @@ class Connection:
     messages: dict[Side, int] = field(default_factory=lambda: {Side.CLIENT: 0, Side.SERVER: 0})
     said: set[int] = field(default_factory=set)  # message types that the client has sent
     pings: deque[bytes] = field(default_factory=lambda: deque(maxlen=64))  # id and timestamp, unanswered
+    generations: deque[bytes] = field(default_factory=lambda: deque(maxlen=8))  # of SET_ACK, the last ones
     last: dict[Side, Message | None] = field(default_factory=lambda: {Side.CLIENT: None, Side.SERVER: None})
 
     def forget_packets(self) -> None:

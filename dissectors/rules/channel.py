@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from dissectors.constants import MESSAGE_NAMES, ChannelType, MsgBase, MsgcBase, MsgcMain, Side
-from dissectors.conversation import PONG_BYTES, Connection, Conversation
+from dissectors.conversation import GENERATION_BYTES, PONG_BYTES, Connection, Conversation
 from dissectors.events import Message
 from dissectors.rules.engine import Broken, Kept, Ruling, at_end, check, on
 from dissectors.rules.order import attempted_before
@@ -73,18 +73,16 @@ def _restores(connection: Connection) -> bool:
 
 @on(Message)
 def pong(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """A PONG repeats id and timestamp of a PING; an ACK_SYNC the generation of the last SET_ACK."""
+    """A PONG repeats id and timestamp of a PING; an ACK_SYNC the generation of a SET_ACK."""
     connection = view.connection(event)
-    last = connection.last[Side.SERVER]
-    if event.sender is not Side.CLIENT or not connection.certain or last is None:
+    if event.sender is not Side.CLIENT or not connection.certain:
         return
     if event.type == MsgcBase.SPICE_MSGC_PONG:
         seen = event.body[:PONG_BYTES]
         yield check("MIG-CLI-013", seen in connection.pings, "a PING's id and timestamp", seen.hex())
-    elif event.type == MsgcBase.SPICE_MSGC_ACK_SYNC and last.type == MsgBase.SPICE_MSG_SET_ACK:
-        yield check(
-            "MIG-CLI-014", event.body[:4] == last.body[:4], "the generation of SET_ACK", event.body[:4].hex()
-        )
+    elif event.type == MsgcBase.SPICE_MSGC_ACK_SYNC and connection.generations:
+        seen = event.body[:GENERATION_BYTES]
+        yield check("MIG-CLI-014", seen in connection.generations, "the generation of SET_ACK", seen.hex())
 
 
 @on(Message)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from dissectors.capture.files import CaptureFile
 from dissectors.constants import MsgcMain, MsgMain, Side
 from dissectors.framing import MINI
 from dissectors.holes import CLOSE_S
@@ -316,11 +317,11 @@ def test_lost_packets_invent_no_findings(plain: list[Packet], tmp_path: Path) ->
 
 @pytest.mark.parametrize("capture", [c for c in recorded() if "tls" not in c.name], ids=lambda c: c.name)
 def test_a_capture_that_begins_later_invents_no_findings(capture: Path, tmp_path: Path) -> None:
-    whole = packets_of(capture)
-    assert inspected(save(tmp_path / "whole.pcap", whole))["migrations"]
+    whole, link = packets_of(capture), next(iter(CaptureFile(capture).records()))[2]
+    assert inspected(save(tmp_path / "whole.pcap", whole, link))["migrations"]
     invented = {}
     for start in range(1, len(whole)):
-        told = inspected(save(tmp_path / "late.pcap", whole[start:]))
+        told = inspected(save(tmp_path / "late.pcap", whole[start:], link))
         if told["findings"]:
             invented[start] = findings(told)
     assert invented == {}

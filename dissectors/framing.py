@@ -256,8 +256,8 @@ class Framer:
         for direction in self._dir.values():
             if not self.linked:
                 direction.stage = Stage.OVER
-            elif direction.stage is not Stage.LOST:
-                direction.stage = Stage.DATA
+            elif direction.stage not in (Stage.LOST, Stage.MECHANISM, Stage.TICKET):
+                direction.stage = Stage.DATA  # a ticket that a capture shows late is read first
         if self.linked and not self._header_known:
             self._dir[Side.SERVER].lose()
 

@@ -120,9 +120,7 @@ class Half:
         self.next = -1
         self.first = -1  # the sequence number after the SYN; -1: no SYN was seen
         self.quick = False
-        self.lowest = (
-            -1
-        )  # the first byte that the other end waited for, while it is not known where this begins
+        self.lowest = -1  # the first byte that the other end waited for, while this is not placed
         self.unplaced = False  # pieces are held until it is known where this direction begins
         self.pending: list[Piece] = []
         self.held = 0  # bytes in `pending`
@@ -244,7 +242,9 @@ class Half:
     def give_up(self, frame: int, time: float, file: int, out: Output) -> None:
         """Nothing will fill the hole any more: tell it, and what comes after it."""
         if self.unplaced:
-            self._place(out)
+            for half in (self, self.peer):  # both, for what one tells may have to wait for the other
+                if half.unplaced and half.pending:
+                    half._place(out)
         elif self.held_back:
             if self.pending and self.pending[0][0] == self.next:
                 self.pending[0] = (*self.pending[0][:6], -1)

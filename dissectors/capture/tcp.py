@@ -176,7 +176,7 @@ class Reassembler:
 
     def _syn(self, table: Table, half: Half | None, segment: Segment, where: Where) -> Half:
         """The beginning of a connection, or again that of a connection that is known already."""
-        key, seq, _, flags, _, _ = segment
+        key, seq, ack, flags, _, _ = segment
         first = (seq + 1) & MASK
         if half is not None and not _fits(half, first):
             for old in (half, half.peer):
@@ -199,6 +199,9 @@ class Reassembler:
             half.first = half.next = first
             half.unplaced = False
             half.drain(self._out)
+        peer = half.peer
+        if flags & ACK and peer.next < 0:  # a SYN that the capture lost: what it promised is known
+            peer.next = ack
         return half
 
     def _open_flow(self, table: Table, key: bytes, sender: Side | None, where: Where) -> Half:

@@ -105,6 +105,18 @@ def test_any_split_gives_the_same_events(
     assert pieces.end(0.0) == []
 
 
+def test_a_ticket_that_is_shown_after_the_result_is_a_ticket() -> None:
+    """As a capture may have it. Were it a message, its bytes would be one of any size."""
+    mess, reply, mechanism, ticket, result = stage(MAIN)
+    framer = Framer(1)
+    late = [mess, reply, result, (Side.CLIENT, mechanism[1] + ticket[1] + frames([(104, b"")], mini=True))]
+    events = [event for side, data in late for event in framer.feed(side, data, 0.0)]
+    assert [e.kind for e in events if isinstance(e, LinkBytes)] == [
+        *("mess", "reply", "result", "mechanism", "ticket")
+    ]
+    assert [e.type for e in events if isinstance(e, Message)] == [104]
+
+
 def test_each_event_has_the_frame_of_its_last_byte() -> None:
     framer = linked()
     data = frames([(MARK, b""), (RESET, bytes(10)), (MARK, b"")], mini=True)  # ends at 6, 22, 28

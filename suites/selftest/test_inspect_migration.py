@@ -17,6 +17,7 @@ import pytest
 
 from dissectors.capture.files import CaptureFile
 from dissectors.constants import MsgcMain, MsgMain, Side
+from dissectors.events import LinkBytes
 from dissectors.framing import MINI
 from dissectors.holes import CLOSE_S
 from dissectors.inspection import Inspection
@@ -315,16 +316,40 @@ def test_lost_packets_invent_no_findings(plain: list[Packet], tmp_path: Path) ->
     assert invented == {}
 
 
-@pytest.mark.parametrize("capture", [c for c in recorded() if "tls" not in c.name], ids=lambda c: c.name)
-def test_a_capture_that_begins_later_invents_no_findings(capture: Path, tmp_path: Path) -> None:
-    whole, link = packets_of(capture), next(iter(CaptureFile(capture).records()))[2]
-    assert inspected(save(tmp_path / "whole.pcap", whole, link))["migrations"]
+def without_findings(packets: Sequence[Packet], folder: Path, link: int = 101) -> None:
+    """The capture gives none, wherever it begins."""
     invented = {}
-    for start in range(1, len(whole)):
-        told = inspected(save(tmp_path / "late.pcap", whole[start:], link))
+    for start in range(1, len(packets)):
+        told = inspected(save(folder / "late.pcap", packets[start:], link))
         if told["findings"]:
             invented[start] = findings(told)
     assert invented == {}
+
+
+def test_a_capture_that_begins_later_invents_no_findings(plain: list[Packet], tmp_path: Path) -> None:
+    without_findings(plain, tmp_path)
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_a_link_stage_without_its_handshake_is_told_as_it_was(
+    plain: list[Packet], tmp_path: Path, lost: int
+) -> None:
+    """Where the directions begin is then known only after some packets: order and frames do not suffer."""
+
+    def link_packets(packets: Sequence[Packet]) -> list[tuple[Side, str, int | None]]:
+        events = (event for event, _ in Inspection([save(tmp_path / "x.pcap", packets)]).run())
+        return [(e.sender, e.kind, e.frame) for e in events if isinstance(e, LinkBytes) and e.connection == 1]
+
+    whole = link_packets(plain)
+    assert [kind for _, kind, _ in whole] == ["mess", "reply", "mechanism", "ticket", "result"]
+    assert link_packets(plain[lost:]) == [(side, kind, (frame or 0) - lost) for side, kind, frame in whole]
+
+
+@pytest.mark.parametrize("capture", [c for c in recorded() if "tls" not in c.name], ids=lambda c: c.name)
+def test_a_recorded_capture_that_begins_later_invents_no_findings(capture: Path, tmp_path: Path) -> None:
+    whole, link = packets_of(capture), next(iter(CaptureFile(capture).records()))[2]
+    assert inspected(save(tmp_path / "whole.pcap", whole, link))["migrations"]
+    without_findings(whole, tmp_path, link)
 
 
 @pytest.mark.parametrize("snap", [60, 80, 96, 128, 200, 1000])

@@ -36,6 +36,8 @@ class Direction:
     skipped: tuple[int, int] = (0, 0)  # type and whole size of that message
     spilled: bytes = b""  # what was there when the direction got lost
     sasl_steps: int = 0
+    counts: Counter[int] = field(default_factory=Counter)  # messages by type
+    size: int = 0  # bytes of these messages
 
     def lose(self) -> None:
         """No boundary is known any more."""
@@ -43,6 +45,3 @@ class Direction:
         self.spilled = bytes(self.buffer[-MAX_SPILLED_BYTES:])
         self.buffer.clear()
         self.missing = self.skipping = 0
-
-    counts: Counter[int] = field(default_factory=Counter)
-    bytes: int = 0

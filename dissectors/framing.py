@@ -59,7 +59,7 @@ class Framer:
     def counts(self, sender: Side) -> tuple[Counter[int], int]:
         """Messages by type, and bytes, of the data stage so far."""
         direction = self._dir[sender]
-        return direction.counts, direction.bytes
+        return direction.counts, direction.size
 
     def stage(self, sender: Side) -> Stage:
         """What is due from `sender`."""
@@ -297,7 +297,7 @@ class Framer:
                 break
             locate(base + after)
             direction.counts[kind] += 1
-            direction.bytes += after - at
+            direction.size += after - at
             whole, direction.missing = not direction.missing, 0
             yield Message(
                 time=self._at[0],
@@ -339,7 +339,7 @@ class Framer:
 
     def _count(self, sender: Side, direction: Direction, kinds: list[int], size: int) -> Quiet:
         direction.counts.update(kinds)
-        direction.bytes += size
+        direction.size += size
         return self._skipped(sender, len(kinds), size)
 
     def _skipped(self, sender: Side, count: int, size: int) -> Quiet:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from math import inf
 
 from dissectors.constants import ChannelType, MsgcMain, Side
@@ -15,14 +15,10 @@ from dissectors.rules.model import Finding
 #: for which this is so on a main channel.
 OWN = ("LINK-", "CHAN-", "MAIN-", *(f"MIG-CLI-{number:03}" for number in (13, 14, 15, 16, 17, 18)))
 OWN_ON_MAIN = ("MIG-SRC-", "MIG-DST-")
-
-
 #: Requirements about the order of what was said to two hosts.
 ACROSS = frozenset({"MIG-CLI-001", "MIG-CLI-003", "MIG-CLI-005", "MIG-CLI-007", "MIG-SRC-047"})
-
-
-#: Requirements about the order of a channel and of MIGRATE_END on main. A capture does not prove
-#: the order between two connections: what lies so close together (s) may have been captured the other way.
+#: Requirements about the order of a channel and of MIGRATE_END on main. A capture that is seen to mix two
+#: directions proves no order between two connections where they lie so close together (s).
 AFTER_THE_END = frozenset({"MIG-DST-005"})
 CLOSE_S = 0.005
 _END = (ChannelType.SPICE_CHANNEL_MAIN, Side.CLIENT, MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END)
@@ -34,9 +30,10 @@ class Holes:
     one of the same session, of the session at the other end of its migration, or one that nobody knows.
     """
 
-    def __init__(self, view: Conversation, files: Mapping[int, int]) -> None:
+    def __init__(self, view: Conversation, files: Mapping[int, int], mixed: Set[int]) -> None:
         self._view = view
         self._files = files  # connection -> which of the captures it is in
+        self._mixed = mixed  # captures that show packets in another order than they had
         self._last: dict[tuple[int, Side], float] = {}  # time of the last whole event
         self._since: dict[int, float] = {}  # by connection: from when on bytes are missing
         self._ends: dict[int, float] = {}  # time of the client's MIGRATE_END, by main connection
@@ -65,7 +62,7 @@ class Holes:
         if finding.requirement in ACROSS and self._two_clocks(finding):
             return "source and target are in different files: the order is only as good as their clocks"
         if finding.requirement in AFTER_THE_END and self._close_to_the_end(finding):
-            return "MIGRATE_END lies so close on another connection that a capture does not prove the order"
+            return "MIGRATE_END lies close by on another connection, and the capture mixes what lies close by"
         return None
 
     def _two_clocks(self, finding: Finding) -> bool:
@@ -77,11 +74,14 @@ class Holes:
         return len({self._files.get(number, 0) for number in (*mains, connection.number)}) > 1
 
     def _close_to_the_end(self, finding: Finding) -> bool:
-        """The client's MIGRATE_END was captured right after it."""
+        """The client's MIGRATE_END was captured right after it, in a capture that mixes."""
         connection = self._view.connections.get(finding.connection or 0)
         if connection is None or connection.session is None:
             return False
-        end = self._ends.get(connection.session.main.number)
+        main = connection.session.main.number
+        if self._mixed.isdisjoint({self._files.get(connection.number, 0), self._files.get(main, 0)}):
+            return False
+        end = self._ends.get(main)
         return end is not None and 0 <= end - finding.time < CLOSE_S
 
     def _may_explain(self, finding: Finding, holes: Mapping[int, float]) -> bool:

@@ -12,21 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dissectors import bare_scapy as bare_scapy  # before anything that imports Scapy
 from dissectors import capture
 from dissectors.capture import Begin, CaptureError, Chunk, End, HostRecord, Note, Wait
 from dissectors.capture.record import Progress
-from dissectors.constants import MsgcMain, MsgMain, Side
+from dissectors.constants import MsgcBase, MsgcMain, MsgMain, Side
 from dissectors.conversation import Connection, Migration, Session
-from dissectors.events import (
-    Closed,
-    ConnectionEvent,
-    Ending,
-    Event,
-    Gap,
-    HostEvent,
-    Opened,
-)
+from dissectors.events import Closed, Ending, Event, Gap, HostEvent, Message, Opened
 from dissectors.framing import NO_QUIET, Framer, Mark
 from dissectors.holes import Holes
 from dissectors.resync import Found, Resync
@@ -196,7 +187,7 @@ class Inspection:
         quiet: Quieter = (lambda *_: NO_QUIET) if everything else self.oracle.quiet
         self.source = EventReader(paths, keylog=keylog, follow=follow, progress=progress, quiet=quiet)
         self.gaps: list[Gap] = []
-        self._holes = Holes(self.oracle.conversation, self.source.files)
+        self._holes = Holes(self.oracle.conversation, self.source.files, self.source.reader.mixed)
         self.error: CaptureError | None = None
         self._over = False
         self._last_weighed: list[tuple[Finding, str | None]] | None = None
@@ -322,13 +313,13 @@ class Inspection:
         }
 
 
-def _step(event: ConnectionEvent) -> dict[str, Any]:
+def _step(event: Message) -> dict[str, Any]:
     return {
         "time": event.time,
         "packet": event.frame,
         "connection": event.connection,
-        "sender": str(getattr(event, "sender", "")),
-        "message": getattr(event, "name", ""),
+        "sender": str(event.sender),
+        "message": event.name,
     }
 
 
@@ -347,22 +338,25 @@ def scheme(migration: Migration) -> str:
 
 def outcome(migration: Migration) -> str:
     """completed, switched, cancelled, refused (by the client), moving or announced."""
-    ended, target = migration.ended, migration.target
+    ended, target, answer = migration.ended, migration.target, migration.answer
     if ended is None:
-        return (
-            "refused"
-            if migration.answer is not None
-            and migration.answer.type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR
-            else "announced"
-        )
+        refused = answer is not None and answer.type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR
+        return "refused" if refused else "announced"
     if ended.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL:
         return "cancelled"
     if ended.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST:
         return "switched"
-    begun = target is not None and target.main.state is State.READY
-    begun = begun or any(
-        e.type == MsgMain.SPICE_MSG_MAIN_INIT or (e.type == 5 and e.sender is Side.CLIENT)
-        for e in migration.steps
-        if target is not None
-    )
+    if target is None:
+        return "moving"
+    begun = target.main.state is State.READY or any(map(_begins_the_target, migration.steps))
     return "completed" if begun else "moving"
+
+
+def _begins_the_target(step: Message) -> bool:
+    """The target's INIT, or the client's migration data for it."""
+    match step:
+        case Message(sender=Side.SERVER, type=MsgMain.SPICE_MSG_MAIN_INIT):
+            return True
+        case Message(sender=Side.CLIENT, type=MsgcBase.SPICE_MSGC_MIGRATE_DATA):
+            return True
+    return False

@@ -28,7 +28,7 @@ ENDS = frozenset(
         MsgMain.SPICE_MSG_MAIN_MIGRATE_END,
         MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST,
         MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL,
-        1,  # SPICE_MSG_MIGRATE
+        MsgBase.SPICE_MSG_MIGRATE,
     }
 )
 #: The messages that tell a migration's story, and those of them that belong to its target.

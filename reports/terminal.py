@@ -117,10 +117,8 @@ def _details(result: Result) -> Iterator[Text]:
             yield from _finding(evidence.findings[0], evidence.case)
         else:
             yield Text(_brief(evidence))
-    if len(blamed) > len(shown):
-        yield Text(
-            f"and {len(blamed) - len(shown)} more test{'s' if len(blamed) - len(shown) > 1 else ''}", "dim"
-        )
+    if more := len(blamed) - len(shown):
+        yield Text(f"and {more} more test{'s' if more > 1 else ''}", "dim")
 
 
 def _brief(evidence: Evidence) -> str:

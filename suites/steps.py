@@ -32,11 +32,20 @@ def arrived(bench: Bench, client: Client) -> None:
     bench.settle()
 
 
+def moved(bench: Bench, source: Host, client: Client) -> None:
+    """The end of a migration in the scheme that the source was started for."""
+    if source.settings.seamless:
+        bench.until("MIG-SRC-047", lambda: client.left, "SPICE_MSG_MIGRATE_DATA from the source")
+        bench.settle()
+    else:
+        arrived(bench, client)
+
+
 def migrated(bench: Bench, source: Host, client: Client, target: Host) -> None:
-    """A whole semi-seamless migration."""
+    """A whole migration in the scheme that the source was started for."""
     announced(bench, source, client, target)
     source.complete(target)
-    arrived(bench, client)
+    moved(bench, source, client)
 
 
 def ended(bench: Bench, source: Host, times: int = 1) -> None:

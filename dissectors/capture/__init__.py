@@ -9,7 +9,7 @@ told. `write` makes pcapng files.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from heapq import merge
 from itertools import chain, islice
 from operator import itemgetter
@@ -104,6 +104,11 @@ class Capture(Iterator[AnyItem]):
     def other_streams(self) -> int:
         """Those of them that carry no SPICE."""
         return self._shop.other_streams
+
+    @property
+    def mixed(self) -> Set[int]:
+        """Files (by index) that show the two directions of a connection in another order than they had."""
+        return self._tcp.mixed
 
     def drop(self, connection: int) -> None:
         """Nothing more of this connection is wanted (it is no SPICE after all)."""

@@ -68,6 +68,7 @@ class Output:
         self._run = Run()
         self._half: Half | None = None
         self._file = 0
+        self.mixed: set[int] = set()  # files in which what an answer acknowledges came after the answer
 
     def data(self, half: Half, data: bytes, frame: int, time: float, file: int) -> None:
         """A piece. One that waited for the piece before it became available with that one."""

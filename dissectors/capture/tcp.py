@@ -11,7 +11,7 @@ hole for long, or the buffer or the capture ends.
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from math import inf
 
 from dissectors.capture.half import FAR, FORWARD, MASK, UNPROVEN, Finish, Flow, Half, Output, Piece, Table
@@ -51,6 +51,11 @@ class Reassembler:
         self._doubtful: dict[Half, None] = {}
         self._check_at = inf  # number of packets at which the doubts are looked at again
         self._out = Output()
+
+    @property
+    def mixed(self) -> Set[int]:
+        """Files that show the two directions of a connection in another order than they had."""
+        return self._out.mixed
 
     def items(self, batches: Iterable[list[Record]]) -> Iterator[AnyItem | Record]:
         """Items in the order in which they became known; records that hold no packet pass as they are."""
@@ -262,11 +267,14 @@ class Reassembler:
             seq, size, data = half.next, size - behind, data[behind:]
             piece = (seq, size, data, *rest)  # type: ignore[assignment]
         if seq == half.next and not half.unplaced:
+            answered = half.peer.held_back
             if half.pending or half.waits(piece[6], piece[3]):
                 half.hold(piece)
             else:
                 half.take(piece, self._out)
             half.drain(self._out)
+            if answered and not half.peer.held_back:
+                self._out.mixed.add(piece[5])
         else:
             half.hold(piece)
         if half.held > HELD or len(half.pending) > PIECES:

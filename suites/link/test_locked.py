@@ -98,7 +98,7 @@ def test_refused_channel_disturbs_nobody(bench: Bench) -> None:
 
 @pytest.mark.requirement("CONNID-014", "CONNID-004")
 def test_ids_cannot_be_guessed(bench: Bench) -> None:
-    """The ids of sessions in a row use the upper bits, and none is near the one before it."""
+    """The ids of sessions in a row use the upper bits, and do not go up one by one."""
     source = bench.start()
     ids = []
     for _ in range(8):

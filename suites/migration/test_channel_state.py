@@ -11,6 +11,7 @@ import pytest
 
 from dissectors.constants import (
     ChannelType,
+    CommonCap,
     MsgBase,
     MsgcInputs,
     MsgcMain,
@@ -24,8 +25,9 @@ from dissectors.constants import (
 from fixtures.bench import Bench
 from fixtures.hosts import Ability, Host
 from fixtures.peer import Client, Connection
+from fixtures.peer.connection import EVERYTHING as CAPABLE
 from fixtures.peer.duties import DUTIFUL, Duties, Step
-from suites.steps import announced, migrated
+from suites.steps import announced, migrated, moved
 
 INPUTS, DISPLAY = ChannelType.SPICE_CHANNEL_INPUTS, ChannelType.SPICE_CHANNEL_DISPLAY
 MIGRATE, SET_ACK = MsgBase.SPICE_MSG_MIGRATE, MsgBase.SPICE_MSG_SET_ACK
@@ -82,13 +84,6 @@ def seamless_pair(
     return source, target, client
 
 
-def moved(bench: Bench, source: Host, client: Client, target: Host) -> None:
-    """The end of a seamless migration: the client has left the source, its data is at the target."""
-    source.complete(target)
-    bench.until("MIG-SRC-047", lambda: client.left, "SPICE_MSG_MIGRATE_DATA from the source")
-    bench.settle()
-
-
 def move_mouse(connection: Connection, times: int) -> None:
     """So many motions."""
     for _ in range(times):
@@ -135,7 +130,8 @@ def test_motions_are_counted_on(bench: Bench, before: int) -> None:
     move_mouse(inputs, BUNCH + before)
     seen = acknowledged(bench, inputs)
     bench.claim("CHAN-005", seen == 1, f"1 acknowledgement of {BUNCH + before} motions", seen)
-    moved(bench, source, client, target)
+    source.complete(target)
+    moved(bench, source, client)
     inputs = client.current.channels[INPUTS, 0]
     for after in range(1, BUNCH + 1):
         move_mouse(inputs, 1)
@@ -151,7 +147,8 @@ def test_what_is_known_is_not_told_again(bench: Bench) -> None:
     no pictures, no cursor, no sound modes, no notices."""
     source, target, client = seamless_pair(bench, EVERYTHING)
     bench.settle()
-    moved(bench, source, client, target)
+    source.complete(target)
+    moved(bench, source, client)
     display = client.current.channels[DISPLAY, 0]
     target.call("qxl_draw")
     bench.until("MIG-DST-024", lambda: display.got(*DRAWS), "a picture from the target")
@@ -170,11 +167,7 @@ def test_channels_work_at_the_target(bench: Bench, seamless: bool, requirement: 
         target = bench.start(f"target{hop}", incoming=True, seamless=seamless, devices=EVERYTHING)
         client.steps.clear()
         client.left.clear()
-        if seamless:
-            announced(bench, source, client, target)
-            moved(bench, source, client, target)
-        else:
-            migrated(bench, source, client, target)
+        migrated(bench, source, client, target)
         source = target
     for call, arguments, channel, kinds in DOINGS:
         connection = client.current.channels[channel, 0]
@@ -194,11 +187,7 @@ def test_channels_listen_at_the_target(bench: Bench, seamless: bool, requirement
     devices = ("keyboard", "mouse", "tablet", "display")
     source, target = bench.pair(seamless=seamless, devices=devices)
     client = bench.client(source)
-    if seamless:
-        announced(bench, source, client, target)
-        moved(bench, source, client, target)
-    else:
-        migrated(bench, source, client, target)
+    migrated(bench, source, client, target)
     pressed = bench.seen(target, "keyboard_scan")
     client.current.channels[INPUTS, 0].send(MsgcInputs.SPICE_MSGC_INPUTS_KEY_DOWN, b"\x1e\0\0\0")
     bench.until(
@@ -211,3 +200,22 @@ def test_channels_listen_at_the_target(bench: Bench, seamless: bool, requirement
         lambda: len(client.main.got(MsgMain.SPICE_MSG_MAIN_MOUSE_MODE)) > told,
         "the mouse mode that was asked for",
     )
+
+
+@pytest.mark.requirement("MIG-DST-031")
+@seamless_only
+@guest_acts
+def test_serial_goes_on(bench: Bench) -> None:
+    """With full headers a display that has moved goes on with the serial that it had at the source."""
+    source, target = bench.pair(seamless=True, devices=("keyboard", "mouse", "display"))
+    caps = CAPABLE.without(CommonCap.SPICE_COMMON_CAP_MINI_HEADER)
+    client = bench.client(source, capabilities=caps)
+    bench.settle()
+    migrated(bench, source, client, target)
+    last = client.left[0].channels[DISPLAY, 0].messages[-1].serial
+    display = client.current.channels[DISPLAY, 0]
+    target.call("qxl_draw")
+    bench.until("MIG-DST-024", lambda: display.got(*DRAWS), "a picture from the target")
+    first = display.got(*DRAWS)[0].serial
+    fine = last is not None and first is not None and first >= last
+    bench.claim("MIG-DST-031", fine, f"a serial from {last} on", first)

@@ -13,7 +13,7 @@ from fixtures.bench import Bench
 from fixtures.hosts import Ability, Host
 from fixtures.peer import Client
 from fixtures.qemu import QemuHost
-from suites.steps import announced, arrived
+from suites.steps import announced, moved
 
 END, CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_END, MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
 SWITCH, LIST = MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
@@ -46,15 +46,6 @@ def held(bench: Bench, source: Host, client: Client, target: Host) -> QemuHost:
     assert mover.begin_move(target), mover.failure()
     bench.settle()
     return mover
-
-
-def moved(bench: Bench, source: Host, client: Client) -> None:
-    """The client's session is at the target and answers there."""
-    if source.settings.seamless:
-        bench.until("MIG-SRC-047", lambda: client.left, "SPICE_MSG_MIGRATE_DATA from the source")
-        bench.settle()
-    else:
-        arrived(bench, client)
 
 
 def goes_on(bench: Bench, source: Host, client: Client) -> None:

@@ -14,7 +14,7 @@ from fixtures.hosts import Ability
 from fixtures.peer import Client, Deadline
 from fixtures.peer.connection import EVERYTHING
 from fixtures.peer.duties import CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, Step
-from suites.steps import announced, arrived, ended
+from suites.steps import announced, arrived, ended, migrated
 
 MAIN, INPUTS = ChannelType.SPICE_CHANNEL_MAIN, ChannelType.SPICE_CHANNEL_INPUTS
 BEGIN = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN
@@ -199,3 +199,14 @@ def test_plain_answer_after_a_cancelled_attempt(bench: Bench) -> None:
     source.complete(target)
     bench.expect("MIG-SRC-015", left, END)
     arrived(bench, client)
+
+
+@pytest.mark.requirement("MIG-DST-025")
+def test_time_at_the_target(bench: Bench) -> None:
+    """The multimedia time that the target tells is a time."""
+    source, target = bench.pair(seamless=True)
+    client = bench.client(source, channels=())
+    migrated(bench, source, client, target)
+    bench.expect("MIG-DST-025", client.main, MM_TIME)
+    told = client.main.got(MM_TIME)[0].packet.multi_media_time
+    bench.claim("MIG-DST-025", told != 0, "a multimedia time", told)

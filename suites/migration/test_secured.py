@@ -12,7 +12,7 @@ from fixtures.bench import Bench
 from fixtures.hosts import Ability
 from fixtures.peer.duties import DUTIFUL, Step
 from fixtures.peer.transport import trusting
-from suites.steps import announced, arrived
+from suites.steps import announced, moved
 
 TICKET = "correct horse"
 SWITCH = MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST
@@ -35,11 +35,7 @@ def test_whole_migration(bench: Bench, seamless: bool, tls_only: bool) -> None:
     client = bench.client(source, tls=trusting(certificate.ca), password=TICKET)
     announced(bench, source, client, target, subject=SUBJECT)
     source.complete(target)
-    if seamless:
-        bench.until("MIG-SRC-047", lambda: client.left, "SPICE_MSG_MIGRATE_DATA from the source")
-        bench.settle()
-    else:
-        arrived(bench, client)
+    moved(bench, source, client)
     plain = [key for key, connection in client.current.channels.items() if not connection.opened.tls]
     bench.claim("LINK-028", client.main.opened.tls and not plain, "links over TLS", plain)
 

@@ -26,6 +26,8 @@ from dissectors.constants import (
 from dissectors.conversation import Connection, Conversation
 from dissectors.events import Closed, Event, Gap, Garbage, HostEvent, LinkBytes, Message
 from dissectors.inspection import Inspection
+from dissectors.rules.tables import ANNOUNCEMENTS
+from dissectors.steps import ENDS
 from fixtures.hosts import UsageError
 from fixtures.recording import MANY_CLIENTS
 from suites.replay.script import (
@@ -73,15 +75,6 @@ _TOLD_ON_MAIN = frozenset(MsgMain) - _UNTIMELY
 CALLBACKS = frozenset({"migrate_connect_complete", "migrate_end_complete"})
 #: What a client answers by itself.
 _REFLEXES = frozenset({MsgcBase.SPICE_MSGC_PONG, MsgcBase.SPICE_MSGC_ACK, MsgcBase.SPICE_MSGC_ACK_SYNC})
-_ANNOUNCED = frozenset({MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS})
-_ENDS = frozenset(
-    {
-        int(MsgMain.SPICE_MSG_MAIN_MIGRATE_END),
-        int(MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL),
-        int(MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST),
-        int(MsgBase.SPICE_MSG_MIGRATE),
-    }
-)
 #: Calls that are made again as they were recorded, where the host can.
 _CALLS = frozenset(
     {"migrate_connect", "migrate_start", "migrate_end", "vm_start", "vm_stop", "agent_attach", "agent_detach"}
@@ -232,13 +225,13 @@ class _Reader:
         host = self.labels[connection.host]
         target = self._target(connection.session.main if connection.session else connection)
         kind = message.type if connection.is_main or message.type == MsgBase.SPICE_MSG_MIGRATE else None
-        if kind in _ANNOUNCED:
+        if kind in ANNOUNCEMENTS:
             self.announced.add(host)
             yield Announce(host, target, self._told(message))
         elif kind == MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST and host not in self.announced:
             yield Announce(host, target, self._told(message))
             yield Complete(host, target)
-        elif kind in _ENDS and host in self.announced:
+        elif kind in ENDS and host in self.announced:
             self.announced.discard(host)
             yield Complete(host, target, succeeded=kind != MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL)
 

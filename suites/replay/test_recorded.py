@@ -10,22 +10,21 @@ from pathlib import Path
 import pytest
 
 from dissectors.constants import ChannelType, MsgMain
+from fixtures import captures
 from fixtures.bench import Bench
 from fixtures.certificates import Authority
 from fixtures.hosts import Ability
 from suites.replay import recording
 from suites.replay.player import Replay
 
-CAPTURES = Path(recording.__file__).parents[2] / "fixtures" / "captures"
-
 
 def clean(path: Path) -> bool:
     """Whether nothing was wrong when it was recorded. A recorded breach is for `spice-conform replay`."""
-    note = path.with_name(path.name.replace(".pcapng.gz", ".toml"))
+    note = captures.note_of(path)
     return note.exists() and not tomllib.loads(note.read_text(encoding="utf-8")).get("findings")
 
 
-RECORDED = [path for path in sorted(CAPTURES.glob("*.pcapng.gz")) if clean(path)]
+RECORDED = [path for path in captures.recorded() if clean(path)]
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 #: What every migration shows, and what each kind does.
 SHOWN = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What an inspection does not load: Scapy's tables of the world, and what only other views need."""
+"""What an inspection does not load: what only other views need."""
 
 from __future__ import annotations
 
@@ -15,15 +15,12 @@ try:
     main(["inspect", sys.argv[1], "--json"])
 except SystemExit:
     pass
-import scapy.data
 unneeded = {"rich", "cryptography.hazmat.primitives.ciphers.aead", "jinja2"}
-print(sorted(unneeded & sys.modules.keys()),
-      type(scapy.data.MANUFDB).__name__, len(scapy.data.MANUFDB.d), len(scapy.data.TCP_SERVICES),
-      type(scapy.data.ETHER_TYPES).__name__, file=sys.stderr)
+print(sorted(unneeded & sys.modules.keys()), file=sys.stderr)
 """
 
 
 def test_only_what_is_needed_is_loaded() -> None:
     command = [sys.executable, "-c", PROGRAM, str(recorded()[0])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stderr.split("\n")[-2] == "[] ManufDA 0 0 EtherDA"
+    assert done.stderr.split("\n")[-2] == "[]"

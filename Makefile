@@ -35,14 +35,14 @@ selftest: $(VENV)/test-ready
 
 # For each requirement a planted fault turns its check red: prints the table (about half a minute).
 planted-faults: $(VENV)/test-ready
-	$(BIN)/pytest suites/selftest/test_planted_faults.py -q --record-only
+	$(BIN)/pytest suites/selftest/fixtures/bench/test_planted_faults.py -q --record-only
 
 # spice-gtk through every kind of migration on SERVER, REPEAT times each (with 20: about ten minutes).
 interop: $(VENV)/test-ready
 	$(BIN)/pytest suites/interop --server $(SERVER) --repeat $(REPEAT) -n $(WORKERS) -q $(if $(OUT),--out $(OUT))
 
 bench-inspect: $(VENV)/test-ready
-	$(BIN)/python -m reports.bench_inspect
+	$(BIN)/python -m reports.inspection.bench_inspect
 
 captures: $(VENV)/test-ready
 	$(BIN)/python -m fixtures.captures.make all

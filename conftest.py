@@ -13,15 +13,15 @@ import pytest
 
 from dissectors.rules.catalogue import CATALOGUE
 from fixtures.bench import Bench, ConformanceFailure, failure_text, verdict_of
-from fixtures.certificates import Authority
-from fixtures.fault import Fault
-from fixtures.hosts import Ability, HarnessError, UsageError
-from fixtures.launchers import Launchers, Pairing, pairings
+from fixtures.bench.fault import Fault
+from fixtures.bench.launchers import Launchers, Pairing, pairings
 from fixtures.peer import PeerFailure
-from reports.attachments import attach
+from fixtures.system.certificates import Authority
+from fixtures.system.hosts import Ability, HarnessError, UsageError
+from reports.views.allure_attachments import attach
 from suites import planted
 
-pytest_plugins = ["reports.plugin"]
+pytest_plugins = ["reports.run.plugin"]
 
 LAUNCHERS = pytest.StashKey[Launchers]()
 BENCH = pytest.StashKey[Bench]()
@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Reads the SPECs, so that a wrong one is said before anything runs."""
     config.addinivalue_line(
-        "markers", "needs(*abilities): what only some hosts can show (fixtures.hosts.Ability)"
+        "markers", "needs(*abilities): what only some hosts can show (fixtures.system.hosts.Ability)"
     )
     config.addinivalue_line("markers", "slow: takes minutes; run with -m slow")
     config.addinivalue_line("markers", "client_duties: the oracle judges the client too")
@@ -153,7 +153,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
 
 def _tell(item: pytest.Item, bench: Bench) -> None:
-    """The evidence, once, for the reports (`reports.plugin` reads it) and for Allure."""
+    """The evidence, once, for the reports (`reports.run.plugin` reads it) and for Allure."""
     if bench.told:
         return
     bench.told = True

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from dissectors.rules.model import FAILING, Finding, Verdict
+from dissectors.rules.judgement import FAILING, Finding, Verdict
 from fixtures.bench import Bench
-from fixtures.fault import Fault
-from fixtures.faults import FAULTS
+from fixtures.bench.fault import Fault
+from fixtures.bench.faults import FAULTS
 
 PLANTED, TABLE = "planted", "table"  # user properties of a report: a row, and a whole table to print
 GREEN = "GREEN"

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from dissectors.constants import MsgMain
+from dissectors.wire.constants import MsgMain
 from fixtures.bench import Bench
-from fixtures.hosts import Host
 from fixtures.peer import Client, Step
+from fixtures.system.hosts import Host
 
 INIT = MsgMain.SPICE_MSG_MAIN_INIT
 

@@ -15,7 +15,7 @@ from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
 
-from dissectors.capture.files import CaptureFile
+from dissectors.capture.capture_files import CaptureFile
 from dissectors.capture.items import (
     AnyItem,
     Begin,
@@ -28,12 +28,12 @@ from dissectors.capture.items import (
     Note,
     Wait,
 )
-from dissectors.capture.keylog import KeyLog
-from dissectors.capture.pcapng import journal_fields
+from dissectors.capture.pcapng_reader import journal_fields
 from dissectors.capture.record import JOURNAL, SECRETS, Progress, Record
-from dissectors.capture.stage import Shop, Stage
+from dissectors.capture.stream_context import Shop, Stage
 from dissectors.capture.streams import Opening
 from dissectors.capture.tcp import ENDED, Reassembler
+from dissectors.capture.tls_keylog import KeyLog
 
 __all__ = [
     "AnyItem",

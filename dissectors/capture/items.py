@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from dissectors.constants import Side
-from dissectors.events import Ending, Endpoint
+from dissectors.framing.events import Ending, Endpoint
+from dissectors.wire.constants import Side
 
 #: Waits until a growing file may have more; False: do not wait any longer.
 Wait = Callable[[], bool]

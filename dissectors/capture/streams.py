@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap
-from dissectors.capture.stage import OTHER, Nothing, Plain, Shop, Stage
+from dissectors.capture.stream_context import OTHER, Nothing, Plain, Shop, Stage
 from dissectors.capture.tls_head import is_client_hello, is_record
 from dissectors.capture.websocket import WebSocketStream, is_upgrade
-from dissectors.constants import Side
+from dissectors.wire.constants import Side
 
 REDQ = b"REDQ"
 GET = b"GET "

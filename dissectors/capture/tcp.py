@@ -14,12 +14,12 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Set
 from math import inf
 
-from dissectors.capture.half import FAR, FORWARD, MASK, UNPROVEN, Finish, Flow, Half, Output, Piece, Table
 from dissectors.capture.items import AnyItem, Begin, Run
-from dissectors.capture.links import ACK, FIN, RST, SYN, Network, Segment, endpoints, reverse
+from dissectors.capture.link_layers import ACK, FIN, RST, SYN, Network, Segment, endpoints, reverse
 from dissectors.capture.record import IDLE, Record
-from dissectors.constants import Side
-from dissectors.events import Ending
+from dissectors.capture.tcp_half import FAR, FORWARD, MASK, UNPROVEN, Finish, Flow, Half, Output, Piece, Table
+from dissectors.framing.events import Ending
+from dissectors.wire.constants import Side
 
 ODD = FIN | SYN | RST | ACK
 RUN = 1 << 19  # bytes after which a run becomes a chunk

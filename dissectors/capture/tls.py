@@ -11,9 +11,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 
-from dissectors.capture.ciphers import SUITES, RecordCipher, Suite, Tls13, Unreadable, tls12_ciphers
 from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap, Note, Run
-from dissectors.capture.stage import Shop, Stage
+from dissectors.capture.stream_context import Shop, Stage
+from dissectors.capture.tls_ciphers import SUITES, RecordCipher, Suite, Tls13, Unreadable, tls12_ciphers
 from dissectors.capture.tls_head import (
     ALERT,
     APPLICATION_DATA,
@@ -23,7 +23,7 @@ from dissectors.capture.tls_head import (
     HEADER,
     is_record,
 )
-from dissectors.constants import Side
+from dissectors.wire.constants import Side
 
 SERVER_HELLO, KEY_UPDATE, FINISHED = 2, 24, 20
 ENCRYPT_THEN_MAC, SUPPORTED_VERSIONS = 22, 43

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap, Note, Run
-from dissectors.capture.stage import Shop
-from dissectors.constants import Side
+from dissectors.capture.stream_context import Shop
+from dissectors.wire.constants import Side
 
 HEADERS_END = b"\r\n\r\n"
 #: HTTP headers are not longer.

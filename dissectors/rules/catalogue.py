@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from dissectors.rules.model import Level, Requirement
+from dissectors.rules.judgement import Level, Requirement
 
 
 def load(path: Path) -> dict[str, Requirement]:

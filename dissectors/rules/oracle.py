@@ -7,19 +7,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib import import_module
 
-from dissectors.constants import Side
-from dissectors.conversation import Conversation
-from dissectors.events import Event
+from dissectors.conversation.conversation import Conversation
+from dissectors.conversation.order_tables import quiet
+from dissectors.framing.events import Event
 from dissectors.rules.catalogue import CATALOGUE
-from dissectors.rules.engine import Broken, Kept, Ruling, final_rules, rules_for
-from dissectors.rules.model import Finding, Judgement, Requirement
-from dissectors.rules.tables import quiet
+from dissectors.rules.judgement import Finding, Judgement, Requirement
+from dissectors.rules.rule_engine import Broken, Kept, Ruling, final_rules, rules_for
+from dissectors.wire.constants import Side
 
 #: The modules that declare rules.
-RULE_MODULES = ("order", "link", "channel", "session", "source", "target", "client", "moving", "host")
+RULE_MODULES = ("order", "link", "channel", "session", "source", "target", "client", "seamless", "host")
 
 for _module in RULE_MODULES:
-    import_module(f"dissectors.rules.{_module}")
+    import_module(f"dissectors.rules.{_module}_rules")
 
 
 class Oracle:

@@ -8,8 +8,8 @@ import struct
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from dissectors.constants import ChannelType, MsgBase, MsgcBase, MsgcMain, MsgMain, Side
-from dissectors.message import SpiceUnknown, message_class
+from dissectors.wire.constants import ChannelType, MsgBase, MsgcBase, MsgcMain, MsgMain, Side
+from dissectors.wire.message import SpiceUnknown, message_class
 from fixtures.peer import Connection
 
 MAIN = ChannelType.SPICE_CHANNEL_MAIN

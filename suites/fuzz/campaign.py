@@ -22,20 +22,21 @@ from hypothesis.errors import Flaky, HypothesisException
 from rich.console import Console
 from rich.table import Table
 
-from dissectors.rules.model import Finding
-from dissectors.rules.tables import MAIN as MAIN_TABLE
-from dissectors.rules.tables import MIGRATING as MIGRATING_TABLE
-from dissectors.rules.tables import SECONDARY as SECONDARY_TABLE
-from fixtures.hosts import HarnessError, Identity, Settings, Unsupported
-from fixtures.launchers import Launcher, Launchers
-from reports import deviations, directory
-from reports.fetching import drawn
-from reports.record import Deviation
-from suites.fuzz.finding import Failure, log_lines, play
-from suites.fuzz.machine import drive
+from dissectors.conversation.order_tables import MAIN as MAIN_TABLE
+from dissectors.conversation.order_tables import MIGRATING as MIGRATING_TABLE
+from dissectors.conversation.order_tables import SECONDARY as SECONDARY_TABLE
+from dissectors.rules.judgement import Finding
+from fixtures.bench.launchers import Launcher, Launchers
+from fixtures.system.hosts import HarnessError, Identity, Settings, Unsupported
+from reports.commands.fetching import drawn
+from reports.run import deviations
+from reports.run import run_directory as directory
+from reports.run.run_events import Deviation
+from suites.fuzz.finding_file import Failure, log_lines, play
 from suites.fuzz.minimise import shortest, simplest
 from suites.fuzz.moves import Caps, End, Link, Move, Send, Setup
-from suites.fuzz.stage import NEEDS, Key, Stage, Step
+from suites.fuzz.playground import NEEDS, Key, Stage, Step
+from suites.fuzz.state_machine import drive
 
 #: Examples that Hypothesis plays at a time: the time is looked at between and within them.
 BATCH = 40

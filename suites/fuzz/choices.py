@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from dissectors.constants import MESSAGE_NAMES, ChannelType, MsgBase, MsgcBase, MsgcMain, Side
-from dissectors.rules.tables import State, legal, row
+from dissectors.conversation.order_tables import State, legal, row
+from dissectors.wire.constants import MESSAGE_NAMES, ChannelType, MsgBase, MsgcBase, MsgcMain, Side
 from suites.fuzz.moves import (
     CALLS,
     HOSTS,
@@ -28,7 +28,7 @@ from suites.fuzz.moves import (
     Slot,
     Upto,
 )
-from suites.fuzz.stage import Stage
+from suites.fuzz.playground import Stage
 
 Choice = tuple[Move, ...]
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from dissectors.constants import ChannelType, Side, channel_name, message_name
+from dissectors.wire.constants import ChannelType, Side, channel_name, message_name
 
 HOSTS = ("source", "target")
 MAIN = int(ChannelType.SPICE_CHANNEL_MAIN)
@@ -152,7 +152,7 @@ class Setup:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Of `fixtures.hosts.Settings`."""
+        """Of `fixtures.system.hosts.Settings`."""
         return ("keyboard", "mouse", "agent") if self.agent else ("keyboard", "mouse")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.gtk.scenario import Kind
+from fixtures.gtk.gtk_scenarios import Kind
 
 DUTIES = {
     Kind.SEMI_SEAMLESS: ("MIG-CLI-001", "MIG-CLI-002", "MIG-CLI-003", "MIG-CLI-004", "MIG-CLI-005"),

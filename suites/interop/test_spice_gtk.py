@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from dissectors.constants import Side
+from dissectors.wire.constants import Side
 from fixtures.bench import Bench
-from fixtures.gtk.scenario import CHANNELS, DEVICES, Kind, Scene
+from fixtures.gtk.gtk_scenarios import CHANNELS, DEVICES, Kind, Scene
 from suites.interop.kinds import kinds
 
 pytestmark = pytest.mark.client_duties

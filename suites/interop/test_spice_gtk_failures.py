@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from dissectors.constants import Side
+from dissectors.wire.constants import Side
 from fixtures.bench import Bench
-from fixtures.gtk.scenario import CANCEL, REFUSES, SWITCH, Kind, Scene
+from fixtures.gtk.gtk_scenarios import CANCEL, REFUSES, SWITCH, Kind, Scene
 
 pytestmark = pytest.mark.client_duties
 both_schemes = pytest.mark.parametrize("kind", [Kind.SEMI_SEAMLESS, Kind.SEAMLESS])

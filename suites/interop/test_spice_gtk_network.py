@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from dissectors.constants import Side
+from dissectors.wire.constants import Side
 from fixtures.bench import Bench
-from fixtures.gtk.scenario import END, Kind, Scene
-from fixtures.namespaces import Called
-from fixtures.spread import Line, Spread, spread
+from fixtures.bench.spread import Line, Spread, spread
+from fixtures.gtk.gtk_scenarios import END, Kind, Scene
+from fixtures.system.namespaces import Called
 from suites.interop.kinds import kinds
 
 pytestmark = pytest.mark.client_duties

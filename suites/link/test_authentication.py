@@ -7,11 +7,11 @@ from contextlib import suppress
 
 import pytest
 
-from dissectors.constants import TICKET_BYTES, LinkErr, MsgMain
+from dissectors.wire.constants import TICKET_BYTES, LinkErr, MsgMain
 from fixtures.bench import Bench
-from fixtures.hosts import Ability
 from fixtures.peer import Connection, LinkRefused
 from fixtures.peer.transport import trusting
+from fixtures.system.hosts import Ability
 
 OK, DENIED = LinkErr.SPICE_LINK_ERR_OK, LinkErr.SPICE_LINK_ERR_PERMISSION_DENIED
 TICKET = "correct horse"

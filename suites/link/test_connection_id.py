@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from dissectors.constants import ChannelType, LinkErr, MsgcMain, MsgInputs, MsgMain
+from dissectors.wire.constants import ChannelType, LinkErr, MsgcMain, MsgInputs, MsgMain
 from fixtures.bench import Bench
-from fixtures.hosts import Host
 from fixtures.peer import Client
+from fixtures.system.hosts import Host
 
 OK, BAD = LinkErr.SPICE_LINK_ERR_OK, LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS

@@ -7,11 +7,11 @@ from contextlib import suppress
 
 import pytest
 
-from dissectors.constants import ChannelType, CommonCap, LinkErr, MsgMain
-from dissectors.link import SpiceLinkMess
+from dissectors.wire.constants import ChannelType, CommonCap, LinkErr, MsgMain
+from dissectors.wire.link_packets import SpiceLinkMess
 from fixtures.bench import Bench
 from fixtures.peer import Connection, LinkRefused
-from fixtures.peer.connection import EVERYTHING
+from fixtures.peer.peer_connection import EVERYTHING
 
 AUTH_SELECTION = CommonCap.SPICE_COMMON_CAP_PROTOCOL_AUTH_SELECTION
 MINI_HEADER = CommonCap.SPICE_COMMON_CAP_MINI_HEADER

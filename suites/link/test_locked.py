@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import pytest
 
-from dissectors.constants import ChannelType, LinkErr, MsgMain
+from dissectors.wire.constants import ChannelType, LinkErr, MsgMain
 from fixtures.bench import Bench
-from fixtures.hosts import Ability
+from fixtures.system.hosts import Ability
 
 OK, DENIED = LinkErr.SPICE_LINK_ERR_OK, LinkErr.SPICE_LINK_ERR_PERMISSION_DENIED
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from dissectors.constants import CommonCap, LinkErr, MainCap, MsgMain
+from dissectors.wire.constants import CommonCap, LinkErr, MainCap, MsgMain
 from fixtures.bench import Bench
 
 INIT, NAME = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_NAME

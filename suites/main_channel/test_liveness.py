@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import pytest
 
-from dissectors.constants import MsgcMain, MsgMain
-from dissectors.events import Ending
+from dissectors.framing.events import Ending
+from dissectors.wire.constants import MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.hosts import Ability
+from fixtures.system.hosts import Ability
 
 LIST = MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
 #: How often a server looks whether its client is alive; what it has not heard of for a whole such time is

@@ -8,10 +8,10 @@ import struct
 
 import pytest
 
-from dissectors.constants import ChannelType, MsgcMain, MsgMain
-from dissectors.enums import MouseMode
+from dissectors.wire.constants import ChannelType, MsgcMain, MsgMain
+from dissectors.wire.enums import MouseMode
 from fixtures.bench import Bench
-from fixtures.hosts import Ability
+from fixtures.system.hosts import Ability
 
 INIT, LIST = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
 MODE = MsgMain.SPICE_MSG_MAIN_MOUSE_MODE

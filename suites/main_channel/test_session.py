@@ -7,11 +7,11 @@ import struct
 
 import pytest
 
-from dissectors.constants import ChannelType, MainCap, MsgcMain, MsgMain
-from dissectors.enums import MouseMode
+from dissectors.wire.constants import ChannelType, MainCap, MsgcMain, MsgMain
+from dissectors.wire.enums import MouseMode
 from fixtures.bench import Bench
-from fixtures.hosts import Ability
-from fixtures.peer.connection import EVERYTHING
+from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.system.hosts import Ability
 
 INIT, NAME, UUID = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_NAME, MsgMain.SPICE_MSG_MAIN_UUID
 LIST = MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST

@@ -8,9 +8,9 @@ import struct
 
 import pytest
 
-from dissectors.constants import MsgcMain, MsgMain
+from dissectors.wire.constants import MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.hosts import Ability, Host
+from fixtures.system.hosts import Ability, Host
 from suites.steps import migrated
 
 AGENT_DATA, ARRIVED = MsgMain.SPICE_MSG_MAIN_AGENT_DATA, MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS

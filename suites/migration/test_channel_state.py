@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from dissectors.constants import (
+from dissectors.wire.constants import (
     ChannelType,
     CommonCap,
     MsgBase,
@@ -23,10 +23,10 @@ from dissectors.constants import (
     MsgRecord,
 )
 from fixtures.bench import Bench
-from fixtures.hosts import Ability, Host
 from fixtures.peer import Client, Connection
-from fixtures.peer.connection import EVERYTHING as CAPABLE
 from fixtures.peer.duties import DUTIFUL, Duties, Step
+from fixtures.peer.peer_connection import EVERYTHING as CAPABLE
+from fixtures.system.hosts import Ability, Host
 from suites.steps import announced, migrated, moved
 
 INPUTS, DISPLAY = ChannelType.SPICE_CHANNEL_INPUTS, ChannelType.SPICE_CHANNEL_DISPLAY

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import pytest
 
-from dissectors.constants import MsgcMain, MsgMain
+from dissectors.wire.constants import MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.hosts import Ability, Host
 from fixtures.peer import Client
 from fixtures.peer.duties import ANSWERS_LATE, CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, Duties, Step
+from fixtures.system.hosts import Ability, Host
 from suites.steps import announced
 
 BEGIN, END = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, MsgMain.SPICE_MSG_MAIN_MIGRATE_END

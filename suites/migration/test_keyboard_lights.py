@@ -8,10 +8,10 @@ import struct
 
 import pytest
 
-from dissectors.constants import ChannelType, MsgBase, MsgcInputs
+from dissectors.wire.constants import ChannelType, MsgBase, MsgcInputs
 from fixtures.bench import Bench
-from fixtures.hosts import Ability
 from fixtures.peer.duties import DUTIFUL, Step
+from fixtures.system.hosts import Ability
 from suites.steps import announced
 
 #: How long after a client has told its lights the server tells the guest's, ms.

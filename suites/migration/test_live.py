@@ -8,11 +8,11 @@ from typing import cast
 
 import pytest
 
-from dissectors.constants import ChannelType, MsgBase, MsgcMain, MsgMain
+from dissectors.wire.constants import ChannelType, MsgBase, MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.hosts import Ability, Host
 from fixtures.peer import Client
 from fixtures.qemu import QemuHost
+from fixtures.system.hosts import Ability, Host
 from suites.steps import announced, moved
 
 END, CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_END, MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL

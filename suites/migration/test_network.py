@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import pytest
 
-from dissectors.constants import MsgcMain, MsgMain
+from dissectors.wire.constants import MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.hosts import Ability, Host
-from fixtures.namespaces import Called
+from fixtures.bench.spread import Line, spread, through_relay
 from fixtures.peer import Client, Step
 from fixtures.peer.duties import ANSWERS_LATE
-from fixtures.spread import Line, spread, through_relay
+from fixtures.system.hosts import Ability, Host
+from fixtures.system.namespaces import Called
 from suites.steps import announced, arrived
 
 BEGIN, CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from dissectors.constants import ChannelType, MainCap, MsgBase, MsgcMain, MsgMain
+from dissectors.wire.constants import ChannelType, MainCap, MsgBase, MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.hosts import Ability
 from fixtures.peer import Client, Deadline
-from fixtures.peer.connection import EVERYTHING
 from fixtures.peer.duties import CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, Step
+from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.system.hosts import Ability
 from suites.steps import announced, arrived, ended, migrated
 
 MAIN, INPUTS = ChannelType.SPICE_CHANNEL_MAIN, ChannelType.SPICE_CHANNEL_INPUTS

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from dissectors.constants import ChannelType, MsgMain
+from dissectors.wire.constants import ChannelType, MsgMain
 from fixtures.bench import Bench
-from fixtures.hosts import Ability
 from fixtures.peer.duties import DUTIFUL, Step
 from fixtures.peer.transport import trusting
+from fixtures.system.hosts import Ability
 from suites.steps import announced, moved
 
 TICKET = "correct horse"

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from dissectors.constants import ChannelType, MainCap, MsgcMain, MsgMain
-from dissectors.events import Ending
+from dissectors.framing.events import Ending
+from dissectors.wire.constants import ChannelType, MainCap, MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.hosts import Ability
-from fixtures.peer.connection import EVERYTHING
 from fixtures.peer.duties import ANSWERS_LATE, CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, NEVER_LEAVES, Step
+from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.system.hosts import Ability
 from suites.steps import announced, arrived, migrated
 
 BEGIN = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN

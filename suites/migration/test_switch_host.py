@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from dissectors.constants import MainCap, MsgMain
-from dissectors.main import SpiceMsgcMainMigrateDstDoSeamless
+from dissectors.channels.main import SpiceMsgcMainMigrateDstDoSeamless
+from dissectors.wire.constants import MainCap, MsgMain
 from fixtures.bench import Bench
-from fixtures.hosts import Ability
-from fixtures.peer.connection import EVERYTHING
 from fixtures.peer.duties import DUTIFUL, Step
+from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.system.hosts import Ability
 from suites.steps import ended
 
 INIT, SWITCH = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST

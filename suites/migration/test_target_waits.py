@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from dissectors.constants import ChannelType, MainCap, MsgcMain, MsgMain
-from dissectors.events import Ending
+from dissectors.framing.events import Ending
+from dissectors.wire.constants import ChannelType, MainCap, MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.hosts import Ability
-from fixtures.peer.connection import EVERYTHING
+from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.system.hosts import Ability
 
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 INIT, LIST = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST

@@ -19,20 +19,21 @@ from typing import Any
 
 import click
 
-from dissectors.constants import MsgBase, MsgcBase, MsgMain
-from dissectors.events import Ending, Endpoint
-from dissectors.rules.model import Finding, Judgement
+from dissectors.framing.events import Ending, Endpoint
+from dissectors.rules.judgement import Finding, Judgement
+from dissectors.wire.constants import MsgBase, MsgcBase, MsgMain
 from fixtures.bench import Bench
-from fixtures.certificates import Authority
-from fixtures.hosts import Ability, HarnessError, Host, UsageError
-from fixtures.launchers import Launcher, Launchers
+from fixtures.bench.launchers import Launcher, Launchers
 from fixtures.peer import Capabilities, Connection, Deadline, PeerFailure
 from fixtures.peer.transport import trusting
-from reports import deviations, directory
-from reports.fetching import drawn
-from reports.record import Deviation
-from suites.fuzz import finding as findings
-from suites.replay import recording
+from fixtures.system.certificates import Authority
+from fixtures.system.hosts import Ability, HarnessError, Host, UsageError
+from reports.commands.fetching import drawn
+from reports.run import deviations
+from reports.run import run_directory as directory
+from reports.run.run_events import Deviation
+from suites.fuzz import finding_file as findings
+from suites.replay import capture_script as recording
 from suites.replay.script import (
     Action,
     Advance,

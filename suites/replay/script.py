@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dissectors.events import Closed
+from dissectors.framing.events import Closed
 
 #: What somebody had seen: (connection, message name) or (host, callback) -> how often.
 Seen = Mapping[tuple[int | str, str], int]

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from dissectors.constants import ChannelType, MsgMain
+from dissectors.wire.constants import ChannelType, MsgMain
 from fixtures import captures
 from fixtures.bench import Bench
-from fixtures.certificates import Authority
-from fixtures.hosts import Ability
-from suites.replay import recording
+from fixtures.system.certificates import Authority
+from fixtures.system.hosts import Ability
+from suites.replay import capture_script as recording
 from suites.replay.player import Replay
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from dissectors.constants import ChannelType, LinkErr, MsgcMain, MsgMain
+from dissectors.wire.constants import ChannelType, LinkErr, MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.hosts import Ability, Host
 from fixtures.peer.duties import CANNOT_CONNECT, Step
+from fixtures.system.hosts import Ability, Host
 from suites.steps import migrated
 
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS

@@ -10,13 +10,13 @@ from itertools import product
 
 import pytest
 
-from dissectors.constants import ChannelType, CommonCap, MsgcBase, MsgcDisplay, MsgcMain, MsgMain
-from dissectors.migration_data import SpiceMigrateDataCharDevice, SpiceMsgcMigrateDataMain
+from dissectors.channels.migration_data import SpiceMigrateDataCharDevice, SpiceMsgcMigrateDataMain
+from dissectors.wire.constants import ChannelType, CommonCap, MsgcBase, MsgcDisplay, MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.hosts import Ability, Host
 from fixtures.peer import Client, Connection, Deadline
-from fixtures.peer.connection import EVERYTHING
 from fixtures.peer.duties import DUTIFUL, Step
+from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.system.hosts import Ability, Host
 from suites.steps import announced
 
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS

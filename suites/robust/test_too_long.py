@@ -8,8 +8,8 @@ import struct
 
 import pytest
 
-from dissectors.constants import ChannelType, MsgcBase, MsgMain
-from dissectors.events import Ending
+from dissectors.framing.events import Ending
+from dissectors.wire.constants import ChannelType, MsgcBase, MsgMain
 from fixtures.bench import Bench
 
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS

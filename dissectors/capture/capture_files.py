@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""pcap and pcapng files to records, whole blocks of the file at a time.
+
+Formats: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng, Wireshark's wiretap for the pcap variants.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from dissectors.capture.file_bytes import Source
+from dissectors.capture.items import Wait
+from dissectors.capture.pcapng_reader import SECTION, Pcapng
+from dissectors.capture.record import IDLE, LIMIT, Format, Progress, Record
+from dissectors.capture.time_order import Order
+
+
+class Pcap:
+    """The classic format; `magic` tells byte order, fraction of a second and record header."""
+
+    own = several = False
+    #: magic: (ticks a second, bytes after the record header, bytes after the file header)
+    VARIANTS = {
+        0xA1B2C3D4: (1_000_000, 0, 0),
+        0xA1B23C4D: (1_000_000_000, 0, 0),
+        0xA1B2CD34: (1_000_000, 8, 0),  # "modified" (Kuznetzov)
+        0x1C0001AC: (1_000_000_000, 0, 4),  # Ixia, hardware
+        0x1C0001AB: (1_000_000_000, 0, 4),  # Ixia, software
+    }
+    HEADER = 24
+
+    def __init__(self, header: bytes, order: str, file: int) -> None:
+        magic, _major, _minor, _zone, _accuracy, _snap, link = struct.unpack(order + "IHHiIII", header)
+        self._ticks, extra, self.skip = self.VARIANTS[magic]
+        self._header = struct.Struct(f"{order}IIII{extra}x")
+        self._link = link & 0xFFFF  # above: length of the frame check sequence
+        self._file = file
+        self._frame = 0
+
+    def parse(self, buffer: bytes, position: int, out: list[Record]) -> int:
+        """See `Format`."""
+        unpack, size, ticks, link = self._header.unpack_from, self._header.size, self._ticks, self._link
+        frame, last, file = self._frame, len(buffer), self._file
+        while (start := position + size) <= last:
+            seconds, fraction, captured, wire = unpack(buffer, position)
+            if captured > LIMIT:
+                raise ValueError(f"damaged: frame {frame + 1} claims {captured} bytes")
+            end = start + captured
+            if end > last:
+                break
+            frame += 1
+            out.append((seconds + fraction / ticks, frame, link, buffer, start, end, wire, file))
+            position = end
+        self._frame = frame
+        return position
+
+
+def open_format(buffer: bytes, file: int) -> tuple[Format, int] | None:
+    """The format and where its records begin; None if more bytes are needed; ValueError if it is neither."""
+    if buffer[:4] == SECTION[: len(buffer)]:
+        return (Pcapng(file), 0) if len(buffer) >= 4 else None
+    if len(buffer) >= 4:
+        for order in "<>":
+            if struct.unpack_from(order + "I", buffer)[0] in Pcap.VARIANTS:
+                if len(buffer) < Pcap.HEADER:
+                    return None
+                pcap = Pcap(buffer[: Pcap.HEADER], order, file)
+                return pcap, Pcap.HEADER + pcap.skip
+        raise ValueError("not a capture file (neither pcap nor pcapng)")
+    return None
+
+
+class CaptureFile:
+    """One capture file; `index` is its place among those that are read together.
+
+    `records` can be iterated once.
+    """
+
+    def __init__(
+        self, path: Path, index: int = 0, follow: Wait | None = None, progress: Progress | None = None
+    ) -> None:
+        self._index = index
+        self._source = Source(path, follow)
+        self._progress = progress
+        self._format: Format | None = None
+        self._order = Order()
+        self.broken_off = False  # the following was ended in the middle of a record
+        self.first: float | None = None  # time of the first packet
+        self.last = 0.0  # time of the last packet so far
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return self._source.name
+
+    @property
+    def own(self) -> bool:
+        """This project recorded it (known as soon as there is a record)."""
+        return self._format is not None and self._format.own
+
+    def records(self) -> Iterator[Record]:
+        """The records of all batches."""
+        for batch in self.batches():
+            yield from batch
+
+    def batches(self) -> Iterator[list[Record]]:
+        """The records in the order of their times, as many as a block of the file holds at a time.
+
+        Raises CaptureError after the last good record where the file is damaged, cut or no capture; a
+        followed file may end in the middle of a record.
+        """
+        source, followed = self._source, self._source.following
+        buffer, position = b"", 0
+        try:
+            while (block := source.read()) != b"":
+                if block is None:
+                    yield [*self._order.rest(), (0.0, 0, IDLE, b"", 0, 0, 0, self._index)]
+                    if not source.wait():
+                        break
+                    continue
+                buffer = buffer[position:] + block
+                position = 0
+                if self._format is None:
+                    opened = self._open(buffer)
+                    if opened is None:
+                        continue
+                    self._format, position = opened
+                    if position > len(buffer):
+                        raise source.error("cut in its header")
+                batch: list[Record] = []
+                damage: ValueError | None = None
+                try:
+                    position = self._format.parse(buffer, position, batch)
+                except ValueError as error:
+                    damage = error
+                yield self._in_order(batch)
+                if damage is not None:
+                    yield self._order.rest()
+                    raise source.error(str(damage))
+                if self._progress:
+                    self._progress(source.done, source.size)
+            yield self._order.rest()
+            self.broken_off = followed and position < len(buffer)
+            self._check_end(len(buffer) - position, followed and source.regular)
+        finally:
+            source.close()
+
+    def _in_order(self, batch: list[Record]) -> list[Record]:
+        """The records that are next, and their times noted."""
+        ordered = batch
+        if not self.own:  # those are written in the order of what happened
+            if self._format is not None and self._format.several:
+                self._order.several()
+            ordered = self._order.take(batch)
+            if self._order.in_order and ordered and ordered[0][2] >= 0 <= ordered[-1][2]:
+                batch = [ordered[0], ordered[-1]]
+        times = [record[0] for record in batch if record[2] >= 0]
+        if times:
+            self.first = min(times if self.first is None else (self.first, *times))
+            self.last = max(self.last, max(times))
+        return ordered
+
+    def _open(self, buffer: bytes) -> tuple[Format, int] | None:
+        try:
+            return open_format(buffer, self._index)
+        except ValueError as error:
+            raise self._source.error(str(error)) from None
+
+    def _check_end(self, rest: int, followed: bool) -> None:
+        if self._source.done == 0:
+            raise self._source.error("the file is empty")
+        if self._format is None:
+            raise self._source.error("not a capture file (too short)")
+        if rest and not followed:
+            raise self._source.error("cut: its last record is not whole")

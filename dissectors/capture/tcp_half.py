@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One direction of a TCP connection: what is due next, what is held because bytes before it are missing."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from math import inf
+
+from dissectors.capture.items import AnyItem, Begin, End, Gap, Run
+from dissectors.capture.link_layers import reverse
+from dissectors.framing.events import Ending
+from dissectors.wire.constants import Side
+
+MASK = 0xFFFFFFFF
+FORWARD = 1 << 31  # a distance below this is ahead, else behind
+
+#: An acknowledgement or end announced farther ahead than this is not believed.
+FAR = 1 << 24
+
+#: (sequence number, size on the wire, captured data, frame, time, file, acknowledgement number; -1: none)
+Piece = tuple[int, int, bytes, int, float, int, int]
+#: A FIN or RST: (number of the byte that it stands behind, how, frame, time, file, acknowledgement number)
+Finish = tuple[int, Ending, int, float, int, int]
+#: The directions that are known, by the key of `links.Segment`.
+Table = dict[bytes, "Half"]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a doubt may last: `hard` packets, or `soft` packets and `seconds`."""
+
+    soft: float
+    seconds: float
+    hard: float
+
+
+START = Patience(0, inf, 8)  # where does a direction begin whose SYN was not seen (yet)?
+ACKNOWLEDGED = Patience(8, 0.2, 64)  # the receiver has it; will the capture show it late?
+UNPROVEN = Patience(16, 30.0, inf)  # will it be sent again?
+
+
+class Flow:
+    """One connection; `begin` is told when the first thing is told of it.
+
+    `key` (of `links.Segment`) is that of the first segment, `sender` who sent it as far as is known.
+    """
+
+    __slots__ = ("announced", "begin", "ended", "halves", "ignored", "number", "table")
+
+    def __init__(self, begin: Begin, table: Table, key: bytes, sender: Side) -> None:
+        self.number = begin.connection
+        self.begin = begin
+        self.table = table
+        self.announced = False
+        self.ignored = False
+        self.ended = False
+        other = Side.CLIENT if sender is Side.SERVER else Side.SERVER
+        self.halves = (Half(self, key, sender), Half(self, reverse(key), other))
+        self.halves[0].peer, self.halves[1].peer = self.halves[1], self.halves[0]
+
+
+class Output:
+    """Items in order; neighbouring pieces of one direction become one chunk."""
+
+    def __init__(self) -> None:
+        self._items: list[AnyItem] = []
+        self._run = Run()
+        self._half: Half | None = None
+        self._file = 0
+        self.mixed: set[int] = set()  # files in which what an answer acknowledges came after the answer
+
+    def data(self, half: Half, data: bytes, frame: int, time: float, file: int) -> None:
+        """A piece. One that waited for the piece before it became available with that one."""
+        run = self._run
+        if half is self._half and file == self._file:
+            if frame < run.frames[-1]:
+                frame, time = run.frames[-1], run.times[-1]
+        else:
+            self._flush()
+            run = self._run = Run()
+            self._half, self._file = half, file
+        run.add(data, frame, time)
+
+    def item(self, item: AnyItem) -> None:
+        """Anything but data."""
+        self._flush()
+        self._items.append(item)
+
+    def _flush(self) -> None:
+        if self._half is not None:
+            self._items.append(self._run.chunk(self._half.flow.number, self._half.sender, self._file))
+            self._half = None
+
+    def take(self) -> list[AnyItem]:
+        """Everything since the last call."""
+        self._flush()
+        items, self._items = self._items, []
+        return items
+
+
+class Half:
+    """`next` is the sequence number that is due, -1 if unknown; `pending` is ahead of it, in order, disjoint.
+
+    `quick`: nothing is pending or in doubt, so that in-order segments need no thought.
+
+    What an end has acknowledged it had before it went on: a piece waits for those of the other end's bytes,
+    however the capture has mixed the two directions.
+    """
+
+    __slots__ = (
+        "acknowledged", "deadline", "finish", "first", "flow", "held", "key", "lowest", "next", "patience",
+        "peer", "pending", "quick", "sender", "sure", "unplaced", "waived",
+    )  # fmt: skip
+    peer: Half
+
+    def __init__(self, flow: Flow, key: bytes, sender: Side) -> None:
+        self.flow = flow
+        self.key = key
+        self.sender = sender
+        self.next = -1
+        self.first = -1  # the sequence number after the SYN; -1: no SYN was seen
+        self.quick = False
+        self.lowest = -1  # the first byte that the other end waited for, while this is not placed
+        self.unplaced = False  # pieces are held until it is known where this direction begins
+        self.pending: list[Piece] = []
+        self.held = 0  # bytes in `pending`
+        self.finish: Finish | None = None
+        self.acknowledged = -1  # what the peer acknowledged, where that is ahead of `next`
+        self.sure = -1  # `acknowledged` when the present doubt began
+        self.waived = -1  # an acknowledged number that nothing has to wait for any more
+        self.patience: Patience | None = None  # of the present doubt
+        self.deadline = (inf, inf, inf)
+
+    def doubt(self) -> Patience | None:
+        """What has to be waited for, if anything."""
+        if self.unplaced:
+            return START
+        if self.acknowledged >= 0:
+            return ACKNOWLEDGED
+        return UNPROVEN if self.pending or self.finish else None
+
+    def hold(self, piece: Piece) -> None:
+        """Keep what of `piece` is not there yet (the first copy of a byte wins)."""
+        seq, size, data, *rest = piece
+        pending, start = self.pending, self._ahead(piece)
+        index = bisect_left(pending, start, key=self._ahead)
+        if index and (over := self._ahead(pending[index - 1]) + pending[index - 1][1] - start) > 0:
+            seq, size, data = (seq + over) & MASK, size - over, data[over:]
+        while size > 0:
+            room = (pending[index][0] - seq) & MASK if index < len(pending) else size
+            if room:
+                part = min(room, size)
+                pending.insert(index, (seq, part, data[:part], *rest))  # type: ignore[arg-type]
+                self.held += len(data[:part])
+                index += 1
+            if room >= size:
+                return
+            skip = room + pending[index][1]
+            seq, size, data = (seq + skip) & MASK, size - skip, data[skip:]
+            index += 1
+
+    def _ahead(self, piece: Piece) -> int:
+        return (piece[0] - self.next) & MASK
+
+    def take(self, piece: Piece, out: Output) -> None:
+        """Tell a piece that is due."""
+        _, size, data, frame, time, file, _ = piece
+        if data:
+            out.data(self, data, frame, time, file)
+        if len(data) < size:
+            self.gap(size - len(data), frame, time, file, out)
+        self.next = (self.next + size) & MASK
+
+    def gap(self, size: int | None, frame: int, time: float, file: int, out: Output) -> None:
+        """Tell that bytes are missing."""
+        out.item(
+            Gap(connection=self.flow.number, sender=self.sender, size=size, frame=frame, time=time, file=file)
+        )
+
+    def awaited(self, ack: int) -> None:
+        """The other end waits for this byte: the first such tells where this direction began."""
+        if self.first < 0 and (self.next < 0 or self.unplaced):
+            if self.lowest < 0 or (self.lowest - ack) & MASK < FORWARD:
+                self.lowest = ack
+
+    def waits(self, ack: int, frame: int) -> bool:
+        """Something in `frame` that acknowledges `ack` waits for bytes of the other end.
+
+        Two that wait for each other: the later one was sent again, with a newer acknowledgement.
+        """
+        peer = self.peer
+        if ack < 0 or peer.next < 0 or peer.unplaced or ack == peer.waived:
+            return False
+        if not 0 < (ack - peer.next) & MASK < FAR:
+            return False
+        if not peer.pending or peer.pending[0][0] != peer.next:
+            return True
+        other_frame, other_ack = peer.pending[0][3], peer.pending[0][6]
+        return frame < other_frame or other_ack < 0 or not 0 < (other_ack - self.next) & MASK < FAR
+
+    def drain(self, out: Output) -> None:
+        """Tell all that is due of both ends: what one said may let the other go on."""
+        while self._advance(out) or self.peer._advance(out):
+            pass
+
+    def _advance(self, out: Output) -> bool:
+        """Tell every held piece that is due, and the end; whether there was one."""
+        count = 0
+        for piece in self.pending:
+            if piece[0] != self.next or self.waits(piece[6], piece[3]):
+                break
+            self.held -= len(piece[2])
+            self.take(piece, out)
+            count += 1
+        del self.pending[:count]
+        if self.finish and self.finish[0] == self.next and not self.waits(self.finish[5], self.finish[2]):
+            _, how, frame, time, file, _ = self.finish
+            self.finish = None
+            if how is Ending.CLOSED:
+                self.next = (self.next + 1) & MASK
+            self.end(how, frame, time, file, out)
+            count += 1
+        if self.acknowledged >= 0 and not 0 < (self.acknowledged - self.next) & MASK < FORWARD:
+            self.acknowledged = -1
+        return count > 0
+
+    def end(self, how: Ending | None, frame: int, time: float, file: int, out: Output) -> None:
+        """Tell the end of the connection, once."""
+        if not self.flow.ended and self.flow.announced:
+            by = self.sender if how else None
+            out.item(End(connection=self.flow.number, how=how, by=by, frame=frame, time=time, file=file))
+        self.flow.ended = True
+
+    @property
+    def held_back(self) -> bool:
+        """What is due is there, but waits for the other end's bytes."""
+        return not self.unplaced and (
+            bool(self.pending and self.pending[0][0] == self.next)
+            or bool(self.finish and self.finish[0] == self.next)
+        )
+
+    def give_up(self, frame: int, time: float, file: int, out: Output) -> None:
+        """Nothing will fill the hole any more: tell it, and what comes after it."""
+        if self.unplaced:
+            for half in (self, self.peer):  # both, for what one tells may have to wait for the other
+                if half.unplaced and half.pending:
+                    half._place(out)
+        elif self.held_back:
+            if self.pending and self.pending[0][0] == self.next:
+                self.pending[0] = (*self.pending[0][:6], -1)
+            elif self.finish:
+                self.finish = (*self.finish[:5], -1)
+        else:
+            marks = [(piece[0], piece[3], piece[4], piece[5]) for piece in self.pending[:1]]
+            if self.finish:
+                marks.append((self.finish[0], *self.finish[2:5]))
+            if self.acknowledged >= 0:
+                marks.append((self.acknowledged, frame, time, file))
+            target, frame, time, file = min(marks, key=lambda mark: (mark[0] - self.next) & MASK)
+            size = (target - self.next) & MASK
+            if size == 1 and len(marks) == 1 and self.acknowledged >= 0:
+                self.waived, self.acknowledged = self.acknowledged, -1  # a FIN that the capture lost
+            else:
+                self.gap(size, frame, time, file, out)
+                self.next = target
+        self.drain(out)
+
+    def _place(self, out: Output) -> None:
+        """Begin with the first piece that is there; whether bytes before it are missing, the other end's
+        first acknowledgement tells."""
+        self.unplaced = False
+        self.next = self.pending[0][0]
+        if not self.flow.begin.midstream:
+            missing = (self.next - self.lowest) & MASK if self.lowest >= 0 else MASK
+            if missing:
+                self.gap(missing if missing < FAR else None, *self.pending[0][3:6], out)
+
+    def forget(self) -> None:
+        """Let everything go that is held."""
+        self.pending.clear()
+        self.held = 0
+        self.finish, self.acknowledged, self.unplaced, self.quick = None, -1, False, False

@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Events to connections, sessions and migrations: who belongs to whom.
+
+Channels belong to a session by connection_id; source and target of a migration belong together by the
+session id that travels from one to the other. Hosts are told apart by their label where the suite knows
+it, else by the addresses that links go to and that announcements name. The conversation keeps what the
+rules need, never the traffic itself: its size does not grow with the capture.
+"""
+
+from __future__ import annotations
+
+from dissectors.conversation.migration_steps import AGENT_NEWS, ANSWERS, ENDS, STEPS, TARGET_STEPS
+from dissectors.conversation.order_tables import ANNOUNCEMENTS, WAITING, State, next_state
+from dissectors.conversation.parties import MAIN, Connection, Migration, Server, Session
+from dissectors.framing.events import (
+    Closed,
+    ConnectionEvent,
+    Event,
+    Gap,
+    Garbage,
+    HostEvent,
+    LinkBytes,
+    Message,
+    Opened,
+    Quiet,
+)
+from dissectors.wire.constants import (
+    BASE_LAST,
+    LINK_HEADER_BYTES,
+    LinkErr,
+    MsgBase,
+    MsgMain,
+    Side,
+)
+from dissectors.wire.fields import cap_bits
+
+__all__ = [
+    "ANSWERS",
+    "GENERATION_BYTES",
+    "MAIN",
+    "PONG_BYTES",
+    "Connection",
+    "Conversation",
+    "Migration",
+    "Server",
+    "Session",
+    "link_error",
+]
+
+GENERATION_BYTES = 4  # of SET_ACK, which ACK_SYNC repeats
+PONG_BYTES = 12  # the id and timestamp of a PING, which its PONG repeats
+
+
+class Conversation:
+    """Everything seen so far. `apply` takes the events in the order of their times."""
+
+    def __init__(self) -> None:
+        self.connections: dict[int, Connection] = {}
+        self.sessions: list[Session] = []
+        self.migrations: list[Migration] = []
+        self.hosts: list[Server] = []
+
+    def connection(self, event: ConnectionEvent) -> Connection:
+        """The connection of an event; made at need, for captures that begin in the middle."""
+        known = self.connections.get(event.connection)
+        if known is None:
+            known = self.connections[event.connection] = Connection(event.connection)
+        return known
+
+    def host_of(self, label: str) -> Server:
+        """The host with this label."""
+        for host in self.hosts:
+            if host.label == label:
+                return host
+        self.hosts.append(Server(label))
+        return self.hosts[-1]
+
+    def apply(self, event: Event) -> None:
+        """Takes one event in."""
+        if isinstance(event, HostEvent):
+            self._apply_host(event)
+        elif isinstance(event, Opened):
+            connection = self.connection(event)
+            connection.opened = event
+            connection.host = self._host_index(event)
+        elif isinstance(event, LinkBytes):
+            self._apply_link(self.connection(event), event)
+        elif isinstance(event, Message):
+            self._apply_message(self.connection(event), event)
+        elif isinstance(event, Quiet):
+            self.connection(event).messages[event.sender] += event.count
+        elif isinstance(event, Gap | Garbage):
+            self.connection(event).certain = False
+        elif isinstance(event, Closed):
+            connection = self.connection(event)
+            connection.closed = event
+            connection.forget_packets()
+
+    # ---- hosts
+
+    def _apply_host(self, event: HostEvent) -> None:
+        host = self.host_of(event.host)
+        if event.name == "configured":
+            host.settings = dict(event.args)
+        elif event.name == "died":
+            host.died = event
+        host.calls.append(event)
+
+    def _host_index(self, event: Opened) -> int:
+        if event.host is not None:
+            host = self.host_of(event.host)
+            host.endpoints.add(event.server)
+            return self.hosts.index(host)
+        for index, host in enumerate(self.hosts):
+            if event.server in host.endpoints:
+                return index
+        self.hosts.append(Server(None, {event.server}))
+        return len(self.hosts) - 1
+
+    def _same_host(self, connection: Connection, host: int) -> None:
+        """A second port (TLS) of a host that is known already."""
+        if connection.opened is not None and self.hosts[host].label is None:
+            self.hosts[host].endpoints.add(connection.opened.server)
+        connection.host = host
+
+    # ---- the link stage
+
+    def _apply_link(self, connection: Connection, event: LinkBytes) -> None:
+        if event.kind in ("mess", "reply", "mechanism", "ticket", "result"):
+            if event.kind == "reply" and connection.reply is not None:
+                return  # a second reply where the result belongs: the link rules have read it
+            setattr(connection, event.kind, event)
+        packet = event.packet
+        if event.kind == "mess" and len(event.raw) > LINK_HEADER_BYTES + 6:
+            connection.channel, connection.channel_id = int(packet.channel_type), int(packet.channel_id)
+            connection.connection_id = int(packet.connection_id)
+            connection.client_common, connection.client_caps = _caps(packet)
+        elif event.kind == "reply" and connection.reply is event:
+            connection.server_common, connection.server_caps = _caps(packet)
+        elif event.kind == "result" and connection.linked:
+            self._join(connection)
+
+    def _join(self, connection: Connection) -> None:
+        if connection.is_main:
+            session = Session(connection.host, connection.connection_id or None, connection)
+            self.sessions.append(session)
+            connection.session = session
+            connection.state = State.TARGET_WAIT if connection.as_target else State.LINKED
+            self._arrive(session)
+            return
+        session_found = self.session(connection.connection_id, connection)
+        if session_found is None:
+            connection.state = State.ORPHAN
+            return
+        if session_found.host != connection.host:
+            self._same_host(connection, session_found.host)
+        session_found.channels.append(connection)
+        connection.session = session_found
+        connection.state = _secondary_state(session_found.main.state)
+
+    def session(self, session_id: int, connection: Connection) -> Session | None:
+        """The open session with this id that a new channel joins: on its own host, else on one that shares
+        its address (another port of the same host)."""
+        named = [s for s in reversed(self.sessions) if s.id == session_id and s.main.closed is None]
+        for session in named:
+            if session.host == connection.host:
+                return session
+        opened = connection.opened
+        for session in named:
+            main = session.main.opened
+            if opened and main and main.host is None and main.server.host == opened.server.host:
+                return session
+        return None
+
+    def _arrive(self, session: Session) -> None:
+        """Finds the migration that brought a session to its target: by its id, and by address where the id
+        says nothing (after SWITCH_HOST) or is not the one that it should be."""
+        opened = session.main.opened
+        waiting = [m for m in reversed(self.migrations) if m.target is None and m.source.host != session.host]
+        here = [m for m in waiting if opened is not None and opened.server.port in (m.port, m.tls_port)]
+        by_id = [m for m in waiting if session.main.as_target and m.source.id == session.id]
+        switched = [m for m in here if _ended_by(m, MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST)]
+        announced = [m for m in here if m.ended is None and _client(m.source) == _client(session)]
+        both = [m for m in by_id if m in here]
+        for migration in (*switched, *both, *by_id, *announced)[:1]:
+            migration.target, session.arrived = session, migration
+
+    # ---- messages
+
+    def _apply_message(self, connection: Connection, event: Message) -> None:
+        connection.messages[event.sender] += 1
+        connection.last[event.sender] = event
+        if event.sender is Side.CLIENT:
+            connection.said.add(event.type)
+        elif event.type == MsgBase.SPICE_MSG_PING:
+            connection.pings.append(event.body[:PONG_BYTES])
+        elif event.type == MsgBase.SPICE_MSG_SET_ACK:
+            connection.generations.append(event.body[:GENERATION_BYTES])
+        if not connection.channel:
+            connection.channel = event.channel
+        if connection.is_main:
+            self._apply_main(connection, event)
+        before, connection.state = connection.state, next_state(connection.state, event)
+        session = connection.session
+        if connection.is_main and session is not None and before is not connection.state:
+            for channel in session.channels:
+                channel.state = _follows(channel.state, connection.state)
+        if session is not None:
+            self._note_step(session, connection, event)
+
+    def _note_step(self, session: Session, connection: Connection, event: Message) -> None:
+        """Keeps what a migration's story is made of."""
+        leaving = session.migration
+        if (
+            event.sender is Side.SERVER
+            and event.type == MsgBase.SPICE_MSG_MIGRATE_DATA
+            and leaving is not None
+        ):
+            leaving.data[connection.channel, connection.channel_id] = event.body
+        main_only = event.type > BASE_LAST
+        if (event.sender, event.type) not in STEPS or (main_only and not connection.is_main):
+            return
+        at_target = (event.sender, event.type) in TARGET_STEPS and session.arrived is not None
+        migration = session.arrived if at_target or leaving is None else leaving
+        if migration is not None:
+            migration.steps.append(event)
+
+    def _apply_main(self, connection: Connection, event: Message) -> None:
+        session = connection.session
+        if session is None:
+            return
+        server = event.sender is Side.SERVER
+        if server and event.type == MsgMain.SPICE_MSG_MAIN_INIT:
+            session.id = int(event.packet.session_id)
+            session.agent = bool(event.packet.agent_connected)
+            self.hosts[connection.host].ids.add(session.id)
+        elif server and event.type in AGENT_NEWS:
+            session.agent = event.type != MsgMain.SPICE_MSG_MAIN_AGENT_DISCONNECTED
+        elif server and event.type == MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST:
+            session.offered = frozenset(
+                (int(c.type), int(c.id)) for c in event.packet.channels if hasattr(c, "type")
+            )
+        elif server and event.type in ANNOUNCEMENTS:
+            self._announce(session, event)
+        migration = session.migration
+        if migration is None:
+            return
+        if not server and event.type in ANSWERS:
+            migration.answer = event
+        elif server and event.type in ENDS and not _over(migration):
+            migration.ended = event
+
+    def _announce(self, session: Session, event: Message) -> None:
+        packet = event.packet
+        switch = event.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST
+        if switch and session.migration is not None and session.migration.ended is None:
+            return
+        migration = Migration(
+            session,
+            begin=None if switch else event,
+            seamless=event.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS,
+            host=(packet.host or b"").decode("utf-8", "replace") or None,
+            port=int(packet.port),
+            tls_port=int(packet.sport),
+            subject=packet.cert_subject,
+            version=getattr(packet, "src_mig_version", None),
+        )
+        session.migration = migration
+        self.migrations.append(migration)
+        self._was_there(migration)
+
+    def _was_there(self, migration: Migration) -> None:
+        """The target's part may come first: captures of two hosts, one behind the other or by two clocks."""
+        source = migration.source
+        for session in reversed(self.sessions):
+            waits = session.main.as_target and session.arrived is None and session.host != source.host
+            if waits and session.id == source.id is not None:
+                migration.target, session.arrived = session, migration
+                return
+
+
+def _ended_by(migration: Migration, kind: int) -> bool:
+    return migration.ended is not None and migration.ended.type == kind
+
+
+def _client(session: Session) -> str | None:
+    """The address of a session's client."""
+    return session.main.opened.client.host if session.main.opened is not None else None
+
+
+def _over(migration: Migration) -> bool:
+    """It has ended already: a MIGRATE_CANCEL that follows answers a late CONNECTED."""
+    return migration.ended is not None and migration.ended.type in (
+        MsgMain.SPICE_MSG_MAIN_MIGRATE_END,
+        MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST,
+    )
+
+
+def _caps(packet: object) -> tuple[frozenset[int], frozenset[int]]:
+    common = getattr(packet, "common_caps", None) or []
+    channel = getattr(packet, "channel_caps", None) or []
+    return cap_bits(common), cap_bits(channel)
+
+
+def _secondary_state(main: State) -> State:
+    """Where a channel stands that joins a session whose main channel stands there."""
+    return {
+        State.TARGET_WAIT: State.TARGET_SILENT,
+        State.TARGET_ANSWERED: State.TARGET_SILENT,
+        State.TARGET_ASKED: State.TARGET_RESTORING,
+        State.TARGET_REASKED: State.TARGET_RESTORING,
+        State.TARGET_SEAMLESS: State.TARGET_RESTORING,
+    }.get(main, State.OPEN)
+
+
+def _follows(channel: State, main: State) -> State:
+    """Where a target's channel goes when its main channel moves. A channel that restores its state goes on
+    with its own MIGRATE_DATA; the server may activate it as soon as it has read DST_DO_SEAMLESS."""
+    if channel is State.TARGET_RESTORING and main not in WAITING:
+        return channel
+    return _secondary_state(main) if channel in (State.TARGET_SILENT, State.TARGET_RESTORING) else channel
+
+
+def link_error(event: LinkBytes) -> LinkErr | int:
+    """The error of a link reply or result."""
+    value = int(event.packet.error)
+    try:
+        return LinkErr(value)
+    except ValueError:
+        return value

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Who takes part in a conversation: connections, sessions, hosts, and the migrations between them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from dissectors.conversation.order_tables import State
+from dissectors.framing.events import Closed, Endpoint, HostEvent, LinkBytes, Message, Opened
+from dissectors.wire.constants import ChannelType, Side
+
+MAIN = ChannelType.SPICE_CHANNEL_MAIN
+
+
+@dataclass(eq=False)
+class Connection:
+    """One connection and where it stands."""
+
+    number: int
+    opened: Opened | None = None
+    host: int = -1  # index of the server's host in the conversation
+    mess: LinkBytes | None = None
+    reply: LinkBytes | None = None
+    mechanism: LinkBytes | None = None
+    ticket: LinkBytes | None = None
+    result: LinkBytes | None = None
+    closed: Closed | None = None
+    channel: int = 0
+    channel_id: int = 0
+    connection_id: int = 0
+    client_common: frozenset[int] = frozenset()
+    client_caps: frozenset[int] = frozenset()
+    server_common: frozenset[int] = frozenset()
+    server_caps: frozenset[int] = frozenset()
+    state: State = State.LINKING
+    session: Session | None = None
+    certain: bool = True  # nothing of it is missing so far
+    migrate_flags: int | None = None
+    messages: dict[Side, int] = field(default_factory=lambda: {Side.CLIENT: 0, Side.SERVER: 0})
+    said: set[int] = field(default_factory=set)  # message types that the client has sent
+    pings: deque[bytes] = field(default_factory=lambda: deque(maxlen=64))  # id and timestamp, unanswered
+    generations: deque[bytes] = field(default_factory=lambda: deque(maxlen=8))  # of SET_ACK, the last ones
+    last: dict[Side, Message | None] = field(default_factory=lambda: {Side.CLIENT: None, Side.SERVER: None})
+
+    def forget_packets(self) -> None:
+        """Gives back the packets that were built of its link stage; they are built again where one is asked
+        for. Connections that are over must cost little: there may be many."""
+        for part in (self.mess, self.reply, self.mechanism, self.ticket, self.result, *self.last.values()):
+            if part is not None:
+                part.__dict__.pop("packet", None)
+
+    @property
+    def is_main(self) -> bool:
+        """A main channel."""
+        return self.channel == MAIN
+
+    @property
+    def linked(self) -> bool:
+        """The link stage ended well."""
+        return self.result is not None and self.result.raw == b"\0\0\0\0"
+
+    @property
+    def as_target(self) -> bool:
+        """Asks for, or belongs to, the target's part of a migration."""
+        return self.is_main and self.connection_id != 0
+
+
+@dataclass(eq=False)
+class Session:
+    """One client on one host: a main connection and the channels that name its id."""
+
+    host: int
+    id: int | None
+    main: Connection
+    channels: list[Connection] = field(default_factory=list)
+    migration: Migration | None = None  # in which it is the source, the latest
+    arrived: Migration | None = None  # in which it is the target
+    offered: frozenset[tuple[int, int]] = frozenset()  # CHANNELS_LIST
+    agent: bool | None = None  # whether the guest's agent is there, as the server has said
+
+    def connections(self) -> Iterator[Connection]:
+        """Main first."""
+        yield self.main
+        yield from self.channels
+
+
+@dataclass(eq=False)
+class Migration:
+    """From an announcement (or a bare SWITCH_HOST) to its end."""
+
+    source: Session
+    begin: Message | None = None
+    seamless: bool = False
+    host: str | None = None
+    port: int = 0
+    tls_port: int = 0
+    subject: bytes | None = None
+    version: int | None = None  # src_mig_version
+    target: Session | None = None
+    answer: Message | None = None  # the client's CONNECTED, CONNECTED_SEAMLESS or CONNECT_ERROR
+    ended: Message | None = None  # MIGRATE_END, SWITCH_HOST, MIGRATE_CANCEL or main's MIGRATE
+    data: dict[tuple[int, int], bytes] = field(default_factory=dict)  # MIGRATE_DATA by channel
+    steps: list[Message] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Server:
+    """One host: its label where known, the addresses that lead to it, what its hypervisor did."""
+
+    label: str | None
+    endpoints: set[Endpoint] = field(default_factory=set)
+    ids: set[int] = field(default_factory=set)  # session ids it has given out or taken over
+    settings: dict[str, object] = field(default_factory=dict)  # of the `configured` event
+    calls: list[HostEvent] = field(default_factory=list)
+    died: HostEvent | None = None

@@ -1,0 +1,382 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One connection's bytes to events: the link stage in its packets, then messages.
+
+Sans-I/O. Both directions go through one `Framer`, since what a byte means depends on what the other side
+said: capabilities decide the authentication and the header. The same framer serves the client peer, the
+relay and captures. Nothing raises: bytes that make no sense become `Garbage`, missing ones `Gap`.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
+
+from dissectors.framing import link_sizes
+from dissectors.framing.direction import Direction, Stage
+from dissectors.framing.events import ConnectionEvent, Gap, Garbage, LinkBytes, Message, Quiet
+from dissectors.framing.message_heads import FULL, MINI, head, head_size, skim
+from dissectors.wire.constants import LINK_HEADER_BYTES, SPICE_MAGIC, TICKET_BYTES, CommonCap, Side
+
+__all__ = ["FULL", "MAX_BODY_BYTES", "MINI", "NO_QUIET", "Framer", "Mark", "Stage"]
+
+MAX_WAITING_BYTES = 1 << 20  # of one side while the other has not said what they are
+MAX_BODY_BYTES = 64 << 20  # larger messages are no SPICE that anybody sends; keeps memory bounded
+NO_QUIET: frozenset[int] = frozenset()
+_offset = itemgetter(0)
+
+#: (offset in a chunk, time, frame): from this offset on, bytes came in that frame.
+Mark = tuple[int, float, int | None]
+
+
+class Framer:
+    """Frames one connection.
+
+    `quiet(sender)` gives the message types that are only counted at present; it is asked again after each
+    event, so that whoever reads the events may change its mind (the oracle does).
+    """
+
+    def __init__(self, connection: int, quiet: Callable[[Side], frozenset[int]] | None = None) -> None:
+        self.connection = connection
+        self.channel = 0
+        self.channel_id = 0
+        self.mini = False
+        self.linked = False
+        self._header_known = False
+        self._quiet = quiet or (lambda _: NO_QUIET)
+        self._client_caps: frozenset[int] = frozenset()
+        self._server_caps: frozenset[int] = frozenset()
+        self._mechanism: int | None = None
+        self._dir = {Side.CLIENT: Direction(Stage.MESS), Side.SERVER: Direction(Stage.REPLY)}
+        self._at: tuple[float, int | None] = (0.0, None)
+
+    def feed(self, sender: Side, data: bytes, time: float, frame: int | None = None) -> list[ConnectionEvent]:
+        """Everything that `data` completes."""
+        return list(self.stream(sender, data, [(0, time, frame)]))
+
+    def counts(self, sender: Side) -> tuple[Counter[int], int]:
+        """Messages by type, and bytes, of the data stage so far."""
+        direction = self._dir[sender]
+        return direction.counts, direction.size
+
+    def stage(self, sender: Side) -> Stage:
+        """What is due from `sender`."""
+        return self._dir[sender].stage
+
+    def lost(self, sender: Side) -> bool:
+        """No boundary is known in this direction."""
+        return self._dir[sender].stage is Stage.LOST
+
+    @property
+    def known_header(self) -> bool | None:
+        """Whether mini headers are used; None while the link stage has not told."""
+        return self.mini if self._header_known else None
+
+    def spilled(self, sender: Side) -> bytes:
+        """What was there, and could not be framed, when the direction got lost; given once."""
+        direction = self._dir[sender]
+        spilled, direction.spilled = direction.spilled, b""
+        return spilled
+
+    def stream(self, sender: Side, data: bytes, marks: Sequence[Mark]) -> Iterator[ConnectionEvent]:
+        """As `feed`, one event at a time, each at the mark that holds its last byte."""
+        direction = self._dir[sender]
+        held = len(direction.buffer)
+        direction.buffer += data
+        self._at = marks[0][1:]
+
+        def locate(end: int) -> None:
+            if len(marks) > 1:
+                self._at = marks[max(0, bisect_right(marks, end - held - 1, key=_offset) - 1)][1:]
+
+        yield from self._drain(sender, locate)
+        other = Side.SERVER if sender is Side.CLIENT else Side.CLIENT
+        if self._dir[other].buffer and self._dir[other].stage not in (Stage.WAIT, Stage.LOST, Stage.OVER):
+            yield from self._drain(other, lambda _: None)
+
+    def gap(
+        self, sender: Side, size: int | None, time: float, frame: int | None = None
+    ) -> list[ConnectionEvent]:
+        """`size` bytes of `sender` are missing (None: unknown how many).
+
+        Inside a message whose size is known the framer keeps its place; else the direction is lost until
+        `resume` finds a boundary.
+        """
+        direction = self._dir[sender]
+        self._at = (time, frame)
+        event = Gap(time=time, frame=frame, connection=self.connection, sender=sender, bytes=size)
+        if direction.stage is Stage.DATA and size is not None:
+            if size <= direction.skipping:
+                direction.skipping -= size
+                return [event, *self._drain(sender, lambda _: None)]
+            at = head_size(self.mini)
+            if not direction.skipping and len(direction.buffer) >= at:
+                there = len(direction.buffer) + direction.missing
+                if size <= at + head(direction.buffer, 0, self.mini)[1] - there:
+                    direction.missing += size
+                    return [event, *self._drain(sender, lambda _: None)]
+        if direction.stage is not Stage.OVER:
+            if direction.stage is not Stage.DATA and sender is Side.SERVER:
+                self._lose_client()
+            direction.lose()
+            direction.spilled = b""  # it ends with the hole
+        direction.buffer.clear()
+        return [event]
+
+    def _lose_client(self) -> None:
+        """Without the server's part of the link stage nothing tells where the client's messages begin."""
+        client = self._dir[Side.CLIENT]
+        if client.stage not in (Stage.MESS, Stage.DATA, Stage.OVER, Stage.LOST):
+            client.lose()
+
+    def resume(self, channel: int, *, mini: bool, sender: Side) -> None:
+        """Takes up a direction at a proven message boundary (`dissectors.framing.resync` proves it)."""
+        self.channel, self.mini, self.linked, self._header_known = channel, mini, True, True
+        self._dir[sender].stage = Stage.DATA
+        self._dir[sender].buffer.clear()
+
+    def end(self, time: float, frame: int | None = None) -> list[ConnectionEvent]:
+        """The connection is over: what is left in a direction never became a packet."""
+        self._at = (time, frame)
+        left: list[ConnectionEvent] = []
+        for sender, direction in self._dir.items():
+            there = len(direction.buffer)
+            if direction.skipping:
+                there = direction.skipped[1] - direction.skipping
+            if there and direction.stage not in (Stage.OVER, Stage.LOST):
+                what = "message" if direction.stage is Stage.DATA else "link packet"
+                left.append(self._garbage(sender, f"the last {what} is cut after {there} bytes"))
+        return left
+
+    def _drain(self, sender: Side, locate: Callable[[int], None]) -> Iterator[ConnectionEvent]:
+        direction = self._dir[sender]
+        used = 0
+        while direction.buffer:
+            if direction.stage is Stage.DATA:
+                yield from self._messages(sender, direction, lambda end, base=used: locate(base + end))  # type: ignore[misc]
+                return
+            step = _STEPS.get(direction.stage)
+            if step is None:
+                if direction.stage is Stage.OVER and sender is Side.SERVER:
+                    yield self._garbage(sender, "bytes on a link that was refused")
+                if direction.stage is Stage.WAIT and len(direction.buffer) > MAX_WAITING_BYTES:
+                    yield self._garbage(sender, "the other side does not say what this is")
+                    direction.lose()
+                if direction.stage is not Stage.WAIT:
+                    direction.buffer.clear()
+                return
+            size = step(self, direction)
+            if size is None:
+                return
+            raw = bytes(direction.buffer[:size])
+            del direction.buffer[:size]
+            used += size
+            locate(used)
+            kind = _KINDS[direction.stage]
+            if kind == "result" and raw == SPICE_MAGIC:  # a second link reply where the result belongs
+                direction.buffer[:0] = raw
+                direction.stage, used = Stage.REPLY, used - size
+                continue
+            time, frame = self._at
+            if kind != "sasl" or sender is Side.SERVER:  # only the server's steps decide
+                _AFTER[kind](self, raw)
+            yield LinkBytes(
+                time=time,
+                frame=frame,
+                connection=self.connection,
+                sender=sender,
+                kind=kind,
+                raw=raw,
+                channel=self.channel,
+            )
+            if kind == "reply" and self._dir[Side.CLIENT].stage is Stage.MESS:  # its link message is missing
+                self._dir[Side.CLIENT].lose()
+                yield Gap(time=time, frame=frame, connection=self.connection, sender=Side.CLIENT, bytes=None)
+
+    # ---- the link stage: how many bytes the present packet has (None: not all there yet)
+
+    def _mess_size(self, direction: Direction) -> int | None:
+        return link_sizes.mess_size(direction.buffer)
+
+    def _reply_size(self, direction: Direction) -> int | None:
+        return link_sizes.reply_size(direction.buffer)
+
+    def _fixed(self, direction: Direction) -> int | None:
+        size = TICKET_BYTES if direction.stage is Stage.TICKET else 4
+        return size if len(direction.buffer) >= size else None
+
+    def _sasl_size(self, direction: Direction) -> int | None:
+        # Every server step but the list of mechanisms ends with one byte: complete or not.
+        flag = direction is self._dir[Side.SERVER] and direction.sasl_steps > 0
+        return link_sizes.sasl_size(direction.buffer, int(flag))
+
+    # ---- the link stage: what a packet decides
+
+    def _after_mess(self, raw: bytes) -> None:
+        self._dir[Side.CLIENT].stage = Stage.WAIT
+        if len(raw) >= LINK_HEADER_BYTES + link_sizes.MESS_FIXED_BYTES:
+            _, self.channel, self.channel_id = struct.unpack_from("<IBB", raw, LINK_HEADER_BYTES)
+            self._client_caps = link_sizes.common_caps(raw, link_sizes.MESS_CAPS_AT)
+
+    def _after_reply(self, raw: bytes) -> None:
+        client, server = self._dir[Side.CLIENT], self._dir[Side.SERVER]
+        if link_sizes.refuses(raw):
+            client.stage = server.stage = Stage.OVER
+            return
+        self._server_caps = link_sizes.common_caps(raw, link_sizes.REPLY_CAPS_AT)
+        both = self._client_caps & self._server_caps
+        server.stage = Stage.RESULT
+        if client.stage is Stage.WAIT:
+            self._header_known = True
+            self.mini = CommonCap.SPICE_COMMON_CAP_MINI_HEADER in both
+            selects = CommonCap.SPICE_COMMON_CAP_PROTOCOL_AUTH_SELECTION in both
+            client.stage = Stage.MECHANISM if selects else Stage.TICKET
+
+    def _after_mechanism(self, raw: bytes) -> None:
+        (self._mechanism,) = struct.unpack("<I", raw)
+        sasl = self._mechanism == CommonCap.SPICE_COMMON_CAP_AUTH_SASL
+        self._dir[Side.CLIENT].stage = Stage.SASL if sasl else Stage.TICKET
+        if sasl:
+            self._dir[Side.SERVER].stage = Stage.SASL
+
+    def _after_ticket(self, raw: bytes) -> None:
+        self._dir[Side.CLIENT].stage = Stage.DATA if self.linked else Stage.WAIT
+
+    def _after_sasl(self, raw: bytes) -> None:
+        server = self._dir[Side.SERVER]
+        if server.stage is Stage.SASL:
+            server.sasl_steps += 1
+            if server.sasl_steps > 1 and raw[-1]:
+                server.stage = Stage.RESULT
+
+    def _after_result(self, raw: bytes) -> None:
+        self.linked = raw == bytes(4)
+        for direction in self._dir.values():
+            if not self.linked:
+                direction.stage = Stage.OVER
+            elif direction.stage not in (Stage.LOST, Stage.MECHANISM, Stage.TICKET):
+                direction.stage = Stage.DATA  # a ticket that a capture shows late is read first
+        if self.linked and not self._header_known:
+            self._dir[Side.SERVER].lose()
+
+    # ---- the data stage
+
+    def _messages(
+        self, sender: Side, direction: Direction, locate: Callable[[int], None]
+    ) -> Iterator[ConnectionEvent]:
+        base = 0
+        if direction.skipping:
+            base = min(direction.skipping, len(direction.buffer))
+            del direction.buffer[:base]
+            direction.skipping -= base
+            if direction.skipping:
+                return
+            locate(base)
+            kind, size = direction.skipped
+            yield self._count(sender, direction, [kind], size)
+        if not self._ready(direction):
+            yield from self._unfinished(sender, direction)
+            return
+        mini, header = self.mini, head_size(self.mini)
+        buffer = bytes(direction.buffer)
+        direction.buffer.clear()
+        at, end = 0, len(buffer)
+        while True:
+            if not direction.missing:
+                begun, (at, kinds) = at, skim(buffer, at, self._quiet(sender), mini)
+                if kinds:
+                    locate(base + at)
+                    yield self._count(sender, direction, kinds, at - begun)
+            if at + header > end:
+                break
+            kind, size, serial, sub_list = head(buffer, at, mini)
+            after = at + header + size - direction.missing
+            if after > end:
+                break
+            locate(base + after)
+            direction.counts[kind] += 1
+            direction.size += after - at
+            whole, direction.missing = not direction.missing, 0
+            yield Message(
+                time=self._at[0],
+                frame=self._at[1],
+                connection=self.connection,
+                sender=sender,
+                channel=self.channel,
+                type=kind,
+                body=buffer[at + header : after],
+                size=size,
+                serial=serial,
+                sub_list=sub_list,
+                whole=whole,
+            )
+            at = after
+        direction.buffer += buffer[at:]
+        yield from self._unfinished(sender, direction)
+
+    def _ready(self, direction: Direction) -> bool:
+        """The first message is all there (asked before anything is copied: messages may be large)."""
+        header, there = head_size(self.mini), len(direction.buffer)
+        return (
+            there >= header and header + head(direction.buffer, 0, self.mini)[1] - direction.missing <= there
+        )
+
+    def _unfinished(self, sender: Side, direction: Direction) -> Iterator[ConnectionEvent]:
+        """The message that is not all there yet: a quiet one need not be kept; a direction whose header
+        claims more than anybody sends is given up."""
+        header, there = head_size(self.mini), len(direction.buffer)
+        if there < header:
+            return
+        kind, size, *_ = head(direction.buffer, 0, self.mini)
+        if size > MAX_BODY_BYTES:
+            yield self._garbage(sender, f"a message of {size} bytes: no SPICE, or encrypted by SASL")
+            direction.lose()
+        elif not direction.missing and kind in self._quiet(sender):
+            direction.skipped, direction.skipping = (kind, header + size), header + size - there
+            direction.buffer.clear()
+
+    def _count(self, sender: Side, direction: Direction, kinds: list[int], size: int) -> Quiet:
+        direction.counts.update(kinds)
+        direction.size += size
+        return self._skipped(sender, len(kinds), size)
+
+    def _skipped(self, sender: Side, count: int, size: int) -> Quiet:
+        time, frame = self._at
+        return Quiet(
+            time=time, frame=frame, connection=self.connection, sender=sender, count=count, bytes=size
+        )
+
+    def _garbage(self, sender: Side, reason: str) -> Garbage:
+        time, frame = self._at
+        raw = bytes(self._dir[sender].buffer[:64])
+        return Garbage(
+            time=time, frame=frame, connection=self.connection, sender=sender, raw=raw, reason=reason
+        )
+
+
+_STEPS: dict[Stage, Callable[[Framer, Direction], int | None]] = {
+    Stage.MESS: Framer._mess_size,
+    Stage.REPLY: Framer._reply_size,
+    Stage.MECHANISM: Framer._fixed,
+    Stage.TICKET: Framer._fixed,
+    Stage.RESULT: Framer._fixed,
+    Stage.SASL: Framer._sasl_size,
+}
+_KINDS = {
+    Stage.MESS: "mess",
+    Stage.REPLY: "reply",
+    Stage.MECHANISM: "mechanism",
+    Stage.TICKET: "ticket",
+    Stage.RESULT: "result",
+    Stage.SASL: "sasl",
+}
+_AFTER: dict[str, Callable[[Framer, bytes], None]] = {
+    "mess": Framer._after_mess,
+    "reply": Framer._after_reply,
+    "mechanism": Framer._after_mechanism,
+    "ticket": Framer._after_ticket,
+    "sasl": Framer._after_sasl,
+    "result": Framer._after_result,
+}

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How many bytes each packet of the link stage has, and which common capabilities it carries.
+
+Each size function is given what one side has sent and not yet been taken; None: the packet is not all there.
+What is no link packet counts as one to its end, so that it can be shown and judged.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from dissectors.wire.constants import LINK_HEADER_BYTES, SPICE_MAGIC, SPICE_VERSION_MAJOR
+
+MAX_LINK_BYTES = 4096
+MAX_SASL_BYTES = 1 << 20  # of one step, as servers have it
+MESS_FIXED_BYTES, REPLY_FIXED_BYTES = 18, 178  # without capabilities
+#: Where the numbers of capability words stand in a link message and in a link reply.
+MESS_CAPS_AT, REPLY_CAPS_AT = LINK_HEADER_BYTES + 6, LINK_HEADER_BYTES + 166
+
+Buffer = bytes | bytearray
+
+
+def mess_size(head: Buffer) -> int | None:
+    """Of a link message."""
+    if len(head) < LINK_HEADER_BYTES:
+        return None
+    magic, major, _, size = struct.unpack_from("<4sIII", head)
+    if magic != SPICE_MAGIC or major != SPICE_VERSION_MAJOR or size > MAX_LINK_BYTES:
+        return min(len(head), LINK_HEADER_BYTES + min(int(size), MAX_LINK_BYTES))
+    return LINK_HEADER_BYTES + int(size) if len(head) >= LINK_HEADER_BYTES + size else None
+
+
+def reply_size(head: Buffer) -> int | None:
+    """Of a link reply."""
+    if len(head) < LINK_HEADER_BYTES:
+        return None
+    magic, _, _, size = struct.unpack_from("<4sIII", head)
+    if magic != SPICE_MAGIC or size > MAX_LINK_BYTES:
+        return len(head)
+    return LINK_HEADER_BYTES + int(size) if len(head) >= LINK_HEADER_BYTES + size else None
+
+
+def sasl_size(head: Buffer, flag: int) -> int | None:
+    """Of a SASL step; `flag`: bytes after it that say whether it is the last one."""
+    if len(head) < 4:
+        return None
+    (size,) = struct.unpack_from("<I", head)
+    if size > MAX_SASL_BYTES:
+        return len(head)
+    total = 4 + int(size) + flag
+    return total if len(head) >= total else None
+
+
+def refuses(reply: bytes) -> bool:
+    """A link reply with an error, or without all of its fields."""
+    error = reply[LINK_HEADER_BYTES : LINK_HEADER_BYTES + 4]
+    return len(reply) < LINK_HEADER_BYTES + REPLY_FIXED_BYTES or error != bytes(4)
+
+
+def common_caps(raw: bytes, counts_at: int) -> frozenset[int]:
+    """Bits of the common capability words; empty where they make no sense."""
+    count, _, offset = struct.unpack_from("<III", raw, counts_at)
+    if count > 1024 or LINK_HEADER_BYTES + offset + 4 * count > len(raw):
+        return frozenset()
+    words = struct.unpack_from(f"<{count}I", raw, LINK_HEADER_BYTES + offset)
+    return frozenset(32 * i + bit for i, word in enumerate(words) for bit in range(32) if word >> bit & 1)

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What every channel keeps: known messages with their layout, serials, acknowledgement, migration data."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+from dissectors.conversation.conversation import GENERATION_BYTES, PONG_BYTES, Connection, Conversation
+from dissectors.conversation.order_tables import AFTER_MIGRATE, State
+from dissectors.framing.events import Message
+from dissectors.rules.order_rules import attempted_before
+from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
+from dissectors.wire.constants import MESSAGE_NAMES, ChannelType, MsgBase, MsgcBase, MsgcMain, Side
+
+#: Larger bodies are bulk data: their layout is not taken apart for each message.
+LAYOUT_LIMIT = 1 << 16
+
+#: Channel -> (magic, newest version) of its MIGRATE_DATA (server/migration-protocol.h).
+MIGRATE_DATA: Mapping[int, tuple[bytes, int]] = MappingProxyType(
+    {
+        ChannelType.SPICE_CHANNEL_MAIN: (b"MNMD", 1),
+        ChannelType.SPICE_CHANNEL_DISPLAY: (b"DCMD", 1),
+        ChannelType.SPICE_CHANNEL_INPUTS: (b"ICMD", 1),
+        ChannelType.SPICE_CHANNEL_USBREDIR: (b"SVMD", 1),
+        ChannelType.SPICE_CHANNEL_PORT: (b"SVMD", 1),
+        ChannelType.SPICE_CHANNEL_SMARTCARD: (b"SCMD", 1),
+    }
+)
+
+
+@on(Message)
+def layout(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """Each message is one that its channel has, in its layout."""
+    connection = view.connection(event)
+    requirement, known = (
+        ("CHAN-001", "CHAN-002") if event.sender is Side.SERVER else ("MIG-CLI-017", "MIG-CLI-018")
+    )
+    if not connection.certain or not event.whole:
+        return
+    if event.type not in MESSAGE_NAMES.get((event.channel, event.sender), {}):
+        if event.channel in ChannelType.__members__.values():
+            yield Broken(requirement, f"a message that the {event.sender} may send", event.name)
+        return
+    yield Kept(requirement)
+    if event.size <= LAYOUT_LIMIT or event.type == MsgBase.SPICE_MSG_PING:
+        problems = event.packet.problems() if event.size <= LAYOUT_LIMIT else []
+        if problems:
+            yield Broken(known, f"{event.name} in its layout", "; ".join(problems))
+        else:
+            yield Kept(known)
+
+
+@on(Message)
+def serials(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """With full headers each message's serial is one more than the last one's; the first is 1."""
+    connection = view.connection(event)
+    last = connection.last[event.sender]
+    if event.serial is None or event.sender is Side.CLIENT or not connection.certain:
+        return
+    if connection.mess is None or _restores(connection) or (last is not None and last.serial is None):
+        return
+    due = 1 if last is None or last.serial is None else last.serial + 1
+    if last is not None or not connection.messages[event.sender]:
+        yield check("CHAN-003", event.serial == due, f"serial {due}", f"serial {event.serial}")
+
+
+def _restores(connection: Connection) -> bool:
+    """A restored channel goes on with its serial at the source."""
+    return connection.session is not None and connection.session.main.as_target
+
+
+@on(Message)
+def pong(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """A PONG repeats id and timestamp of a PING; an ACK_SYNC the generation of a SET_ACK."""
+    connection = view.connection(event)
+    if event.sender is not Side.CLIENT or not connection.certain:
+        return
+    if event.type == MsgcBase.SPICE_MSGC_PONG:
+        seen = event.body[:PONG_BYTES]
+        yield check("MIG-CLI-013", seen in connection.pings, "a PING's id and timestamp", seen.hex())
+    elif event.type == MsgcBase.SPICE_MSGC_ACK_SYNC and connection.generations:
+        seen = event.body[:GENERATION_BYTES]
+        yield check("MIG-CLI-014", seen in connection.generations, "the generation of SET_ACK", seen.hex())
+
+
+@on(Message)
+def migrate(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """SPICE_MSG_MIGRATE has known flags, and comes only to a client that goes seamlessly."""
+    if event.sender is not Side.SERVER or event.type != MsgBase.SPICE_MSG_MIGRATE or len(event.body) < 4:
+        return
+    connection = view.connection(event)
+    (flags,) = struct.unpack_from("<I", event.body)
+    yield check(
+        "MIG-SRC-043", flags in AFTER_MIGRATE, "no flags but NEED_FLUSH and NEED_DATA_TRANSFER", hex(flags)
+    )
+    if connection.is_main:
+        yield check(
+            "MIG-SRC-046", flags == 3, "NEED_FLUSH and NEED_DATA_TRANSFER on the main channel", hex(flags)
+        )
+        return
+    main = connection.session.main if connection.session is not None else None
+    if main is not None and main.certain:
+        if attempted_before(view, main):
+            return
+        moving = main.state in (State.CONNECTED_SEAMLESS, State.FLUSH_DUE, State.DATA_DUE, State.GONE)
+        moving = moving or (main.state is State.ENDED and _goes_seamlessly(main))  # MIG-SRC-045 tells that
+        yield check(
+            "MIG-SRC-040",
+            moving,
+            "MIGRATE only after the client's CONNECTED_SEAMLESS",
+            f"main is '{main.state}'",
+        )
+
+
+def _goes_seamlessly(main: Connection) -> bool:
+    return MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS in main.said
+
+
+@on(Message)
+def migrate_data(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """MIGRATE_DATA begins with its channel's magic and version, both on its way out and back in."""
+    if event.type != MsgBase.SPICE_MSG_MIGRATE_DATA or event.sender is not Side.SERVER:
+        return
+    magic, newest = MIGRATE_DATA.get(event.channel, (b"", 0))
+    if not magic or not event.whole:
+        return
+    fine = event.body[:4] == magic and len(event.body) >= 8
+    version = struct.unpack_from("<I", event.body, 4)[0] if len(event.body) >= 8 else 0
+    yield check(
+        "MIG-SRC-044",
+        fine and 1 <= version <= newest,
+        f"{magic!r} version 1..{newest}",
+        f"{event.body[:4]!r} version {version}",
+    )
+
+
+@at_end
+def flushed(view: Conversation) -> Iterator[Ruling]:
+    """FLUSH_MARK was the last that the client said on its channel (the order table finds what followed)."""
+    for connection in view.connections.values():
+        last = connection.last[Side.CLIENT]
+        if connection.certain and last is not None and last.type == MsgcBase.SPICE_MSGC_MIGRATE_FLUSH_MARK:
+            yield Kept("MIG-CLI-011")
+
+
+def _arrived(connection: Connection) -> bool:
+    """The client has gone on with the session at the target, and left this channel afterwards."""
+    migration = connection.session.migration if connection.session is not None else None
+    target = migration.target.main if migration is not None and migration.target is not None else None
+    if migration is None or (connection.channel, connection.channel_id) in migration.data:
+        return False
+    return connection.closed is not None and target is not None and target.state is State.READY
+
+
+@at_end
+def data_owed(view: Conversation) -> Iterator[Ruling]:
+    """A channel that announced MIGRATE_DATA and got its flush mark sends it."""
+    for connection in view.connections.values():
+        died = connection.host >= 0 and view.hosts[connection.host].died is not None
+        if connection.state is State.DATA_DUE and connection.certain and not died:
+            closed_by_client = connection.closed is None or connection.closed.by is Side.CLIENT
+            if not closed_by_client or _arrived(connection):
+                yield Broken(
+                    "MIG-SRC-047",
+                    "MIGRATE_DATA after the flush mark",
+                    "none before the end",
+                    connection.closed,
+                )
+        elif connection.state is State.GONE and connection.last[Side.SERVER] is not None:
+            yield Kept("MIG-SRC-047")

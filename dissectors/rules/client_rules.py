@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The client's duties between source and target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dissectors.conversation.conversation import Connection, Conversation, Migration
+from dissectors.conversation.order_tables import INIT_DUE, WAITING, State
+from dissectors.framing.events import LinkBytes, Message, Opened
+from dissectors.rules.migration_facts import END, SETTLED_S, SWITCH, WAIT_S
+from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
+from dissectors.wire.constants import MsgcBase, MsgcMain, Side
+
+
+@on(LinkBytes)
+def client_links(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
+    """The link to the target carries the source's session id and goes where BEGIN said."""
+    connection = view.connection(event)
+    if event.kind != "mess" or event.sender is not Side.CLIENT or connection.opened is None:
+        return
+    packet = event.packet
+    if packet.problems() or int(packet.channel_type) != 1:
+        return
+    opened = connection.opened
+    for migration in reversed(view.migrations):
+        if migration.begin is None or migration.target is not None or migration.ended is not None:
+            continue
+        if (
+            opened.server.port not in (migration.port, migration.tls_port)
+            or migration.source.host == connection.host
+        ):
+            continue
+        due = migration.source.id
+        if due is None:
+            return  # its INIT was not seen
+        seen = int(packet.connection_id)
+        if seen == 0 and not _same_client(migration, connection):
+            continue  # somebody else's new session
+        yield check(
+            "MIG-CLI-001", seen == due, f"connection_id {_hex(due)}, the source's session id", _hex(seen)
+        )
+        return
+
+
+def _same_client(migration: Migration, connection: Connection) -> bool:
+    """Both links come from one address."""
+    one, other = migration.source.main.opened, connection.opened
+    return one is not None and other is not None and one.client.host == other.client.host
+
+
+def _hex(value: int | None) -> str:
+    return "unknown" if value is None else f"0x{value:08x}"
+
+
+@on(Message)
+def client_answers(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """CONNECTED only once the target has accepted the link; seamless only once it has said ACK."""
+    connection = view.connection(event)
+    if event.sender is not Side.CLIENT or not connection.is_main or connection.session is None:
+        return
+    migration = connection.session.migration
+    seamless = event.type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS
+    if migration is None or not (seamless or event.type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED):
+        return
+    target = migration.target
+    if target is None:
+        if _target_visible(view, migration):
+            yield Broken("MIG-CLI-003", "CONNECTED only after the target's link result", event.name)
+        return
+    yield check(
+        "MIG-CLI-003", target.main.linked, "CONNECTED only after the target's link result", event.name
+    )
+    if seamless:
+        yield check(
+            "MIG-CLI-007",
+            target.main.state in (State.TARGET_SEAMLESS, State.TARGET_REASKED, State.READY),
+            "only after DST_SEAMLESS_ACK",
+            event.name,
+        )
+
+
+def _target_visible(view: Conversation, migration: Migration) -> bool:
+    """Something of the target is in the evidence."""
+    return any(
+        c.opened is not None
+        and c.opened.server.port in (migration.port, migration.tls_port)
+        and c.host != migration.source.host
+        for c in view.connections.values()
+    )
+
+
+@on(Message)
+def client_moves(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """To the target: MIGRATE_END only after the source's, its version, its data unchanged."""
+    connection = view.connection(event)
+    session = connection.session
+    if event.sender is not Side.CLIENT or session is None:
+        return
+    migration = session.arrived
+    if migration is None:
+        return
+    if connection.is_main and event.type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END:
+        if connection.state in (State.TARGET_SEAMLESS, State.TARGET_REASKED):
+            return  # MIGRATE_DATA was due: MIG-CLI-016 tells that
+        moves = [m.ended for m in view.migrations if m.source is migration.source]
+        ended = any(end is not None and end.type == END for end in moves)
+        yield check(
+            "MIG-CLI-005",
+            ended or not migration.source.main.certain,
+            "only after the source's MIGRATE_END",
+            event.name,
+        )
+    elif (
+        connection.is_main
+        and event.type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS
+        and len(event.body) >= 4
+    ):
+        version = int(event.packet.src_version)
+        yield check(
+            "MIG-CLI-008", version == migration.version, f"version {migration.version}, as announced", version
+        )
+    elif event.type == MsgcBase.SPICE_MSGC_MIGRATE_DATA:
+        sent = migration.data.get((connection.channel, connection.channel_id))
+        if sent is not None and event.whole:
+            yield check(
+                "MIG-CLI-010",
+                sent == event.body,
+                f"the source's {len(sent)} bytes",
+                f"{len(event.body)} other bytes",
+            )
+
+
+@on(Opened)
+def client_switches(view: Conversation, event: Opened) -> Iterator[Ruling]:
+    """After SWITCH_HOST the client comes to the address that it was told."""
+    for migration in reversed(view.migrations):
+        if migration.ended is not None and migration.ended.type == SWITCH:
+            if event.server.port in (migration.port, migration.tls_port):
+                yield Kept("MIG-CLI-006")
+            return
+
+
+@on(LinkBytes)
+def client_fresh(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
+    """A session that follows SWITCH_HOST is a new one: connection_id 0."""
+    connection = view.connection(event)
+    if event.kind != "mess" or connection.opened is None or event.packet.problems():
+        return
+    if int(event.packet.channel_type) != 1 or int(event.packet.connection_id) == 0:
+        return
+    for migration in reversed(view.migrations):
+        switched = migration.ended is not None and migration.ended.type == SWITCH
+        here = connection.opened.server.port in (migration.port, migration.tls_port)
+        if migration.begin is not None and int(event.packet.connection_id) == migration.source.id:
+            return  # a link that answers the announcement before; its client may not have seen the end
+        if switched and here and migration.source.host != connection.host:
+            yield Broken(
+                "MIG-CLI-006",
+                "a link with connection_id 0 after SWITCH_HOST",
+                _hex(int(event.packet.connection_id)),
+            )
+            return
+
+
+@at_end
+def client_silent(view: Conversation) -> Iterator[Ruling]:
+    """An announcement that the client has let lie for longer than the source waits."""
+    for migration in view.migrations:
+        begin, source = migration.begin, migration.source.main
+        over = migration.ended or source.closed
+        if begin is None or migration.answer is not None or over is None or not source.certain:
+            continue
+        waited = over.time - begin.time
+        if waited > WAIT_S:
+            expected = "CONNECTED, CONNECTED_SEAMLESS or CONNECT_ERROR"
+            yield Broken("MIG-CLI-002", expected, f"no answer in {waited:.0f} s", over)
+
+
+def _left_waiting(migration: Migration, target: Connection) -> bool:
+    """The target's main channel was still there, or the client left it when it had had the time to speak."""
+    ended, closed = migration.ended, target.closed
+    if ended is None or closed is None:
+        return True
+    return closed.by is Side.CLIENT and closed.time - ended.time > SETTLED_S
+
+
+@at_end
+def client_owes(view: Conversation) -> Iterator[Ruling]:
+    """After the source's MIGRATE_END the client sends its own to the target."""
+    for migration in view.migrations:
+        source, target = migration.source.main, migration.target
+        if target is None or not target.main.certain or not source.certain:
+            continue
+        ended = migration.ended is not None and migration.ended.type == END
+        if (
+            ended
+            and target.main.linked
+            and target.main.state in WAITING
+            and _left_waiting(migration, target.main)
+        ):
+            if source.closed is not None and source.closed.by is not Side.SERVER:
+                yield Broken(
+                    "MIG-CLI-004",
+                    "MIGRATE_END to the target",
+                    "the source was left without it",
+                    migration.ended,
+                )
+        elif ended and target.main.state in {State.READY, *INIT_DUE}:
+            yield Kept("MIG-CLI-004")

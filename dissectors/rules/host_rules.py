@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What only the host can show: callbacks and their times, calls' results, and that the process lives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dissectors.conversation.conversation import ANSWERS, Connection, Conversation, Server
+from dissectors.conversation.order_tables import State
+from dissectors.framing.events import Closed, HostEvent, Message
+from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
+from dissectors.wire.constants import ChannelType, MainCap, MsgcMain, MsgMain, Side
+
+CONNECT, END = "migrate_connect", "migrate_end"
+CONNECT_DONE, END_DONE = "migrate_connect_complete", "migrate_end_complete"
+TIMEOUT_MS = 10_000
+#: A process dies of what came at most so long before, seconds.
+DYING_S = 2.0
+#: On a real clock a timer may be late by scheduling, never early.
+EARLY_MS, LATE_MS = 5, 1_500
+
+
+@on(HostEvent)
+def lives(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
+    """The process neither ends nor hangs, whatever a peer sends."""
+    if event.name == "died":
+        how = event.args.get("signal") or f"status {event.args.get('status')}"
+        yield Broken(
+            _cause_of_death(view, event),
+            "the server process lives",
+            f"it ended by {how}: {event.args.get('message') or 'no message'}",
+        )
+    elif event.name == "hung":
+        yield Broken(
+            "ROBUST-002", "the server answers its host", f"no answer for {event.args.get('seconds')} s"
+        )
+    elif event.name == "settled":
+        yield Kept("ROBUST-001")
+        yield Kept("ROBUST-002")
+
+
+def _cause_of_death(view: Conversation, event: HostEvent) -> str:
+    """The requirement that names what the process died of, where the conversation shows it."""
+    index = view.hosts.index(view.host_of(event.host))
+    for connection in view.connections.values():
+        display = connection.host == index and connection.channel == ChannelType.SPICE_CHANNEL_DISPLAY
+        ended = connection.closed is not None and event.time - connection.closed.time < DYING_S
+        if display and connection.linked and ended and not connection.messages[Side.SERVER]:
+            return "ROBUST-019"
+    return "ROBUST-001"
+
+
+class _Wait:
+    """One call that a callback completes, what could have caused it, and whether it came."""
+
+    def __init__(self, host: Server, call: HostEvent, until: float, done: str) -> None:
+        self.host, self.call, self.until = host, call, until
+        self.done = [c for c in host.calls if c.name == done and call.time <= c.time < until]
+
+    def within(self, time: float) -> bool:
+        return self.call.time <= time < self.until
+
+
+def _calls(host: Server, name: str) -> list[HostEvent]:
+    return [c for c in host.calls if c.name == f"call:{name}"]
+
+
+def _waits(host: Server, name: str, done: str) -> list[_Wait]:
+    calls = _calls(host, name)
+    ends = [*(c.time for c in calls[1:]), float("inf")][: len(calls)]
+    return [_Wait(host, call, end, done) for call, end in zip(calls, ends, strict=True)]
+
+
+def _mains(view: Conversation, host: Server) -> list[Connection]:
+    index = view.hosts.index(host)
+    return [c for c in view.connections.values() if c.host == index and c.is_main and c.linked]
+
+
+@on(HostEvent)
+def connect_complete(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
+    """migrate_connect completes once, for a cause: every client's answer or end, or the timeout."""
+    if event.name != CONNECT_DONE:
+        return
+    host = view.host_of(event.host)
+    calls = _calls(host, CONNECT)
+    if not calls:
+        yield Broken("MIG-SRC-012", "no callback without a call", event.name)
+        return
+    call = calls[-1]
+    earlier = [c for c in host.calls if c.name == CONNECT_DONE and c.time >= call.time]
+    yield check(
+        "MIG-SRC-013", not earlier, "migrate_connect_complete once for each migrate_connect", "once more"
+    )
+    if earlier:
+        return
+    causes = list(_causes(view, host, call, event))
+    if causes:
+        yield Kept("MIG-SRC-012")
+        yield from map(Kept, sorted(set(causes)))
+        return
+    waited = _waited(call, event)
+    if waited is None:
+        return
+    early, late = (0.0, 0.0) if host.settings.get("virtual_clock") else (EARLY_MS, LATE_MS)
+    in_time = TIMEOUT_MS - early <= waited <= TIMEOUT_MS + late
+    yield check(
+        "TIME-001", in_time, f"completion after {TIMEOUT_MS} ms without an answer", f"after {waited:.0f} ms"
+    )
+    yield check(
+        "MIG-SRC-012",
+        waited >= TIMEOUT_MS - early,
+        "completion only for a cause or at the timeout",
+        f"after {waited:.0f} ms",
+    )
+
+
+def _waited(call: HostEvent, event: HostEvent) -> float | None:
+    if call.clock_ms is None or event.clock_ms is None:
+        return None
+    return event.clock_ms - call.clock_ms
+
+
+def _causes(view: Conversation, host: Server, call: HostEvent, event: HostEvent) -> Iterator[str]:
+    """The requirement of each cause that came before the callback."""
+    waiting = 0
+    index = view.hosts.index(host)
+    if _leads_nowhere([call]):
+        yield "MIG-SRC-052"
+    for main in view.connections.values():
+        if main.host != index or not main.is_main or main.opened is None:
+            continue
+        if call.time < main.opened.time <= event.time and not main.as_target:
+            yield "MIG-SRC-026"  # a new client throws the old one out
+        if not main.linked or (main.closed is not None and main.closed.time < call.time):
+            continue
+        able = MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE in main.client_caps
+        if main.closed is not None and main.closed.time <= event.time:
+            yield "MIG-SRC-031"
+        elif able and _answered(main, call):
+            yield "MIG-SRC-029" if main.state is State.REFUSED else "MIG-SRC-028"
+        elif able:
+            waiting += 1
+    if not waiting and not any(c.name == f"return:{CONNECT}" and c.time >= call.time for c in host.calls):
+        yield "MIG-SRC-030"
+    if any(c.time >= call.time for c in _calls(host, END)):
+        yield "MIG-SRC-032"
+
+
+def _answered(main: Connection, call: HostEvent) -> bool:
+    migration = main.session.migration if main.session is not None else None
+    return migration is not None and migration.answer is not None and migration.answer.time >= call.time
+
+
+@on(Message)
+def asynchronous(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """migrate_connect has returned before the client answers: it does not wait."""
+    connection = view.connection(event)
+    if (
+        event.sender is not Side.CLIENT
+        or not connection.is_main
+        or event.type not in ANSWERS
+        or connection.host < 0
+    ):
+        return
+    host = view.hosts[connection.host]
+    calls = _calls(host, CONNECT)
+    if calls and host.settings.get("callbacks"):
+        returned = any(c.name == f"return:{CONNECT}" and c.time >= calls[-1].time for c in host.calls)
+        yield check("MIG-SRC-001", returned, "migrate_connect returns before the client answers", "it waits")
+
+
+@on(Message)
+def client_timer(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """BEGIN is sent for a call, to a client that was there."""
+    begins = (MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS)
+    connection = view.connection(event)
+    if event.sender is Side.SERVER and connection.is_main and event.type in begins and connection.host >= 0:
+        if _calls(view.hosts[connection.host], CONNECT):
+            yield Kept("MIG-SRC-020")
+
+
+@on(HostEvent)
+def end_complete(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
+    """migrate_end completes once all clients have left, or at the timeout; a failed one not at all."""
+    if event.name != END_DONE:
+        return
+    host = view.host_of(event.host)
+    calls = _calls(host, END)
+    if not calls:
+        yield Broken("MIG-SRC-033", "no callback without a call", event.name)
+        return
+    call = calls[-1]
+    earlier = [c for c in host.calls if c.name == END_DONE and c.time >= call.time]
+    yield check("MIG-SRC-034", not earlier, "migrate_end_complete once for each migrate_end", "once more")
+    here = [m for m in _mains(view, host) if m.closed is None or m.closed.time > call.time]
+    left = [m for m in here if m.closed is not None and m.closed.time <= event.time]
+    if not here and not earlier:
+        yield Kept("MIG-SRC-033")
+    if earlier or not here:
+        return
+    if not call.args.get("completed"):
+        yield Broken("MIG-SRC-035", "no migrate_end_complete after a failed migration", event.name)
+        return
+    if left or not any(c.name == f"call:{CONNECT}" for c in host.calls):
+        yield Kept("MIG-SRC-033")
+        return
+    waited = _waited(call, event)
+    if waited is None:
+        return
+    early, late = (0.0, 0.0) if host.settings.get("virtual_clock") else (EARLY_MS, LATE_MS)
+    in_time = TIMEOUT_MS - early <= waited <= TIMEOUT_MS + late
+    yield check(
+        "TIME-002",
+        in_time,
+        f"completion after {TIMEOUT_MS} ms though the client stays",
+        f"after {waited:.0f} ms",
+    )
+    yield check(
+        "MIG-SRC-033",
+        waited >= TIMEOUT_MS - early,
+        "completion when the client has left, or at the timeout",
+        f"after {waited:.0f} ms",
+    )
+
+
+@on(HostEvent)
+def results(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
+    """migrate_connect and migrate_end return 0; without a port or an announcement -1."""
+    if event.name not in (f"return:{CONNECT}", f"return:{END}") or "result" not in event.args:
+        return
+    host = view.host_of(event.host)
+    result = event.args["result"]
+    if event.name == f"return:{CONNECT}":
+        if _leads_nowhere(_calls(host, CONNECT)):
+            yield check("MIG-SRC-052", result == -1, "migrate_connect without a port returns -1", result)
+        else:
+            yield check("MIG-SRC-036", result == 0, "migrate_connect returns 0", result)
+        return
+    calls = _calls(host, END)
+    announced = [c for c in _calls(host, CONNECT) if not calls or c.time < calls[-1].time]
+    used = [c for c in calls[:-1] if announced and c.time > announced[-1].time]
+    if (
+        calls
+        and calls[-1].args.get("completed")
+        and (not announced or used)
+        and any(m.closed is None for m in _mains(view, host))
+    ):
+        yield check("MIG-SRC-027", result == -1, "migrate_end(1) without migrate_connect returns -1", result)
+    elif announced and not used:
+        yield check("MIG-SRC-051", result == 0, "migrate_end returns 0", result)
+
+
+def _leads_nowhere(calls: list[HostEvent]) -> bool:
+    """The latest migrate_connect names neither port."""
+    return bool(calls) and all(calls[-1].args.get(port) in (None, -1) for port in ("port", "tls_port"))
+
+
+@at_end
+def callbacks_owed(view: Conversation) -> Iterator[Ruling]:
+    """A cause that was given and no callback, though the host has settled since."""
+    for host in view.hosts:
+        settled = [c.time for c in host.calls if c.name == "settled"]
+        if host.died is not None or not settled:
+            continue
+        for wait in _waits(host, CONNECT, CONNECT_DONE) if host.settings.get("callbacks") else ():
+            if not wait.done:
+                yield from _connect_owed(view, wait, settled[-1])
+        for wait in _waits(host, END, END_DONE) if host.settings.get("end_callback") else ():
+            if not wait.call.args.get("completed"):
+                if not wait.done and wait.call.time < settled[-1]:
+                    yield Kept("MIG-SRC-035")
+            elif not wait.done:
+                yield from _end_owed(view, wait, settled[-1])
+
+
+def _connect_owed(view: Conversation, wait: _Wait, settled: float) -> Iterator[Ruling]:
+    host = wait.host
+    if any(wait.within(c.time) for c in _calls(host, END)):
+        return  # the migration was ended during the wait: its own callback tells of that
+    for main in _mains(view, host):
+        migration = main.session.migration if main.session is not None else None
+        answer = migration.answer if migration is not None else None
+        if answer is not None and wait.within(answer.time) and answer.time < settled and main.certain:
+            refused = answer.type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR
+            which, what = ("MIG-SRC-029", "CONNECT_ERROR") if refused else ("MIG-SRC-028", "CONNECTED")
+            yield Broken(which, f"migrate_connect_complete after {what}", "none", answer)
+        elif main.closed is not None and wait.within(main.closed.time) and main.closed.time < settled:
+            if main.result is not None and main.result.time < wait.call.time:
+                yield Broken(
+                    "MIG-SRC-031", "migrate_connect_complete after the client left", "none", main.closed
+                )
+    passed = [c for c in host.calls if c.clock_ms is not None and wait.within(c.time)]
+    if passed and wait.call.clock_ms is not None:
+        waited = max(c.clock_ms for c in passed if c.clock_ms is not None) - wait.call.clock_ms
+        if waited > TIMEOUT_MS + LATE_MS:
+            yield Broken(
+                "TIME-001",
+                f"migrate_connect_complete after {TIMEOUT_MS} ms",
+                f"none after {waited:.0f} ms",
+                passed[-1],
+            )
+    if not _mains(view, host):
+        yield Broken("MIG-SRC-030", "migrate_connect_complete at once: no client", "none", wait.call)
+
+
+def _end_owed(view: Conversation, wait: _Wait, settled: float) -> Iterator[Ruling]:
+    mains = [m for m in _mains(view, wait.host) if m.closed is None or m.closed.time > wait.call.time]
+    if mains and all(m.closed is not None and m.closed.time < settled for m in mains):
+        yield Broken("MIG-SRC-033", "migrate_end_complete once the client has left", "none", mains[-1].closed)
+    if not mains and wait.call.time < settled:
+        yield Broken("MIG-SRC-033", "migrate_end_complete at once: no client", "none", wait.call)
+    last = max((c.clock_ms for c in wait.host.calls if c.clock_ms is not None), default=0.0)
+    if mains and wait.call.clock_ms is not None and last - wait.call.clock_ms > TIMEOUT_MS + LATE_MS:
+        yield Broken(
+            "TIME-002",
+            f"migrate_end_complete after {TIMEOUT_MS} ms",
+            f"none after {last - wait.call.clock_ms:.0f} ms",
+            wait.call,
+        )
+
+
+@on(Closed)
+def dropped(view: Conversation, event: Closed) -> Iterator[Ruling]:
+    """A client that ignores MIGRATE_END is dropped when the timeout is over."""
+    connection = view.connection(event)
+    if not connection.is_main or event.by is Side.CLIENT or connection.host < 0:
+        return
+    if connection.state in (State.ENDED, State.SWITCHED) and _calls(view.hosts[connection.host], END):
+        yield Kept("MIG-SRC-037")

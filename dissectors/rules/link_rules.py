@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The link stage: what the server owes to each link message."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from dissectors.conversation.conversation import Connection, Conversation, link_error
+from dissectors.framing.events import Closed, Ending, Event, Garbage, LinkBytes
+from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
+from dissectors.wire.constants import (
+    LINK_HEADER_BYTES,
+    SPICE_MAGIC,
+    SPICE_TICKET_PUBKEY_BYTES,
+    SPICE_VERSION_MAJOR,
+    SPICE_VERSION_MINOR,
+    ChannelType,
+    CommonCap,
+    LinkErr,
+    MainCap,
+    Side,
+)
+
+LATEST = 100  # connections that are looked back at
+OK = LinkErr.SPICE_LINK_ERR_OK
+FIXED_MESS = 18
+MAX_SIZE = 4096
+MAX_CAPS = 1024
+
+#: DER of a SubjectPublicKeyInfo for RSA with a 1024 bit modulus: what stands before the modulus.
+KEY_PREFIX = bytes.fromhex("30819f300d06092a864886f70d010101050003818d0030818902818100")
+KEY_SUFFIX = bytes.fromhex("0203010001")  # the exponent 65537
+
+
+def mess_fault(raw: bytes) -> tuple[str, frozenset[LinkErr]] | None:
+    """The requirement that covers what is wrong with a link message, and the errors that answer it.
+
+    None: nothing is wrong with it. The first fault in the order in which the bytes come counts.
+    """
+    magic, major, _, size = struct.unpack_from("<4sIII", raw)
+    if magic != SPICE_MAGIC:
+        return "LINK-004", frozenset({LinkErr.SPICE_LINK_ERR_INVALID_MAGIC})
+    if major != SPICE_VERSION_MAJOR:
+        return "LINK-005", frozenset({LinkErr.SPICE_LINK_ERR_VERSION_MISMATCH})
+    if size < FIXED_MESS or size > MAX_SIZE:
+        return "LINK-007", frozenset({LinkErr.SPICE_LINK_ERR_INVALID_DATA})
+    if len(raw) < LINK_HEADER_BYTES + FIXED_MESS:
+        return None
+    common, channel, offset = struct.unpack_from("<III", raw, LINK_HEADER_BYTES + 6)
+    too_many = common > MAX_CAPS or channel > MAX_CAPS
+    outside = offset < FIXED_MESS or offset + 4 * (common + channel) > size
+    if too_many or (common + channel and outside):  # without words their place does not matter
+        return "LINK-008", frozenset({LinkErr.SPICE_LINK_ERR_INVALID_DATA})
+    return None
+
+
+@on(LinkBytes)
+def reply(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
+    """The reply's own shape, and whether it answers the link message as it must."""
+    connection = view.connection(event)
+    if event.kind != "reply" or connection.mess is None:
+        return
+    if connection.reply is not None:
+        yield Broken("LINK-014", "a link result (4 bytes) that refuses", "a second link reply")
+        yield Kept("LINK-013")
+        return
+    packet = event.packet
+    yield from _shape(event, packet)
+    if len(event.raw) < LINK_HEADER_BYTES + 4:
+        return
+    error = link_error(event)
+    fault = mess_fault(connection.mess.raw)
+    if fault is not None:
+        requirement, errors = fault
+        yield check(requirement, error in errors, " or ".join(e.name for e in errors), _name(error))
+    elif error == OK:
+        yield from _accepted(view, connection, event, packet)
+    else:
+        yield from _refused(view, connection, error)
+
+
+def _shape(event: LinkBytes, packet: Any) -> Iterator[Ruling]:
+    yield check("LINK-001", packet.magic == SPICE_MAGIC, SPICE_MAGIC, packet.magic)
+    version = (packet.major_version, packet.minor_version)
+    yield check(
+        "LINK-002",
+        version == (SPICE_VERSION_MAJOR, SPICE_VERSION_MINOR),
+        "version 2.2",
+        "version {}.{}".format(*version),
+    )
+    if problems := packet.problems():
+        yield Broken("LINK-003", "a whole SpiceLinkReply with its capabilities inside", "; ".join(problems))
+    else:
+        yield Kept("LINK-003")
+
+
+def _accepted(view: Conversation, connection: Connection, event: LinkBytes, packet: Any) -> Iterator[Ruling]:
+    if connection.mess is not None and connection.mess.packet.minor_version != SPICE_VERSION_MINOR:
+        yield Kept("LINK-006")
+    key = bytes(packet.pub_key)
+    fine = key.startswith(KEY_PREFIX) and key.endswith(KEY_SUFFIX) and len(key) == SPICE_TICKET_PUBKEY_BYTES
+    yield check("LINK-009", fine, "an RSA public key of 1024 bits (DER, 162 bytes)", key[:8].hex() + "...")
+    latest = islice(reversed(view.connections.values()), LATEST)
+    others = [c for c in latest if c.reply and c is not connection and c.host == connection.host]
+    if others:
+        again = any(
+            bytes(c.reply.packet.pub_key) == key for c in others[:8] if c.reply and link_error(c.reply) == OK
+        )
+        yield check("LINK-010", not again, "a fresh key for each link", "the key of another link")
+    common, caps = frozenset(_bits(packet.common_caps)), frozenset(_bits(packet.channel_caps))
+    due = {
+        CommonCap.SPICE_COMMON_CAP_PROTOCOL_AUTH_SELECTION,
+        CommonCap.SPICE_COMMON_CAP_AUTH_SPICE,
+        CommonCap.SPICE_COMMON_CAP_MINI_HEADER,
+    }
+    settings = view.hosts[connection.host].settings if connection.host >= 0 else {}
+    if settings.get("sasl"):
+        due.discard(CommonCap.SPICE_COMMON_CAP_AUTH_SPICE)
+    missing = sorted(cap.name for cap in due if cap not in common)
+    yield check(
+        "LINK-011", not missing, "AUTH_SELECTION, AUTH_SPICE and MINI_HEADER", f"without {', '.join(missing)}"
+    )
+    if connection.is_main:
+        yield from _main_caps(caps)
+
+
+def _main_caps(caps: frozenset[int]) -> Iterator[Ruling]:
+    semi = MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE in caps
+    yield check("LINK-012", semi, "SEMI_SEAMLESS_MIGRATE offered", "not offered")
+    later = (MainCap.SPICE_MAIN_CAP_NAME_AND_UUID, MainCap.SPICE_MAIN_CAP_AGENT_CONNECTED_TOKENS)
+    missing = sorted(cap.name for cap in later if cap not in caps)
+    yield check(
+        "LINK-031", not missing, "NAME_AND_UUID and AGENT_CONNECTED_TOKENS", f"without {', '.join(missing)}"
+    )
+    seamless = MainCap.SPICE_MAIN_CAP_SEAMLESS_MIGRATE in caps
+    yield check("LINK-022", seamless, "SEAMLESS_MIGRATE offered, whether it is used or not", "not offered")
+
+
+def _refused(view: Conversation, connection: Connection, error: LinkErr | int) -> Iterator[Ruling]:
+    settings = view.hosts[connection.host].settings if connection.host >= 0 else {}
+    tls = connection.opened is not None and connection.opened.tls
+    needs = _needs_tls(connection, settings)
+    if (error == LinkErr.SPICE_LINK_ERR_NEED_SECURED and (not settings or (needs and not tls))) or (
+        error == LinkErr.SPICE_LINK_ERR_NEED_UNSECURED and not settings
+    ):
+        yield Kept("LINK-018")
+    elif error == LinkErr.SPICE_LINK_ERR_CHANNEL_NOT_AVAILABLE and not connection.is_main:
+        yield Kept("CONNID-011")
+    elif settings:
+        yield Broken("LINK-019", "SPICE_LINK_ERR_OK for a link message without fault", _name(error))
+
+
+def _needs_tls(connection: Connection, settings: dict[str, object]) -> bool:
+    secure = settings.get("secure_channels") or ()
+    try:
+        name = ChannelType(connection.channel).name.removeprefix("SPICE_CHANNEL_").lower()
+    except ValueError:
+        return False
+    return isinstance(secure, list | tuple) and (name in secure or "all" in secure)
+
+
+@on(LinkBytes)
+def secured(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
+    """A channel that needs TLS is not opened without it."""
+    connection = view.connection(event)
+    if (
+        event.kind != "reply"
+        or connection.mess is None
+        or connection.reply is not None
+        or connection.host < 0
+    ):
+        return
+    if (
+        mess_fault(connection.mess.raw) is None
+        and connection.opened is not None
+        and not connection.opened.tls
+    ) and _needs_tls(connection, view.hosts[connection.host].settings):
+        error = link_error(event)
+        yield check(
+            "LINK-018",
+            error == LinkErr.SPICE_LINK_ERR_NEED_SECURED,
+            "SPICE_LINK_ERR_NEED_SECURED",
+            _name(error),
+        )
+
+
+@on(LinkBytes)
+def result(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
+    """The result is a link error, and an unknown mechanism is refused."""
+    connection = view.connection(event)
+    if event.kind != "result":
+        return
+    error = link_error(event)
+    yield check("LINK-015", isinstance(error, LinkErr), "a value of SpiceLinkErr", _name(error))
+    mechanism = _mechanism(connection)
+    if mechanism is not None and mechanism not in _offered(view, connection):
+        refused = error != OK
+        yield check("LINK-013", refused, "a mechanism that is not configured is refused", _name(error))
+        if refused:
+            yield Kept("LINK-014")
+
+
+@on(LinkBytes)
+def sasl_uninvited(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
+    """A server that offers no SASL does not begin it."""
+    connection = view.connection(event)
+    if event.kind == "sasl" and event.sender is Side.SERVER and connection.reply is not None:
+        offered = CommonCap.SPICE_COMMON_CAP_AUTH_SASL in connection.server_common
+        yield check("LINK-013", offered, "a mechanism that is not configured is refused", "a SASL exchange")
+
+
+def _mechanism(connection: Connection) -> int | None:
+    return None if connection.mechanism is None else int(connection.mechanism.packet.auth_mechanism)
+
+
+def _offered(view: Conversation, connection: Connection) -> frozenset[int]:
+    settings = view.hosts[connection.host].settings if connection.host >= 0 else {}
+    known = {CommonCap.SPICE_COMMON_CAP_AUTH_SPICE, CommonCap.SPICE_COMMON_CAP_AUTH_SASL}
+    if settings and not settings.get("sasl"):
+        known.discard(CommonCap.SPICE_COMMON_CAP_AUTH_SASL)
+    return connection.server_common & frozenset(map(int, known))
+
+
+@on(Closed)
+def closing(view: Conversation, event: Closed) -> Iterator[Ruling]:
+    """After an error the server ends the connection; a faulty link message is never met with silence."""
+    connection = view.connection(event)
+    refused = [e for e in (connection.reply, connection.result) if e is not None and link_error(e) != OK]
+    by_server = event.by is not Side.CLIENT and event.how in (Ending.CLOSED, Ending.RESET)
+    if refused and event.by is not Side.CLIENT:
+        yield check("LINK-016", by_server, "the server closes a link that it has refused", f"{event.how}")
+    if connection.mess is None or connection.reply is not None or event.how is Ending.DIED:
+        return
+    fault = mess_fault(connection.mess.raw)
+    if fault is None:
+        return
+    requirement, errors = fault
+    if requirement == "LINK-005" and by_server and connection.mess.packet.major_version == 0:
+        yield Kept(requirement)  # every release: no version was said, none is answered
+    elif event.by is not Side.CLIENT and len(connection.mess.raw) >= LINK_HEADER_BYTES:
+        wanted = " or ".join(e.name for e in errors)
+        yield Broken(
+            requirement, f"a link reply with {wanted}", f"no reply; the connection ended: {event.how}"
+        )
+
+
+@on(Garbage)
+def refused_goes_on(view: Conversation, event: Garbage) -> Iterator[Ruling]:
+    """A server that has refused a link says nothing more on it."""
+    connection = view.connection(event)
+    said = connection.result or connection.reply
+    if event.sender is Side.SERVER and said is not None and connection.certain and link_error(said) != OK:
+        yield Broken("LINK-017", "no message on a refused link", f"{len(event.raw)} bytes more")
+
+
+@at_end
+def no_session_without_link(view: Conversation) -> Iterator[Ruling]:
+    """A link that was refused stays refused: no message follows."""
+    for connection in view.connections.values():
+        if connection.reply is not None and connection.certain and connection.result is not None:
+            if link_error(connection.result) != OK:
+                last = connection.last[Side.SERVER]
+                if last is None:
+                    yield Kept("LINK-017")
+                else:
+                    yield Broken("LINK-017", "no message on a refused link", last.name, last)
+
+
+def _bits(words: Any) -> Iterator[int]:
+    for index, word in enumerate(words or []):
+        for bit in range(32):
+            if word >> bit & 1:
+                yield 32 * index + bit
+
+
+def _name(error: LinkErr | int) -> str:
+    return error.name if isinstance(error, LinkErr) else str(error)
+
+
+def error_name(event: Event) -> str:
+    """The name of a reply's or result's error."""
+    return _name(link_error(event)) if isinstance(event, LinkBytes) else str(event)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The interpreter of the order tables: what each side may send in the state that a connection is in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dissectors.conversation.conversation import Connection, Conversation
+from dissectors.conversation.order_tables import State, row
+from dissectors.framing.events import Message
+from dissectors.rules.rule_engine import Broken, Kept, Ruling, on
+from dissectors.wire.constants import MESSAGE_NAMES, MsgMain, message_name
+
+
+@on(Message)
+def order(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """Steps that the table has are kept, messages that it has not break what the table says."""
+    connection = view.connection(event)
+    if not connection.certain or connection.state is State.LINKING:
+        return
+    cells = row(event.channel, connection.state, event.sender)
+    if step := cells.go.get(event.type):
+        yield from map(Kept, step.keeps)
+        return
+    if (broken := cells.breaks.get(event.type)) is None:
+        if cells.stay is None or event.type in cells.stay or not _known(event):
+            return
+        broken = cells.otherwise
+    if broken == "MIG-SRC-040" and attempted_before(view, connection):
+        broken = "MIG-SRC-048"  # an older attempt's answer is taken for this one's
+    if broken:
+        yield Broken(
+            broken, f"in state '{connection.state}': {_allowed(event, connection.state)}", event.name
+        )
+
+
+def attempted_before(view: Conversation, connection: Connection) -> bool:
+    """An earlier seamless attempt of this session was given up."""
+    given_up = MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
+    return any(
+        m.source is connection.session and m.seamless and m.ended is not None and m.ended.type == given_up
+        for m in view.migrations
+    )
+
+
+def _known(event: Message) -> bool:
+    """Types that no enumeration has break a requirement of their own."""
+    return event.type in MESSAGE_NAMES.get((event.channel, event.sender), {})
+
+
+def _allowed(event: Message, state: State) -> str:
+    cells = row(event.channel, state, event.sender)
+    if cells.stay is None:
+        return f"no {event.name}"
+    steps = [message_name(event.channel, event.sender, kind) for kind in cells.go]
+    if cells.stay:
+        steps.append("what an ordinary session has")
+    return " or ".join(steps) if steps else f"nothing from the {event.sender}"

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The channels of a seamless migration: all of them move, and at the target they tell nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+from dissectors.conversation.conversation import Conversation
+from dissectors.conversation.order_tables import State
+from dissectors.framing.events import Message
+from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, on
+from dissectors.wire.constants import (
+    BASE_LAST,
+    ChannelType,
+    MsgCursor,
+    MsgPlayback,
+    MsgRecord,
+    Side,
+)
+
+#: What a target's channel would tell a second time while it restores; None: whatever the channel has.
+KNOWN_FROM_THE_SOURCE: Mapping[int, frozenset[int] | None] = MappingProxyType(
+    {
+        ChannelType.SPICE_CHANNEL_DISPLAY: None,
+        ChannelType.SPICE_CHANNEL_CURSOR: frozenset(
+            {MsgCursor.SPICE_MSG_CURSOR_INIT, MsgCursor.SPICE_MSG_CURSOR_RESET}
+        ),
+        ChannelType.SPICE_CHANNEL_PLAYBACK: frozenset(
+            {
+                MsgPlayback.SPICE_MSG_PLAYBACK_MODE,
+                MsgPlayback.SPICE_MSG_PLAYBACK_VOLUME,
+                MsgPlayback.SPICE_MSG_PLAYBACK_MUTE,
+            }
+        ),
+        ChannelType.SPICE_CHANNEL_RECORD: frozenset(
+            {MsgRecord.SPICE_MSG_RECORD_VOLUME, MsgRecord.SPICE_MSG_RECORD_MUTE}
+        ),
+    }
+)
+#: What a hypervisor may set anew at the target, which is told then.
+SET_BY_THE_MACHINE = frozenset(
+    {
+        (ChannelType.SPICE_CHANNEL_PLAYBACK, MsgPlayback.SPICE_MSG_PLAYBACK_VOLUME),
+        (ChannelType.SPICE_CHANNEL_PLAYBACK, MsgPlayback.SPICE_MSG_PLAYBACK_MUTE),
+        (ChannelType.SPICE_CHANNEL_RECORD, MsgRecord.SPICE_MSG_RECORD_VOLUME),
+        (ChannelType.SPICE_CHANNEL_RECORD, MsgRecord.SPICE_MSG_RECORD_MUTE),
+    }
+)
+MOVING = frozenset({State.FLUSH_DUE, State.DATA_DUE, State.GONE})
+
+
+@on(Message)
+def told_again(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """A target's channel that restores tells nothing that the client has from the source."""
+    connection = view.connection(event)
+    if event.sender is not Side.SERVER or connection.state is not State.TARGET_RESTORING:
+        return
+    session = connection.session
+    if session is None or session.main.state is not State.TARGET_SEAMLESS or not connection.certain:
+        return
+    if (event.channel, event.type) in SET_BY_THE_MACHINE and not view.hosts[connection.host].settings.get(
+        "calls"
+    ):
+        return  # a QEMU sets them as soon as it has loaded the sound device's state
+    known = KNOWN_FROM_THE_SOURCE.get(event.channel, frozenset())
+    if event.type in known if known is not None else event.type > BASE_LAST:
+        yield Broken("MIG-DST-027", "nothing that the source has told, before MIGRATE_DATA", event.name)
+
+
+@at_end
+def all_move(view: Conversation) -> Iterator[Ruling]:
+    """Once main has moved seamlessly, no channel of its session is left without SPICE_MSG_MIGRATE."""
+    for session in view.sessions:
+        main = session.main
+        died = main.host >= 0 and view.hosts[main.host].died is not None
+        if main.state is not State.GONE or not main.certain or died:
+            continue
+        for channel in session.channels:
+            stays = channel.closed is None or channel.closed.by is not Side.CLIENT
+            stays = stays and main.closed is not None  # else it may be told yet
+            if channel.state in MOVING:
+                yield Kept("MIG-SRC-050")
+            elif channel.state is State.OPEN and channel.certain and stays:
+                seen = f"none on channel {channel.channel}"
+                yield Broken(
+                    "MIG-SRC-050", "SPICE_MSG_MIGRATE on each channel", seen, channel.last[Side.SERVER]
+                )

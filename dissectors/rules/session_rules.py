@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The main channel's content, and connection_id: who may join which session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from dissectors.conversation.conversation import Connection, Conversation, Session, link_error
+from dissectors.conversation.order_tables import WAITING
+from dissectors.framing.events import Closed, Ending, LinkBytes, Message
+from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
+from dissectors.wire.constants import ChannelType, CommonCap, LinkErr, MainCap, MsgcMain, MsgMain, Side
+from dissectors.wire.enums import MouseMode
+
+#: So many sessions are looked back at.
+LATEST = 500
+OK = LinkErr.SPICE_LINK_ERR_OK
+MAIN = ChannelType.SPICE_CHANNEL_MAIN
+
+
+@on(Message)
+def init(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """INIT's fields make sense; its session id is fresh, or on a target the one that the client brought."""
+    connection = view.connection(event)
+    if event.sender is not Side.SERVER or not connection.is_main or event.type != MsgMain.SPICE_MSG_MAIN_INIT:
+        return
+    packet = event.packet
+    if packet.problems():
+        return
+    session_id = int(packet.session_id)
+    modes, mode = int(packet.supported_mouse_modes), int(packet.current_mouse_mode)
+    fine = mode in (1, 2) and mode & modes == mode and not modes & ~3
+    yield check(
+        "MAIN-004", fine, "a current mouse mode among the supported ones", f"modes {modes}, current {mode}"
+    )
+    yield check(
+        "MAIN-005",
+        int(packet.agent_connected) in (0, 1),
+        "agent_connected 0 or 1",
+        int(packet.agent_connected),
+    )
+    yield check("CONNID-001", session_id != 0, "a session id other than 0", "0")
+    if connection.as_target:
+        expected = f"0x{connection.connection_id:08x}, the connection_id of the link"
+        yield check("CONNID-005", session_id == connection.connection_id, expected, f"0x{session_id:08x}")
+    elif connection.host >= 0 and view.hosts[connection.host].ids:
+        others = (s for s in islice(reversed(view.sessions), LATEST) if s.id == session_id)
+        again = any(
+            s.host == connection.host and _lives_on(view, s) for s in others if s.main is not connection
+        )
+        yield check("CONNID-004", not again, "an id that no earlier session had", f"0x{session_id:08x}")
+
+
+def _lives_on(view: Conversation, session: Session) -> bool:
+    """The server that had this session is surely the one that runs now: it may be started again at the same
+    address, and released servers then give out the same ids."""
+    return bool(view.hosts[session.host].settings) or session.main.closed is None
+
+
+@on(Message)
+def names(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """NAME and UUID only to clients that can take them, and as configured."""
+    connection = view.connection(event)
+    if event.sender is not Side.SERVER or not connection.is_main:
+        return
+    if (
+        event.type not in (MsgMain.SPICE_MSG_MAIN_NAME, MsgMain.SPICE_MSG_MAIN_UUID)
+        or connection.mess is None
+    ):
+        return
+    able = MainCap.SPICE_MAIN_CAP_NAME_AND_UUID in connection.client_caps
+    yield check("MAIN-006", able, "to clients with NAME_AND_UUID only", event.name)
+    settings = view.hosts[connection.host].settings if connection.host >= 0 else {}
+    if event.type == MsgMain.SPICE_MSG_MAIN_NAME and isinstance(wanted := settings.get("name"), str):
+        raw = bytes(event.packet.vm_name)
+        seen = raw.removesuffix(b"\0").decode("utf-8", "replace")
+        fine = seen == wanted and raw.endswith(b"\0")
+        yield check("MAIN-007", fine, f"{wanted!r} with its NUL", repr(raw))
+    elif event.type == MsgMain.SPICE_MSG_MAIN_UUID and isinstance(wanted := settings.get("uuid"), str):
+        seen = bytes(event.packet.uuid).hex()
+        yield check("MAIN-007", seen == wanted, wanted, seen)
+
+
+@on(Message)
+def agent(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """How the agent's arrival is told depends on the client's capability."""
+    connection = view.connection(event)
+    if event.sender is not Side.SERVER or not connection.is_main or connection.mess is None:
+        return
+    able = MainCap.SPICE_MAIN_CAP_AGENT_CONNECTED_TOKENS in connection.client_caps
+    if event.type == MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS:
+        yield check("MAIN-009", able, "AGENT_CONNECTED: the client has no AGENT_CONNECTED_TOKENS", event.name)
+    elif event.type == MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED:
+        yield check("MAIN-009", not able, "AGENT_CONNECTED_TOKENS: the client can take it", event.name)
+
+
+@on(Message)
+def agent_data(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """The agent's data comes from an agent that is there."""
+    connection = view.connection(event)
+    if event.sender is not Side.SERVER or event.channel != MAIN or connection.session is None:
+        return
+    if event.type == MsgMain.SPICE_MSG_MAIN_AGENT_DATA and connection.session.agent is not None:
+        yield check("MAIN-003", connection.session.agent, "an agent that is connected", event.name)
+
+
+@at_end
+def talked(view: Conversation) -> Iterator[Ruling]:
+    """Both sides have spoken in a session: the order table has told what they must not have said."""
+    for session in view.sessions:
+        if session.main.certain and session.main.messages[Side.SERVER]:
+            yield Kept("MAIN-003")
+        if session.main.certain and session.main.messages[Side.CLIENT]:
+            yield Kept("MIG-CLI-015")
+
+
+@on(Message)
+def mouse(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """A mouse mode in force is one of the possible ones."""
+    if (
+        event.sender is Side.SERVER
+        and event.channel == MAIN
+        and event.type == MsgMain.SPICE_MSG_MAIN_MOUSE_MODE
+    ):
+        modes, mode = int(event.packet.supported_modes), int(event.packet.current_mode)
+        fine = mode in tuple(map(int, MouseMode)) and mode & modes == mode
+        yield check(
+            "MAIN-004",
+            fine,
+            "a current mouse mode among the supported ones",
+            f"modes {modes}, current {mode}",
+        )
+
+
+@on(Message)
+def channels_list(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """CHANNELS_LIST answers ATTACH_CHANNELS, names each channel once, and never main."""
+    if event.sender is not Side.SERVER or event.channel != MAIN:
+        return
+    if event.type != MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST or event.packet.problems():
+        return
+    listed = [(int(c.type), int(c.id)) for c in event.packet.channels]
+    yield check("MAIN-010", len(set(listed)) == len(listed), "each channel once", listed)
+    yield check("MAIN-010", all(kind != MAIN for kind, _ in listed), "no main channel in the list", listed)
+
+
+@on(Closed)
+def attach_answered(view: Conversation, event: Closed) -> Iterator[Ruling]:
+    """ATTACH_CHANNELS in a running session is answered by CHANNELS_LIST."""
+    connection = view.connection(event)
+    session = connection.session
+    if connection.is_main and session is not None and session.offered:
+        yield Kept("MAIN-008")
+
+
+def _sessions_seen(view: Conversation) -> bool:
+    """Every connection was seen from its beginning, and a main channel was among them."""
+    known = view.connections.values()
+    return all(c.mess is not None for c in known) and any(c.is_main for c in known)
+
+
+@on(LinkBytes)
+def joins(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
+    """A channel other than main joins the session that its connection_id names, and no other."""
+    connection = view.connection(event)
+    if (
+        event.kind != "result"
+        or connection.is_main
+        or connection.mess is None
+        or not _mechanism_known(connection)
+    ):
+        return
+    error = link_error(event)
+    if error is LinkErr.SPICE_LINK_ERR_PERMISSION_DENIED:
+        return
+    host = connection.host
+    sessions = [s for s in view.sessions if s.id is not None and s.host == host]
+    session = view.session(connection.connection_id, connection)
+    settings = view.hosts[host].settings if host >= 0 else {}
+    if session is not None:
+        offered = session.offered
+        if error == OK:
+            yield Kept("CONNID-007" if session.main.as_target else "CONNID-002")
+        elif offered and (connection.channel, connection.channel_id) in offered:
+            which = "CONNID-007" if session.main.as_target else "CONNID-002"
+            yield Broken(
+                which,
+                "SPICE_LINK_ERR_OK: the id is the session's",
+                error.name if isinstance(error, LinkErr) else str(error),
+            )
+        return
+    if not settings and not _sessions_seen(view):
+        return  # a capture that begins in the middle: the session may be older than it
+    requirement = "CONNID-003" if sessions else "CONNID-009"
+    if any(s.id == connection.connection_id for s in sessions):
+        requirement = "CONNID-008"  # the id of a session that is over
+        if error == OK and not _surely_over(view, connection):
+            return
+    yield check(
+        requirement,
+        error == LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID,
+        "SPICE_LINK_ERR_BAD_CONNECTION_ID",
+        getattr(error, "name", error),
+    )
+
+
+def _mechanism_known(connection: Connection) -> bool:
+    """A mechanism that no server has is refused for its own sake."""
+    if connection.mechanism is None:
+        return True
+    known = (CommonCap.SPICE_COMMON_CAP_AUTH_SPICE, CommonCap.SPICE_COMMON_CAP_AUTH_SASL)
+    return int(connection.mechanism.packet.auth_mechanism) in known
+
+
+def _surely_over(view: Conversation, connection: Connection) -> bool:
+    """The server itself ended the main channel, or has had the time to notice the client's end."""
+    ends = [
+        s.main.closed for s in view.sessions if s.id == connection.connection_id and s.main.closed is not None
+    ]
+    opened = connection.opened
+    return (
+        bool(ends)
+        and opened is not None
+        and all(e.by is Side.SERVER or opened.time - e.time > 1.0 for e in ends)
+    )
+
+
+@on(LinkBytes)
+def main_accepted(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
+    """A main link without fault and with the right ticket is accepted, also a migration's."""
+    connection = view.connection(event)
+    if event.kind != "result" or not connection.is_main or connection.mess is None:
+        return
+    if connection.as_target and link_error(event) == OK:
+        yield Kept("MIG-DST-001")
+    elif link_error(event) == LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID and not connection.as_target:
+        yield Broken(
+            "CONNID-012", "a main link with id 0 opens a new session", "SPICE_LINK_ERR_BAD_CONNECTION_ID"
+        )
+
+
+@on(Closed)
+def duplicate(view: Conversation, event: Closed) -> Iterator[Ruling]:
+    """A second link to a channel that is open ends; the first one lives."""
+    connection = view.connection(event)
+    session = connection.session
+    if (
+        session is None
+        or connection.is_main
+        or event.by is Side.CLIENT
+        or event.how not in (Ending.CLOSED, Ending.RESET)
+    ):
+        return
+    first = _first_of(session, connection)
+    if first is not connection and first.closed is None and connection.messages[Side.SERVER] == 0:
+        yield Kept("CONNID-010")
+    elif first is connection and session.main.closed is None and len(_all_of(session, connection)) > 1:
+        second = _all_of(session, connection)[1]
+        if second.opened is not None and event.time > second.opened.time and second.closed is None:
+            yield Broken(
+                "CONNID-010",
+                "the channel that was open lives on",
+                "it was closed when a second one was linked",
+            )
+
+
+def _all_of(session: Session, connection: Connection) -> list[Connection]:
+    return [
+        c
+        for c in session.channels
+        if (c.channel, c.channel_id) == (connection.channel, connection.channel_id)
+    ]
+
+
+def _first_of(session: Session, connection: Connection) -> Connection:
+    return _all_of(session, connection)[0]
+
+
+@on(Message)
+def duplicate_speaks(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """The second of two links to one channel gets no channel of its own."""
+    connection = view.connection(event)
+    session = connection.session
+    if (
+        event.sender is not Side.SERVER
+        or session is None
+        or connection.is_main
+        or connection not in session.channels
+    ):
+        return
+    first = _first_of(session, connection)
+    if first is not connection and first.closed is None and connection.messages[Side.SERVER] == 0:
+        yield Broken("CONNID-010", "a second link to an open channel is closed", event.name)
+
+
+@at_end
+def attach_owed(view: Conversation) -> Iterator[Ruling]:
+    """ATTACH_CHANNELS whose session went on without a CHANNELS_LIST."""
+    for session in view.sessions:
+        main = session.main
+        last = main.last[Side.CLIENT]
+        if session.offered or not main.certain or main.state in WAITING or last is None:
+            continue
+        if (
+            last.type == MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS
+            and main.closed is not None
+            and main.closed.how is Ending.TIMEOUT
+        ):
+            yield Broken("MAIN-008", "CHANNELS_LIST after ATTACH_CHANNELS", "none", main.closed)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a target owes a migrating client: it waits, answers, and begins the session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dissectors.conversation.conversation import Conversation, link_error
+from dissectors.conversation.order_tables import INIT_DUE, State
+from dissectors.framing.events import Closed, Ending, Message
+from dissectors.rules.migration_facts import NEWEST_VERSION, server_of
+from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
+from dissectors.wire.constants import LinkErr, MsgcMain, MsgMain, Side
+
+
+@on(Message)
+def target_answers(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """ACK for a version that the target knows, NACK for a later one."""
+    connection = view.connection(event)
+    question = connection.last[Side.CLIENT]
+    ack, nack = (
+        MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK,
+        MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK,
+    )
+    if event.sender is not Side.SERVER or not connection.is_main or event.type not in (ack, nack):
+        return
+    if (
+        question is None
+        or question.type != MsgcMain.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS
+        or len(question.body) < 4
+    ):
+        return
+    version = int(question.packet.src_version)
+    if version > NEWEST_VERSION:
+        yield check(
+            "MIG-DST-022",
+            event.type == nack,
+            f"NACK: version {version} is later than {NEWEST_VERSION}",
+            event.name,
+        )
+    elif connection.state is State.TARGET_ASKED:
+        host = server_of(view, connection)
+        many = host is not None and bool(host.settings.get("many_clients"))
+        again = connection.messages[Side.SERVER] > 0
+        if not many and not again:
+            yield check("MIG-DST-021", event.type == ack, f"ACK: version {version} is known", event.name)
+
+
+@on(Message)
+def channels_begin(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """After MIGRATE_END the channels that waited begin to speak."""
+    connection = view.connection(event)
+    if event.sender is not Side.SERVER or connection.is_main or connection.messages[Side.SERVER]:
+        return
+    main = connection.session.main if connection.session is not None else None
+    if main is not None and main.as_target and connection.state is State.OPEN:
+        yield Kept("MIG-DST-005")
+        yield Kept("MIG-DST-006")
+
+
+@on(Closed)
+def channels_dead(view: Conversation, event: Closed) -> Iterator[Ruling]:
+    """A channel that was linked to a target and never spoke once the session had begun."""
+    connection = view.connection(event)
+    session = connection.session
+    if session is None or connection.is_main or not session.main.as_target or session.main.closed is not None:
+        return
+    if (
+        connection.state is State.OPEN
+        and not connection.messages[Side.SERVER]
+        and session.main.state is State.READY
+    ):
+        first = next(
+            c
+            for c in session.channels
+            if (c.channel, c.channel_id) == (connection.channel, connection.channel_id)
+        )
+        if first is connection and event.by is not Side.CLIENT and event.how is not Ending.DIED:
+            yield Broken(
+                "MIG-DST-006",
+                "the channel works after MIGRATE_END",
+                f"it ended without a message: {event.how}",
+            )
+
+
+@on(Closed)
+def target_owes(view: Conversation, event: Closed) -> Iterator[Ruling]:
+    """A target that ends the connection instead of beginning the session."""
+    connection = view.connection(event)
+    if connection.is_main and connection.certain and connection.state in INIT_DUE:
+        host = server_of(view, connection)
+        if event.by is Side.SERVER and event.how is Ending.CLOSED and not (host and host.died):
+            yield Broken("MIG-DST-004", "INIT after the client's MIGRATE_END", f"the end: {event.how}")
+
+
+@at_end
+def refused_link_error(view: Conversation) -> Iterator[Ruling]:
+    """A target that refuses the source's id where nothing else is wrong loses the session."""
+    for connection in view.connections.values():
+        if connection.as_target and connection.result is not None:
+            if link_error(connection.result) == LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID:
+                yield Broken(
+                    "MIG-DST-001",
+                    "a main link with a connection_id is a migration's",
+                    "BAD_CONNECTION_ID",
+                    connection.result,
+                )

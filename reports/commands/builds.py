@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`spice-conform builds`: list, fetch and delete the server builds in the cache."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from fixtures import builds as store
+from fixtures.builds.cache import cache_directory
+from fixtures.system.hosts import HarnessError, Unsupported, UsageError
+from reports.commands.fetching import drawn
+
+USAGE, HARNESS = 2, 3
+_BUILT = tuple(f"source:{variant}" for variant in store.VARIANTS)
+_OFFERED = (*(f"debian:{suite}{how}" for suite in store.SUITES for how in ("", "/qemu")), *_BUILT)
+
+
+class _Group(click.Group):
+    """Ends in one line and a status, whatever goes wrong."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (UsageError, HarnessError, Unsupported) as error:
+            click.echo(f"spice-conform: {error}", err=True)
+            ctx.exit(USAGE if isinstance(error, UsageError) else HARNESS)
+
+
+@click.group(cls=_Group)
+def builds() -> None:
+    """List, fetch and delete server builds.
+
+    A build is a private copy of what a server needs, in the cache directory: nothing of the system is
+    touched and no privileges are needed (source: builds may need root for their build dependencies).
+    """
+
+
+@builds.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def list_command(as_json: bool) -> None:
+    """What is in the cache and what can be fetched."""
+    here = {build.spec: build for build in store.list_builds()}
+    unfinished = store.unfinished_fetches()
+    rows = []
+    for spec in dict.fromkeys([*_OFFERED, *here, *unfinished]):
+        build, bytes_on_disk = here.get(spec), unfinished.get(spec, 0)
+        rows.append(
+            {
+                "spec": spec,
+                "state": "ready" if build else "unfinished" if bytes_on_disk else "to fetch",
+                "server": build.version if build else None,
+                "qemu": build.qemu_version if build else None,
+                "bytes": build.size if build else bytes_on_disk,
+            }
+        )
+    if as_json:
+        click.echo(json.dumps({"cache": str(cache_directory()), "builds": rows}, indent=1))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("SPEC", "STATE", "SERVER", "QEMU"):
+        table.add_column(title)
+    table.add_column("SIZE", justify="right")
+    for row in rows:
+        size = decimal(int(row["bytes"] or 0)) if row["bytes"] else ""
+        table.add_row(*(str(row[key] or "") for key in ("spec", "state", "server", "qemu")), size)
+    console = Console()
+    console.print(table)
+    console.print(f"in {cache_directory()}", style="dim", soft_wrap=True, highlight=False)
+
+
+@builds.command("fetch")
+@click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
+@click.option(
+    "--mirror", metavar="URL", help="A Debian archive; else that of the machine's apt configuration."
+)
+@click.option("--keyring", metavar="FILE", help="The keys that may sign it.")
+@click.option("--again", is_flag=True, help="Fetch anew what is there: testing and unstable move.")
+def fetch_command(specs: tuple[str, ...], mirror: str | None, keyring: str | None, again: bool) -> None:
+    """Get builds into the cache: debian:SUITE, debian:SUITE/qemu, source:plain|asan|coverage."""
+    wanted = [store.parse(spec) for spec in specs]
+    for spec in wanted:
+        with drawn(spec.text) as (show, say):
+            build = store.fetch(spec, progress=show, say=say, mirror=mirror, keyring=keyring, again=again)
+        qemu = f", QEMU {build.qemu_version}" if build.qemu_version else ""
+        click.echo(f"{build.spec}: libspice-server {build.version}{qemu}, {decimal(build.size)}")
+
+
+@builds.command("delete")
+@click.argument("specs", nargs=-1, metavar="SPEC...")
+@click.option("--all", "everything", is_flag=True, help="Empty the cache.")
+def delete_command(specs: tuple[str, ...], everything: bool) -> None:
+    """Delete builds, and what is left of fetches that did not end."""
+    if everything == bool(specs):
+        raise UsageError("name the builds to delete, or give --all")
+    names = (
+        [*(build.spec for build in store.list_builds()), *store.unfinished_fetches()] if everything else specs
+    )
+    for name in dict.fromkeys(names):
+        freed = store.remove(name)
+        click.echo(f"{name}: {decimal(freed)} given back" if freed else f"{name}: is not here")

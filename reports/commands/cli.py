@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line `spice-conform`. Each command imports what it needs when it runs, so that it starts fast.
+
+Exit status of certify, replay and fuzz: 0 conformant (declared deviations only), 1 not conformant, 2 usage,
+3 harness error, server would not start or interrupted, 4 a declared deviation no longer occurs.
+inspect: 0 nothing found, 1 findings, 2 not readable. compare and verify: 0 the same or better, 1 not.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+PATH = click.Path(path_type=Path)
+RUN = click.Path(path_type=Path, exists=True, file_okay=False)
+SERVER_HELP = "Build: system (default), lib:PATH, qemu:PATH, debian:SUITE, debian:SUITE/qemu or a TOML file."
+USAGE, HARNESS = 2, 3
+DEBUG = "SPICE_CONFORM_DEBUG"
+
+
+class Cli(click.Group):
+    """Ends every foreseeable trouble in one line and its status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from fixtures.system.hosts import HarnessError, Unsupported, UsageError
+
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            _fail(error, USAGE)
+        except (HarnessError, Unsupported) as error:
+            _fail(error, HARNESS)
+        except (KeyboardInterrupt, click.exceptions.Abort):
+            _fail("interrupted", HARNESS)
+        except (click.exceptions.Exit, click.ClickException, SystemExit):
+            raise
+        except BrokenPipeError:
+            sys.stderr.close()  # whoever read us has gone: no more words
+            sys.exit(HARNESS)
+        except Exception as error:
+            if os.environ.get(DEBUG):
+                raise
+            _fail(
+                f"a fault of this program: {type(error).__name__}: {error} ({DEBUG}=1 shows where)", HARNESS
+            )
+
+
+def _fail(error: object, status: int) -> None:
+    click.echo(f"spice-conform: {error}", err=True)
+    sys.exit(status)
+
+
+@click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="spice-conformance", prog_name="spice-conform")
+def main() -> None:
+    """Says whether a SPICE server build is a correct peer: in the link stage, on the main channel and,
+    above all, in a migration."""
+    from fixtures.builds.cache import cache_directory
+
+    # Hypothesis would leave what it learns in whatever directory we are called from.
+    os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(cache_directory() / "hypothesis"))
+
+
+@main.command()
+@click.option("--server", "servers", multiple=True, metavar="SPEC", help=f"{SERVER_HELP} Can be repeated.")
+@click.option("--source", metavar="SPEC", help="Build of the source of a mixed pair.")
+@click.option("--target", metavar="SPEC", help="Build of the target of a mixed pair.")
+@click.option("--profile", "profiles", multiple=True, metavar="NAME", help="What to run; 'list' lists them.")
+@click.option("--deviations", type=PATH, metavar="FILE", help="Declared deviations instead of the shipped.")
+@click.option("--out", type=PATH, metavar="DIR", help="Where results go (default: results/<time>/).")
+@click.option("-n", "workers", metavar="N", help="Processes to run tests in ('auto': one for each CPU).")
+@click.option("--seed", type=int, metavar="N", help="Repeat a run's random choices.")
+@click.argument("more", nargs=-1, type=click.UNPROCESSED)
+def certify(**asked: Any) -> None:
+    """Run the suites against builds and write certificate, page and evidence. MORE goes to pytest
+    (after --)."""
+    from reports.commands import certify as job
+    from reports.run import profiles
+    from reports.run.runner import signals
+
+    if "list" in asked["profiles"]:
+        for name, selection in profiles.known().items():
+            click.echo(f"{name:<12} {selection['about']}")
+        return
+    with signals():
+        sys.exit(job.certify(job.Request(**asked)))
+
+
+@main.command()
+@click.argument("captures", nargs=-1, required=True, type=PATH, metavar="CAPTURE...")
+@click.option("--keylog", type=PATH, metavar="FILE", help="TLS secrets (SSLKEYLOGFILE format).")
+@click.option("--json", "as_json", is_flag=True, help="For machines; the keys are fixed.")
+@click.option("--html", type=PATH, metavar="FILE", help="Write one self-contained page.")
+@click.option("--messages", is_flag=True, help="A line for each message.")
+@click.option("--channel", multiple=True, metavar="NAME", help="Only messages of this channel.")
+@click.option("--type", "types", multiple=True, metavar="GLOB", help="Only messages of these names.")
+@click.option("--from", "start", type=float, metavar="S", help="Only messages from this second on.")
+@click.option("--to", "stop", type=float, metavar="S", help="Only messages up to this second.")
+@click.option("--follow", is_flag=True, help="Go on as the file grows, until interrupted.")
+@click.option("--unjudged", is_flag=True, help="List the rules that could not be judged, and why.")
+@click.option("--show-secrets", is_flag=True, help="Do not hide tickets and keys.")
+def inspect(**asked: Any) -> None:
+    """Say what happened in packet captures, and which rule was broken at which packet. '-' reads a pipe."""
+    from reports.commands import inspect as job
+
+    sys.exit(job.main(**asked))
+
+
+@main.command()
+@click.argument("recorded", type=PATH, metavar="CAPTURE|FINDING")
+@click.option("--server", required=True, metavar="SPEC", help=SERVER_HELP)
+@click.option("--out", type=PATH, metavar="DIR", help="Where results go (default: results/<time>/).")
+@click.option(
+    "--keylog", type=PATH, metavar="FILE", help="TLS secrets of the capture (SSLKEYLOGFILE format)."
+)
+@click.option("--password", metavar="TEXT", help="The ticket that the servers get (default: one of ours).")
+def replay(recorded: Path, **how: Any) -> None:
+    """Play a recorded conversation against another server process and judge it."""
+    from suites.replay.player import main as play
+
+    sys.exit(play(recorded, **how))
+
+
+@main.command()
+@click.option("--server", default="system", show_default=True, metavar="SPEC", help=SERVER_HELP)
+@click.option("--time", "seconds", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="S")
+@click.option("--seed", type=int, metavar="N", help="Repeat a campaign.")
+@click.option(
+    "--examples", type=click.IntRange(min=1), metavar="N", help="End after N examples, not by time."
+)
+@click.option("--out", type=PATH, metavar="DIR", help="Where findings go (default: results/<time>/).")
+def fuzz(**asked: Any) -> None:
+    """Drive servers, hosts and clients through legal and illegal orders until the time is over."""
+    from suites.fuzz.campaign import main as campaign
+
+    sys.exit(campaign(**asked))
+
+
+@main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def builds(arguments: tuple[str, ...]) -> None:
+    """List, fetch and delete builds (list, fetch SPEC, ...)."""
+    from reports.commands.builds import builds as group
+
+    sys.exit(group.main(list(arguments), prog_name="spice-conform builds", standalone_mode=False))
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=RUN, metavar="RUN...")
+@click.option("--out", type=PATH, metavar="DIR", help="Where the page goes (default: one RUN: there).")
+def report(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Write the reports of one run anew, or of several side by side: the matrix."""
+    from reports.run import run_directory as directory
+    from reports.views import publish
+    from reports.views.terminal import summary
+
+    if len(runs) == 1 and out is None:
+        target, run = runs[0], publish.publish(runs[0])
+    else:
+        target = directory.prepare(out or directory.fresh())
+        run = publish.side_by_side(list(runs), target)
+        run = publish.write(run, target)
+    click.echo(summary(run, target, colour=sys.stdout.isatty()))
+
+
+@main.command()
+@click.argument("before", type=RUN)
+@click.argument("after", type=RUN)
+def compare(before: Path, after: Path) -> None:
+    """Say what changed from one run to another. Exit status 1 if something is worse."""
+    from reports.commands.compare import comparison
+    from reports.run.tally import Run
+
+    text, worse = comparison(Run.read(before), Run.read(after))
+    click.echo(text)
+    sys.exit(1 if worse else 0)
+
+
+@main.command()
+@click.argument("run", type=RUN)
+def verify(run: Path) -> None:
+    """Judge a run again from its captured packets alone. Exit status 1 if a verdict does not hold."""
+    from reports.commands.verify import verify as again
+
+    text, holds = again(run)
+    click.echo(text)
+    sys.exit(0 if holds else 1)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def requirements(as_json: bool) -> None:
+    """List every requirement with its tests."""
+    from reports.commands import requirements as listing
+
+    click.echo(listing.as_json() if as_json else listing.as_text())

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Two runs: what changed, requirement by requirement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dissectors.rules.judgement import Verdict
+from reports.run.tally import WORST_FIRST, Run
+from reports.views.certificate import NOT_JUDGED
+
+_BAD = (Verdict.FAIL, Verdict.ERROR)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One requirement whose verdict is not what it was; None: not judged, or not in that run's catalogue."""
+
+    requirement: str
+    before: Verdict | None
+    after: Verdict | None
+    servers: tuple[str, str]
+
+    @property
+    def worse(self) -> bool:
+        """Whether a change for the worse: to FAIL or ERROR, or from kept to something below it."""
+        if self.after in _BAD:
+            return self.before not in _BAD or _rank(self.after) < _rank(self.before)
+        return self.before is Verdict.PASS
+
+    def __str__(self) -> str:
+        before, after = (str(v) if v else NOT_JUDGED for v in (self.before, self.after))
+        return f"{'worse' if self.worse else 'other':<6} {self.requirement:<14} {before} -> {after}"
+
+
+def _rank(verdict: Verdict | None) -> int:
+    return WORST_FIRST.index(verdict) if verdict else len(WORST_FIRST)
+
+
+def pairs(before: Run, after: Run) -> list[tuple[str, str]]:
+    """Which build of the one run stands against which of the other: the same SPEC, or, where each run has
+    one build only, these two."""
+    same = [(server, server) for server in before.servers if server in after.servers]
+    if not same and len(before.servers) == len(after.servers) == 1:
+        return [(before.servers[0], after.servers[0])]
+    return same
+
+
+def changes(before: Run, after: Run) -> Iterator[Change]:
+    """What changed, the worse first in each pair of builds."""
+    ids = dict.fromkeys((*before.requirements, *after.requirements))
+    for old, new in pairs(before, after):
+        found = [
+            Change(i, was, now, (old, new))
+            for i in ids
+            if (was := _verdict(before, i, old)) is not (now := _verdict(after, i, new))
+        ]
+        yield from sorted(found, key=lambda change: not change.worse)
+
+
+def _verdict(run: Run, requirement: str, server: str) -> Verdict | None:
+    result = run.results.get((requirement, server))
+    return result.verdict if result else None
+
+
+def comparison(before: Run, after: Run) -> tuple[str, bool]:
+    """The lines to print, and whether something is worse."""
+    many = list(changes(before, after))
+    lines: list[str] = []
+    for pair in pairs(before, after):
+        own = [change for change in many if change.servers == pair]
+        name = pair[0] if pair[0] == pair[1] else " -> ".join(pair)
+        lines.append(f"{name}: {len(own)} of {len(after.requirements)} requirements changed")
+        lines += [f"  {change}" for change in own]
+    if not lines:
+        lines = ["The runs have no build in common; nothing to compare."]
+    return "\n".join(lines), any(change.worse for change in many)

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`spice-conform inspect`: what happened in captures, and which rule was broken at which packet.
+
+Exit status: 0 nothing found, 1 findings, 2 not readable (any further; what could be read is shown).
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from dissectors.capture import CaptureError
+from dissectors.framing.events import Event, Gap, Garbage, HostEvent, Message, Quiet
+from dissectors.rules.inspector import Inspection
+from dissectors.rules.judgement import Finding
+from fixtures.system.hosts import UsageError
+from reports.inspection.agent_view import AgentTalk
+from reports.ladder import wording
+
+if TYPE_CHECKING:  # what only some views need is loaded by them
+    from rich.console import Console
+
+    from dissectors.channels.agent import VDAgentMessage
+    from reports.ladder.lanes import Ladder
+
+WIDTH = 100
+IDLE = 0.1  # seconds between two looks at a followed file
+KEPT = 3000  # events kept for the ladder; beyond that only what matters
+YOUNG = 50_000  # objects: most die at once, so that looking for circles among them is a waste of time
+LARGE_BODY = 4096  # bytes of a routine message that are worth keeping
+
+
+Show = Callable[[int, int | None], None]  # bytes read, bytes in all
+
+
+class Exit(IntEnum):
+    """Exit status of inspect."""
+
+    CLEAN = 0
+    FINDINGS = 1
+    UNREADABLE = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What was asked. `start` and `stop`: seconds since the first event."""
+
+    captures: Sequence[Path]
+    keylog: Path | None = None
+    as_json: bool = False
+    html: Path | None = None
+    messages: bool = False
+    channel: Sequence[str] = ()
+    types: Sequence[str] = ()
+    start: float | None = None
+    stop: float | None = None
+    follow: bool = False
+    unjudged: bool = False
+    show_secrets: bool = False
+
+
+def main(**asked: object) -> int:
+    """Read, print, and say what came out; UsageError: one line."""
+    wanted = Wanted(**asked)  # type: ignore[arg-type]
+    if wanted.html and not wanted.html.absolute().parent.is_dir():
+        raise UsageError(f"{wanted.html}: no such directory")
+    gc.set_threshold(YOUNG)
+    with _stop_asked() as stopped, _progress(wanted) as progress:
+        try:
+            inspection = Inspection(
+                wanted.captures,
+                keylog=wanted.keylog,
+                follow=(lambda: _idle(stopped)) if wanted.follow else None,
+                progress=progress,
+                everything=wanted.messages,
+            )
+        except CaptureError as error:
+            return _unreadable(error)
+        story = _read(inspection, wanted)
+    return _show(inspection, story, wanted)
+
+
+def _console() -> Console:
+    """Standard output: colour and its own width where it is a terminal."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else WIDTH
+    return Console(highlight=False, emoji=False, markup=False, width=width)
+
+
+def _show(inspection: Inspection, story: Story, wanted: Wanted) -> int:
+    if wanted.as_json:
+        told = inspection.as_dict() | {"error": str(inspection.error) if inspection.error else None}
+        print(json.dumps(told, indent=1, ensure_ascii=False, default=str))
+    elif not wanted.messages and (inspection.source.reader.packets or not inspection.error):
+        from reports.inspection.story_text import print_story
+
+        print_story(_console(), inspection.as_dict(), story.ladder(limit=80), unjudged=wanted.unjudged)
+    if wanted.html:
+        from reports.inspection.capture_page import page
+
+        text = page(inspection.as_dict(), story, show_secrets=wanted.show_secrets)
+        try:
+            wanted.html.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"cannot write {wanted.html}: {error.strerror}") from None
+    if inspection.error:
+        return _unreadable(inspection.error)
+    return Exit.FINDINGS if inspection.findings else Exit.CLEAN
+
+
+def _read(inspection: Inspection, wanted: Wanted) -> Story:
+    """Read everything, showing on the way what is to be shown at once."""
+    story = Story(inspection)
+    show = _live(wanted) if (wanted.messages or wanted.follow) and not wanted.as_json else None
+    kept = wanted.html or not (wanted.as_json or wanted.messages)
+    for event, findings in inspection.run():
+        if kept:
+            story.take(event, findings)
+        if show:
+            show(event, findings)
+    return story
+
+
+def _live(wanted: Wanted) -> Callable[[Event, Sequence[Finding]], None]:
+    """Prints events as they come."""
+    from reports.inspection.message_lines import Filter, Lines
+
+    chosen = Filter(wanted.channel, wanted.types, wanted.start, wanted.stop)
+    return Lines(_console(), chosen, everything=wanted.messages).show
+
+
+class Story:
+    """What a ladder needs of a capture, in bounded memory."""
+
+    def __init__(self, inspection: Inspection) -> None:
+        self._inspection = inspection
+        self.events: list[Event] = []
+        self.agent: dict[int, list[VDAgentMessage]] = {}  # by place in `events`: what that event completed
+        self._talk = AgentTalk()
+
+    def take(self, event: Event, findings: Sequence[Finding]) -> None:
+        """Keep an event that a reader may want to see."""
+        told = self._talk.completed(event)
+        routine = _routine(event)
+        full = len(self.events) >= KEPT
+        if not findings and full and (routine or len(self.events) >= 2 * KEPT):
+            return
+        if routine and isinstance(event, Message) and len(event.body) > LARGE_BODY:
+            event = replace(event, body=b"", whole=False)
+        if told:
+            self.agent[len(self.events)] = told
+        self.events.append(event)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Every finding."""
+        return self._inspection.findings
+
+    def ladder(self, limit: int) -> Ladder:
+        """The ladder of what was kept; source and target by name where there is one migration."""
+        from reports.ladder.lanes import ladder
+
+        migrations = self._inspection.as_dict()["migrations"]
+        names = {}
+        if len(migrations) == 1:
+            ends = ((migrations[0][name], name) for name in ("source", "target"))
+            names = {where: name for where, name in ends if where}
+        return ladder(self.events, self.findings, names=names, limit=limit)
+
+
+def _routine(event: Event) -> bool:
+    match event:
+        case Message():
+            return wording.is_routine(event)
+        case HostEvent():
+            return wording.is_backstage(event)
+        case Quiet() | Gap() | Garbage():
+            return True
+    return False
+
+
+@contextmanager
+def _stop_asked() -> Iterator[list[bool]]:
+    """A list that holds True once somebody asked to stop following (Ctrl-C, SIGTERM)."""
+    stopped = [False]
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if stopped[0]:  # asked twice: at once
+            raise KeyboardInterrupt
+        stopped[0] = True
+
+    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _idle(stopped: list[bool]) -> bool:
+    time.sleep(IDLE)
+    return not stopped[0]
+
+
+@contextmanager
+def _progress(wanted: Wanted) -> Iterator[Show | None]:
+    """A bar on standard error while a file is read; none where nobody would see it."""
+    if wanted.follow or wanted.messages or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _unreadable(error: CaptureError) -> int:
+    print(f"spice-conform: {error}", file=sys.stderr)
+    return Exit.UNREADABLE

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`make bench-inspect`: the inspector beside tshark, on captures that this program makes.
+
+Each capture is one session: link stages, INIT on the main channel, then a display channel full of DRAW_COPY
+messages of 400 to 430 bytes, in segments of a fixed size. Both programs run as whole processes; wall and CPU
+time and peak memory are the kernel's account of each process (wait4). Where other work keeps the machine
+busy, the ratio of the CPU times says more than that of the wall times.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from dissectors.capture.pcapng_writer import PcapngWriter
+from dissectors.framing.events import Ending, Endpoint
+from dissectors.wire.constants import SPICE_MAGIC, ChannelType, CommonCap, MsgDisplay, MsgMain, Side
+from dissectors.wire.data_header import encode
+
+SERVER = Endpoint("192.0.2.2", 49_215)
+EPOCH = 1_700_000_000.0
+SESSION_ID = 0x89ABCDEF
+#: Both ends can do this: authentication is chosen, mini headers are used.
+CAPS = sum(1 << cap for cap in (CommonCap.SPICE_COMMON_CAP_PROTOCOL_AUTH_SELECTION,
+                                CommonCap.SPICE_COMMON_CAP_AUTH_SPICE,
+                                CommonCap.SPICE_COMMON_CAP_MINI_HEADER))  # fmt: skip
+SEGMENTS = (1_448, 16_384)
+MEGA = 1_000_000
+SAMPLE = 100  # MB of which tshark's time for a larger capture is reckoned, if so asked
+
+#: The goals of this project's issue on captures.
+FASTER = {1_448: 5.0, 16_384: 1.0}
+MOST_MEMORY = 150.0  # MB
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a process took: seconds of wall time and CPU, and its peak memory in MB."""
+
+    wall: float
+    cpu: float
+    memory: float
+
+
+def main_init() -> bytes:
+    """INIT: session id, display channels hint, mouse modes, no agent, tokens, multimedia time, RAM hint."""
+    body = struct.pack("<8I", SESSION_ID, 1, 3, 2, 0, 10, 4711, 0)
+    return encode(MsgMain.SPICE_MSG_MAIN_INIT, body, serial=None)
+
+
+def draw_copy(data_bytes: int) -> bytes:
+    """DRAW_COPY of surface 0 without clip or mask, its QUIC image of so many bytes in the message."""
+    base = struct.pack("<I4iB", 0, 10, 20, 74, 148, 0)
+    copy = struct.pack("<I4iHBBiiI", 57, 0, 0, 64, 128, 8, 0, 0, 0, 0, 0)
+    image = struct.pack("<QBBIII", 0x1122334455667788, 1, 0, 128, 64, data_bytes)
+    body = base + copy + image + bytes(index * 7 & 0xFF for index in range(data_bytes))
+    return encode(MsgDisplay.SPICE_MSG_DISPLAY_DRAW_COPY, body, serial=None)
+
+
+def link_stage(channel: int, connection_id: int) -> Iterator[tuple[Side, bytes]]:
+    """A link that succeeds, in the order in which its packets are sent."""
+    mess = struct.pack("<IBB5I", connection_id, channel, 0, 1, 1, 18, CAPS, 0)
+    reply = struct.pack("<I162s5I", 0, b"\x30\x81\x9f", 1, 1, 178, CAPS, 0)
+    for side, body in ((Side.CLIENT, mess), (Side.SERVER, reply)):
+        yield side, SPICE_MAGIC + struct.pack("<III", 2, 2, len(body)) + body
+    yield Side.CLIENT, struct.pack("<I", CommonCap.SPICE_COMMON_CAP_AUTH_SPICE)
+    yield Side.CLIENT, bytes(128)
+    yield Side.SERVER, bytes(4)
+
+
+def make_capture(path: Path, size: int, segment: int) -> int:
+    """Write a capture of about `size` bytes of DRAW_COPY; gives the number of these messages."""
+    batch = b"".join(draw_copy(319 + 3 * (index % 10)) for index in range(2_000))
+    batches = max(1, round(size / len(batch)))
+    with path.open("wb") as file:
+        writer = PcapngWriter(file, epoch=EPOCH)
+        channels = (ChannelType.SPICE_CHANNEL_MAIN, 0), (ChannelType.SPICE_CHANNEL_DISPLAY, SESSION_ID)
+        for number, (channel, connection_id) in enumerate(channels, 1):
+            writer.open_connection(number, Endpoint("192.0.2.1", 40_000 + number), SERVER, number)
+            for side, data in link_stage(channel, connection_id):
+                writer.segment(number, side, data, number)
+            if channel == ChannelType.SPICE_CHANNEL_MAIN:
+                writer.segment(number, Side.SERVER, main_init(), number)
+        clock, rest = 2.0, b""
+        for index in range(batches):
+            data = rest + batch
+            whole = len(data) if index == batches - 1 else len(data) - len(data) % segment
+            for start in range(0, whole, segment):
+                clock += 0.0001
+                writer.segment(2, Side.SERVER, data[start : min(start + segment, whole)], clock)
+            rest = data[whole:]
+        for number in (2, 1):
+            for side in Side:
+                writer.close_connection(number, Ending.CLOSED, side, clock + 1)
+    return 2_000 * batches
+
+
+def measure(command: Sequence[str], output: Path) -> Cost:
+    """Run a command to its end; its standard output goes to a file."""
+    with output.open("wb") as out, output.with_suffix(".err").open("wb") as err:
+        begun = time.perf_counter()
+        process = subprocess.Popen(command, stdout=out, stderr=err)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - begun
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, 1):
+        last = output.with_suffix(".err").read_text(errors="replace").strip().splitlines()[-1:]
+        raise click.ClickException(f"{command[0]} ended with {process.returncode}: {' '.join(last)}")
+    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def inspect(path: Path) -> Cost:
+    """This project's inspector, as a user types it."""
+    command = [
+        sys.executable,
+        "-c",
+        "from reports.commands.cli import main; main()",
+        "inspect",
+        str(path),
+        "--json",
+    ]
+    return measure(command, path.with_suffix(".ours"))
+
+
+def tshark(path: Path) -> Cost:
+    """tshark, made to print the same message types."""
+    port = f"tcp.port=={SERVER.port},spice"
+    command = ["tshark", "-r", str(path), "-d", port, "-T", "fields", "-e", "spice.message_type"]
+    return measure(command, path.with_suffix(".tshark"))
+
+
+HEAD = (
+    f"{'MB':>5} {'segments':>8} {'messages':>9} | {'inspect s':>9} {'CPU s':>6} {'MB/s':>6} {'peak MB':>7}"
+    f" | {'tshark s':>9} {'CPU s':>6} {'MB/s':>6} {'peak MB':>7} | {'faster':>6} {'by CPU':>6}"
+)
+
+
+def _cost(cost: Cost | None, size: float, mark: str = " ") -> str:
+    if cost is None:
+        return f"{'-':>9} {'-':>6} {'-':>6} {'-':>7}"
+    return f"{mark}{cost.wall:8.2f} {cost.cpu:6.2f} {size / cost.wall:6.1f} {cost.memory:7.0f}"
+
+
+def _one(folder: Path, size: int, segment: int, sample: Cost | None, runs: int, peer: bool) -> Cost | None:
+    """One line of the table. `sample`: tshark's cost of SAMPLE MB, of which the cost is reckoned."""
+    path = folder / f"{size}-{segment}.pcapng"
+    try:
+        messages = make_capture(path, size * MEGA, segment)
+        exact = path.stat().st_size / MEGA
+        ours = min((inspect(path) for _ in range(runs)), key=lambda cost: cost.wall)
+        theirs, mark = None, " "
+        if sample is not None:
+            scale = size / SAMPLE
+            theirs, mark = Cost(sample.wall * scale, sample.cpu * scale, sample.memory), "~"
+        elif peer:
+            theirs = tshark(path)
+    finally:
+        for left in folder.glob(f"{size}-{segment}.*"):
+            left.unlink()
+    faster = (theirs.wall / ours.wall, theirs.cpu / ours.cpu) if theirs else ()
+    ratio = " ".join(f"{times:5.1f}x" for times in faster) if theirs else f"{'-':>6} {'-':>6}"
+    costs = f"{_cost(ours, exact)} | {_cost(theirs, exact, mark)}"
+    click.echo(f"{exact:5.0f} {segment:8d} {messages:9d} | {costs} | {ratio}")
+    missed = []
+    if faster and min(faster) < FASTER[segment]:
+        missed.append(f"not {FASTER[segment]:g} times as fast as tshark")
+    if ours.memory > MOST_MEMORY:
+        missed.append(f"peak memory above {MOST_MEMORY:g} MB")
+    for text in missed:
+        click.echo(f"      goal missed: {text}")
+    return theirs
+
+
+@click.command()
+@click.option("--dir", "folder", type=click.Path(path_type=Path, file_okay=False, exists=True),
+              help="Where the captures are made (default: the system's temporary directory).")  # fmt: skip
+@click.option("--sizes", default="100,1000", help="Sizes of the captures, MB.", show_default=True)
+@click.option("--runs", default=1, help="Runs of the inspector, of which the best counts.", show_default=True)
+@click.option("--sample", is_flag=True, help="Reckon tshark's figures above 100 MB from those at 100 MB (~).")
+def main(folder: Path | None, sizes: str, runs: int, sample: bool) -> None:
+    """Measure the inspector beside tshark."""
+    peer = shutil.which("tshark") is not None
+    if not peer:
+        click.echo("tshark is not installed: our figures only")
+    try:
+        wanted = sorted(int(size) for size in sizes.split(","))
+    except ValueError:
+        raise click.UsageError(f"--sizes {sizes}: whole numbers with commas between them") from None
+    click.echo(HEAD)
+    sampled: dict[int, Cost] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-inspect-", dir=folder) as name:
+        for size in wanted:
+            for segment in SEGMENTS:
+                known = sampled.get(segment) if sample and size > SAMPLE else None
+                cost = _one(Path(name), size, segment, known, runs, peer)
+                if size == SAMPLE and cost is not None:
+                    sampled[segment] = cost
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One self-contained page of a capture: summary, findings, the ladder, each message with all its fields."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from markupsafe import Markup
+from scapy.utils import hexdump
+
+from dissectors.framing.events import Event, HostEvent, LinkBytes, Message
+from dissectors.rules.catalogue import CATALOGUE
+from dissectors.wire.constants import channel_name
+from reports.ladder import ladder_svg, wording
+from reports.ladder.lanes import Ladder
+from reports.views.page import environment
+
+ROWS = 600  # of the ladder
+BYTES = 1024  # of one message that are shown
+HIDDEN = "hidden; --show-secrets shows it"
+
+
+class Kept(Protocol):
+    """What `reports.commands.inspect.Story` has."""
+
+    events: list[Event]
+
+    @property
+    def agent(self) -> Mapping[int, Sequence[Any]]:
+        """Agent messages by the place in `events` of what completed them."""
+
+    def ladder(self, limit: int) -> Ladder:
+        """The ladder in at most about `limit` rows."""
+
+
+def page(story: Mapping[str, Any], kept: Kept, *, show_secrets: bool = False) -> str:
+    """The page's text."""
+    ladder = kept.ladder(ROWS)
+    details = {
+        row.event: {
+            "time": ladder_svg.clock(row.time),
+            **_details(kept.events[row.event], show_secrets=show_secrets),
+            **_agent(kept.agent.get(row.event, ())),
+        }
+        for row in ladder.rows
+        if row.event is not None
+    }
+    drawing = Markup(ladder_svg.svg(ladder, "Ladder of the capture", interactive=True))
+    template = environment().get_template("inspect.html")
+    return template.render(
+        story=story,
+        drawing=drawing if ladder.rows else None,
+        details=_script(details),
+        total=len(CATALOGUE),
+        channel_name=channel_name,
+    )
+
+
+def _script(data: object) -> Markup:
+    """JSON for a script element: nothing in it can end the element."""
+    return Markup(json.dumps(data, ensure_ascii=False).replace("<", "\\u003c"))
+
+
+def _details(event: Event, *, show_secrets: bool) -> dict[str, Any]:
+    """What a click on a row shows; all texts."""
+    told: dict[str, Any] = {"frame": event.frame}
+    match event:
+        case Message():
+            told |= {"title": event.name, "connection": event.connection, "sender": str(event.sender)}
+            told["size"] = f"{event.size:,} bytes" + ("" if event.whole else " (not all of it was kept)")
+            if event.whole:
+                told |= {"fields": _fields(event.packet), "bytes": _bytes(event.body)}
+        case LinkBytes():
+            label, _, _ = wording.link(event)
+            told |= {"title": label, "connection": event.connection, "sender": str(event.sender)}
+            secret = event.kind in wording.SECRET_KINDS and not show_secrets
+            told |= {
+                "size": f"{len(event.raw):,} bytes",
+                "fields": HIDDEN if secret else _fields(event.packet),
+                "bytes": HIDDEN if secret else _bytes(event.raw),
+            }
+        case HostEvent():
+            label, detail = wording.host(event)
+            told |= {"title": label, "host": event.host, "fields": detail}
+        case _:
+            told["title"] = type(event).__name__
+    return told
+
+
+def _agent(packets: Sequence[Any]) -> dict[str, str]:
+    """The agent messages that this AGENT_DATA completed."""
+    return {"agent": "\n".join(map(_fields, packets))} if packets else {}
+
+
+def _fields(packet: Any) -> str:
+    return str(packet.show(dump=True))
+
+
+def _bytes(data: Sequence[int] | bytes) -> str:
+    shown = bytes(data[:BYTES])
+    more = f"\n{len(data) - BYTES:,} bytes more" if len(data) > BYTES else ""
+    return str(hexdump(shown, dump=True)) + more if shown else "none"

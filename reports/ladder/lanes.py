@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The ladder of a conversation: lanes for the hosts and the client, rows downwards in time.
+
+Only the model; `ladder_svg` and `ladder_text` draw it. Sans-I/O and deterministic.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from itertools import groupby
+
+from dissectors.framing.events import (
+    Closed,
+    ConnectionEvent,
+    Event,
+    Garbage,
+    HostEvent,
+    LinkBytes,
+    Message,
+    Opened,
+    Quiet,
+)
+from dissectors.framing.events import Gap as LostBytes
+from dissectors.rules.judgement import FAILING, Finding
+from dissectors.wire.constants import Side, channel_name
+from reports.ladder import wording
+
+CLIENT = "client"
+
+
+class Kind(StrEnum):
+    """What a row shows."""
+
+    ARROW = "arrow"  # something travels between two lanes
+    CALL = "call"  # a call that the host made
+    CALLBACK = "callback"  # what the server told its host
+    END = "end"  # a connection ended
+    NOTE = "note"  # a word across all lanes
+    DEATH = "death"  # a server's process ended
+
+
+@dataclass(frozen=True)
+class Row:
+    """`time`: seconds since the first event. `lane` is where it starts, `to` where an arrow ends.
+
+    `label` is short, `name` is the full name, `detail` the fields that matter. `faults`: a line for each
+    rule that was broken here; `failing` if one of them makes the build not conformant. `event`: its index
+    in what the ladder was made from, None if it stands for none or for many (`count`).
+    """
+
+    time: float
+    kind: Kind
+    label: str
+    lane: int = 0
+    to: int | None = None
+    name: str = ""
+    detail: str = ""
+    channel: str = ""
+    routine: bool = False
+    faults: tuple[str, ...] = ()
+    failing: bool = False
+    frame: int | None = None
+    event: int | None = None
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """`lanes`: their names, left to right."""
+
+    lanes: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def faults(self) -> int:
+        """How many rows show a broken rule."""
+        return sum(bool(row.faults) for row in self.rows)
+
+
+def ladder(
+    events: Iterable[Event],
+    findings: Iterable[Finding] = (),
+    *,
+    names: Mapping[str, str] | None = None,
+    collapse: bool = True,
+    limit: int | None = 240,
+) -> Ladder:
+    """The ladder of a conversation. `collapse` leaves the hosts' bookkeeping out and puts runs of routine
+    messages in one row each; of more than `limit` rows the middle, where no fault is near, is left out.
+    `names`: what to call a server that the events name by its address alone."""
+    many = list(events)
+    builder = _Builder(many, names or {})
+    rows = [row for n, event in enumerate(many) if (row := builder.row(n, event)) is not None]
+    rows = _blame(rows, many, list(findings))
+    if collapse:
+        rows = [row for row in rows if row.faults or row.kind is not Kind.CALLBACK or not row.routine]
+        rows = list(_collapse(rows))
+    if limit is not None and len(rows) > limit:
+        rows = _shorten(rows, limit)
+    return Ladder(builder.lanes, tuple(rows))
+
+
+@dataclass
+class _Builder:
+    events: Sequence[Event]
+    names: Mapping[str, str]
+    lanes: tuple[str, ...] = ()
+    _host_of: dict[int, str] = field(default_factory=dict)
+    _channel_of: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for event in self.events:
+            match event:
+                case Opened():
+                    where = event.host or str(event.server)
+                    self._host_of[event.connection] = self.names.get(where, where)
+                case LinkBytes(kind="mess"):
+                    self._channel_of[event.connection] = wording.channel_of_link(event)
+                case Message():
+                    self._channel_of.setdefault(event.connection, channel_name(event.channel))
+                case _:
+                    pass
+        hosts = dict.fromkeys((*self._host_of.values(), *_hosts(self.events)))
+        self.lanes = _lanes(list(hosts) or ["server"])
+        self._zero = self.events[0].time if self.events else 0.0
+
+    def row(self, number: int, event: Event) -> Row | None:
+        row = self._row(event)
+        return row and replace(row, time=event.time - self._zero, frame=event.frame, event=number)
+
+    def _row(self, event: Event) -> Row | None:
+        if isinstance(event, HostEvent):
+            return self._host_row(event)
+        if not isinstance(event, ConnectionEvent):
+            return None
+        client, server = self.lanes.index(CLIENT), self._lane(event.connection)
+        channel = self._channel_of.get(event.connection, "")
+        sender = getattr(event, "sender", Side.CLIENT)
+        start, to = (client, server) if sender is Side.CLIENT else (server, client)
+        arrow = Row(0.0, Kind.ARROW, "", lane=start, to=to, channel=channel)
+        match event:
+            case Opened() if event.connection in self._channel_of:
+                return None  # its link message says it better
+            case Opened():
+                label = "TLS connection" if event.tls else "TCP connection"
+                return replace(arrow, label=label, detail=str(event.server), routine=True)
+            case LinkBytes():
+                label, detail, routine = wording.link(event)
+                return replace(arrow, label=label, name=label, detail=detail, routine=routine)
+            case Message():
+                return replace(
+                    arrow,
+                    label=wording.short(event),
+                    name=event.name,
+                    detail=wording.detail(event),
+                    routine=wording.is_routine(event),
+                )
+            case Quiet():
+                noun = "message" if event.count == 1 else "messages"
+                text = f"{event.count:,} {noun}, {event.bytes:,} bytes"
+                return replace(arrow, label=text, routine=True, count=event.count)
+            case LostBytes():
+                size = "an unknown number of" if event.bytes is None else f"{event.bytes:,}"
+                return Row(0.0, Kind.NOTE, f"{size} bytes of the {event.sender} are missing", channel=channel)
+            case Garbage():
+                return replace(arrow, label="no SPICE", detail=event.reason)
+            case Closed():
+                if event.by is None:
+                    return replace(arrow, kind=Kind.END, label=str(event.how))
+                start, to = (client, server) if event.by is Side.CLIENT else (server, client)
+                return replace(arrow, kind=Kind.END, label=str(event.how), lane=start, to=to)
+            case _:
+                return None
+
+    def _lane(self, connection: int) -> int:
+        host = self._host_of.get(connection)
+        if host is not None:
+            return self.lanes.index(host)
+        return next(n for n, lane in enumerate(self.lanes) if lane != CLIENT)
+
+    def _host_row(self, event: HostEvent) -> Row | None:
+        lane = self.lanes.index(event.host)
+        label, detail = wording.host(event)
+        if event.name in wording.DEATHS:
+            return Row(0.0, Kind.DEATH, label, lane=lane, name=event.name, detail=detail)
+        kind = Kind.CALL if event.name.startswith("call:") else Kind.CALLBACK
+        return Row(
+            0.0, kind, label, lane=lane, name=event.name, detail=detail, routine=wording.is_backstage(event)
+        )
+
+
+def _hosts(events: Iterable[Event]) -> Iterable[str]:
+    return (event.host for event in events if isinstance(event, HostEvent))
+
+
+def _lanes(hosts: list[str]) -> tuple[str, ...]:
+    """Source, client, target; a lone target stands right of its client, any other lone server left."""
+    if hosts == ["target"]:
+        return (CLIENT, "target")
+    first = "source" if "source" in hosts else hosts[0]
+    return (first, CLIENT, *(host for host in hosts if host != first))
+
+
+def _blame(rows: list[Row], events: Sequence[Event], findings: list[Finding]) -> list[Row]:
+    """Put each finding on the row of its event; one without such a row gets a row of its own."""
+    for found in findings:
+        words = f"{found.requirement}: expected {found.expected}; seen: {found.seen}"
+        failing = found.level in FAILING
+        index = _row_of(found, rows, events)
+        if index is not None:
+            row = rows[index]
+            rows[index] = replace(row, faults=(*row.faults, words), failing=row.failing or failing)
+        elif events and found.time:
+            time = found.time - events[0].time
+            place = next((n for n, row in enumerate(rows) if row.time > time), len(rows))
+            note = Row(time, Kind.NOTE, "here", frame=found.frame, faults=(words,), failing=failing)
+            rows.insert(place, note)
+    return rows
+
+
+def _row_of(found: Finding, rows: list[Row], events: Sequence[Event]) -> int | None:
+    best: tuple[int, int] | None = None
+    for index, row in enumerate(rows):
+        if row.event is None:
+            continue
+        event = events[row.event]
+        same_frame = found.frame is not None and event.frame == found.frame
+        if not same_frame and event.time != found.time:
+            continue
+        score = 2 * (getattr(event, "connection", None) == found.connection) + same_frame
+        if best is None or score > best[0]:
+            best = (score, index)
+    return best[1] if best else None
+
+
+def _collapse(rows: Iterable[Row]) -> Iterable[Row]:
+    for routine, group in groupby(rows, key=lambda row: row.routine and not row.faults):
+        run = list(group)
+        if not routine or len(run) == 1:
+            yield from run
+            continue
+        counts = Counter(row.label for row in run)
+        words = [label if n == 1 else f"{n} {label}" for label, n in counts.items()]
+        label = ", ".join(words[:4]) + (f" and {len(words) - 4} kinds more" if len(words) > 4 else "")
+        channels = ", ".join(dict.fromkeys(row.channel for row in run if row.channel))
+        total = sum(row.count for row in run)
+        lanes = {lane for row in run for lane in (row.lane, row.to) if lane is not None}
+        yield Row(
+            run[0].time,
+            Kind.NOTE,
+            label,
+            lane=min(lanes),
+            to=max(lanes),
+            channel=channels,
+            routine=True,
+            count=total,
+        )
+
+
+def _shorten(rows: list[Row], limit: int) -> list[Row]:
+    """Keep both ends and what surrounds each fault."""
+    near = {n + d for n, row in enumerate(rows) if row.faults for d in range(-6, 4)}
+    edge = max(4, (limit - len(near)) // 2)
+    short: list[Row] = []
+    skipped: list[Row] = []
+    for n, row in enumerate(rows):
+        if n < edge or n >= len(rows) - edge or n in near:
+            if skipped:
+                short.append(_left_out(skipped))
+                skipped = []
+            short.append(row)
+        else:
+            skipped.append(row)
+    return short
+
+
+def _left_out(rows: list[Row]) -> Row:
+    return Row(rows[0].time, Kind.NOTE, f"{len(rows)} rows are left out here", routine=True)

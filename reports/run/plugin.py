@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The pytest plugin that turns pytest's reports into the stream of a run's events.
+
+A test's fixture appends `("spice", {...})` to `item.user_properties`: server (SPEC), identity (or identities
+by host label), requirements, judgement {findings, kept}, artefacts {kind: path}, and where it applies verdict
+and reason. Works with pytest-xdist: workers describe, the controller records. A test counts as a case if its
+fixture told something, if it is marked with `requirement`, or if it lies in `suites/` outside `selftest/`.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Generator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from dissectors.rules.catalogue import CATALOGUE
+from dissectors.rules.judgement import Verdict
+from fixtures.bench.launchers import Pairing, pairings
+from fixtures.system.hosts import UsageError
+from reports.run import run_directory as directory
+from reports.run import verdict as verdicts
+from reports.run.deviations import SHIPPED, load
+from reports.run.environment import environment, suite_version
+from reports.run.run_events import CaseFinished, CasesFound, Deviation, RunFinished, RunStarted, encode
+from reports.run.tally import Exit
+
+DEVIATIONS = pytest.StashKey[tuple[Deviation, ...]]()
+RECORDER = pytest.StashKey["Recorder"]()
+
+#: A failed report with one of these verdicts is no failure to pytest.
+_FORGIVEN = (Verdict.DEVIATES, Verdict.DIFFERS, Verdict.UNSUPPORTED, Verdict.INCONCLUSIVE)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("spice reports")
+    group.addoption("--out", metavar="DIR", help="where results go (default: results/<time>/)")
+    group.addoption("--deviations", metavar="FILE", help="declared deviations (TOML)")
+    group.addoption("--requirement", metavar="GLOB", action="append", default=[], help="only tests of these")
+    group.addoption(
+        "--level", metavar="LEVEL", action="append", default=[], help="only tests of these levels"
+    )
+    group.addoption("--seed", metavar="N", type=int, help="repeat a run's random choices")
+    group.addoption("--record-only", action="store_true", help="leave the reports to the caller")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "requirement(*ids): the requirements that a test judges")
+    signal.signal(signal.SIGTERM, _interrupt)
+    if config.option.seed is None:
+        config.option.seed = random.SystemRandom().randrange(1 << 32)
+    if getattr(config.option, "hypothesis_seed", None) is None:
+        config.option.hypothesis_seed = config.option.seed
+    try:
+        file = config.getoption("--deviations")
+        config.stash[DEVIATIONS] = load(Path(file) if file else SHIPPED)
+        if not hasattr(config, "workerinput") and not config.getoption("planted_faults", False):
+            asked = config.getoption("--out")
+            out = directory.prepare(Path(asked)) if asked else directory.fresh()
+            config.option.out = str(out)  # xdist hands its workers this very option
+            recorder = Recorder(config, out, at_once=bool(asked))
+            config.stash[RECORDER] = recorder
+            config.pluginmanager.register(recorder, "spice-recorder")
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    globs, levels = config.getoption("--requirement"), {v.upper() for v in config.getoption("--level")}
+    if not globs and not levels:
+        return
+
+    def wanted(item: pytest.Item) -> bool:
+        ids = _marked(item)
+        return any(not globs or any(fnmatchcase(i, glob) for glob in globs) for i in ids) and any(
+            not levels or (i in CATALOGUE and CATALOGUE[i].level in levels) for i in ids
+        )
+
+    chosen = [item for item in items if wanted(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+    items[:] = chosen
+
+
+def _marked(item: pytest.Item) -> list[str]:
+    return list(dict.fromkeys(i for mark in item.iter_markers("requirement") for i in mark.args))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where the test runs: say what it is about and what went wrong, in JSON-able words."""
+    report = yield
+    exception = call.excinfo.value if call.excinfo else None
+    case = {
+        "title": _title(item),
+        "requirements": _marked(item),
+        "server": _server(item),
+        "trouble": str(verdicts.trouble_of(exception)) if exception else None,
+        "reason": verdicts.one_line(exception) if exception else "",
+    }
+    report.spice_case = case  # type: ignore[attr-defined]  # pytest keeps and serialises extra attributes
+    judging = not item.config.getoption("planted_faults", False)
+    if report.failed and judging and is_case(report):
+        decision = _decide(report, [report], item.config.stash[DEVIATIONS])
+        if decision.verdict in _FORGIVEN:
+            report.outcome = "skipped"
+            report.wasxfail = f"{decision.verdict}: {decision.reason}"
+        elif decision.verdict is Verdict.PASS:  # its findings are of what this build does not owe
+            report.outcome, report.longrepr = "passed", None
+    return report
+
+
+def _title(item: pytest.Item) -> str:
+    text = (getattr(getattr(item, "obj", None), "__doc__", None) or "").strip().split("\n\n")[0]
+    return " ".join(text.split()) or item.name
+
+
+def _server(item: pytest.Item) -> str:
+    """The build of a test whose fixture did not come far enough to tell."""
+    pairing = getattr(item, "callspec", None) and item.callspec.params.get("pairing")  # type: ignore[attr-defined]
+    return pairing.text if isinstance(pairing, Pairing) else asked_servers(item.config)[0]
+
+
+def asked_servers(config: pytest.Config) -> tuple[str, ...]:
+    """The columns of the result: SPECs, or `SOURCE > TARGET` for a mixed pair."""
+    option = config.getoption
+    found = pairings(option("server", None) or [], option("source", None), option("target", None))
+    return tuple(pairing.text for pairing in found)
+
+
+def is_case(report: pytest.TestReport) -> bool:
+    """Whether a test judges a server (rather than the project's own code)."""
+    if getattr(report, "spice_case", {}).get("requirements"):
+        return True
+    return any(name == "spice" for name, _ in report.user_properties) or in_suites(report.nodeid)
+
+
+def in_suites(nodeid: str) -> bool:
+    """Whether a test lies in the suites that judge a server."""
+    parts = nodeid.partition("::")[0].split("/")
+    return parts[0] == "suites" and "selftest" not in parts
+
+
+def _decide(
+    last: pytest.TestReport, phases: list[pytest.TestReport], declared: tuple[Deviation, ...]
+) -> verdicts.Decision:
+    described = [case for phase in phases if (case := getattr(phase, "spice_case", None))]
+    told = verdicts.told(last.user_properties)
+    case = verdicts.with_defaults(told, described[0] if described else {})
+    wrong = next((d for d in described if d["trouble"]), None)
+    if wrong is None and last.failed:  # a worker that crashed describes nothing
+        return verdicts.Decision(Verdict.ERROR, str(last.longrepr).splitlines()[0], case.findings)
+    trouble = verdicts.Trouble(wrong["trouble"]) if wrong else None
+    reason = wrong["reason"] if wrong else ""
+    return verdicts.decide(case, trouble, reason, catalogue=CATALOGUE, declared=declared)
+
+
+class Recorder:
+    """On the controller: writes each event as it happens."""
+
+    def __init__(self, config: pytest.Config, out: Path, *, at_once: bool) -> None:
+        self.config = config
+        self.out = out
+        self._at_once = at_once
+        self._file: directory.EventFile | None = None
+        self._phases: dict[str, list[pytest.TestReport]] = {}
+        self._interrupted: str | None = None
+        self._total: int | None = None
+
+    def pytest_sessionstart(self) -> None:
+        if self._at_once:
+            self._open()
+
+    def _open(self) -> directory.EventFile:
+        if self._file is None:
+            self._file = directory.EventFile(self.out)
+            started = RunStarted(
+                suite=suite_version(),
+                started=time.time(),
+                environment=environment(),
+                seed=self.config.option.seed,
+                servers=asked_servers(self.config),
+                requirements=tuple(CATALOGUE.values()),
+                deviations=self.config.stash[DEVIATIONS],
+            )
+            self._file.write(encode(started))
+            if self._total is not None:
+                self._file.write(encode(CasesFound(self._total)))
+        return self._file
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self._found([item.nodeid for item in session.items])
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        self._found(ids)
+
+    def _found(self, ids: list[str]) -> None:
+        total = sum(map(in_suites, ids))
+        if total and self._total is None:
+            self._total = total
+            if self._file:
+                self._file.write(encode(CasesFound(total)))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._interrupted = self._interrupted or f"{report.nodeid} cannot be collected"
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        phases = self._phases.setdefault(report.nodeid, [])
+        phases.append(report)
+        if report.when in ("setup", "call"):
+            return
+        del self._phases[report.nodeid]
+        if is_case(report) or any(map(is_case, phases)):
+            try:
+                self._open().write(encode(self._case(report, phases)))
+            except OSError as error:
+                pytest.exit(f"cannot write to {self.out}: {error.strerror}", returncode=Exit.HARNESS)
+
+    def _case(self, last: pytest.TestReport, phases: list[pytest.TestReport]) -> CaseFinished:
+        described: dict[str, Any] = getattr(phases[0], "spice_case", {})
+        case = verdicts.with_defaults(verdicts.told(last.user_properties), described)
+        decision = _decide(last, phases, self.config.stash[DEVIATIONS])
+        return CaseFinished(
+            nodeid=last.nodeid,
+            title=described.get("title", last.nodeid),
+            server=case.server or "system",
+            requirements=case.requirements,
+            verdict=decision.verdict,
+            reason=decision.reason,
+            kept=case.kept,
+            findings=decision.findings,
+            duration_s=round(sum(phase.duration for phase in phases), 4),
+            artefacts={k: directory.relative(p, self.out) for k, p in case.artefacts.items()},
+            identities=case.identities,
+        )
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        self._interrupted = "interrupted"
+
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        self._interrupted = f"internal error: {verdicts.one_line(excinfo.value)}"
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if self._file is None:
+            return
+        if exitstatus in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
+            self._interrupted = self._interrupted or f"pytest ended with status {int(exitstatus)}"
+        self._file.write(encode(RunFinished(time.time(), self._interrupted)))
+        self._file.close()
+        if not self.config.getoption("--record-only"):
+            from reports.views.publish import publish
+
+            run = publish(self.out)
+            if run.stale and exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self._file is None or self.config.getoption("--record-only"):
+            return
+        from reports.run.tally import Run
+        from reports.views.terminal import summary
+
+        terminalreporter.write_line("")
+        terminalreporter.write_line(summary(Run.read(self.out), self.out, colour=terminalreporter.hasmarkup))

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Profiles: named selections of what to run, as pytest options."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from fixtures.system.hosts import UsageError
+from reports.run.environment import ROOT
+
+FILE = Path(__file__).with_name("profiles.toml")
+DEFAULT = "full"
+
+
+def known() -> dict[str, dict[str, Any]]:
+    """Name -> selection."""
+    return tomllib.loads(FILE.read_text(encoding="utf-8"))
+
+
+def options(names: Iterable[str], root: Path = ROOT) -> list[str]:
+    """Pytest's options for some profiles together (none: the default); UsageError for an unknown one."""
+    table = known()
+    chosen = list(names) or [DEFAULT]
+    for name in chosen:
+        if name not in table:
+            raise UsageError(f"no profile {name!r}; there are {', '.join(sorted(table))}")
+    return list(_options([table[name] for name in chosen], root))
+
+
+def _options(chosen: list[dict[str, Any]], root: Path) -> Iterator[str]:
+    for key, option in (("requirements", "--requirement"), ("levels", "--level")):
+        if all(selection.get(key) for selection in chosen):  # one without a limit lifts it
+            for value in _union(chosen, key):
+                yield f"{option}={value}"
+    markers = [selection.get("markers", "") for selection in chosen]
+    if all(markers):
+        yield f"-m={' or '.join(f'({m})' for m in markers)}"
+    paths = [root / path for path in _union(chosen, "paths")]
+    yield from (str(path) for path in paths if path.exists())
+
+
+def _union(chosen: list[dict[str, Any]], key: str) -> list[str]:
+    return list(dict.fromkeys(value for selection in chosen for value in selection.get(key, ())))

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A run as one stream of typed events; every report is made from it.
+
+`events.ndjson` holds one JSON object a line: `RunStarted`, `CasesFound`, a `CaseFinished` for each test and
+`RunFinished`. Each line is on the disk before the next test starts, so a run that was killed keeps what it
+gathered: it only lacks its `RunFinished`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dissectors.rules.judgement import Finding, Level, Requirement, Verdict
+from fixtures.system.hosts import Identity, UsageError
+
+EVENTS = "events.ndjson"
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """A declared deviation (see `reports.run.deviations`, which reads and matches them).
+
+    `requirement`, `builds` and `tests` are globs; `symptom` is a part of (or a glob over) what was expected
+    or seen; `versions` a specifier set such as ">=0.12,<=0.16.0", "" for all.
+    """
+
+    requirement: str
+    symptom: str
+    reason: str
+    versions: str = ""
+    builds: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()
+    reported: str = ""
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """`started`: seconds since the epoch. `servers`: the SPECs asked for."""
+
+    suite: str
+    started: float
+    environment: Mapping[str, str]
+    seed: int | None
+    servers: tuple[str, ...]
+    requirements: tuple[Requirement, ...]
+    deviations: tuple[Deviation, ...] = ()
+
+
+@dataclass(frozen=True)
+class CasesFound:
+    """How many cases the run will have."""
+
+    total: int
+
+
+@dataclass(frozen=True)
+class CaseFinished:
+    """One test against one server build (or pair).
+
+    `identities`: host label ("source", "target") -> build. `requirements`: what the test is marked with.
+    `kept`: requirement id -> how often it was seen kept. `artefacts`: kind ("pcapng", "log") -> path relative
+    to the run's directory.
+    """
+
+    nodeid: str
+    title: str
+    server: str
+    requirements: tuple[str, ...]
+    verdict: Verdict
+    reason: str = ""
+    kept: Mapping[str, int] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    duration_s: float = 0.0
+    artefacts: Mapping[str, str] = field(default_factory=dict)
+    identities: Mapping[str, Identity] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """`interrupted`: why the run ended early (one line), None if it did not."""
+
+    finished: float
+    interrupted: str | None = None
+
+
+RunEvent = RunStarted | CasesFound | CaseFinished | RunFinished
+
+
+def encode(event: RunEvent) -> str:
+    """One line of JSON, without the line end."""
+    return json.dumps({"event": type(event).__name__, **asdict(event)}, ensure_ascii=False)
+
+
+def decode(line: str) -> RunEvent:
+    """The event of one line; ValueError, KeyError or TypeError if it is none."""
+    data: dict[str, Any] = json.loads(line)
+    return _READERS[data.pop("event")](data)
+
+
+def read_events(directory: Path) -> list[RunEvent]:
+    """Every event of a run's directory. A last line that was cut by a kill is left out."""
+    path = directory / EVENTS
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UsageError(
+            f"{directory} holds no run: {EVENTS}: {error.strerror}; name a directory that certify wrote"
+        ) from None
+    return list(_decode_lines(path, lines))
+
+
+def finding(data: Mapping[str, Any]) -> Finding:
+    """A finding from its JSON-able form."""
+    return Finding(**{**data, "level": Level(data["level"])})
+
+
+def identities(spice: Mapping[str, Any]) -> dict[str, Identity]:
+    """Host label -> build, from what a test's fixture reports (`identity` or `identities`)."""
+    many = spice.get("identities") or ({"source": spice["identity"]} if spice.get("identity") else {})
+    return {label: Identity(**identity) for label, identity in many.items()}
+
+
+def _decode_lines(path: Path, lines: list[str]) -> Iterator[RunEvent]:
+    for number, line in enumerate(lines, 1):
+        try:
+            yield decode(line)
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):
+                return
+            raise UsageError(f"{path}, line {number}: not an event of a run ({error})") from None
+
+
+def _run_started(data: dict[str, Any]) -> RunStarted:
+    requirements = (Requirement(**{**r, "level": Level(r["level"])}) for r in data.pop("requirements"))
+    deviations = (deviation(d) for d in data.pop("deviations"))
+    servers = tuple(data.pop("servers"))
+    return RunStarted(requirements=tuple(requirements), deviations=tuple(deviations), servers=servers, **data)
+
+
+def deviation(data: Mapping[str, Any]) -> Deviation:
+    """A deviation from its JSON-able form."""
+    lists: dict[str, Iterable[str]] = {key: tuple(data.get(key, ())) for key in ("builds", "tests")}
+    return Deviation(**{**data, **lists})
+
+
+def _case_finished(data: dict[str, Any]) -> CaseFinished:
+    return CaseFinished(
+        **{
+            **data,
+            "requirements": tuple(data["requirements"]),
+            "verdict": Verdict(data["verdict"]),
+            "findings": tuple(map(finding, data["findings"])),
+            "identities": identities(data),
+        }
+    )
+
+
+_READERS: Mapping[str, Callable[[dict[str, Any]], RunEvent]] = {
+    "RunStarted": _run_started,
+    "CasesFound": lambda data: CasesFound(**data),
+    "CaseFinished": _case_finished,
+    "RunFinished": lambda data: RunFinished(**data),
+}

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Runs the suites in a process of their own, follows what they tell, and gives everything back.
+
+The child leads a session of its own, so that a Ctrl-C reaches this process alone, which then ends the child
+in order: once with SIGTERM (tests tear down, results are written), then with SIGKILL. Should this process
+be killed itself, the kernel sends the child SIGTERM.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from fixtures.system.hosts import HarnessError
+from reports.run.environment import ROOT
+from reports.run.run_events import EVENTS, RunEvent, decode
+
+GRACE = 20.0  # seconds that tests get to tear down
+POLL = 0.1  # seconds between two looks at the events
+LOG = "pytest.log"
+_PR_SET_PDEATHSIG = 1
+_ASKED_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+Show = Callable[[RunEvent], None]
+
+
+class Interrupted(HarnessError):
+    """This process was asked to end; the text names the signal."""
+
+
+def pytest_command(options: Sequence[str], out: Path, root: Path = ROOT) -> list[str]:
+    """Pytest over the suites in `root`, from whatever directory, its results in `out`."""
+    fixed = ["-c", str(root / "pytest.ini"), "--rootdir", str(root), "-p", "no:cacheprovider"]
+    return [sys.executable, "-P", "-m", "pytest", *fixed, *options, "--out", str(out), "--record-only"]
+
+
+def run_pytest(command: Sequence[str], out: Path, show: Show) -> int | None:
+    """Run pytest; what it prints goes to `out/pytest.log`, its events to `show`.
+
+    Gives its exit status, None if it was interrupted (inside `signals`). Nothing of it is left running.
+    """
+    with (out / LOG).open("wb") as sink:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**_environment(), "PYTHONPATH": _path()},
+            preexec_fn=_die_with_parent,
+        )
+        tail = Tail(out / EVENTS)
+        try:
+            status = _wait(child, tail, show)
+        except Interrupted:
+            status = None
+        finally:
+            _end(child)
+        tail.drain(show)
+    return status
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what a pytest around us (our self-tests) has left there. Byte code may be kept: to
+    rewrite assertions anew in each process would cost a second."""
+    unwanted = ("PYTEST_", "PYTHONDONTWRITEBYTECODE")
+    return {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+
+
+def _path() -> str:
+    return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _wait(child: subprocess.Popen[bytes], tail: Tail, show: Show) -> int:
+    while True:
+        tail.drain(show)
+        with suppress(subprocess.TimeoutExpired):
+            return child.wait(POLL)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End the child in order, then whatever is left of its session."""
+    if child.poll() is None:
+        child.terminate()
+        with suppress(subprocess.TimeoutExpired, Interrupted):
+            child.wait(GRACE)
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+@contextmanager
+def signals() -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGHUP raise Interrupted while this holds."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(f"interrupted ({signal.Signals(number).name})")
+
+    old = {number: signal.signal(number, interrupt) for number in _ASKED_TO_END}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+class Tail:
+    """Reads the events that were written since the last look."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def drain(self, show: Show) -> None:
+        """Show every whole line that is new."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            show(decode(line.decode()))

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A run folded from its events: what each requirement came to on each build, and the exit status."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+
+from dissectors.rules.judgement import FAILING, Finding, Level, Requirement, Verdict
+from fixtures.system.hosts import Identity, UsageError
+from reports.run import deviations
+from reports.run.run_events import (
+    CaseFinished,
+    CasesFound,
+    Deviation,
+    RunEvent,
+    RunFinished,
+    RunStarted,
+    read_events,
+)
+
+#: The worst first: what a requirement comes to over its cases is the first of these among them.
+#: A kept requirement stays PASS though another case could not show it (UNSUPPORTED); it does not where a
+#: situation that a test asks for could not be made (INCONCLUSIVE).
+WORST_FIRST = (
+    Verdict.FAIL,
+    Verdict.ERROR,
+    Verdict.DEVIATES,
+    Verdict.DIFFERS,
+    Verdict.INCONCLUSIVE,
+    Verdict.PASS,
+    Verdict.UNSUPPORTED,
+)
+
+
+#: So many cases that happened to keep a requirement are named where no test is about it.
+WITNESSES = 5
+
+
+class Exit(IntEnum):
+    """Exit status of certify, replay and fuzz."""
+
+    CONFORMANT = 0
+    NOT_CONFORMANT = 1
+    USAGE = 2
+    HARNESS = 3
+    STALE_DEVIATION = 4
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict | None:
+    """The worst of some verdicts; None if there is none."""
+    present = set(verdicts)
+    return next((v for v in WORST_FIRST if v in present), None)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one case says of one requirement."""
+
+    case: CaseFinished
+    verdict: Verdict
+    findings: tuple[Finding, ...] = ()
+    declared: tuple[Deviation, ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """One requirement on one build; `verdict` is None where no case judged it."""
+
+    requirement: Requirement
+    server: str
+    evidence: tuple[Evidence, ...] = ()
+
+    @cached_property
+    def verdict(self) -> Verdict | None:
+        """The worst over its cases."""
+        return worst(e.verdict for e in self.evidence)
+
+    @property
+    def telling(self) -> tuple[Evidence, ...]:
+        """The cases that are about it, or show it broken; else some that happened to keep it."""
+        own = tuple(
+            e
+            for e in self.evidence
+            if e.verdict is not Verdict.PASS or self.requirement.id in e.case.requirements
+        )
+        return own or self.evidence[:WITNESSES]
+
+    @property
+    def blamed(self) -> tuple[Evidence, ...]:
+        """The cases that made it what it is."""
+        return tuple(e for e in self.evidence if e.verdict is self.verdict)
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """What became of a declared deviation: the cases that showed it, the builds where it should have shown
+    and did not."""
+
+    deviation: Deviation
+    cases: tuple[CaseFinished, ...] = ()
+    stale_on: tuple[str, ...] = ()
+
+
+def findings_of(case: CaseFinished, requirement: str) -> tuple[Finding, ...]:
+    """The findings of a case against one requirement."""
+    return tuple(f for f in case.findings if f.requirement == requirement)
+
+
+def evidence_of(
+    case: CaseFinished, requirement: Requirement, declared: Iterable[Deviation]
+) -> Evidence | None:
+    """What a case says of a requirement; None if it says nothing."""
+    found = findings_of(case, requirement.id)
+    if found:
+        matches = [deviations.declared(declared, f, case.server, case.identities) for f in found]
+        if all(matches):
+            verdict = Verdict.DEVIATES
+        else:
+            verdict = Verdict.FAIL if requirement.level in FAILING else Verdict.DIFFERS
+        return Evidence(case, verdict, found, tuple(dict.fromkeys(m for m in matches if m)))
+    marked = requirement.id in case.requirements
+    if case.kept.get(requirement.id) or (marked and case.verdict is Verdict.PASS):
+        return Evidence(case, Verdict.PASS)
+    if not marked:
+        return None
+    own = (Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.UNSUPPORTED)
+    return Evidence(case, case.verdict if case.verdict in own else Verdict.INCONCLUSIVE)
+
+
+@dataclass
+class Run:
+    """Every event of a run (or of several put side by side)."""
+
+    started: RunStarted
+    cases: list[CaseFinished] = field(default_factory=list)
+    finished: RunFinished | None = None
+    total: int | None = None
+
+    @classmethod
+    def of(cls, events: Iterable[RunEvent]) -> Run:
+        """Fold a stream of events; UsageError if it does not begin with RunStarted."""
+        stream = iter(events)
+        first = next(stream, None)
+        if not isinstance(first, RunStarted):
+            raise UsageError("not a run: it does not begin with RunStarted; was certify killed at its start?")
+        run = cls(first)
+        for event in stream:
+            match event:
+                case CaseFinished():
+                    run.cases.append(event)
+                case CasesFound(total):
+                    run.total = total
+                case RunFinished():
+                    run.finished = event
+                case RunStarted():
+                    raise UsageError("two runs in one file; give each run a directory of its own")
+        return run
+
+    @classmethod
+    def read(cls, directory: Path) -> Run:
+        """The run in a directory."""
+        return cls.of(read_events(directory))
+
+    @cached_property
+    def requirements(self) -> Mapping[str, Requirement]:
+        """The catalogue as it was in the run."""
+        return {r.id: r for r in self.started.requirements}
+
+    @cached_property
+    def servers(self) -> tuple[str, ...]:
+        """Every SPEC (or `SPEC > SPEC` for a pair), in the order asked for, then as met."""
+        return tuple(dict.fromkeys((*self.started.servers, *(c.server for c in self.cases))))
+
+    @cached_property
+    def identities(self) -> Mapping[str, Mapping[str, Identity]]:
+        """SPEC -> host label -> build, each side as proved by the first case that could."""
+        found: dict[str, dict[str, Identity]] = {}
+        for case in self.cases:
+            for label, build in case.identities.items():
+                side = "target" if label.startswith("target") else "source"
+                found.setdefault(case.server, {}).setdefault(side, build)
+        return {server: _distinct(builds) for server, builds in found.items()}
+
+    @cached_property
+    def results(self) -> Mapping[tuple[str, str], Result]:
+        """(requirement id, SPEC) -> result, for every requirement and every build."""
+        return {
+            (requirement.id, server): Result(requirement, server, tuple(self._evidence(requirement, server)))
+            for requirement in self.requirements.values()
+            for server in self.servers
+        }
+
+    def _evidence(self, requirement: Requirement, server: str) -> Iterator[Evidence]:
+        for case in self.cases:
+            if case.server == server:
+                evidence = evidence_of(case, requirement, self.started.deviations)
+                if evidence is not None:
+                    yield evidence
+
+    def verdict(self, requirement: str) -> Verdict | None:
+        """The worst over the builds; None where none judged it."""
+        verdicts = (self.results[requirement, server].verdict for server in self.servers)
+        return worst(v for v in verdicts if v is not None)
+
+    def counts(self, server: str | None = None) -> Counter[Verdict | None]:
+        """How many requirements came to which verdict on a build (None: over all builds)."""
+        if server is None:
+            return Counter(self.verdict(r) for r in self.requirements)
+        return Counter(self.results[r, server].verdict for r in self.requirements)
+
+    @cached_property
+    def occurrences(self) -> tuple[Occurrence, ...]:
+        """What became of each declared deviation."""
+        return tuple(self._occurrence(entry) for entry in self.started.deviations)
+
+    def _occurrence(self, entry: Deviation) -> Occurrence:
+        shown: list[CaseFinished] = []
+        reached: dict[str, None] = {}
+        for case in self.cases:
+            if any(deviations.declares(entry, f, case.server, case.identities) for f in case.findings):
+                shown.append(case)
+            elif _reaches(entry, case):
+                reached[case.server] = None
+        occurred = {case.server for case in shown}
+        return Occurrence(entry, tuple(shown), tuple(s for s in reached if s not in occurred))
+
+    @property
+    def stale(self) -> tuple[Occurrence, ...]:
+        """Declared deviations that no longer occur."""
+        return tuple(o for o in self.occurrences if o.stale_on)
+
+    @property
+    def interrupted(self) -> str | None:
+        """Why the run is not whole, None if it is."""
+        return self.finished.interrupted if self.finished else "the run was killed before its end"
+
+    @property
+    def exit(self) -> Exit:
+        """The documented exit status."""
+        verdicts = {case.verdict for case in self.cases}
+        if self.interrupted or not verdicts & {Verdict.PASS, Verdict.FAIL, Verdict.DEVIATES, Verdict.DIFFERS}:
+            return Exit.HARNESS
+        if Verdict.FAIL in verdicts:
+            return Exit.NOT_CONFORMANT
+        if Verdict.ERROR in verdicts:
+            return Exit.HARNESS
+        return Exit.STALE_DEVIATION if self.stale else Exit.CONFORMANT
+
+    @property
+    def headline(self) -> str:
+        """The verdict in two words or three."""
+        if self.interrupted:
+            return "NOT COMPLETE"
+        return {
+            Exit.CONFORMANT: "CONFORMANT",
+            Exit.NOT_CONFORMANT: "NOT CONFORMANT",
+            Exit.HARNESS: "HARNESS ERROR",
+            Exit.STALE_DEVIATION: "DECLARED DEVIATION GONE",
+        }[self.exit]
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in a sentence."""
+        if self.interrupted:
+            return (
+                f"{len(self.cases)} of {self.total or 'an unknown number of'} tests ran: {self.interrupted}."
+            )
+        counts = self.counts()
+        judged = sum(n for v, n in counts.items() if v in (Verdict.PASS, Verdict.FAIL, Verdict.DEVIATES))
+        words = [f"{counts[Verdict.PASS]} of {_plural(judged, 'judged requirement')} are kept"]
+        words += [f"{n} {'is' if n == 1 else 'are'} not"] if (n := counts[Verdict.FAIL]) else []
+        words += [f"{n} not kept as declared"] if (n := counts[Verdict.DEVIATES]) else []
+        words += [f"{_plural(len(self.stale), 'declared deviation')} no longer seen"] if self.stale else []
+        return "; ".join(words) + "."
+
+    def results_with(self, *verdicts: Verdict) -> Iterator[Result]:
+        """Every result with one of these verdicts, MUST before SHOULD."""
+        levels = list(Level)
+        found = [r for r in self.results.values() if r.verdict in verdicts]
+        yield from sorted(found, key=lambda r: levels.index(r.requirement.level))
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _distinct(builds: Mapping[str, Identity]) -> Mapping[str, Identity]:
+    """The builds of a pair; one where source and target are the same."""
+    found: dict[tuple[str | None, ...], tuple[str, Identity]] = {}
+    for label, build in builds.items():
+        found.setdefault((build.path, build.version, build.build_id, build.sha256), (label, build))
+    return dict(found.values())
+
+
+def _reaches(entry: Deviation, case: CaseFinished) -> bool:
+    """Whether a case would have shown the deviation, had the build still had it."""
+    if case.verdict in (Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.UNSUPPORTED):
+        return False
+    if not deviations.covers_all(entry, case.server, case.identities):
+        return False
+    if entry.tests:
+        return any(fnmatchcase(case.nodeid, glob) for glob in entry.tests)
+    judged = {*case.kept, *case.requirements, *(f.requirement for f in case.findings)}
+    return any(fnmatchcase(requirement, entry.requirement) for requirement in judged)
+
+
+def merge(runs: Iterable[Run]) -> Run:
+    """Several runs side by side; the newest catalogue wins, a run that is not whole makes all not whole."""
+    many = sorted(runs, key=lambda run: run.started.started)
+    newest = many[-1].started
+    merged = RunStarted(
+        suite=newest.suite,
+        started=many[0].started.started,
+        environment=newest.environment,
+        seed=newest.seed if len({run.started.seed for run in many}) == 1 else None,
+        servers=tuple(dict.fromkeys(s for run in many for s in run.servers)),
+        requirements=tuple({r.id: r for run in many for r in run.started.requirements}.values()),
+        deviations=tuple(dict.fromkeys(d for run in many for d in run.started.deviations)),
+    )
+    reasons = [f"{run.servers}: {run.interrupted}" for run in many if run.interrupted]
+    ends = [run.finished.finished for run in many if run.finished]
+    return Run(
+        started=merged,
+        cases=[case for run in many for case in run.cases],
+        finished=RunFinished(max(ends, default=newest.started), "; ".join(reasons) or None),
+        total=sum(run.total or len(run.cases) for run in many),
+    )

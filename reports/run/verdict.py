@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From what a test did and what the oracle found to the verdict of the case. Pure functions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from dissectors.rules.judgement import FAILING, Finding, Requirement, Verdict
+from fixtures.system.hosts import HarnessError, Identity, UsageError
+from reports.run import deviations
+from reports.run.run_events import Deviation, finding, identities
+
+
+class Trouble(StrEnum):
+    """Why a test did not simply pass."""
+
+    FINDINGS = "findings"  # the oracle's, or a wait's that names its requirement
+    ASSERTION = "assertion"  # an assertion of the test's own
+    SKIP = "skip"
+    UNSUPPORTED = "unsupported"
+    HARNESS = "harness"  # anything else: the harness' own
+
+
+#: Exceptions by name: the bench's own are not imported, so that this holds for whoever raises them.
+_BY_CLASS = {
+    "AssertionError": Trouble.ASSERTION,
+    "ConformanceFailure": Trouble.FINDINGS,
+    "Skipped": Trouble.SKIP,
+    "Unsupported": Trouble.UNSUPPORTED,
+}
+
+_SKIPS = {verdict: f"{verdict}:" for verdict in (Verdict.UNSUPPORTED, Verdict.INCONCLUSIVE)}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a test's fixture told (its `spice` properties), put together."""
+
+    server: str | None
+    identities: Mapping[str, Identity]
+    requirements: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    kept: Mapping[str, int]
+    verdict: Verdict | None
+    reason: str
+    artefacts: Mapping[str, str]
+
+
+def told(properties: Iterable[tuple[str, Any]]) -> Told:
+    """Read the `spice` entries of a report's user properties; several are added up."""
+    entries = [value for name, value in properties if name == "spice"]
+    judgements = [entry.get("judgement") or {} for entry in entries]
+    kept: Counter[str] = Counter()
+    for judgement in judgements:
+        kept.update(judgement.get("kept", {}))
+    last = {key: value for entry in entries for key, value in entry.items() if value}
+    return Told(
+        server=last.get("server"),
+        identities=identities(last),
+        requirements=tuple(dict.fromkeys(r for entry in entries for r in entry.get("requirements", ()))),
+        findings=tuple(
+            dict.fromkeys(finding(f) for judgement in judgements for f in judgement.get("findings", ()))
+        ),
+        kept=dict(kept),
+        verdict=Verdict(last["verdict"]) if last.get("verdict") else None,
+        reason=last.get("reason", ""),
+        artefacts={kind: path for entry in entries for kind, path in (entry.get("artefacts") or {}).items()},
+    )
+
+
+def with_defaults(case: Told, described: Mapping[str, Any]) -> Told:
+    """A case whose fixture did not come far enough to tell: its markers and the SPEC asked for."""
+    return replace(
+        case,
+        server=case.server or described.get("server"),
+        requirements=case.requirements or tuple(described.get("requirements", ())),
+    )
+
+
+def trouble_of(exception: BaseException) -> Trouble:
+    """Which kind of trouble an exception is."""
+    names = [cls.__name__ for cls in type(exception).__mro__]
+    return next((_BY_CLASS[name] for name in names if name in _BY_CLASS), Trouble.HARNESS)
+
+
+def one_line(exception: BaseException, limit: int = 300) -> str:
+    """The first line of an exception's text; its class where the text alone would not say enough."""
+    text = next((line.strip() for line in str(exception).splitlines() if line.strip()), "")
+    known = trouble_of(exception) is not Trouble.HARNESS or isinstance(exception, HarnessError | UsageError)
+    line = text if known and text else f"{type(exception).__name__}: {text}".rstrip(": ")
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def findings_of_assertion(reason: str, case: Told, catalogue: Mapping[str, Requirement]) -> list[Finding]:
+    """A test's own assertion speaks of what the test is marked with: a finding for each of these that the
+    oracle did not see kept (of all, if it saw all kept)."""
+    marked = [catalogue[i] for i in case.requirements if i in catalogue]
+    blamed = [r for r in marked if not case.kept.get(r.id)] or marked
+    seen = reason or "the test's assertion"
+    return [Finding(r.id, r.level, expected=r.text, seen=seen, time=0.0) for r in blamed]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The verdict of a case, why (one line, may be empty), and all findings with those of its assertion."""
+
+    verdict: Verdict
+    reason: str
+    findings: tuple[Finding, ...]
+
+
+def decide(
+    case: Told,
+    trouble: Trouble | None,
+    reason: str,
+    *,
+    catalogue: Mapping[str, Requirement],
+    declared: Sequence[Deviation],
+) -> Decision:
+    """The verdict of one case. What the oracle found outranks how the test ended."""
+    findings = [f for f in case.findings if _holds(f, catalogue, case.identities)]
+    failing = any(f.level in FAILING for f in findings)
+    if trouble is Trouble.ASSERTION and not failing:
+        findings += findings_of_assertion(reason, case, catalogue)
+        failing = not findings or any(f.level in FAILING for f in findings)
+    if failing or (findings and trouble in (Trouble.FINDINGS, Trouble.ASSERTION)):
+        return _broken(findings, reason, case, declared)
+    if case.verdict is not None:
+        return Decision(case.verdict, case.reason or reason, tuple(findings))
+    if trouble is Trouble.SKIP:
+        verdict, why = _skip(reason)
+        return Decision(verdict, why, tuple(findings))
+    if trouble not in (None, Trouble.FINDINGS):  # findings may be of what this build does not owe
+        verdict = Verdict.UNSUPPORTED if trouble is Trouble.UNSUPPORTED else Verdict.ERROR
+        return Decision(verdict, reason, tuple(findings))
+    return Decision(Verdict.DIFFERS if findings else Verdict.PASS, "", tuple(findings))
+
+
+def _holds(found: Finding, catalogue: Mapping[str, Requirement], builds: Mapping[str, Identity]) -> bool:
+    """Whether the requirement holds for the build's version (an unknown version: yes)."""
+    versions = catalogue[found.requirement].versions if found.requirement in catalogue else ""
+    own = builds.get(found.host or "")
+    known = [b.version for b in ([own] if own else builds.values()) if b.version]
+    return not known or any(deviations.version_holds(versions, version) for version in known)
+
+
+def _broken(findings: list[Finding], reason: str, case: Told, declared: Sequence[Deviation]) -> Decision:
+    server = case.server or ""
+    failing = [f for f in findings if f.level in FAILING]
+    if findings and not failing:
+        return Decision(Verdict.DIFFERS, reason, tuple(findings))
+    entries = [deviations.declared(declared, f, server, case.identities) for f in failing]
+    if entries and all(entries):
+        reasons = dict.fromkeys(entry.reason for entry in entries if entry)
+        return Decision(Verdict.DEVIATES, " ".join(reasons), tuple(findings))
+    return Decision(Verdict.FAIL, reason or failing[0].seen, tuple(findings))
+
+
+def _skip(reason: str) -> tuple[Verdict, str]:
+    for verdict, prefix in _SKIPS.items():
+        if reason.startswith(prefix):
+            return verdict, reason.removeprefix(prefix).strip()
+    return Verdict.INCONCLUSIVE, reason

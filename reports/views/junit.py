@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`junit.xml` of a run, in the schema that CI systems read.
+
+Not pytest's own: that calls a declared deviation a failure, cannot be made from a run that was killed, and
+has no place for requirement, verdict, expected and seen. DEVIATES and DIFFERS count as passed and say so
+in a property; INCONCLUSIVE and UNSUPPORTED as skipped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from xml.etree import ElementTree as ET
+
+from dissectors.rules.judgement import Finding, Verdict
+from reports.run.run_events import CaseFinished
+from reports.run.tally import Run
+from reports.views.certificate import timestamp
+
+FILE = "junit.xml"
+
+_OUTCOME = {
+    Verdict.FAIL: "failure",
+    Verdict.ERROR: "error",
+    Verdict.INCONCLUSIVE: "skipped",
+    Verdict.UNSUPPORTED: "skipped",
+}
+#: What XML 1.0 cannot carry.
+_UNFIT = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def junit(run: Run) -> bytes:
+    """The file's bytes: a suite for each build."""
+    root = ET.Element("testsuites", name="spice-conformance")
+    for server in run.servers:
+        _suite(root, run, server)
+    ET.indent(root)
+    return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
+
+
+def _suite(root: ET.Element, run: Run, server: str) -> None:
+    cases = [case for case in run.cases if case.server == server]
+    outcomes = Counter(_OUTCOME.get(case.verdict, "passed") for case in cases)
+    suite = ET.SubElement(
+        root,
+        "testsuite",
+        name=server,
+        tests=str(len(cases)),
+        failures=str(outcomes["failure"]),
+        errors=str(outcomes["error"]),
+        skipped=str(outcomes["skipped"]),
+        time=f"{sum(case.duration_s for case in cases):.3f}",
+        timestamp=timestamp(run.started.started),
+    )
+    facts = {"suite": run.started.suite, "verdict": run.headline, "seed": str(run.started.seed)}
+    for label, build in run.identities.get(server, {}).items():
+        facts |= {f"{label}.version": build.version or "", f"{label}.sha256": build.sha256 or ""}
+    _properties(suite, facts)
+    for case in cases:
+        _case(suite, case)
+
+
+def _properties(parent: ET.Element, facts: dict[str, str]) -> None:
+    properties = ET.SubElement(parent, "properties")
+    for name, value in facts.items():
+        ET.SubElement(properties, "property", name=name, value=_fit(value))
+
+
+def _case(suite: ET.Element, case: CaseFinished) -> None:
+    module, _, name = case.nodeid.partition("::")
+    classname = module.removesuffix(".py").replace("/", ".")
+    element = ET.SubElement(
+        suite, "testcase", classname=classname, name=_fit(name or module), time=f"{case.duration_s:.3f}"
+    )
+    facts = {"verdict": str(case.verdict), "title": case.title, **case.artefacts}
+    facts |= {f"requirement.{n}": r for n, r in enumerate(case.requirements, 1)}
+    _properties(element, facts)
+    outcome = _OUTCOME.get(case.verdict)
+    if outcome:
+        told = ET.SubElement(element, outcome, message=_fit(f"{case.verdict}: {case.reason}"))
+        told.text = _fit("\n".join(map(sentence, case.findings))) or None
+    elif case.findings:
+        ET.SubElement(element, "system-out").text = _fit("\n".join(map(sentence, case.findings)))
+
+
+def sentence(finding: Finding) -> str:
+    """A finding in one line."""
+    where = f" (frame {finding.frame})" if finding.frame else ""
+    return f"{finding.requirement} [{finding.level}] expected {finding.expected}; seen: {finding.seen}{where}"
+
+
+def _fit(text: str) -> str:
+    return _UNFIT.sub("?", text)

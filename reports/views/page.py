@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`index.html`: one self-contained page of a run, or of several builds side by side, made to be handed on."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from dissectors.rules.judgement import Requirement, Verdict
+from reports.ladder import ladder_svg
+from reports.ladder.lanes import Ladder
+from reports.run.run_events import CaseFinished
+from reports.run.tally import WORST_FIRST, Exit, Result, Run
+from reports.views.certificate import NOT_JUDGED, counted, timestamp
+
+FILE = "index.html"
+
+#: How a verdict looks: good, bad, warn, dim.
+TONES: dict[Verdict | None, str] = {
+    Verdict.PASS: "good",
+    Verdict.FAIL: "bad",
+    Verdict.ERROR: "bad",
+    Verdict.DEVIATES: "warn",
+    Verdict.DIFFERS: "warn",
+    Verdict.INCONCLUSIVE: "dim",
+    Verdict.UNSUPPORTED: "dim",
+    None: "dim",
+}
+
+MEANINGS = {
+    Verdict.PASS: "kept wherever it was judged",
+    Verdict.FAIL: "not kept, and not declared",
+    Verdict.DEVIATES: "not kept, as declared with a reason",
+    Verdict.DIFFERS: "a SHOULD or OBSERVED requirement that is not kept: reported, not failed",
+    Verdict.INCONCLUSIVE: "the situation could not be made",
+    Verdict.UNSUPPORTED: "this build or its host cannot show it",
+    Verdict.ERROR: "the suite's own trouble",
+}
+
+LadderOf = Callable[[CaseFinished], Ladder | None]
+
+
+@dataclass(frozen=True)
+class View:
+    """What the template asks for."""
+
+    run: Run
+    ladder_of: LadderOf
+
+    @property
+    def tone(self) -> str:
+        """The page's own tone."""
+        if self.run.exit is Exit.CONFORMANT:
+            return "good"
+        return "bad" if self.run.exit is Exit.NOT_CONFORMANT else "warn"
+
+    @cached_property
+    def counts(self) -> list[tuple[str, str, int]]:
+        """(verdict, tone, how many requirements), over all builds."""
+        names = counted(self.run.counts())
+        tones = {str(v) if v else NOT_JUDGED: tone for v, tone in TONES.items()}
+        return [(name, tones[name], n) for name, n in names.items()]
+
+    @cached_property
+    def areas(self) -> list[tuple[str, list[Requirement]]]:
+        """The requirements by area, in the catalogue's order."""
+        many = list(self.run.requirements.values())
+        order = list(dict.fromkeys(r.area for r in many))
+        many.sort(key=lambda r: order.index(r.area))
+        return [(area, list(group)) for area, group in groupby(many, key=lambda r: r.area)]
+
+    @cached_property
+    def sums(self) -> list[tuple[str, str, list[int]]]:
+        """(verdict, tone, how many requirements on each build)."""
+        each = [self.run.counts(server) for server in self.run.servers]
+        verdicts: list[Verdict | None] = [*Verdict, None]
+        return [
+            (str(v) if v else NOT_JUDGED, TONES[v], [counts[v] for counts in each])
+            for v in verdicts
+            if any(counts[v] for counts in each)
+        ]
+
+    @cached_property
+    def notable(self) -> list[Requirement]:
+        """Every requirement that some build does not keep, or where that was not judged, the worst first."""
+        order: list[Verdict | None] = [*WORST_FIRST, None]
+        found = [r for r in self.run.requirements.values() if not self._kept(r)]
+        return sorted(found, key=lambda r: order.index(self.run.verdict(r.id)))
+
+    def why(self, requirement: Requirement) -> list[str]:
+        """Why it is not kept, as declared or else as seen; what was missing to judge it."""
+        results = [self.result(requirement, server) for server in self.run.servers]
+        evidence = [e for r in results for e in r.evidence if e.verdict is not Verdict.PASS]
+        declared = [d.reason for e in evidence for d in e.declared]
+        seen = [f"seen: {f.seen}" for e in evidence for f in e.findings]
+        missing = [f"not judged: {requirement.needs}"] if not any(r.evidence for r in results) else []
+        return list(dict.fromkeys(declared or seen[:1] or missing))
+
+    def agreement(self, requirements: list[Requirement]) -> str:
+        """How many requirements of an area every build keeps."""
+        kept = sum(map(self._kept, requirements))
+        return f"{kept} of {len(requirements)} kept by every build"
+
+    def _kept(self, requirement: Requirement) -> bool:
+        return all(self.result(requirement, s).verdict is Verdict.PASS for s in self.run.servers)
+
+    def result(self, requirement: Requirement, server: str) -> Result:
+        """One requirement on one build."""
+        return self.run.results[requirement.id, server]
+
+    @cached_property
+    def _numbers(self) -> dict[int, int]:
+        return {id(case): n for n, case in enumerate(self.run.cases, 1)}
+
+    def anchor(self, case: CaseFinished) -> str:
+        """The id of a test's place in the page."""
+        return f"t{self._numbers[id(case)]}"
+
+    @property
+    def cases(self) -> list[CaseFinished]:
+        """The tests, the worst first, otherwise as they ran."""
+        return sorted(self.run.cases, key=lambda case: WORST_FIRST.index(case.verdict))
+
+    def drawing(self, case: CaseFinished) -> Markup | None:
+        """A test's ladder; None where its packets cannot be read."""
+        ladder = self.ladder_of(case)
+        return Markup(ladder_svg.svg(ladder, case.title)) if ladder and ladder.rows else None
+
+    def uneven(self, requirement: Requirement) -> bool:
+        """Whether the builds do not agree."""
+        return len({self.result(requirement, server).verdict for server in self.run.servers}) > 1
+
+
+def no_ladder(case: CaseFinished) -> Ladder | None:
+    """For a page without drawings."""
+    return None
+
+
+def page(run: Run, ladder_of: LadderOf = no_ladder) -> str:
+    """The page's text."""
+    return (
+        environment()
+        .get_template("index.html")
+        .render(
+            view=View(run, ladder_of),
+            run=run,
+            meanings=MEANINGS,
+            title=f"{run.headline}: {', '.join(run.servers)}",
+        )
+    )
+
+
+def environment() -> Environment:
+    """Templates with escaping on and what every page needs."""
+    env = Environment(
+        loader=PackageLoader("reports.views"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters |= {
+        "tone": lambda verdict: TONES[verdict],
+        "name": lambda verdict: str(verdict) if verdict else NOT_JUDGED,
+        "timestamp": lambda seconds: timestamp(seconds).replace("T", " ")[:19] + " UTC",
+        "again": again,
+        "hex": lambda number: "unknown" if number is None else f"{number:#010x}",
+        "basename": lambda path: Path(path).name,
+    }
+    env.globals["ladder_style"] = Markup(ladder_svg.style())
+    env.globals["include_raw"] = lambda name: Markup(_template(name).read_text(encoding="utf-8"))
+    return env
+
+
+def again(server: str) -> str:
+    """The options that ask for a build (`SOURCE > TARGET`: a pair) once more."""
+    source, pair, target = server.partition(" > ")
+    options = ("--source", source, "--target", target) if pair else ("--server", server)
+    return shlex.join(options)
+
+
+def _template(name: str) -> Path:
+    return Path(__file__).with_name("templates") / name

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A run on a terminal: a line while it runs, a table at its end. Plain text where there is no terminal."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from dissectors.rules.judgement import Finding, Verdict
+from reports.run.run_events import CaseFinished, CasesFound, RunEvent
+from reports.run.tally import Evidence, Exit, Result, Run
+from reports.views.certificate import counted
+
+WIDTH = 100
+
+STYLES = {
+    Verdict.PASS: "green",
+    Verdict.FAIL: "bold red",
+    Verdict.ERROR: "bold red",
+    Verdict.DEVIATES: "yellow",
+    Verdict.DIFFERS: "yellow",
+    Verdict.INCONCLUSIVE: "dim",
+    Verdict.UNSUPPORTED: "dim",
+}
+
+#: What the table shows, the most important first; the rest is on the page.
+_SHOWN = (Verdict.FAIL, Verdict.ERROR, Verdict.DEVIATES, Verdict.DIFFERS, Verdict.INCONCLUSIVE)
+_CASES_SHOWN = 2
+_IDS_SHOWN = 4
+
+
+def summary(run: Run, out: Path, *, colour: bool, width: int = WIDTH) -> str:
+    """The end of a run in at most `width` columns."""
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        highlight=False,
+        emoji=False,
+        markup=False,
+    )
+    for server in run.servers:
+        builds = run.identities.get(server, {})
+        for side, build in builds.items():
+            name = f"{side} {build.spec}" if len(builds) > 1 else server
+            facts = (name, build.version, build.build_id and f"build {build.build_id[:12]}", build.path)
+            line = Text("  ".join(filter(None, facts)))
+            line.truncate(width, overflow="ellipsis")
+            console.print(line)
+    if any(True for _ in run.results_with(*_SHOWN)):
+        console.print(_table(run))
+    else:
+        console.print()
+    good = run.exit is Exit.CONFORMANT
+    console.print(Text(run.headline, "bold green" if good else "bold red"), Text(run.sentence))
+    counts = counted(run.counts())
+    console.print("Requirements: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+    for occurrence in run.stale:
+        entry = occurrence.deviation
+        console.print(
+            f"No longer seen on {', '.join(occurrence.stale_on)}: the declared deviation from "
+            f"{entry.requirement} ({entry.symptom}); take it out or narrow its versions"
+        )
+    console.print(f"Results: {out}/index.html, certificate.json, junit.xml")
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def _table(run: Run) -> Table:
+    table = Table(box=SIMPLE_HEAD, width=WIDTH, pad_edge=False, padding=(0, 1, 0, 0))
+    many = len(run.servers) > 1
+    for heading in ("Verdict", "Requirement", *(["Build"] if many else [])):
+        table.add_column(heading, no_wrap=heading == "Verdict")
+    table.add_column("Expected, seen, where", ratio=1, overflow="fold")
+    for verdict in _SHOWN:
+        for alike in _grouped(run.results_with(verdict)):
+            ids = list(dict.fromkeys(result.requirement.id for result in alike))
+            more = [f"and {len(ids) - _IDS_SHOWN} more"] if len(ids) > _IDS_SHOWN else []
+            builds = ["\n".join(dict.fromkeys(result.server for result in alike))] if many else []
+            details = Text("\n").join(_details(alike[0]))
+            table.add_row(
+                Text(verdict, STYLES[verdict]), "\n".join(ids[:_IDS_SHOWN] + more), *builds, details
+            )
+    return table
+
+
+def _grouped(results: Iterable[Result]) -> Iterable[list[Result]]:
+    """Results for the same reason share a row: one requirement on several builds, or what one trouble of
+    the suite kept from being judged."""
+    rows: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        if result.blamed[0].findings:
+            key = (result.requirement.id, "\n".join(line.plain for line in _details(result)))
+        else:
+            key = ("", result.blamed[0].case.reason)
+        rows.setdefault(key, []).append(result)
+    return rows.values()
+
+
+def _details(result: Result) -> Iterator[Text]:
+    blamed = result.blamed
+    alike = {_brief(evidence): evidence for evidence in reversed(blamed)}
+    shown = list(reversed(alike.values()))[:_CASES_SHOWN]
+    for evidence in shown:
+        if evidence.findings and not evidence.declared:
+            yield from _finding(evidence.findings[0], evidence.case)
+        else:
+            yield Text(_brief(evidence))
+    if more := len(blamed) - len(shown):
+        yield Text(f"and {more} more test{'s' if more > 1 else ''}", "dim")
+
+
+def _brief(evidence: Evidence) -> str:
+    """One line; cases with the same one are shown once."""
+    if evidence.declared:
+        return f"declared: {evidence.declared[0].reason}"
+    if evidence.findings:
+        return f"{evidence.findings[0].expected}; {evidence.findings[0].seen}"
+    return f"{evidence.case.title}: {evidence.case.reason}"
+
+
+def _finding(finding: Finding, case: CaseFinished) -> Iterator[Text]:
+    yield Text(f"expected  {finding.expected}")
+    yield Text("seen      ") + Text(finding.seen, "bold")
+    packet = f", frame {finding.frame}" if finding.frame else ""
+    host = f" ({finding.host})" if finding.host else ""
+    yield Text(f"where     {case.artefacts.get('pcapng', case.nodeid)}{packet}{host}", "dim")
+
+
+class ProgressLine:
+    """One line while a run goes on: how far, how many of each verdict, what failed. Without a terminal: a
+    line for each new trouble."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, highlight=False, emoji=False, markup=False)
+        self._counts: Counter[Verdict] = Counter()
+        self._said: set[str] = set()  # reasons, each said once
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[counts]}"),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task: TaskID = self._progress.add_task("starting", total=None, counts="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, event: RunEvent) -> None:
+        """Take one event of the run in."""
+        match event:
+            case CasesFound(total):
+                self._progress.update(self._task, total=total, description="testing")
+            case CaseFinished():
+                self._case(event)
+            case _:
+                self._progress.update(self._task, description="testing")
+
+    def _case(self, case: CaseFinished) -> None:
+        self._counts[case.verdict] += 1
+        words = ", ".join(f"{n} {verdict}" for verdict in Verdict if (n := self._counts[verdict]))
+        self._progress.update(self._task, advance=1, counts=words)
+        if case.verdict in (Verdict.FAIL, Verdict.ERROR) and case.reason not in self._said:
+            self._said.add(case.reason)
+            line = Text(f"{case.verdict:<9}", STYLES[case.verdict]) + Text(f" {case.title}: {case.reason}")
+            line.truncate(WIDTH, overflow="ellipsis")
+            self._console.print(line, soft_wrap=True)

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Flow control of a channel: SET_ACK, its window, and the client's ACK (spice.proto, BaseChannel)."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from dissectors.wire.constants import ChannelType, MsgBase, MsgcBase
+from fixtures.bench import Bench
+from fixtures.peer import Connection
+from fixtures.system.hosts import Ability, Host
+
+DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
+SET_ACK = MsgBase.SPICE_MSG_SET_ACK
+ACK_SYNC, ACK = MsgcBase.SPICE_MSGC_ACK_SYNC, MsgcBase.SPICE_MSGC_ACK
+#: A server sends at most so many windows and one message more without an ACK.
+WINDOWS = 2
+
+pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
+
+
+def silent_display(bench: Bench) -> tuple[Host, Connection, int, int]:
+    """A display channel whose client has stopped to acknowledge; SET_ACK's generation and window."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    client = bench.client(source)
+    display = client.current.channels[DISPLAY, 0]
+    asked = bench.expect("CHAN-006", display, SET_ACK)
+    display.answers.none()
+    bench.settle()
+    generation, window = struct.unpack_from("<II", asked.body)
+    bench.claim("CHAN-006", 0 < window < 1 << 16, "a window of messages", window)
+    return source, display, generation, window
+
+
+def drawn(bench: Bench, source: Host, display: Connection, times: int) -> int:
+    """The guest draws so often, nowhere twice (what is covered is not sent); how many messages in all the
+    display has sent when its worker has done all it was given: two turns, so that the client's messages from
+    before the first are read in the second."""
+    for number in range(times):
+        source.call("qxl_draw", left=4 * number, right=4 * number + 2, color=number)
+    bench.until("CHAN-006", lambda: not source.call("qxl_left"), "the worker's turn")
+    source.call("qxl_sync")
+    source.call("qxl_sync")
+    bench.settle()
+    return len(display.messages)
+
+
+@pytest.mark.requirement("CHAN-006", "CHAN-007")
+def test_window(bench: Bench) -> None:
+    """Without ACK the server stops after two windows, and goes on when ACK comes."""
+    source, display, _, window = silent_display(bench)
+    limit = WINDOWS * window + 1
+    sent = drawn(bench, source, display, limit + window)
+    since = sent - display.messages.index(display.got(SET_ACK)[-1]) - 1
+    bench.claim("CHAN-006", since <= limit, f"at most {limit} messages without ACK", since)
+    display.send(ACK)
+    bench.until("CHAN-007", lambda: len(display.messages) > sent, "messages after ACK")
+
+
+@pytest.mark.requirement("CHAN-006", "CHAN-007")
+def test_acknowledgement_of_another_generation(bench: Bench) -> None:
+    """An ACK counts for the generation that the last ACK_SYNC named, and for no other."""
+    source, display, generation, window = silent_display(bench)
+    display.send(ACK_SYNC, struct.pack("<I", generation + 7))
+    bench.settle()
+    sent = drawn(bench, source, display, (WINDOWS + 1) * window + 1)
+    for _ in range(3):
+        display.send(ACK)
+    bench.claim("CHAN-006", drawn(bench, source, display, 0) == sent, "no messages for an old ACK", "some")
+    display.send(ACK_SYNC, struct.pack("<I", generation))
+    display.send(ACK)
+    bench.until("CHAN-007", lambda: len(display.messages) > sent, "messages after ACK")

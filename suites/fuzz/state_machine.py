@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The rule-based state machine: Hypothesis chooses, the tables say among what.
+
+Each rule rolls dice over the choices of one kind (`suites.fuzz.choices`). What the dice mean depends on the
+state; what Hypothesis draws does not, so that a server which answers differently cannot confuse it. A failure
+does not fail the example: the machine reports it and rests, and the campaign goes on to find others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from suites.fuzz import choices
+from suites.fuzz.choices import Choice
+from suites.fuzz.moves import Setup
+from suites.fuzz.playground import Stage
+
+MAX_DICE = 0xFFFF
+DICE = st.integers(0, MAX_DICE)
+#: Rules of one example; a migration from link to INIT takes six.
+STEPS = 24
+
+Ended = Callable[[Stage], None]
+Begin = Callable[[Setup], Stage | None]
+
+
+class Machine(RuleBasedStateMachine):
+    """A source, a target, their hypervisors and two clients. Subclasses say what begins and hears the end."""
+
+    begin: Begin
+    ended: Ended
+    mutate = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage: Stage | None = None
+
+    @initialize(seamless=st.booleans(), agent=st.booleans())
+    def start(self, seamless: bool, agent: bool) -> None:
+        """Fresh hosts, and a client that is linked: every play begins with that."""
+        self.stage = type(self).begin(Setup(seamless, agent))
+        self._play(lambda stage: choices.links(stage)[:1], 0)
+
+    @rule(dice=DICE)
+    def link(self, dice: int) -> None:
+        """A link of the scheme."""
+        self._play(choices.links, dice)
+
+    @rule(dice=DICE)
+    def send(self, dice: int) -> None:
+        """A message that the tables allow."""
+        self._play(choices.messages, dice)
+
+    @rule(dice=DICE)
+    def obey(self, dice: int) -> None:
+        """A client does what it owes."""
+        self._play(choices.owed, dice)
+
+    @rule(dice=DICE)
+    def call(self, dice: int) -> None:
+        """A hypervisor's call."""
+        self._play(choices.calls, dice)
+
+    @rule(dice=DICE)
+    def wait(self, dice: int) -> None:
+        """Time passes."""
+        self._play(choices.clocks, dice)
+
+    @rule(dice=DICE)
+    def leave(self, dice: int) -> None:
+        """A client ends connections."""
+        self._play(choices.ends, dice)
+
+    @rule(dice=DICE)
+    def odd_link(self, dice: int) -> None:
+        """Any link."""
+        self._play(choices.odd_links, dice)
+
+    @rule(dice=DICE)
+    def odd_message(self, dice: int) -> None:
+        """A message that the tables forbid."""
+        self._play(choices.odd_messages, dice)
+
+    @rule(dice=DICE, mutation=st.integers(1, MAX_DICE))
+    def mutated_message(self, dice: int, mutation: int) -> None:
+        """A message with something wrong in it."""
+        if self.mutate:
+            self._play(lambda stage: choices.mutations(stage, mutation), dice)
+
+    def _play(self, offered: Callable[[Stage], list[Choice]], dice: int) -> None:
+        if self.stage is not None:
+            self.stage.play_all(choices.pick(offered(self.stage), dice))
+
+    def teardown(self) -> None:
+        """The clients leave, the oracle speaks."""
+        if self.stage is not None:
+            type(self).ended(self.stage)
+
+
+def drive(begin: Begin, ended: Ended, *, examples: int, seed_: int, mutate: bool = True) -> None:
+    """Plays `examples` examples; the same seed plays the same."""
+    attributes: dict[str, Any] = {
+        "begin": staticmethod(begin),
+        "ended": staticmethod(ended),
+        "mutate": mutate,
+    }
+    machine = seed(seed_)(type("Machine", (Machine,), attributes))
+    chosen = settings(
+        max_examples=examples,
+        stateful_step_count=STEPS,
+        phases=[Phase.generate],
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(machine, settings=chosen)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The machine for a few seconds, always the same: `spice-conform fuzz` does it for as long as one likes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import pytest
+
+from fixtures.bench import Bench
+from fixtures.bench.launchers import Launcher
+from fixtures.system.hosts import Ability, Host, Settings
+from suites.fuzz.campaign import Campaign
+from suites.fuzz.playground import FATAL
+
+EXAMPLES, SEED = 40, 2
+#: With a planted fault: a server that hangs takes the whole deadline each time.
+EXAMPLES_WITH_A_FAULT = 2
+
+
+@dataclass(frozen=True)
+class Planting:
+    """A launcher whose hosts have the bench's planted fault."""
+
+    launcher: Launcher
+    bench: Bench
+
+    def start(self, label: str, settings: Settings | None = None) -> Host:
+        """A fresh host with the fault, if there is one."""
+        plants = self.bench.fault.plants(label) if self.bench.fault else ()
+        return self.launcher.start(label, replace(settings or Settings(), plant=plants))
+
+    def close(self) -> None:
+        """The bench's launchers are not ours to close."""
+
+
+def launchers(bench: Bench) -> Mapping[str, Launcher]:
+    """Those of the bench, with its fault."""
+    return {label: Planting(launcher, bench) for label, launcher in bench.launchers.items()}
+
+
+@pytest.mark.requirement("ROBUST-001", "ROBUST-002")
+@pytest.mark.needs(Ability.CALLS, Ability.VIRTUAL_CLOCK, Ability.STATS)
+def test_legal_and_illegal_orders(bench: Bench) -> None:
+    """No order of messages, links, ends and calls ends the server or makes it hang. Bodies are good ones."""
+    bench.start()
+    campaign = Campaign(launchers(bench), "", SEED, mutate=False, shorten=False)
+    campaign.run(examples=EXAMPLES_WITH_A_FAULT if bench.fault else EXAMPLES)
+    found = [failure.finding for failure in campaign.failures.values()]
+    bench.judgement.findings += [finding for finding in found if finding.requirement in FATAL]
+    bench.judgement.kept.update({requirement: campaign.kept[requirement] for requirement in FATAL})

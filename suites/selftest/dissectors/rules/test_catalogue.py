@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The catalogue itself: its ids, its words, and that each requirement is judged somewhere."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from dissectors.rules.catalogue import CATALOGUE
+from dissectors.rules.judgement import Level, Requirement
+
+HERE = Path(__file__).resolve().parents[4]
+RULES = sorted((HERE / "dissectors/rules").glob("*.py"))
+TESTS = sorted(p for p in (HERE / "suites").rglob("*.py") if "selftest" not in p.parts)
+ID = r"(?:(?:LINK|CHAN|MAIN|CONNID|TIME|ROBUST)|MIG-(?:SRC|DST|CLI))-\d{3}"
+QUOTED = re.compile(rf'"({ID})"')
+DEFINED = re.compile(rf"^({ID})\s*=", re.MULTILINE)
+VERSIONS = re.compile(r"|[<>]=?\d+(\.\d+)*")
+
+every = pytest.mark.parametrize("requirement", CATALOGUE.values(), ids=CATALOGUE.keys())
+
+
+def named(paths: list[Path]) -> set[str]:
+    """The ids that stand in these files as strings."""
+    return {found for path in paths for found in QUOTED.findall(path.read_text(encoding="utf-8"))}
+
+
+def test_ids_are_unique() -> None:
+    """No id is given twice, and each one that the file defines arrives in the catalogue."""
+    text = (HERE / "dissectors/rules/catalogue.toml").read_text(encoding="utf-8")
+    counts = Counter(DEFINED.findall(text))
+    assert [i for i, count in counts.items() if count > 1] == []
+    assert counts.keys() == CATALOGUE.keys()
+
+
+@every
+def test_words(requirement: Requirement) -> None:
+    """A well-formed id, one sentence, a source, what is needed to judge it, a level and a duty."""
+    assert re.fullmatch(ID, requirement.id)
+    assert requirement.text.endswith(".")
+    assert requirement.source
+    assert requirement.needs
+    assert requirement.level in set(Level)
+    assert requirement.duty == ("client" if requirement.id.startswith("MIG-CLI-") else "server")
+    assert VERSIONS.fullmatch(requirement.versions)
+
+
+def test_ids_in_use_exist() -> None:
+    """Rules and tests name only requirements that there are."""
+    assert sorted(named([*RULES, *TESTS]) - CATALOGUE.keys()) == []
+
+
+def test_every_requirement_is_judged() -> None:
+    """Each requirement is ruled upon by the oracle or claimed by a test."""
+    assert sorted(CATALOGUE.keys() - named([*RULES, *TESTS])) == []

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The written reports: page, certificate, junit, table, comparison; what verify holds against a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from dissectors.rules.judgement import Verdict
+from fixtures.system.hosts import UsageError
+from reports.commands import verify
+from reports.commands.compare import comparison
+from reports.ladder.lanes import ladder
+from reports.run.run_events import CaseFinished, encode
+from reports.run.tally import Run, merge
+from reports.views import certificate, junit, page
+from reports.views.terminal import summary
+from suites.selftest.reports.run.report_samples import (
+    CATALOGUE,
+    CRASH,
+    DEVIATION,
+    MUST,
+    OBSERVED,
+    ROBUST,
+    case,
+    conversation,
+    found,
+    identity,
+    run,
+)
+
+EVIL = "<script>alert(1)</script>\x00 & “x”"
+
+
+@pytest.fixture
+def everything() -> Run:
+    cases = [case(v.lower(), v) for v in Verdict]
+    cases += [
+        case("found", Verdict.FAIL, MUST, [found(MUST, EVIL)]),
+        case("seen", Verdict.DIFFERS, OBSERVED, [found(OBSERVED)]),
+        case("crash", Verdict.DEVIATES, ROBUST, [found(ROBUST, CRASH)]),
+    ]
+    return run(*cases, deviations=[DEVIATION])
+
+
+class _Page(HTMLParser):
+    """Takes down ids, links and what would be loaded."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                assert value not in self.ids, f"id {value} stands twice"
+                self.ids.add(value or "")
+            elif name == "href":
+                self.links.append(value or "")
+            elif name in ("src", "srcset", "data"):
+                self.loaded.append(value or "")
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_page_stands_alone(everything: Run, many: bool) -> None:
+    """Nothing is loaded, every link within the page leads somewhere, nobody's text becomes markup."""
+    other = run(case("pass", server="other"))
+    text = page.page(merge([everything, other]) if many else everything, lambda _: ladder(conversation()))
+    read = _Page(text)
+    assert read.loaded == []
+    assert "link" not in read.tags
+    assert "@import" not in text
+    assert "url(" not in text
+    inner = {link[1:] for link in read.links if link.startswith("#")}
+    assert inner <= read.ids
+    assert set(CATALOGUE) <= read.ids
+    assert not any(link.startswith(("http", "//", "/")) for link in read.links)
+    assert "<script>alert" not in text
+    assert ("matrix" in read.ids) is many
+    assert "NOT CONFORMANT" in text
+    assert "known since 2012" in text
+
+
+def test_certificate_is_json_and_whole(everything: Run) -> None:
+    data = json.loads(json.dumps(certificate.certificate(everything)))
+    rows = {row["id"]: row for row in data["requirements"]}
+    assert {row["id"]: row["verdict"] for row in rows.values()} == {
+        "MIG-DST-900": "FAIL",
+        "LINK-900": "DIFFERS",
+        "ROBUST-900": "DEVIATES",
+        "MIG-CLI-900": None,
+    }
+    assert rows["MIG-CLI-900"]["why"] == "a real client"
+    assert "tests/found" not in rows["ROBUST-900"]["tests"]
+    assert rows["ROBUST-900"]["evidence"] == ["cases/crash.pcapng"]
+    assert data["servers"][0]["builds"]["source"]["sha256"] == "cd" * 32
+    assert data["deviations"][0]["tests_that_showed_it"] == ["suites/migration/test_x.py::crash"]
+
+
+def test_junit_is_xml_whatever_was_seen(everything: Run) -> None:
+    root = ET.fromstring(junit.junit(everything))
+    suite = root[0]
+    assert [suite.get(key) for key in ("tests", "failures", "errors", "skipped")] == ["10", "2", "1", "2"]
+    failure = next(e for e in suite.iter("failure") if "<script>" in (e.text or ""))
+    assert "?" in (failure.text or "")
+
+
+def test_table_fits_and_says_what_was_seen(everything: Run) -> None:
+    text = summary(everything, Path("results/x"), colour=False)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "\x1b" not in text
+    for words in (
+        "expected  nothing of the kind",
+        "seen      INIT",
+        "cases/found.pcapng",
+        "known since 2012",
+    ):
+        assert words in text
+    assert "\x1b" in summary(everything, Path("results/x"), colour=True)
+
+
+def test_a_pair_is_told_by_both_builds() -> None:
+    """Though its first case has shown the source alone."""
+    first, second = case("a", server="old > new"), case("b", server="old > new")
+    builds = {"source": identity("0.14.3", "old"), "target2": identity("0.16.0", "new")}
+    pair = run(replace(first, identities={"source": builds["source"]}), replace(second, identities=builds))
+    text = summary(pair, Path("results/x"), colour=False)
+    assert "source old  0.14.3" in text
+    assert "target new  0.16.0" in text
+
+
+def test_comparison() -> None:
+    before = run(case("a"), case("b", Verdict.FAIL, ROBUST, [found(ROBUST)]))
+    after = run(case("a", Verdict.FAIL, MUST, [found(MUST)]), case("b", requirement=ROBUST))
+    text, worse = comparison(before, after)
+    assert worse
+    assert "worse  MIG-DST-900    PASS -> FAIL" in text
+    assert "other  ROBUST-900     FAIL -> PASS" in text
+    assert comparison(before, before) == ("system: 0 of 4 requirements changed", False)
+    text, worse = comparison(run(case("a", server="one")), run(case("a", server="two")))
+    assert (text, worse) == ("one -> two: 0 of 4 requirements changed", False)
+
+
+def _written(directory: Path, *cases: CaseFinished) -> Path:
+    (directory / certificate.FILE).write_text(json.dumps(certificate.certificate(run(*cases))))
+    return directory
+
+
+def test_verify_misses_packets(tmp_path: Path) -> None:
+    text, holds = verify.verify(_written(tmp_path, case("a")))
+    assert not holds
+    assert "cases/a.pcapng is missing or cannot be read" in text
+
+
+def test_verify_leaves_out_what_has_no_packets(tmp_path: Path) -> None:
+    own = replace(case("a", Verdict.FAIL, MUST, [found(MUST)]), artefacts={})
+    text, holds = verify.verify(_written(tmp_path, own, case("b", Verdict.UNSUPPORTED)))
+    assert holds
+    assert "1  stands on the test's own assertion" in text
+    assert "1  was not judged by the run" in text
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"format": 0}', "[]"])
+def test_no_certificate(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / certificate.FILE).write_text(content)
+    with pytest.raises(UsageError):
+        verify.verify(tmp_path)
+
+
+def test_case_lines_are_one_line(everything: Run) -> None:
+    assert all("\n" not in encode(c) for c in everything.cases)

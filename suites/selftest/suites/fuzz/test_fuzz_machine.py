@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The machine's parts: moves as JSON, bodies, shortening, findings as files; campaigns on real servers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dissectors.conversation.order_tables import State
+from dissectors.rules.catalogue import CATALOGUE
+from dissectors.rules.judgement import Finding
+from dissectors.wire.constants import MsgcMain
+from fixtures.bench.launchers import Launcher
+from fixtures.library import LibraryLauncher
+from fixtures.system.hosts import UsageError
+from suites.fuzz import bodies, campaign, choices, minimise, moves
+from suites.fuzz import finding_file as finding
+from suites.fuzz import playground as stage
+from suites.fuzz.moves import MAIN, Call, Caps, End, Id, Link, Move, Pass, Send, Setup, Slot, Upto
+from suites.selftest.suites.fuzz.fuzz_samples import FLUSH_MARK, LINK, failure
+
+EVERY_KIND: list[Move] = [
+    LINK,
+    Link(1, "target", 3, Id.WRONG, Caps.FULL_HEADER, Upto.MESS),
+    FLUSH_MARK,
+    Send(1, "target", 3, 101, 77),
+    End(0, "source", MAIN, True),
+    Call("source", "announce"),
+    Pass("target", 10_000),
+]
+
+
+@pytest.fixture(scope="module")
+def launchers() -> Iterator[Mapping[str, Launcher]]:
+    """The installed library, for source and target."""
+    with LibraryLauncher() as launcher:
+        yield {"source": launcher, "target": launcher}
+
+
+def test_moves_survive_json() -> None:
+    """Every kind of move comes back as it was."""
+    assert moves.from_json(json.loads(json.dumps(moves.as_json(EVERY_KIND)))) == EVERY_KIND
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "link",
+        {"move": "jump"},
+        {"move": "link", "client": 0},
+        {"move": "link", "client": 0, "host": "third", "channel": 1},
+        {"move": "link", "client": 0, "host": "source", "channel": "main"},
+        {"move": "link", "client": 0, "host": "source", "channel": 1, "id": "mine"},
+        {"move": "call", "host": "source", "name": "explode"},
+    ],
+)
+def test_wrong_moves_are_one_line(entry: object) -> None:
+    """What is no move is told in one line that names it."""
+    with pytest.raises(ValueError, match="move 1") as caught:
+        moves.from_json([entry])
+    assert "\n" not in str(caught.value)
+
+
+@given(st.binary(max_size=200), st.integers(1, 0xFFFF))
+def test_mutations_repeat(body: bytes, seed: int) -> None:
+    """The same seed makes the same bad body."""
+    assert bodies.mutated(body, seed) == bodies.mutated(body, seed)
+
+
+@given(st.sets(st.integers(0, 40), min_size=1, max_size=6))
+def test_shortest_finds_what_matters(needed: set[int]) -> None:
+    """Only the moves without which nothing fails are left, in their order."""
+    assert minimise.shortest(range(41), lambda part: needed <= set(part), 2_000) == sorted(needed)
+
+
+def test_shortest_keeps_to_its_budget() -> None:
+    """No more plays than allowed; the best so far is given."""
+    plays: list[int] = []
+
+    def fails(part: Sequence[int]) -> bool:
+        plays.append(len(part))
+        return {1, 30} <= set(part)
+
+    assert {1, 30} <= set(minimise.shortest(range(41), fails, 7))
+    assert len(plays) == 7
+
+
+def test_simplest_takes_the_first_simpler_form() -> None:
+    """Each move is replaced where that does not matter."""
+    found = minimise.simplest([5, 6], lambda n: (0,), lambda part: part[1] == 6)
+    assert found == [0, 6]
+
+
+def test_keys_do_not_depend_on_figures() -> None:
+    """Addresses and line numbers make no new failure; of a crash only the signal counts."""
+    same = "it ended by SIGTRAP: x.c:{}: nobody at {}"
+    assert failure(same.format(1, "0x12ab")).key == failure(same.format(22, "0xff")).key
+    assert failure("it ended by SIGSEGV: this").key == failure("it ended by SIGSEGV: that").key
+    assert failure().key != failure("it ended by SIGSEGV: this").key
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"format": 99}, "format 99"),
+        ({"moves": "none"}, "no list"),
+        ({"setup": {"colour": 1}}, "colour"),
+        ({"level": "MAYBE"}, "MAYBE"),
+        ({"seen": None, "requirement": None}, None),
+    ],
+)
+def test_findings_that_are_none(tmp_path: Path, change: dict[str, object], why: str | None) -> None:
+    """A finding that is not whole is refused in one line."""
+    path = tmp_path / "finding.json"
+    path.write_text(json.dumps(failure().as_dict() | change))
+    if why is None:
+        assert finding.read(path)
+        return
+    with pytest.raises(UsageError, match=why) as caught:
+        finding.read(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_play_follows_the_tables(launchers: Mapping[str, Launcher]) -> None:
+    """A client that only does what it owes migrates, by the choices alone; nothing is wrong in the end."""
+    play = stage.Stage(launchers, Setup())
+    play.play_all([LINK, Link(0, "source", 3, Id.OWN), Call("source", "announce")])
+    assert play.known(Slot(0, "source", MAIN)).state is State.ANNOUNCED
+    play.play_all(choices.owed(play)[0])
+    assert play.known(Slot(0, "source", MAIN)).state is State.CONNECTED
+    play.play_all([Call("source", "migrate_start"), Call("source", "vm_stop"), Call("target", "vm_start")])
+    play.play(Call("source", "finish"))
+    assert play.known(Slot(0, "source", MAIN)).state is State.ENDED
+    play.play_all(choices.owed(play)[0])
+    assert play.known(Slot(0, "target", MAIN)).state is State.READY
+    assert play.open_slots() == [Slot(0, "target", MAIN), Slot(0, "target", 3)]
+    judgement = play.close()
+    assert not play.failures()
+    assert {"MIG-SRC-015", "MIG-DST-004", "ROBUST-003"} <= judgement.kept.keys()
+
+
+def test_a_hypervisor_does_not_misuse(launchers: Mapping[str, Launcher]) -> None:
+    """A call that a hypervisor must not make now is left out."""
+    play = stage.Stage(launchers, Setup())
+    play.play_all([LINK, Call("source", "finish"), Call("source", "agent_attach"), Pass("target", 1)])
+    play.close()
+    assert play.played == [LINK]
+
+
+def test_an_illegal_client_is_not_owed_the_order(launchers: Mapping[str, Launcher]) -> None:
+    """What a server does once a client has broken the order is no failure but for level ROBUST."""
+    play = stage.Stage(launchers, Setup())
+    findings = play.oracle.judgement.findings
+
+    def find(requirement: str) -> None:
+        findings.append(Finding(requirement, CATALOGUE[requirement].level, "this", "that", 0.0))
+
+    play.play(LINK)
+    find("MAIN-002")
+    play.play(Send(0, "source", MAIN, int(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END)))
+    find("MAIN-003")
+    find("ROBUST-003")
+    find("MIG-CLI-002")
+    assert [f.requirement for f in play.provoked()] == ["MAIN-003"]
+    assert [f.requirement for f in play.failures()] == ["MAIN-002", "ROBUST-003"]
+    play.close()
+
+
+def test_the_same_seed_finds_the_same(launchers: Mapping[str, Launcher], tmp_path: Path) -> None:
+    """Two campaigns with one seed find the same failures by the same moves; each is saved and can be read."""
+    runs = []
+    for name in ("first", "second"):
+        run = campaign.Campaign(launchers, "system", 2, tmp_path / name)
+        run.run(examples=12)
+        runs.append(run)
+    first, second = ([(k, f.moves, f.example) for k, f in run.failures.items()] for run in runs)
+    assert first == second
+    assert runs[0].steps == runs[1].steps
+    assert runs[0].inconsistent == 0
+    for failed in runs[0].failures.values():
+        saved = tmp_path / "first" / "findings" / failed.name
+        assert finding.read(saved / finding.NAME).moves == list(failed.moves)
+        assert (saved / finding.PACKETS).stat().st_size > 0
+
+
+def test_a_failure_is_shortened(launchers: Mapping[str, Launcher]) -> None:
+    """What does not matter is left out, and what is odd without need becomes plain."""
+    run = campaign.Campaign(launchers, "system", 1)
+    odd = Link(0, "source", MAIN, caps=Caps.FULL_HEADER)
+    play = stage.Stage(launchers, Setup(seamless=True))
+    play.play_all([odd, Call("source", "announce"), FLUSH_MARK])
+    run._ended(play)
+    (failed,) = (f for k, f in run.failures.items() if k.requirement == "ROBUST-001")
+    assert failed.moves == [LINK, FLUSH_MARK]
+    assert failed.setup == Setup()
+    assert failed.reproduced == (campaign.PROOFS, campaign.PROOFS)
+
+
+def test_coverage_counts_what_the_tables_name() -> None:
+    """Nothing played covers nothing; every step of the tables covers all."""
+    assert campaign.coverage_of(set())["steps"] == [0, len(campaign.LEADS)]
+    everything = campaign.coverage_of(set(campaign.LEADS))
+    assert everything["steps"] == [len(campaign.LEADS)] * 2

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Replay: what is read from a recording, what a finding's replay says, and wrong input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dissectors.wire.constants import MsgMain
+from fixtures.bench import Bench
+from fixtures.library import LibraryLauncher
+from fixtures.peer.duties import CANNOT_CONNECT, NEVER_ANSWERS, Duties
+from fixtures.system.certificates import Authority
+from fixtures.system.hosts import UsageError
+from fixtures.system.tape import Tape
+from suites.fuzz import finding_file as finding
+from suites.fuzz.moves import Setup
+from suites.replay import capture_script as recording
+from suites.replay import player
+from suites.replay.script import Advance, Announce, Calls, Complete, Open, Say
+from suites.selftest.suites.fuzz.fuzz_samples import LINK, failure
+
+DUTIFUL = Duties()
+
+
+def record(path: Path, duties: Duties = DUTIFUL, *, timeout: bool = False, wire_only: bool = False) -> Path:
+    """A migration on the installed library as a capture. `wire_only`: without the hosts' events."""
+    with LibraryLauncher() as launcher:
+        bench = Bench({"source": launcher, "target": launcher}, path, Authority(path))
+        source, target = bench.pair(name="machine", ticket="secret")
+        client = bench.client(source, channels=(), duties=duties, password="secret")
+        source.announce(target)
+        if timeout:
+            bench.pass_time(source, 10_000)
+        bench.wait("MIG-SRC-028", source, "migrate_connect_complete")
+        source.complete(target)
+        bench.pump.until(lambda: client.left or client.current.main.host == "target", what="the move")
+        client.main.expect(MsgMain.SPICE_MSG_MAIN_INIT)
+        bench.finish()
+        if wire_only:
+            bench.pump.tape.host_events.clear()
+        bench.pump.tape.write_pcapng(path / "recorded.pcapng")
+        bench.close()
+    return path / "recorded.pcapng"
+
+
+def test_hypervisor_calls_as_recorded(tmp_path: Path) -> None:
+    """Where the recording has the hosts' events, the calls are those; time passes as it did."""
+    script = recording.read(record(tmp_path, NEVER_ANSWERS, timeout=True))
+    assert script.host_calls == "recorded"
+    actions = [action for action, _ in script.actions]
+    assert [a.function for a in actions if isinstance(a, Calls)] == [
+        "migrate_start",
+        "vm_stop",
+        "vm_start",
+        "migrate_end",
+    ]
+    assert sum(a.ms for a in actions if isinstance(a, Advance)) == 10_000
+    assert all(server.ticket for server in script.servers)
+
+
+def test_hypervisor_calls_from_the_wire(tmp_path: Path) -> None:
+    """Else they follow from what the servers said, and each waits for what was there before it."""
+    script = recording.read(record(tmp_path, wire_only=True))
+    calls = [(a, seen) for a, seen in script.actions if isinstance(a, Announce | Complete)]
+    assert [(type(a), a.host, a.target) for a, _ in calls] == [
+        (Announce, "source", "target"),
+        (Complete, "source", "target"),
+    ]
+    assert (1, "SPICE_MSG_MAIN_MIGRATE_BEGIN") in calls[1][1]
+    assert [server.label for server in script.servers] == ["source", "target"]
+
+
+def test_ids_are_made_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The target's link names this run's session, not the recorded one, and nothing differs."""
+    path = record(tmp_path)
+    recorded = [a for a, _ in recording.read(path).actions if isinstance(a, Open)]
+    assert player.main(path, server="system", out=tmp_path / "out") == player.CONFORMANT
+    again = recording.read(tmp_path / "out" / finding.PACKETS)
+    opened = [a for a, _ in again.actions if isinstance(a, Open)]
+    ids = [int.from_bytes(a.mess[player.ID_AT], "little") for a in (recorded[1], opened[1])]
+    assert ids[0] != ids[1]
+    assert ids[1] in again.sessions.values()
+    assert "said what they said" in capsys.readouterr().out
+    assert "secret" not in (tmp_path / "out" / "replay.json").read_text()
+
+
+def test_a_switch_of_hosts(tmp_path: Path) -> None:
+    """A client that could not connect is switched; the same comes of the replay."""
+    path = record(tmp_path, CANNOT_CONNECT)
+    assert player.main(path, server="system", out=tmp_path / "out") == player.CONFORMANT
+    told = json.loads((tmp_path / "out" / "replay.json").read_text())
+    assert not told["differences"]
+    assert "MIG-SRC-018" in told["kept"]
+
+
+def test_reflexes_are_not_replayed(tmp_path: Path) -> None:
+    """PONG, ACK_SYNC and ACK are made anew."""
+    script = recording.read(record(tmp_path))
+    assert not {a.type for a, _ in script.actions if isinstance(a, Say)} & {1, 2, 3}
+
+
+def test_a_finding_that_shows(tmp_path: Path) -> None:
+    """A declared deviation is seen again: not a failure."""
+    failure().write(tmp_path, _tape())
+    path = tmp_path / failure().name
+    assert player.main(path, server="system", out=tmp_path / "out") == player.CONFORMANT
+
+
+def test_a_finding_that_is_gone(tmp_path: Path) -> None:
+    """One that is declared for the build and does not show any more is told by its own status."""
+    path = tmp_path / "finding.json"
+    gone = failure().as_dict()
+    gone["moves"] = gone["moves"][:1]
+    path.write_text(json.dumps(gone))
+    assert player.main(path, server="system", out=tmp_path / "out") == player.GONE
+    path.write_text(json.dumps(gone | {"seen": "nobody has declared this"}))
+    assert player.main(path, server="system", out=tmp_path / "out") == player.CONFORMANT
+
+
+def _tape() -> Tape:
+    with LibraryLauncher() as launcher:
+        return finding.play({"source": launcher, "target": launcher}, Setup(), [LINK]).pump.tape
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b'{"a": 1}', b"GET / HTTP/1.1", b"\x0a\x0d\x0d\x0a"])
+def test_wrong_input_is_one_line(tmp_path: Path, content: bytes | None) -> None:
+    """What cannot be read, or is neither a capture nor a finding, ends in one line (status 2)."""
+    path = tmp_path / "file"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        player.main(path, server="system", out=tmp_path / "out")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_capture_without_spice(tmp_path: Path) -> None:
+    """A capture in which nobody links has nothing to replay."""
+    Tape().write_pcapng(tmp_path / "empty.pcapng")
+    with pytest.raises(UsageError, match="no SPICE"):
+        player.main(tmp_path / "empty.pcapng", server="system", out=tmp_path / "out")

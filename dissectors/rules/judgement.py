@@ -21,6 +21,14 @@ class Level(StrEnum):
     ROBUST = "ROBUST"  # no input from a peer may end, hang or bloat the process, or let a peer in
 
 
+class Evidence(StrEnum):
+    """What judges a requirement."""
+
+    PACKETS = "packets"  # a capture is enough
+    HOST = "host"  # the events and settings of the server's host too
+    TEST = "test"  # only a test that makes its situation
+
+
 #: A finding at one of these levels makes a build not conformant.
 FAILING = frozenset({Level.MUST, Level.ROBUST})
 
@@ -44,7 +52,8 @@ class Requirement:
     `area`: the catalogue's chapter (link, main, source, target, client, time, connection id, ...).
     `duty`: whose it is, "server" or "client". `source`: document and section, or header and enum.
     `versions`: the server versions it holds for, "" for all, else such as ">=0.11.3".
-    `needs`: what must be seen to judge it; shown where it could not be judged.
+    `needs`: what must be seen to judge it; shown where it could not be judged. `evidence`: what judges it.
+    `why`: what goes wrong for people where it is not kept, one sentence.
     """
 
     id: str
@@ -55,6 +64,8 @@ class Requirement:
     duty: str = "server"
     versions: str = ""
     needs: str = ""
+    evidence: Evidence = Evidence.PACKETS
+    why: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from dissectors.rules.catalogue import CATALOGUE
-from dissectors.rules.judgement import Level, Requirement
+from dissectors.rules.judgement import Evidence, Level, Requirement
 
 HERE = Path(__file__).resolve().parents[4]
-RULES = sorted((HERE / "dissectors/rules").glob("*.py"))
+RULES = sorted(p for room in ("rules", "conversation") for p in (HERE / "dissectors" / room).glob("*.py"))
 TESTS = sorted(p for p in (HERE / "suites").rglob("*.py") if "selftest" not in p.parts)
 ID = r"(?:(?:LINK|CHAN|MAIN|CONNID|TIME|ROBUST)|MIG-(?:SRC|DST|CLI))-\d{3}"
 QUOTED = re.compile(rf'"({ID})"')
-DEFINED = re.compile(rf"^({ID})\s*=", re.MULTILINE)
+DEFINED = re.compile(rf"^\[[a-z_]+\.({ID})\]$", re.MULTILINE)
 VERSIONS = re.compile(r"|[<>]=?\d+(\.\d+)*")
 
 every = pytest.mark.parametrize("requirement", CATALOGUE.values(), ids=CATALOGUE.keys())
@@ -56,3 +56,13 @@ def test_ids_in_use_exist() -> None:
 def test_every_requirement_is_judged() -> None:
     """Each requirement is ruled upon by the oracle or claimed by a test."""
     assert sorted(CATALOGUE.keys() - named([*RULES, *TESTS])) == []
+
+
+def test_evidence() -> None:
+    """What a capture or the host's events judge has a rule; what only a test can show has none."""
+    wrong = {
+        r.id: r.evidence
+        for r in CATALOGUE.values()
+        if (r.evidence is Evidence.TEST) == (r.id in named(RULES))
+    }
+    assert wrong == {}

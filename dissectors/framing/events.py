@@ -60,7 +60,9 @@ class ConnectionEvent(Event):
 class Opened(ConnectionEvent):
     """A TCP connection. `host` is the label of the server where it is known ("source", "target").
 
-    `midstream`: it began before the capture did.
+    `midstream`: it began before the capture did. `readable`: False for TLS that cannot be decrypted.
+    `via`: what the client asked a proxy for, where `server` is a proxy (secrets masked; see `ProxyTunnel`).
+    `origin`: the client that a PROXY protocol header names, where `client` is a proxy.
     """
 
     client: Endpoint
@@ -68,6 +70,9 @@ class Opened(ConnectionEvent):
     tls: bool = False
     host: str | None = None
     midstream: bool = False
+    readable: bool = True
+    via: str | None = None
+    origin: Endpoint | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,10 +138,14 @@ class Quiet(ConnectionEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class Gap(ConnectionEvent):
-    """`bytes` bytes of one direction are missing (None: unknown how many)."""
+    """`bytes` bytes of one direction are missing (None: unknown how many).
+
+    `cut`: the packet is there, but the capture kept only its beginning (snap length).
+    """
 
     sender: Side
     bytes: int | None
+    cut: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +163,114 @@ class Closed(ConnectionEvent):
 
     how: Ending
     by: Side | None = None
+
+
+class Failure(StrEnum):
+    """Why a connection attempt came to nothing."""
+
+    REFUSED = "refused"  # RST: nobody listens there, or a firewall says so
+    PROHIBITED = "prohibited"  # ICMP: a firewall or router does not let it pass
+    UNREACHABLE = "unreachable"  # ICMP: no way to that network, host or port
+    UNANSWERED = "not answered"  # SYNs without any answer
+    WORDLESS = "closed without a word"  # the server accepted it and closed it; nobody sent a byte
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectFailed(ConnectionEvent):
+    """A TCP connection attempt that came to nothing. No `Opened` comes before it.
+
+    `time` and `frame` are those of the packet that tells: RST, ICMP, FIN, or the last SYN where nothing
+    answered. `why`: one line for people, such as "ICMP: communication administratively prohibited, from
+    192.0.2.1". `first` and `last`: times of the first and the last SYN, `first_frame` the frame of the first.
+    `until`: up to this time nothing answered (seconds since the epoch): a short wait proves little.
+    """
+
+    client: Endpoint
+    server: Endpoint
+    how: Failure
+    why: str
+    attempts: int
+    first: float
+    last: float
+    until: float
+    first_frame: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TlsHello(ConnectionEvent):
+    """The ClientHello: the server name it asks for (SNI) and its ALPN protocols."""
+
+    server_name: str | None
+    protocols: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TlsCertificate(ConnectionEvent):
+    """The certificate that the server presented (its own, not those of its issuers).
+
+    In TLS 1.2 it is in clear; in TLS 1.3 it needs the connection's secrets. `subject` and `issuer` as SPICE
+    writes them, such as "C=IL,O=example,CN=host" (in the order in which the certificate has them).
+    `names`: subjectAltName. `not_before` and `not_after`: seconds since the epoch.
+    """
+
+    subject: str
+    issuer: str
+    names: tuple[str, ...]
+    not_before: float
+    not_after: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TlsAlert(ConnectionEvent):
+    """A TLS alert but close_notify. `name`: of RFC 8446, 6, such as "bad_certificate"; None where it is
+    encrypted and cannot be read. `number` likewise. `fatal`: it ends the connection. `finished`: the handshake
+    was over on the sender's side, as far as can be seen."""
+
+    sender: Side
+    name: str | None
+    number: int | None
+    fatal: bool
+    finished: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxyTunnel(ConnectionEvent):
+    """The client asks a proxy for a tunnel; what follows on the connection is what the tunnel carries.
+
+    `protocol`: "HTTP CONNECT", "SOCKS4", "SOCKS4a" or "SOCKS5". `target`: "host:port" as asked for, with
+    what may be a ticket masked (None: the request stops before it). `answer`: the proxy's answer in words,
+    such as "407 Proxy Authentication Required" or "host unreachable"; None: it does not answer.
+    `refused`: the answer is a refusal.
+    """
+
+    protocol: str
+    target: str | None
+    answer: str | None
+    refused: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxyHeader(ConnectionEvent):
+    """A PROXY protocol header (`version` 1 or 2) before everything else: who is behind the proxy.
+
+    None: the header does not say (UNKNOWN, LOCAL, a Unix socket).
+    """
+
+    version: int
+    source: Endpoint | None
+    destination: Endpoint | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrongProtocol(ConnectionEvent):
+    """The two ends of a connection speak different protocols, and one of them speaks SPICE or TLS.
+
+    Each is a name such as "SPICE", "TLS", "HTTP", "VNC", "SSH" or "unknown"; None: that end says nothing.
+    `time` and `frame` are those of the bytes that do not fit.
+    """
+
+    client_speaks: str | None
+    server_speaks: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -222,9 +222,11 @@ class TlsCertificate(ConnectionEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class TlsAlert(ConnectionEvent):
-    """A TLS alert but close_notify. `name`: of RFC 8446, 6, such as "bad_certificate"; None where it is
-    encrypted and cannot be read. `number` likewise. `fatal`: it ends the connection. `finished`: the handshake
-    was over on the sender's side, as far as can be seen."""
+    """A TLS alert but close_notify.
+
+    `name`: of RFC 8446, 6, such as "bad_certificate"; None, as `number`, where it is encrypted and cannot be
+    read. `fatal`: it ends the connection. `finished`: the sender's handshake was over, as far as can be seen.
+    """
 
     sender: Side
     name: str | None

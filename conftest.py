@@ -21,7 +21,7 @@ from fixtures.system.hosts import Ability, HarnessError, UsageError
 from reports.views.allure_attachments import attach
 from suites import planted
 
-pytest_plugins = ["reports.run.plugin"]
+pytest_plugins = ["reports.run.plugin", "reports.views.publishing_plugin"]
 
 LAUNCHERS = pytest.StashKey[Launchers]()
 BENCH = pytest.StashKey[Bench]()

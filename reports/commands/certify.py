@@ -17,9 +17,10 @@ from reports.run import profiles
 from reports.run import run_directory as directory
 from reports.run.deviations import SHIPPED, load
 from reports.run.environment import ROOT
+from reports.run.exit_status import Exit
 from reports.run.run_events import EVENTS, RunFinished, encode
 from reports.run.runner import LOG, pytest_command, run_pytest
-from reports.run.tally import Exit, Run
+from reports.run.tally import Run
 from reports.views.terminal import ProgressLine, summary
 
 

@@ -120,7 +120,7 @@ def inspect(**asked: Any) -> None:
 @click.option("--password", metavar="TEXT", help="The ticket that the servers get (default: one of ours).")
 def replay(recorded: Path, **how: Any) -> None:
     """Play a recorded conversation against another server process and judge it."""
-    from suites.replay.player import main as play
+    from reports.commands.replay import main as play
 
     sys.exit(play(recorded, **how))
 
@@ -135,7 +135,7 @@ def replay(recorded: Path, **how: Any) -> None:
 @click.option("--out", type=PATH, metavar="DIR", help="Where findings go (default: results/<time>/).")
 def fuzz(**asked: Any) -> None:
     """Drive servers, hosts and clients through legal and illegal orders until the time is over."""
-    from suites.fuzz.campaign import main as campaign
+    from reports.commands.fuzz import main as campaign
 
     sys.exit(campaign(**asked))
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dissectors.rules.judgement import Verdict
-from reports.run.tally import WORST_FIRST, Run
+from reports.run.tally import Run
+from reports.run.verdict import WORST_FIRST
 from reports.views.certificate import NOT_JUDGED
 
 _BAD = (Verdict.FAIL, Verdict.ERROR)

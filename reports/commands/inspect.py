@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from enum import IntEnum
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -26,6 +25,7 @@ from dissectors.rules.judgement import Finding
 from fixtures.system.hosts import UsageError
 from reports.inspection.agent_view import AgentTalk
 from reports.ladder import wording
+from reports.run.exit_status import Exit
 
 if TYPE_CHECKING:  # what only some views need is loaded by them
     from rich.console import Console
@@ -41,14 +41,6 @@ LARGE_BODY = 4096  # bytes of a routine message that are worth keeping
 
 
 Show = Callable[[int, int | None], None]  # bytes read, bytes in all
-
-
-class Exit(IntEnum):
-    """Exit status of inspect."""
-
-    CLEAN = 0
-    FINDINGS = 1
-    UNREADABLE = 2
 
 
 @dataclass(frozen=True, kw_only=True)

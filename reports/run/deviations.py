@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Declared deviations: read from TOML, matched to findings.
 
-A deviation says which requirement a build is known not to keep, how that shows, on which versions and why.
-A finding that one of them declares makes its case DEVIATES in place of FAIL.
+A deviation says which requirement a build is known not to keep, how that shows, in which tests, on which
+versions and why. A finding that one of them declares makes its case DEVIATES in place of FAIL.
+
+A finding of `fuzz` or `replay` has no test. A deviation applies there if each of its `moves` (globs) is found
+among what clients and hypervisors did: a crash is excused where its known cause was played, and nowhere else.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from collections.abc import Iterable
+from dataclasses import fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -18,14 +21,15 @@ from typing import Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
-from dissectors.rules.judgement import Finding
+from dissectors.rules.catalogue import CATALOGUE
+from dissectors.rules.judgement import Finding, Level
 from fixtures.system.hosts import Identity, UsageError
-from reports.run.run_events import Deviation, deviation
+from reports.run.run_events import Circumstances, Deviation, deviation
 
 #: The deviations of released servers that the project knows.
 SHIPPED = Path(__file__).with_name("deviations.toml")
 
-_LISTS = {"builds", "tests"}
+_LISTS = {"builds", "tests", "moves"}
 _REQUIRED = ("requirement", "symptom", "reason")
 
 
@@ -57,6 +61,11 @@ def _checked(table: Any, where: str) -> Deviation:
     for key in _REQUIRED:
         if not str(table.get(key, "")).strip():
             raise UsageError(f"{where}: {key} is missing")
+    meant = [r for r in CATALOGUE.values() if fnmatchcase(r.id, table["requirement"])]
+    if not meant:
+        raise UsageError(f"{where}: no requirement {table['requirement']!r}")
+    if any(r.level is Level.ROBUST for r in meant) and not (table.get("tests") or table.get("moves")):
+        raise UsageError(f"{where}: a ROBUST requirement is excused in named tests or moves only: add tests")
     try:
         SpecifierSet(table.get("versions", ""))
     except InvalidSpecifier:
@@ -84,30 +93,45 @@ def covers(entry: Deviation, server: str, identity: Identity | None) -> bool:
     return in_builds and version_holds(entry.versions, identity.version if identity else None)
 
 
-def covers_any(entry: Deviation, server: str, builds: Mapping[str, Identity]) -> bool:
+def covers_any(entry: Deviation, where: Circumstances) -> bool:
     """Whether a deviation is declared for one of the builds of a pair (or for the only one)."""
-    return any(covers(entry, server, identity) for identity in builds.values() or [None])
+    return any(covers(entry, where.server, identity) for identity in where.builds.values() or [None])
 
 
-def covers_all(entry: Deviation, server: str, builds: Mapping[str, Identity]) -> bool:
+def covers_all(entry: Deviation, where: Circumstances) -> bool:
     """Whether a deviation is declared for both builds of a pair: on whichever side it shows, it is due."""
-    return all(covers(entry, server, identity) for identity in builds.values() or [None])
+    return all(covers(entry, where.server, identity) for identity in where.builds.values() or [None])
 
 
-def declares(entry: Deviation, finding: Finding, server: str, builds: Mapping[str, Identity]) -> bool:
-    """Whether a deviation is this finding's. `builds`: host label -> build; a finding that names its host
-    is matched with that host's build alone."""
-    if not fnmatchcase(finding.requirement, entry.requirement):
+def may_show(entry: Deviation, where: Circumstances) -> bool:
+    """Whether a deviation may show in this test, or after these moves."""
+    if not entry.tests and not entry.moves:
+        return True
+    if any(fnmatchcase(where.test, glob) for glob in entry.tests):
+        return True
+    played = [any(fnmatchcase(move, glob) for move in where.moves) for glob in entry.moves]
+    return bool(played) and all(played)
+
+
+def declares(entry: Deviation, finding: Finding, where: Circumstances) -> bool:
+    """Whether a deviation is this finding's. A finding that names its host is matched with that host's build
+    alone."""
+    if not fnmatchcase(finding.requirement, entry.requirement) or not may_show(entry, where):
         return False
     texts = (finding.seen, finding.expected)
     if not any(entry.symptom in text or fnmatchcase(text, entry.symptom) for text in texts):
         return False
-    own = builds.get(finding.host or "")
-    return covers(entry, server, own) if own else covers_any(entry, server, builds)
+    own = where.builds.get(finding.host or "")
+    return covers(entry, where.server, own) if own else covers_any(entry, where)
 
 
-def declared(
-    entries: Iterable[Deviation], finding: Finding, server: str, builds: Mapping[str, Identity]
-) -> Deviation | None:
+def declared(entries: Iterable[Deviation], finding: Finding, where: Circumstances) -> Deviation | None:
     """The first deviation that declares this finding, None if it is undeclared."""
-    return next((entry for entry in entries if declares(entry, finding, server, builds)), None)
+    return next((entry for entry in entries if declares(entry, finding, where)), None)
+
+
+def declared_for_others(
+    entries: Iterable[Deviation], finding: Finding, where: Circumstances
+) -> Deviation | None:
+    """The first deviation that would declare this finding, were it not for its `versions`."""
+    return next((e for e in entries if declares(replace(e, versions=""), finding, where)), None)

@@ -11,7 +11,6 @@ from dissectors.capture.reader import events
 from dissectors.framing.events import Event
 from dissectors.rules.judgement import Finding, Judgement
 from dissectors.rules.oracle import judge
-from reports.ladder.lanes import Ladder, ladder
 from reports.run.run_events import CaseFinished
 
 
@@ -49,22 +48,15 @@ class Evidence:
             self._readings[path] = self._reader(self._directory / path)
         return self._readings[path]
 
-    def ladder(self, case: CaseFinished) -> Ladder | None:
-        """A case's ladder with its findings at their messages; None without packets."""
-        reading = self.of(case)
-        if not reading.events:
-            return None
-        told = set(map(_key, case.findings))
-        return ladder(reading.events, [f for f in reading.judgement.findings if _key(f) in told])
-
     def located(self, case: CaseFinished) -> CaseFinished:
         """The case with the frame and time of each finding in its recording; a live run knows no frames."""
         if not case.findings:
             return case
-        places = {_key(f): f for f in self.of(case).judgement.findings}
-        located = (places.get(_key(f), f) for f in case.findings)
+        places = {key(f): f for f in self.of(case).judgement.findings}
+        located = (places.get(key(f), f) for f in case.findings)
         return replace(case, findings=tuple(located))
 
 
-def _key(finding: Finding) -> tuple[str, str, str]:
+def key(finding: Finding) -> tuple[str, str, str]:
+    """What makes a finding of a live run and one of its recording the same."""
     return finding.requirement, finding.expected, finding.seen

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import random
 import signal
-import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import FrameType
@@ -27,15 +26,28 @@ from fixtures.system.hosts import UsageError
 from reports.run import run_directory as directory
 from reports.run import verdict as verdicts
 from reports.run.deviations import SHIPPED, load
-from reports.run.environment import environment, suite_version
-from reports.run.run_events import CaseFinished, CasesFound, Deviation, RunFinished, RunStarted, encode
-from reports.run.tally import Exit
+from reports.run.exit_status import Exit
+from reports.run.run_events import CaseFinished, Deviation
+from reports.run.run_recorder import RunRecorder
+from reports.run.tally import Run
 
-DEVIATIONS = pytest.StashKey[tuple[Deviation, ...]]()
+DEVIATIONS = pytest.StashKey[Sequence[Deviation]]()
 RECORDER = pytest.StashKey["Recorder"]()
 
 #: A failed report with one of these verdicts is no failure to pytest.
 _FORGIVEN = (Verdict.DEVIATES, Verdict.DIFFERS, Verdict.UNSUPPORTED, Verdict.INCONCLUSIVE)
+
+
+class Hooks:
+    """What other plugins may implement."""
+
+    @staticmethod
+    def pytest_spice_run_recorded(config: pytest.Config, directory: Path) -> None:
+        """A run has ended and its events lie in `directory`; the views are written now."""
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(Hooks)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -154,7 +166,7 @@ def in_suites(nodeid: str) -> bool:
 
 
 def _decide(
-    last: pytest.TestReport, phases: list[pytest.TestReport], declared: tuple[Deviation, ...]
+    last: pytest.TestReport, phases: list[pytest.TestReport], declared: Sequence[Deviation]
 ) -> verdicts.Decision:
     described = [case for phase in phases if (case := getattr(phase, "spice_case", None))]
     told = verdicts.told(last.user_properties)
@@ -164,7 +176,7 @@ def _decide(
         return verdicts.Decision(Verdict.ERROR, str(last.longrepr).splitlines()[0], case.findings)
     trouble = verdicts.Trouble(wrong["trouble"]) if wrong else None
     reason = wrong["reason"] if wrong else ""
-    return verdicts.decide(case, trouble, reason, catalogue=CATALOGUE, declared=declared)
+    return verdicts.decide(case, trouble, reason, test=last.nodeid, declared=declared)
 
 
 class Recorder:
@@ -174,7 +186,7 @@ class Recorder:
         self.config = config
         self.out = out
         self._at_once = at_once
-        self._file: directory.EventFile | None = None
+        self._run: RunRecorder | None = None
         self._phases: dict[str, list[pytest.TestReport]] = {}
         self._interrupted: str | None = None
         self._total: int | None = None
@@ -183,22 +195,18 @@ class Recorder:
         if self._at_once:
             self._open()
 
-    def _open(self) -> directory.EventFile:
-        if self._file is None:
-            self._file = directory.EventFile(self.out)
-            started = RunStarted(
-                suite=suite_version(),
-                started=time.time(),
-                environment=environment(),
-                seed=self.config.option.seed,
+    def _open(self) -> RunRecorder:
+        if self._run is None:
+            self._run = RunRecorder(
+                self.out,
+                kind="certify",
                 servers=asked_servers(self.config),
-                requirements=tuple(CATALOGUE.values()),
                 deviations=self.config.stash[DEVIATIONS],
+                seed=self.config.option.seed,
             )
-            self._file.write(encode(started))
             if self._total is not None:
-                self._file.write(encode(CasesFound(self._total)))
-        return self._file
+                self._run.found(self._total)
+        return self._run
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self._found([item.nodeid for item in session.items])
@@ -211,8 +219,8 @@ class Recorder:
         total = sum(map(in_suites, ids))
         if total and self._total is None:
             self._total = total
-            if self._file:
-                self._file.write(encode(CasesFound(total)))
+            if self._run:
+                self._run.found(total)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
@@ -226,7 +234,7 @@ class Recorder:
         del self._phases[report.nodeid]
         if is_case(report) or any(map(is_case, phases)):
             try:
-                self._open().write(encode(self._case(report, phases)))
+                self._open().finished(self._case(report, phases))
             except OSError as error:
                 pytest.exit(f"cannot write to {self.out}: {error.strerror}", returncode=Exit.HARNESS)
 
@@ -246,6 +254,7 @@ class Recorder:
             duration_s=round(sum(phase.duration for phase in phases), 4),
             artefacts={k: directory.relative(p, self.out) for k, p in case.artefacts.items()},
             identities=case.identities,
+            moves=case.moves,
         )
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
@@ -256,24 +265,12 @@ class Recorder:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        if self._file is None:
+        if self._run is None:
             return
         if exitstatus in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
             self._interrupted = self._interrupted or f"pytest ended with status {int(exitstatus)}"
-        self._file.write(encode(RunFinished(time.time(), self._interrupted)))
-        self._file.close()
+        self._run.close(self._interrupted)
         if not self.config.getoption("--record-only"):
-            from reports.views.publish import publish
-
-            run = publish(self.out)
-            if run.stale and exitstatus == pytest.ExitCode.OK:
+            self.config.hook.pytest_spice_run_recorded(config=self.config, directory=self.out)
+            if exitstatus == pytest.ExitCode.OK and Run.read(self.out).stale:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        if self._file is None or self.config.getoption("--record-only"):
-            return
-        from reports.run.tally import Run
-        from reports.views.terminal import summary
-
-        terminalreporter.write_line("")
-        terminalreporter.write_line(summary(Run.read(self.out), self.out, colour=terminalreporter.hasmarkup))

@@ -18,14 +18,17 @@ from dissectors.rules.judgement import Finding, Level, Requirement, Verdict
 from fixtures.system.hosts import Identity, UsageError
 
 EVENTS = "events.ndjson"
+#: Counts the breaks of the format. 1: before a run had a seal, a scope and packed packets.
+FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Deviation:
     """A declared deviation (see `reports.run.deviations`, which reads and matches them).
 
-    `requirement`, `builds` and `tests` are globs; `symptom` is a part of (or a glob over) what was expected
-    or seen; `versions` a specifier set such as ">=0.12,<=0.16.0", "" for all.
+    `requirement`, `builds`, `tests` and `moves` are globs; `symptom` is a part of (or a glob over) what was
+    expected or seen; `versions` a specifier set such as ">=0.12,<=0.16.0", "" for all. `tests`: the tests in
+    which it may show. `moves`: what clients and hypervisors must have done where `fuzz` or `replay` shows it.
     """
 
     requirement: str
@@ -34,12 +37,17 @@ class Deviation:
     versions: str = ""
     builds: tuple[str, ...] = ()
     tests: tuple[str, ...] = ()
+    moves: tuple[str, ...] = ()
     reported: str = ""
 
 
 @dataclass(frozen=True)
 class RunStarted:
-    """`started`: seconds since the epoch. `servers`: the SPECs asked for."""
+    """`started`: seconds since the epoch. `servers`: the SPECs asked for.
+
+    `kind`: the command that ran ("certify", "replay", "fuzz", "learn"). `selection`: the options that left
+    something out, empty for a full run. `command`: what to type to run it again.
+    """
 
     suite: str
     started: float
@@ -48,6 +56,10 @@ class RunStarted:
     servers: tuple[str, ...]
     requirements: tuple[Requirement, ...]
     deviations: tuple[Deviation, ...] = ()
+    kind: str = "certify"
+    selection: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    format: int = FORMAT
 
 
 @dataclass(frozen=True)
@@ -58,12 +70,26 @@ class CasesFound:
 
 
 @dataclass(frozen=True)
+class Circumstances:
+    """Where a finding was made: what decides whether a deviation applies to it.
+
+    `server`: the SPEC. `builds`: host label -> build. `test`: the test's id. `moves`: what was played.
+    """
+
+    server: str
+    builds: Mapping[str, Identity]
+    test: str = ""
+    moves: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class CaseFinished:
-    """One test against one server build (or pair).
+    """One test against one server build (or pair); one failure of a campaign; one replay.
 
     `identities`: host label ("source", "target") -> build. `requirements`: what the test is marked with.
     `kept`: requirement id -> how often it was seen kept. `artefacts`: kind ("pcapng", "log") -> path relative
-    to the run's directory.
+    to the run's directory. `moves`: what a campaign or a replay played, a line each. `awaited`: the finding
+    that a replay was to show.
     """
 
     nodeid: str
@@ -77,6 +103,13 @@ class CaseFinished:
     duration_s: float = 0.0
     artefacts: Mapping[str, str] = field(default_factory=dict)
     identities: Mapping[str, Identity] = field(default_factory=dict)
+    moves: tuple[str, ...] = ()
+    awaited: Finding | None = None
+
+    @property
+    def circumstances(self) -> Circumstances:
+        """Where its findings were made."""
+        return Circumstances(self.server, self.identities, self.nodeid, self.moves)
 
 
 @dataclass(frozen=True)
@@ -128,6 +161,8 @@ def _decode_lines(path: Path, lines: list[str]) -> Iterator[RunEvent]:
     for number, line in enumerate(lines, 1):
         try:
             yield decode(line)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
         except (ValueError, KeyError, TypeError) as error:
             if number == len(lines):
                 return
@@ -135,15 +170,20 @@ def _decode_lines(path: Path, lines: list[str]) -> Iterator[RunEvent]:
 
 
 def _run_started(data: dict[str, Any]) -> RunStarted:
+    if data.get("format") != FORMAT:
+        raise UsageError(
+            f"a run of format {data.get('format', 1)}, this suite reads format {FORMAT}: run it again, or use"
+            " the suite that wrote it"
+        )
     requirements = (Requirement(**{**r, "level": Level(r["level"])}) for r in data.pop("requirements"))
     deviations = (deviation(d) for d in data.pop("deviations"))
-    servers = tuple(data.pop("servers"))
-    return RunStarted(requirements=tuple(requirements), deviations=tuple(deviations), servers=servers, **data)
+    lists = {key: tuple(data.pop(key)) for key in ("servers", "selection", "command")}
+    return RunStarted(requirements=tuple(requirements), deviations=tuple(deviations), **lists, **data)
 
 
 def deviation(data: Mapping[str, Any]) -> Deviation:
     """A deviation from its JSON-able form."""
-    lists: dict[str, Iterable[str]] = {key: tuple(data.get(key, ())) for key in ("builds", "tests")}
+    lists: dict[str, Iterable[str]] = {key: tuple(data.get(key, ())) for key in ("builds", "tests", "moves")}
     return Deviation(**{**data, **lists})
 
 
@@ -155,6 +195,8 @@ def _case_finished(data: dict[str, Any]) -> CaseFinished:
             "verdict": Verdict(data["verdict"]),
             "findings": tuple(map(finding, data["findings"])),
             "identities": identities(data),
+            "moves": tuple(data["moves"]),
+            "awaited": finding(data["awaited"]) if data["awaited"] else None,
         }
     )
 

@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
-from dissectors.rules.judgement import FAILING, Finding, Level, Requirement, Verdict
+from dissectors.rules.judgement import Finding, Level, Requirement, Verdict
 from fixtures.system.hosts import Identity, UsageError
 from reports.run import deviations
+from reports.run.exit_status import Exit
 from reports.run.run_events import (
     CaseFinished,
     CasesFound,
@@ -23,39 +23,10 @@ from reports.run.run_events import (
     RunStarted,
     read_events,
 )
-
-#: The worst first: what a requirement comes to over its cases is the first of these among them.
-#: A kept requirement stays PASS though another case could not show it (UNSUPPORTED); it does not where a
-#: situation that a test asks for could not be made (INCONCLUSIVE).
-WORST_FIRST = (
-    Verdict.FAIL,
-    Verdict.ERROR,
-    Verdict.DEVIATES,
-    Verdict.DIFFERS,
-    Verdict.INCONCLUSIVE,
-    Verdict.PASS,
-    Verdict.UNSUPPORTED,
-)
-
+from reports.run.verdict import weigh, worst
 
 #: So many cases that happened to keep a requirement are named where no test is about it.
 WITNESSES = 5
-
-
-class Exit(IntEnum):
-    """Exit status of certify, replay and fuzz."""
-
-    CONFORMANT = 0
-    NOT_CONFORMANT = 1
-    USAGE = 2
-    HARNESS = 3
-    STALE_DEVIATION = 4
-
-
-def worst(verdicts: Iterable[Verdict]) -> Verdict | None:
-    """The worst of some verdicts; None if there is none."""
-    present = set(verdicts)
-    return next((v for v in WORST_FIRST if v in present), None)
 
 
 @dataclass(frozen=True)
@@ -113,17 +84,14 @@ def findings_of(case: CaseFinished, requirement: str) -> tuple[Finding, ...]:
 
 
 def evidence_of(
-    case: CaseFinished, requirement: Requirement, declared: Iterable[Deviation]
+    case: CaseFinished, requirement: Requirement, declared: Sequence[Deviation]
 ) -> Evidence | None:
     """What a case says of a requirement; None if it says nothing."""
     found = findings_of(case, requirement.id)
     if found:
-        matches = [deviations.declared(declared, f, case.server, case.identities) for f in found]
-        if all(matches):
-            verdict = Verdict.DEVIATES
-        else:
-            verdict = Verdict.FAIL if requirement.level in FAILING else Verdict.DIFFERS
-        return Evidence(case, verdict, found, tuple(dict.fromkeys(m for m in matches if m)))
+        weight = weigh(found, case.circumstances, declared)
+        assert weight.verdict is not None
+        return Evidence(case, weight.verdict, found, weight.declared)
     marked = requirement.id in case.requirements
     if case.kept.get(requirement.id) or (marked and case.verdict is Verdict.PASS):
         return Evidence(case, Verdict.PASS)
@@ -223,9 +191,9 @@ class Run:
         shown: list[CaseFinished] = []
         reached: dict[str, None] = {}
         for case in self.cases:
-            if any(deviations.declares(entry, f, case.server, case.identities) for f in case.findings):
+            if any(deviations.declares(entry, f, case.circumstances) for f in case.findings):
                 shown.append(case)
-            elif _reaches(entry, case):
+            elif self.started.kind != "fuzz" and _reaches(entry, case):  # chance cannot say that it is gone
                 reached[case.server] = None
         occurred = {case.server for case in shown}
         return Occurrence(entry, tuple(shown), tuple(s for s in reached if s not in occurred))
@@ -302,7 +270,9 @@ def _reaches(entry: Deviation, case: CaseFinished) -> bool:
     """Whether a case would have shown the deviation, had the build still had it."""
     if case.verdict in (Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.UNSUPPORTED):
         return False
-    if not deviations.covers_all(entry, case.server, case.identities):
+    if case.awaited is not None:
+        return deviations.declares(entry, case.awaited, case.circumstances)
+    if not deviations.covers_all(entry, case.circumstances):
         return False
     if entry.tests:
         return any(fnmatchcase(case.nodeid, glob) for glob in entry.tests)

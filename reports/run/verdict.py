@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From what a test did and what the oracle found to the verdict of the case. Pure functions."""
+"""The verdict: of findings (`weigh`), and of a case, from what was found and how its test ended (`decide`).
+
+Pure functions. Every command and every report takes its verdicts from here.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,52 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import FAILING, Finding, Requirement, Verdict
 from fixtures.system.hosts import HarnessError, Identity, UsageError
 from reports.run import deviations
-from reports.run.run_events import Deviation, finding, identities
+from reports.run.run_events import CaseFinished, Circumstances, Deviation, finding, identities
+
+#: The worst first: what a requirement comes to over its cases is the first of these among them.
+#: A kept requirement stays PASS though another case could not show it (UNSUPPORTED); it does not where a
+#: situation that a test asks for could not be made (INCONCLUSIVE).
+WORST_FIRST = (
+    Verdict.FAIL,
+    Verdict.ERROR,
+    Verdict.DEVIATES,
+    Verdict.DIFFERS,
+    Verdict.INCONCLUSIVE,
+    Verdict.PASS,
+    Verdict.UNSUPPORTED,
+)
+
+
+def worst(verdicts: Iterable[Verdict | None]) -> Verdict | None:
+    """The worst of some verdicts; None if there is none."""
+    present = set(verdicts)
+    return next((v for v in WORST_FIRST if v in present), None)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """What findings come to: the verdict (None where there is no finding) and the deviations that apply."""
+
+    verdict: Verdict | None
+    declared: tuple[Deviation, ...] = ()
+
+
+def weigh(findings: Iterable[Finding], where: Circumstances, declared: Sequence[Deviation]) -> Weight:
+    """The verdict of findings: level and deviations decide, the worst finding counts."""
+    verdicts: list[Verdict] = []
+    entries: dict[Deviation, None] = {}
+    for found in findings:
+        entry = deviations.declared(declared, found, where)
+        if entry is not None:
+            verdicts.append(Verdict.DEVIATES)
+            entries[entry] = None
+        else:
+            verdicts.append(Verdict.FAIL if found.level in FAILING else Verdict.DIFFERS)
+    return Weight(worst(verdicts), tuple(entries))
 
 
 class Trouble(StrEnum):
@@ -48,6 +93,11 @@ class Told:
     verdict: Verdict | None
     reason: str
     artefacts: Mapping[str, str]
+    moves: tuple[str, ...] = ()
+
+    def circumstances(self, test: str) -> Circumstances:
+        """Where its findings were made; `test`: its id."""
+        return Circumstances(self.server or "", self.identities, test, self.moves)
 
 
 def told(properties: Iterable[tuple[str, Any]]) -> Told:
@@ -69,6 +119,7 @@ def told(properties: Iterable[tuple[str, Any]]) -> Told:
         verdict=Verdict(last["verdict"]) if last.get("verdict") else None,
         reason=last.get("reason", ""),
         artefacts={kind: path for entry in entries for kind, path in (entry.get("artefacts") or {}).items()},
+        moves=tuple(move for entry in entries for move in entry.get("moves", ())),
     )
 
 
@@ -118,7 +169,8 @@ def decide(
     trouble: Trouble | None,
     reason: str,
     *,
-    catalogue: Mapping[str, Requirement],
+    test: str = "",
+    catalogue: Mapping[str, Requirement] = CATALOGUE,
     declared: Sequence[Deviation],
 ) -> Decision:
     """The verdict of one case. What the oracle found outranks how the test ended."""
@@ -126,9 +178,12 @@ def decide(
     failing = any(f.level in FAILING for f in findings)
     if trouble is Trouble.ASSERTION and not failing:
         findings += findings_of_assertion(reason, case, catalogue)
-        failing = not findings or any(f.level in FAILING for f in findings)
-    if failing or (findings and trouble in (Trouble.FINDINGS, Trouble.ASSERTION)):
-        return _broken(findings, reason, case, declared)
+        if not findings:  # of a test that names no requirement
+            return Decision(Verdict.FAIL, reason, ())
+        failing = any(f.level in FAILING for f in findings)
+    weight = weigh(findings, case.circumstances(test), declared)
+    if weight.verdict and (failing or trouble in (Trouble.FINDINGS, Trouble.ASSERTION)):
+        return Decision(weight.verdict, _why(weight, reason, findings), tuple(findings))
     if case.verdict is not None:
         return Decision(case.verdict, case.reason or reason, tuple(findings))
     if trouble is Trouble.SKIP:
@@ -137,7 +192,26 @@ def decide(
     if trouble not in (None, Trouble.FINDINGS):  # findings may be of what this build does not owe
         verdict = Verdict.UNSUPPORTED if trouble is Trouble.UNSUPPORTED else Verdict.ERROR
         return Decision(verdict, reason, tuple(findings))
-    return Decision(Verdict.DIFFERS if findings else Verdict.PASS, "", tuple(findings))
+    return Decision(weight.verdict or Verdict.PASS, "", tuple(findings))
+
+
+def play_verdict(case: CaseFinished, declared: Sequence[Deviation]) -> CaseFinished:
+    """A case of a campaign or of a replay with its verdict: no test has ended there, findings alone count."""
+    heard = Told(
+        case.server, case.identities, case.requirements, case.findings, case.kept, None, "", {}, case.moves
+    )
+    decision = decide(heard, None, case.reason, test=case.nodeid, declared=declared)
+    return replace(
+        case, verdict=decision.verdict, reason=decision.reason or case.reason, findings=decision.findings
+    )
+
+
+def _why(weight: Weight, reason: str, findings: Sequence[Finding]) -> str:
+    if weight.verdict is Verdict.DEVIATES:
+        return " ".join(dict.fromkeys(entry.reason for entry in weight.declared))
+    if weight.verdict is Verdict.FAIL:
+        return reason or next(f.seen for f in findings if f.level in FAILING)
+    return reason
 
 
 def _holds(found: Finding, catalogue: Mapping[str, Requirement], builds: Mapping[str, Identity]) -> bool:
@@ -146,18 +220,6 @@ def _holds(found: Finding, catalogue: Mapping[str, Requirement], builds: Mapping
     own = builds.get(found.host or "")
     known = [b.version for b in ([own] if own else builds.values()) if b.version]
     return not known or any(deviations.version_holds(versions, version) for version in known)
-
-
-def _broken(findings: list[Finding], reason: str, case: Told, declared: Sequence[Deviation]) -> Decision:
-    server = case.server or ""
-    failing = [f for f in findings if f.level in FAILING]
-    if findings and not failing:
-        return Decision(Verdict.DIFFERS, reason, tuple(findings))
-    entries = [deviations.declared(declared, f, server, case.identities) for f in failing]
-    if entries and all(entries):
-        reasons = dict.fromkeys(entry.reason for entry in entries if entry)
-        return Decision(Verdict.DEVIATES, " ".join(reasons), tuple(findings))
-    return Decision(Verdict.FAIL, reason or failing[0].seen, tuple(findings))
 
 
 def _skip(reason: str) -> tuple[Verdict, str]:

@@ -16,8 +16,10 @@ from markupsafe import Markup
 from dissectors.rules.judgement import Requirement, Verdict
 from reports.ladder import ladder_svg
 from reports.ladder.lanes import Ladder
+from reports.run.exit_status import Exit
 from reports.run.run_events import CaseFinished
-from reports.run.tally import WORST_FIRST, Exit, Result, Run
+from reports.run.tally import Result, Run
+from reports.run.verdict import WORST_FIRST
 from reports.views.certificate import NOT_JUDGED, counted, timestamp
 
 FILE = "index.html"

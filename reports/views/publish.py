@@ -6,9 +6,11 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from fixtures.system.hosts import UsageError
+from reports.ladder.recorded_ladder import recorded_ladder
 from reports.run.evidence import Evidence
 from reports.run.tally import Run, merge
 from reports.views import certificate, junit, page
@@ -28,7 +30,7 @@ def write(run: Run, directory: Path) -> Run:
     files = {
         certificate.FILE: json.dumps(certificate.certificate(run), indent=1, ensure_ascii=False).encode(),
         junit.FILE: junit.junit(run),
-        page.FILE: page.page(run, evidence.ladder).encode(),
+        page.FILE: page.page(run, partial(recorded_ladder, evidence)).encode(),
     }
     try:
         for name, content in files.items():

@@ -17,8 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dissectors.rules.judgement import Finding, Verdict
+from reports.run.exit_status import Exit
 from reports.run.run_events import CaseFinished, CasesFound, RunEvent
-from reports.run.tally import Evidence, Exit, Result, Run
+from reports.run.tally import Evidence, Result, Run
 from reports.views.certificate import counted
 
 WIDTH = 100

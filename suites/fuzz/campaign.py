@@ -7,9 +7,6 @@ there are depends on the time.
 
 from __future__ import annotations
 
-import json
-import random
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,21 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import click
 from hypothesis.errors import Flaky, HypothesisException
-from rich.console import Console
-from rich.table import Table
 
 from dissectors.conversation.order_tables import MAIN as MAIN_TABLE
 from dissectors.conversation.order_tables import MIGRATING as MIGRATING_TABLE
 from dissectors.conversation.order_tables import SECONDARY as SECONDARY_TABLE
 from dissectors.rules.judgement import Finding
-from fixtures.bench.launchers import Launcher, Launchers
+from fixtures.bench.launchers import Launcher
 from fixtures.system.hosts import HarnessError, Identity, Settings, Unsupported
-from reports.commands.fetching import drawn
-from reports.run import deviations
-from reports.run import run_directory as directory
-from reports.run.run_events import Deviation
 from suites.fuzz.finding_file import Failure, log_lines, play
 from suites.fuzz.minimise import shortest, simplest
 from suites.fuzz.moves import Caps, End, Link, Move, Send, Setup
@@ -47,9 +37,11 @@ PROOFS = 3
 #: A call that takes so long hangs, s.
 HANG_SECONDS = 5.0
 PROGRESS_SECONDS = 10.0
-CONFORMANT, NOT_CONFORMANT = 0, 1
+#: Where a campaign saves its failures, below its directory.
+FINDINGS = "findings"
 
 Say = Callable[[str], None]
+Told = Callable[[Failure], None]
 
 
 @dataclass
@@ -59,7 +51,8 @@ class Campaign:
     `failures`: in the order in which they were found. `hits`: how many examples showed each. `provoked`: the
     same of what a server did once a client had broken the order. `plays`: all plays, those that shorten and
     prove failures too. `inconsistent`: batches that ended early because a server answered differently.
-    Without `shorten` failures stay as they were found, and are neither proved nor saved.
+    Without `shorten` failures stay as they were found, and are neither proved nor saved. `say` gets a line of
+    progress now and then, `told` each new failure when it has been shortened and saved.
     """
 
     launchers: Mapping[str, Launcher]
@@ -67,9 +60,9 @@ class Campaign:
     seed: int
     out: Path | None = None
     say: Say = lambda _: None
+    told: Told = lambda _: None
     mutate: bool = True
     shorten: bool = True
-    entries: Sequence[Deviation] = ()
     failures: dict[Key, Failure] = field(default_factory=dict)
     hits: Counter[Key] = field(default_factory=Counter)
     provoked: Counter[Key] = field(default_factory=Counter)
@@ -151,9 +144,9 @@ class Campaign:
             builds=self.builds,
             log=log_lines(last),
         )
-        self._tell(failure)
         if self.out is not None:
-            failure.write(self.out / "findings", last.pump.tape)
+            failure.write(self.out / FINDINGS, last.pump.tape)
+        self.told(failure)
 
     def _shorten(self, key: Key, setup: Setup, moves: list[Move]) -> tuple[Setup, list[Move]]:
         plain = Setup()
@@ -168,26 +161,7 @@ class Campaign:
         self.plays += 1
         return play(self.launchers, setup, moves, until)
 
-    def _tell(self, failure: Failure) -> None:
-        word = "declared" if self.declared(failure.finding) else "NEW"
-        moves = f"{len(failure.moves)} of {failure.found_with} moves"
-        self.say(
-            f"{word} {failure.key.requirement} in example {failure.example} ({moves}): {failure.finding.seen}"
-        )
-        for move in failure.moves:
-            self.say(f"    {move}")
-
-    # ---- the verdict
-
-    def declared(self, finding: Finding) -> Deviation | None:
-        """The deviation that declares a failure."""
-        return deviations.declared(self.entries, finding, self.server, self.builds)
-
-    @property
-    def status(self) -> int:
-        """0 if every failure is declared, else 1; never 4: chance cannot say that a deviation is gone."""
-        undeclared = [f for f in self.failures.values() if not self.declared(f.finding)]
-        return NOT_CONFORMANT if undeclared else CONFORMANT
+    # ---- what came of it
 
     def as_dict(self) -> dict[str, Any]:
         """`fuzz.json`."""
@@ -199,7 +173,6 @@ class Campaign:
             "seconds": round(self.seconds, 3),
             "inconsistent": self.inconsistent,
             "coverage": coverage_of(self.steps),
-            "status": self.status,
             "failures": [
                 {
                     "name": f.name,
@@ -209,7 +182,6 @@ class Campaign:
                     "hits": self.hits[key],
                     "moves": len(f.moves),
                     "reproduced": list(f.reproduced),
-                    "declared": self.declared(f.finding) is not None,
                 }
                 for key, f in self.failures.items()
             ],
@@ -257,42 +229,6 @@ def coverage(steps: set[Step]) -> str:
     return ", ".join(f"{reached} of {all_} {what}" for what, (reached, all_) in coverage_of(steps).items())
 
 
-# ---- the command
-
-
-def main(
-    *,
-    server: str = "system",
-    seconds: float = 60.0,
-    seed: int | None = None,
-    out: Path | None = None,
-    examples: int | None = None,
-) -> int:
-    """`spice-conform fuzz`: the exit status. With `examples` the time does not matter.
-
-    Raises UsageError, HarnessError, Unsupported (a build whose hypervisor's calls cannot be made one by one).
-    """
-    chosen = random.SystemRandom().randrange(1 << 31) if seed is None else seed
-    entries = deviations.load()
-    with drawn(server) as (progress, say):
-        launchers = Launchers(say, progress)
-        launcher = launchers.of(server)
-    try:
-        ready(launcher, server)
-        results = directory.prepare(out or directory.fresh())
-        click.echo(f"fuzzing {server} with seed {chosen}; findings go to {results}")
-        campaign = Campaign(
-            {"source": launcher, "target": launcher}, server, chosen, results, Clock().say, entries=entries
-        )
-        try:
-            campaign.run(seconds=float("inf") if examples else seconds, examples=examples)
-        finally:
-            finish(campaign, results)
-        return campaign.status
-    finally:
-        launchers.close()
-
-
 def ready(launcher: Launcher, server: str) -> None:
     """Sees to it that the machine can drive this build. Raises Unsupported, HarnessError."""
     host = launcher.start("check", Settings())
@@ -303,35 +239,3 @@ def ready(launcher: Launcher, server: str) -> None:
         )
     if hasattr(launcher, "deadline"):
         launcher.deadline = HANG_SECONDS
-
-
-class Clock:
-    """Says lines with the time since it was made."""
-
-    def __init__(self) -> None:
-        self._begun = time.monotonic()
-
-    def say(self, line: str) -> None:
-        """One line."""
-        click.echo(f"{time.monotonic() - self._begun:7.1f} s  {line}")
-
-
-def finish(campaign: Campaign, results: Path) -> None:
-    """Writes `fuzz.json` and the table."""
-    (results / "fuzz.json").write_text(json.dumps(campaign.as_dict(), indent=1) + "\n", encoding="utf-8")
-    table = Table(title_justify="left", title="Failures", expand=False)
-    for name in ("requirement", "", "seen", "moves", "hits", "finding"):
-        table.add_column(name, overflow="fold")
-    for key, failure in campaign.failures.items():
-        declared = "declared" if campaign.declared(failure.finding) else "NEW"
-        row = (failure.finding.seen, f"{len(failure.moves)}", f"{campaign.hits[key]}", failure.name)
-        table.add_row(key.requirement, declared, *row)
-    console = Console(width=100 if not sys.stdout.isatty() else None, highlight=False)
-    if campaign.failures:
-        console.print(table)
-    rate = campaign.examples / campaign.seconds if campaign.seconds else 0.0
-    console.print(
-        f"{campaign.examples} examples ({campaign.plays} plays) in {campaign.seconds:.1f} s"
-        f" ({rate:.1f} examples/s); {coverage(campaign.steps)}; seed {campaign.seed}",
-        soft_wrap=True,
-    )

@@ -8,31 +8,17 @@ client acts when it has seen what it had seen in the recording, or when the dead
 from __future__ import annotations
 
 import difflib
-import json
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import click
-
 from dissectors.framing.events import Ending, Endpoint
-from dissectors.rules.judgement import Finding, Judgement
-from dissectors.wire.constants import MsgBase, MsgcBase, MsgMain
+from dissectors.wire.constants import MsgBase, MsgcBase, MsgMain, Side, message_name
 from fixtures.bench import Bench
-from fixtures.bench.launchers import Launcher, Launchers
 from fixtures.peer import Capabilities, Connection, Deadline, PeerFailure
 from fixtures.peer.transport import trusting
-from fixtures.system.certificates import Authority
 from fixtures.system.hosts import Ability, HarnessError, Host, UsageError
-from reports.commands.fetching import drawn
-from reports.run import deviations
-from reports.run import run_directory as directory
-from reports.run.run_events import Deviation
-from suites.fuzz import finding_file as findings
 from suites.replay import capture_script as recording
 from suites.replay.script import (
     Action,
@@ -50,7 +36,6 @@ from suites.replay.script import (
 
 #: How long something that the recorded client had seen may take, s.
 DEADLINE = 5.0
-CONFORMANT, NOT_CONFORMANT, GONE = 0, 1, 4
 #: Where connection_id lies in a link message (after SpiceLinkHeader; protocol.h, SpiceLinkMess).
 ID_AT = slice(16, 20)
 PASSWORD = "replay"
@@ -213,6 +198,21 @@ class Replay:
     # ---- what came of it
 
     @property
+    def moves(self) -> list[str]:
+        """What clients did, a line each, in the words of a campaign's moves."""
+        channels: dict[int, int] = {}
+        lines = []
+        for action, _ in self.script.actions:
+            match action:
+                case Open():
+                    channels[action.connection] = action.channel
+                    lines.append(f"{self.script.names[action.connection]}: link")
+                case Say():
+                    said = message_name(channels[action.connection], Side.CLIENT, action.type)
+                    lines.append(f"{self.script.names[action.connection]}: {said}")
+        return lines
+
+    @property
     def differences(self) -> list[str]:
         """What servers said here and not in the recording, and the other way round."""
         found = []
@@ -226,124 +226,3 @@ class Replay:
 
 
 WORDS: Mapping[str, str] = MappingProxyType({"-": "only in the recording", "+": "only here"})
-
-
-# ---- the command
-
-
-def main(
-    recorded: Path,
-    *,
-    server: str,
-    out: Path | None = None,
-    password: str | None = None,
-    keylog: Path | None = None,
-) -> int:
-    """`spice-conform replay`: the exit status. `password`: the ticket that the servers get, instead of one
-    of ours. Raises UsageError, HarnessError, Unsupported."""
-    path = recorded / findings.NAME if recorded.is_dir() else recorded
-    is_finding = _is_json(path)
-    failure = findings.read(path) if is_finding else None
-    script = None if is_finding else recording.read(path, keylog=keylog)
-    with drawn(server) as (progress, say):
-        launchers = Launchers(say, progress)
-        launcher = launchers.of(server)
-    try:
-        results = directory.prepare(out or directory.fresh())
-        if failure is not None:
-            return replay_finding(failure, launcher, server, results)
-        assert script is not None
-        return replay_script(script, launcher, server, results, password)
-    finally:
-        launchers.close()
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(64).lstrip()[:1] == b"{"
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
-
-
-def replay_finding(failure: findings.Failure, launcher: Launcher, server: str, results: Path) -> int:
-    """Plays a finding's moves: 1 if it (or another failure) shows, 0 if none does or all are declared, 4 if
-    it is declared for this build and does not show."""
-    from suites.fuzz.campaign import ready
-
-    ready(launcher, server)
-    click.echo(f"{failure.key.requirement}: {failure.finding.seen}")
-    for move in failure.moves:
-        click.echo(f"    {move}")
-    stage = findings.play({"source": launcher, "target": launcher}, failure.setup, failure.moves)
-    builds = {label: host.identity for label, host in stage.hosts.items()}
-    stage.pump.tape.write_pcapng(results / findings.PACKETS)
-    entries = deviations.load()
-
-    def declared(found: Finding) -> Deviation | None:
-        return deviations.declared(entries, found, server, builds)
-
-    shown = stage.failed()
-    for found in shown.values():
-        word = "declared" if declared(found) else "not declared"
-        click.echo(f"seen ({word}): {found.requirement}: {found.seen}")
-    known = declared(failure.finding)  # other versions may word it otherwise: the deviation is the same
-    same = failure.key in shown or any(known and declared(found) is known for found in shown.values())
-    if not same:
-        click.echo("the finding does not show on this build")
-    if not all(map(declared, shown.values())):
-        return NOT_CONFORMANT
-    return GONE if known and not same else CONFORMANT
-
-
-def replay_script(
-    script: Script, launcher: Launcher, server: str, results: Path, password: str | None = None
-) -> int:
-    """Plays a script and tells what came of it."""
-    said = sum(isinstance(action, Say) for action, _ in script.actions)
-    click.echo(
-        f"replaying {len(script.names)} connections with {said} client messages on"
-        f" {', '.join(s.label for s in script.servers)} ({server}); hypervisor's calls: {script.host_calls}"
-    )
-    with tempfile.TemporaryDirectory() as scratch:
-        bench = Bench({"source": launcher, "target": launcher}, Path(scratch), Authority(Path(scratch)))
-        replay = Replay(bench, script, password)
-        try:
-            replay.run()
-            judgement = bench.finish()
-            bench.pump.tape.write_pcapng(results / findings.PACKETS)
-        finally:
-            with suppress(HarnessError):
-                bench.close()
-    builds = {host.label: host.identity for host in bench.hosts}
-    entries = deviations.load()
-    declared = {
-        i for i, f in enumerate(judgement.failures) if deviations.declared(entries, f, server, builds)
-    }
-    _tell(replay, script, judgement.failures, declared)
-    _write(results, replay, judgement, server)
-    return NOT_CONFORMANT if len(declared) < len(judgement.failures) else CONFORMANT
-
-
-def _tell(replay: Replay, script: Script, failures: list[Finding], declared: set[int]) -> None:
-    for line in (*script.notes, *replay.troubles):
-        click.echo(f"note: {line}")
-    for line in replay.differences or ["the servers said what they said in the recording"]:
-        click.echo(line)
-    for index, found in enumerate(failures):
-        word = "declared" if index in declared else found.level
-        click.echo(f"{found.requirement} ({word}): expected {found.expected}; seen {found.seen}")
-    if not failures:
-        click.echo("no requirement was broken")
-
-
-def _write(results: Path, replay: Replay, judgement: Judgement, server: str) -> None:
-    story = {
-        "server": server,
-        "differences": replay.differences,
-        "notes": [*replay.script.notes, *replay.troubles],
-        "findings": [found.as_dict() for found in judgement.findings],
-        "kept": dict(judgement.kept),
-        "packets": findings.PACKETS,
-    }
-    (results / "replay.json").write_text(json.dumps(story, indent=1) + "\n", encoding="utf-8")

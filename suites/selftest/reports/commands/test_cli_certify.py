@@ -21,7 +21,8 @@ from dissectors.rules.judgement import Verdict
 from fixtures.system.hosts import HarnessError, UsageError
 from reports.commands.certify import Request, certify
 from reports.run.environment import ROOT
-from reports.run.tally import Exit, Run
+from reports.run.exit_status import Exit
+from reports.run.tally import Run
 from suites.selftest.reports.run.report_samples import CRASH, little_suite
 
 PATIENCE = 30.0  # seconds

@@ -3,16 +3,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fixtures.system.hosts import UsageError
-from reports.run.deviations import covers_all, covers_any, declares, load, version_holds
+from fixtures.system.hosts import Identity, UsageError
+from reports.run.deviations import (
+    covers_all,
+    covers_any,
+    declared_for_others,
+    declares,
+    load,
+    version_holds,
+)
+from reports.run.run_events import Circumstances
 from suites.selftest.reports.run.report_samples import CRASH, DEVIATION, MUST, ROBUST, found, identity
 
-ENTRY = '[[deviation]]\nrequirement = "ROBUST-*"\nsymptom = "x"\nreason = "y"\n'
+WHERE = "suites/robust/test_survival.py::test_flush_mark"
+
+
+def _where(builds: Mapping[str, Identity], test: str = WHERE, moves: tuple[str, ...] = ()) -> Circumstances:
+    return Circumstances("system", builds, test, moves)
+
+
+ENTRY = '[[deviation]]\nrequirement = "ROBUST-*"\ntests = ["*"]\nsymptom = "x"\nreason = "y"\n'
 
 
 def test_shipped_file_is_right() -> None:
@@ -27,10 +43,12 @@ def test_shipped_file_is_right() -> None:
         ("deviation = 3\n", r"only \[\[deviation\]\] tables"),
         ("deviation = [3]\n", "entry 1: not a table"),
         ('[[deviation]]\nrequirement = "A"\nreason = "r"\n', "symptom is missing"),
+        (ENTRY.replace("ROBUST", "ROBUTS"), "no requirement 'ROBUTS-\\*'"),
+        (ENTRY.replace("tests", "builds"), "add tests"),
         (ENTRY + 'symptm = "x"\n', "unknown key symptm"),
         (ENTRY + 'versions = "newer"\n', "no range"),
         (ENTRY + "reported = 7\n", "reported must be a text"),
-        (ENTRY + 'tests = "a"\n', "tests must be a list of texts"),
+        (ENTRY.replace('["*"]', '"*"'), "tests must be a list of texts"),
     ],
 )
 def test_wrong_files_are_told_in_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -74,23 +92,49 @@ def test_versions(versions: str, version: str | None, holds: bool) -> None:
         ({"versions": "<0.15"}, False),
         ({"builds": ("debian:*",)}, False),
         ({"builds": ("debian:*", "system")}, True),
+        ({"tests": ()}, True),
+        ({"tests": ("*test_flush_mark*",)}, True),
+        ({"tests": ("*test_well_behaved*",)}, False),
+        ({"tests": ("*test_well_behaved*",), "moves": ("*: SPICE_MSGC_MIGRATE_FLUSH_MARK*",)}, False),
     ],
 )
 def test_what_an_entry_declares(change: dict[str, object], declared: bool) -> None:
     entry = replace(DEVIATION, **change)  # type: ignore[arg-type]
-    assert declares(entry, found(ROBUST, CRASH), "system", {"source": identity()}) is declared
+    assert declares(entry, found(ROBUST, CRASH), _where({"source": identity()})) is declared
 
 
 def test_the_finding_s_host_decides_in_a_mixed_pair() -> None:
     builds = {"source": identity("0.14.3"), "target": identity("0.17")}
     entry = replace(DEVIATION, versions="<0.15")
-    assert declares(entry, found(ROBUST, CRASH, "source"), "a > b", builds)
-    assert not declares(entry, found(ROBUST, CRASH, "target"), "a > b", builds)
-    assert declares(entry, found(ROBUST, CRASH), "a > b", builds)
-    assert covers_any(entry, "a > b", builds)
-    assert not covers_all(entry, "a > b", builds)
+    assert declares(entry, found(ROBUST, CRASH, "source"), _where(builds))
+    assert not declares(entry, found(ROBUST, CRASH, "target"), _where(builds))
+    assert declares(entry, found(ROBUST, CRASH), _where(builds))
+    assert covers_any(entry, _where(builds))
+    assert not covers_all(entry, _where(builds))
     theirs = replace(DEVIATION, builds=("debian:*",))
     mixed = {"source": identity(spec="debian:trixie"), "target": identity()}
-    assert declares(theirs, found(ROBUST, CRASH, "source"), "debian:trixie > system", mixed)
-    assert not declares(theirs, found(ROBUST, CRASH, "target"), "debian:trixie > system", mixed)
-    assert not declares(entry, found(MUST, CRASH), "a > b", builds)
+    assert declares(theirs, found(ROBUST, CRASH, "source"), _where(mixed))
+    assert not declares(theirs, found(ROBUST, CRASH, "target"), _where(mixed))
+    assert not declares(entry, found(MUST, CRASH), _where(builds))
+
+
+@pytest.mark.parametrize(
+    ("moves", "declared"),
+    [
+        ((), False),
+        (("client 0, main of the source: link with id zero",), False),
+        (("client 0, main of the source: SPICE_MSGC_MIGRATE_FLUSH_MARK (mutation 7)",), True),
+    ],
+)
+def test_a_play_is_excused_by_its_moves_alone(moves: tuple[str, ...], declared: bool) -> None:
+    """A campaign that reaches a known crash by another way has found something new."""
+    entry = replace(DEVIATION, tests=("*test_flush*",), moves=("*: SPICE_MSGC_MIGRATE_FLUSH_MARK*",))
+    where = _where({"source": identity()}, "fuzz::ROBUST-001-12345678", moves)
+    assert declares(entry, found(ROBUST, CRASH), where) is declared
+
+
+def test_a_newer_server_matches_what_is_declared_for_others() -> None:
+    where = _where({"source": identity("0.17.0")})
+    assert not declares(DEVIATION, found(ROBUST, CRASH), where)
+    assert declared_for_others([DEVIATION], found(ROBUST, CRASH), where) is DEVIATION
+    assert declared_for_others([DEVIATION], found(ROBUST, "another line"), where) is None

@@ -12,9 +12,10 @@ import pytest
 from dissectors.rules.judgement import Finding, Requirement, Verdict
 from fixtures.system.hosts import HarnessError, Unsupported, UsageError
 from reports.run import run_events as record
+from reports.run.exit_status import Exit
 from reports.run.run_events import CasesFound, RunEvent, RunFinished, decode, encode
-from reports.run.tally import Exit, Run, merge, worst
-from reports.run.verdict import Trouble, decide, one_line, told, trouble_of
+from reports.run.tally import Run, merge
+from reports.run.verdict import Trouble, decide, one_line, told, trouble_of, worst
 from suites.selftest.reports.run.report_samples import (
     CATALOGUE,
     CRASH,

@@ -15,6 +15,8 @@ from fixtures.peer.duties import CANNOT_CONNECT, NEVER_ANSWERS, Duties
 from fixtures.system.certificates import Authority
 from fixtures.system.hosts import UsageError
 from fixtures.system.tape import Tape
+from reports.commands import replay
+from reports.run.exit_status import Exit
 from suites.fuzz import finding_file as finding
 from suites.fuzz.moves import Setup
 from suites.replay import capture_script as recording
@@ -77,7 +79,7 @@ def test_ids_are_made_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     """The target's link names this run's session, not the recorded one, and nothing differs."""
     path = record(tmp_path)
     recorded = [a for a, _ in recording.read(path).actions if isinstance(a, Open)]
-    assert player.main(path, server="system", out=tmp_path / "out") == player.CONFORMANT
+    assert replay.main(path, server="system", out=tmp_path / "out") == Exit.CONFORMANT
     again = recording.read(tmp_path / "out" / finding.PACKETS)
     opened = [a for a, _ in again.actions if isinstance(a, Open)]
     ids = [int.from_bytes(a.mess[player.ID_AT], "little") for a in (recorded[1], opened[1])]
@@ -90,7 +92,7 @@ def test_ids_are_made_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_a_switch_of_hosts(tmp_path: Path) -> None:
     """A client that could not connect is switched; the same comes of the replay."""
     path = record(tmp_path, CANNOT_CONNECT)
-    assert player.main(path, server="system", out=tmp_path / "out") == player.CONFORMANT
+    assert replay.main(path, server="system", out=tmp_path / "out") == Exit.CONFORMANT
     told = json.loads((tmp_path / "out" / "replay.json").read_text())
     assert not told["differences"]
     assert "MIG-SRC-018" in told["kept"]
@@ -106,7 +108,7 @@ def test_a_finding_that_shows(tmp_path: Path) -> None:
     """A declared deviation is seen again: not a failure."""
     failure().write(tmp_path, _tape())
     path = tmp_path / failure().name
-    assert player.main(path, server="system", out=tmp_path / "out") == player.CONFORMANT
+    assert replay.main(path, server="system", out=tmp_path / "out") == Exit.CONFORMANT
 
 
 def test_a_finding_that_is_gone(tmp_path: Path) -> None:
@@ -115,9 +117,9 @@ def test_a_finding_that_is_gone(tmp_path: Path) -> None:
     gone = failure().as_dict()
     gone["moves"] = gone["moves"][:1]
     path.write_text(json.dumps(gone))
-    assert player.main(path, server="system", out=tmp_path / "out") == player.GONE
+    assert replay.main(path, server="system", out=tmp_path / "out") == Exit.STALE_DEVIATION
     path.write_text(json.dumps(gone | {"seen": "nobody has declared this"}))
-    assert player.main(path, server="system", out=tmp_path / "out") == player.CONFORMANT
+    assert replay.main(path, server="system", out=tmp_path / "out") == Exit.CONFORMANT
 
 
 def _tape() -> Tape:
@@ -132,7 +134,7 @@ def test_wrong_input_is_one_line(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UsageError) as caught:
-        player.main(path, server="system", out=tmp_path / "out")
+        replay.main(path, server="system", out=tmp_path / "out")
     assert "\n" not in str(caught.value)
 
 
@@ -140,4 +142,4 @@ def test_a_capture_without_spice(tmp_path: Path) -> None:
     """A capture in which nobody links has nothing to replay."""
     Tape().write_pcapng(tmp_path / "empty.pcapng")
     with pytest.raises(UsageError, match="no SPICE"):
-        player.main(tmp_path / "empty.pcapng", server="system", out=tmp_path / "out")
+        replay.main(tmp_path / "empty.pcapng", server="system", out=tmp_path / "out")

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`spice-conform fuzz`: a campaign on one build, its failures as a run."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from dissectors.rules.judgement import Verdict
+from fixtures.bench.launchers import Launchers
+from reports.commands.fetching import drawn
+from reports.run import deviations
+from reports.run import run_directory as directory
+from reports.run.exit_status import Exit
+from reports.run.run_events import CaseFinished
+from reports.run.run_recorder import RunRecorder
+from reports.run.verdict import play_verdict
+from reports.views.publish import publish
+from suites.fuzz.campaign import FINDINGS, Campaign, coverage, ready
+from suites.fuzz.finding_file import NAME, PACKETS, Failure
+
+FILE = "fuzz.json"
+WIDTH = 100
+
+
+def main(
+    *,
+    server: str = "system",
+    seconds: float = 60.0,
+    seed: int | None = None,
+    out: Path | None = None,
+    examples: int | None = None,
+) -> Exit:
+    """Plays until the time is over, or so many examples; the exit status is the run's.
+
+    Raises UsageError, HarnessError, Unsupported (a build whose hypervisor's calls cannot be made one by one).
+    """
+    chosen = random.SystemRandom().randrange(1 << 31) if seed is None else seed
+    with drawn(server) as (progress, say):
+        launchers = Launchers(say, progress)
+        launcher = launchers.of(server)
+    try:
+        ready(launcher, server)
+        results = directory.prepare(out or directory.fresh())
+        click.echo(f"fuzzing {server} with seed {chosen}; findings go to {results}")
+        told = _Telling(results, server, chosen, examples)
+        campaign = Campaign(
+            {"source": launcher, "target": launcher}, server, chosen, results, told.say, told.failure
+        )
+        told.campaign = campaign
+        try:
+            campaign.run(seconds=float("inf") if examples else seconds, examples=examples)
+        except KeyboardInterrupt:
+            told.close("interrupted")
+            raise
+        told.close()
+        return publish(results).exit
+    finally:
+        launchers.close()
+
+
+class _Telling:
+    """Makes run events and lines of a campaign."""
+
+    campaign: Campaign
+
+    def __init__(self, results: Path, server: str, seed: int, examples: int | None) -> None:
+        self._begun = time.monotonic()
+        self._results, self._server = results, server
+        self._declared = deviations.load()
+        self._cases: dict[str, CaseFinished] = {}
+        command = ["spice-conform", "fuzz", "--server", server, "--seed", str(seed)]
+        command += ["--examples", str(examples)] if examples else []
+        self._run = RunRecorder(
+            results, kind="fuzz", servers=[server], deviations=self._declared, seed=seed, command=command
+        )
+
+    def say(self, line: str) -> None:
+        """A line with the time since the campaign began."""
+        click.echo(f"{time.monotonic() - self._begun:7.1f} s  {line}")
+
+    def failure(self, failure: Failure) -> None:
+        """A new failure, shortened."""
+        case = self._case(failure)
+        self._cases[failure.name] = case
+        self._run.finished(case)
+        moves = f"{len(failure.moves)} of {failure.found_with} moves"
+        where = f"in example {failure.example} ({moves})"
+        self.say(f"{_word(case)} {failure.key.requirement} {where}: {failure.finding.seen}")
+        for move in failure.moves:
+            self.say(f"    {move}")
+
+    def _case(self, failure: Failure) -> CaseFinished:
+        moves = tuple(str(move) for move in failure.moves)
+        place = f"{FINDINGS}/{failure.name}"
+        case = CaseFinished(
+            nodeid=f"fuzz::{failure.name}",
+            title="; ".join(moves),
+            server=self._server,
+            requirements=(failure.finding.requirement,),
+            verdict=Verdict.FAIL,
+            findings=(failure.finding,),
+            artefacts={"pcapng": f"{place}/{PACKETS}", "finding": f"{place}/{NAME}"},
+            identities=failure.builds,
+            moves=moves,
+        )
+        return play_verdict(case, self._declared)
+
+    def close(self, interrupted: str | None = None) -> None:
+        """Writes the campaign's own case, `fuzz.json` and the table."""
+        campaign = self.campaign
+        broken = {key.requirement for key in campaign.failures}
+        summary = f"{campaign.examples} examples ({campaign.plays} plays) in {campaign.seconds:.1f} s"
+        self._run.finished(
+            CaseFinished(
+                nodeid="fuzz::campaign",
+                title=f"{summary}; {coverage(campaign.steps)}",
+                server=self._server,
+                requirements=(),
+                verdict=Verdict.PASS,
+                kept={r: n for r, n in campaign.kept.items() if r not in broken},
+                duration_s=round(campaign.seconds, 3),
+                artefacts={"fuzz": FILE},
+                identities=campaign.builds,
+            )
+        )
+        self._run.close(interrupted)
+        told = campaign.as_dict()
+        for row in told["failures"]:
+            row["declared"] = self._cases[row["name"]].verdict is Verdict.DEVIATES
+        (self._results / FILE).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        console = Console(width=WIDTH if not sys.stdout.isatty() else None, highlight=False, markup=False)
+        if campaign.failures:
+            console.print(self._table())
+        rate = campaign.examples / campaign.seconds if campaign.seconds else 0.0
+        console.print(
+            f"{summary} ({rate:.1f} examples/s); {coverage(campaign.steps)}; seed {campaign.seed}",
+            soft_wrap=True,
+        )
+
+    def _table(self) -> Table:
+        table = Table(title_justify="left", title="Failures", expand=False)
+        for name in ("requirement", "", "seen", "moves", "hits", "finding"):
+            table.add_column(name, overflow="fold")
+        for key, failure in self.campaign.failures.items():
+            figures = (f"{len(failure.moves)}", f"{self.campaign.hits[key]}", failure.name)
+            word = _word(self._cases[failure.name])
+            table.add_row(key.requirement, word, failure.finding.seen, *figures)
+        return table
+
+
+def _word(case: CaseFinished) -> str:
+    return "declared" if case.verdict is Verdict.DEVIATES else "NEW"

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`spice-conform replay`: a recording or a finding played against one build, what came of it as a run."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from dissectors.rules.catalogue import CATALOGUE
+from dissectors.rules.judgement import Verdict
+from fixtures.bench import Bench
+from fixtures.bench.launchers import Launcher, Launchers
+from fixtures.system.certificates import Authority
+from fixtures.system.hosts import HarnessError, UsageError
+from reports.commands.fetching import drawn
+from reports.run import deviations
+from reports.run import run_directory as directory
+from reports.run.exit_status import Exit
+from reports.run.run_events import CaseFinished, Deviation
+from reports.run.run_recorder import RunRecorder
+from reports.run.verdict import play_verdict
+from reports.views.publish import publish
+from suites.fuzz import finding_file as findings
+from suites.fuzz.campaign import ready
+from suites.replay import capture_script as recording
+from suites.replay.player import Replay
+from suites.replay.script import Say, Script
+
+FILE = "replay.json"
+
+
+def main(
+    recorded: Path,
+    *,
+    server: str,
+    out: Path | None = None,
+    password: str | None = None,
+    keylog: Path | None = None,
+) -> Exit:
+    """The exit status is the run's. `password`: the ticket that the servers get, instead of one of ours.
+    Raises UsageError, HarnessError, Unsupported."""
+    path = recorded / findings.NAME if recorded.is_dir() else recorded
+    is_finding = _is_json(path)
+    failure = findings.read(path) if is_finding else None
+    script = None if is_finding else recording.read(path, keylog=keylog)
+    with drawn(server) as (progress, say):
+        launchers = Launchers(say, progress)
+        launcher = launchers.of(server)
+    try:
+        results = directory.prepare(out or directory.fresh())
+        declared = deviations.load()
+        command = ["spice-conform", "replay", str(recorded), "--server", server]
+        run = RunRecorder(results, kind="replay", servers=[server], deviations=declared, command=command)
+        if failure is not None:
+            case = replay_finding(failure, launcher, server, results, declared)
+        else:
+            assert script is not None
+            case = replay_script(script, launcher, server, results, declared, password)
+        run.finished(case)
+        run.close()
+        return publish(results).exit
+    finally:
+        launchers.close()
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(64).lstrip()[:1] == b"{"
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+
+
+def replay_finding(
+    failure: findings.Failure,
+    launcher: Launcher,
+    server: str,
+    results: Path,
+    declared: Sequence[Deviation],
+) -> CaseFinished:
+    """Plays a finding's moves on fresh hosts and says what shows."""
+    ready(launcher, server)
+    click.echo(f"{failure.key.requirement}: {failure.finding.seen}")
+    for move in failure.moves:
+        click.echo(f"    {move}")
+    begun = time.monotonic()
+    stage = findings.play({"source": launcher, "target": launcher}, failure.setup, failure.moves)
+    stage.pump.tape.write_pcapng(results / findings.PACKETS)
+    shown = stage.failed()
+    broken = {key.requirement for key in shown}
+    moves = tuple(str(move) for move in failure.moves)
+    case = CaseFinished(
+        nodeid=f"replay::{failure.name}",
+        title="; ".join(moves),
+        server=server,
+        requirements=(failure.finding.requirement,),
+        verdict=Verdict.FAIL if shown else Verdict.PASS,
+        reason="" if failure.key in shown else "the finding does not show on this build",
+        kept={r: n for r, n in stage.oracle.judgement.kept.items() if r not in broken},
+        findings=tuple(shown.values()),
+        duration_s=round(time.monotonic() - begun, 4),
+        artefacts={"pcapng": findings.PACKETS},
+        identities={label: host.identity for label, host in stage.hosts.items()},
+        moves=moves,
+        awaited=failure.finding,
+    )
+    case = play_verdict(case, declared)
+    for found in shown.values():
+        known = deviations.declared(declared, found, case.circumstances)
+        click.echo(f"seen ({'declared' if known else 'not declared'}): {found.requirement}: {found.seen}")
+    if failure.key not in shown:
+        click.echo("the finding does not show on this build")
+    return case
+
+
+def replay_script(
+    script: Script,
+    launcher: Launcher,
+    server: str,
+    results: Path,
+    declared: Sequence[Deviation],
+    password: str | None = None,
+) -> CaseFinished:
+    """Plays a recorded conversation and tells what came of it."""
+    said = sum(isinstance(action, Say) for action, _ in script.actions)
+    click.echo(
+        f"replaying {len(script.names)} connections with {said} client messages on"
+        f" {', '.join(s.label for s in script.servers)} ({server}); hypervisor's calls: {script.host_calls}"
+    )
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        bench = Bench({"source": launcher, "target": launcher}, Path(scratch), Authority(Path(scratch)))
+        replay = Replay(bench, script, password)
+        try:
+            replay.run()
+            judgement = bench.finish()
+            bench.pump.tape.write_pcapng(results / findings.PACKETS)
+        finally:
+            with suppress(HarnessError):
+                bench.close()
+    case = CaseFinished(
+        nodeid="replay::capture",
+        title=f"{len(script.names)} connections with {said} client messages",
+        server=server,
+        requirements=(),
+        verdict=Verdict.FAIL if judgement.failures else Verdict.PASS,
+        reason="; ".join(replay.differences),
+        kept=dict(judgement.kept),
+        findings=tuple(judgement.findings),
+        duration_s=round(time.monotonic() - begun, 4),
+        artefacts={"pcapng": findings.PACKETS, "replay": FILE},
+        identities={host.label: host.identity for host in bench.hosts},
+        moves=tuple(replay.moves),
+    )
+    case = play_verdict(case, declared)
+    _tell(replay, case, declared)
+    story = {
+        "server": server,
+        "differences": replay.differences,
+        "notes": [*script.notes, *replay.troubles],
+        "findings": [found.as_dict() for found in judgement.findings],
+        "kept": dict(judgement.kept),
+        "packets": findings.PACKETS,
+    }
+    (results / FILE).write_text(json.dumps(story, indent=1) + "\n", encoding="utf-8")
+    return case
+
+
+def _tell(replay: Replay, case: CaseFinished, declared: Sequence[Deviation]) -> None:
+    for line in (*replay.script.notes, *replay.troubles):
+        click.echo(f"note: {line}")
+    for line in replay.differences or ["the servers said what they said in the recording"]:
+        click.echo(line)
+    for found in case.findings:
+        word = "declared" if deviations.declared(declared, found, case.circumstances) else found.level
+        click.echo(f"{found.requirement} ({word}): expected {found.expected}; seen {found.seen}")
+    if not any(CATALOGUE[f.requirement].duty == "server" for f in case.findings):
+        click.echo("no requirement was broken")

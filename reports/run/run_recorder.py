@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Writes a run's events into its directory as they happen, whichever command makes them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from dissectors.rules.catalogue import CATALOGUE
+from reports.run.environment import environment, suite_version
+from reports.run.run_directory import EventFile
+from reports.run.run_events import CaseFinished, CasesFound, Deviation, RunFinished, RunStarted, encode
+
+
+class RunRecorder:
+    """Begins with `RunStarted`. Every method raises OSError where the disk is full or gone."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        kind: str,
+        servers: Sequence[str],
+        deviations: Sequence[Deviation],
+        seed: int | None = None,
+        selection: Sequence[str] = (),
+        command: Sequence[str] = (),
+    ) -> None:
+        self.directory = directory
+        self._file = EventFile(directory)
+        started = RunStarted(
+            suite=suite_version(),
+            started=time.time(),
+            environment=environment(),
+            seed=seed,
+            servers=tuple(servers),
+            requirements=tuple(CATALOGUE.values()),
+            deviations=tuple(deviations),
+            kind=kind,
+            selection=tuple(selection),
+            command=tuple(command),
+        )
+        self._file.write(encode(started))
+
+    def found(self, total: int) -> None:
+        """How many cases the run will have."""
+        self._file.write(encode(CasesFound(total)))
+
+    def finished(self, case: CaseFinished) -> None:
+        """One case."""
+        self._file.write(encode(case))
+
+    def close(self, interrupted: str | None = None) -> None:
+        """The run's end; `interrupted`: why it came early."""
+        self._file.write(encode(RunFinished(time.time(), interrupted)))
+        self._file.close()

@@ -167,6 +167,7 @@ def _tell(item: pytest.Item, bench: Bench) -> None:
         "requirements": _marked(item),
         "judgement": {"findings": [f.as_dict() for f in findings], "kept": dict(bench.judgement.kept)},
         "artefacts": artefacts,
+        "moves": bench.moves,
     }
     item.user_properties.append(("spice", evidence))
 

@@ -177,8 +177,8 @@ def _run_started(data: dict[str, Any]) -> RunStarted:
         )
     requirements = (Requirement(**{**r, "level": Level(r["level"])}) for r in data.pop("requirements"))
     deviations = (deviation(d) for d in data.pop("deviations"))
-    lists = {key: tuple(data.pop(key)) for key in ("servers", "selection", "command")}
-    return RunStarted(requirements=tuple(requirements), deviations=tuple(deviations), **lists, **data)
+    data |= {key: tuple(data[key]) for key in ("servers", "selection", "command")}
+    return RunStarted(requirements=tuple(requirements), deviations=tuple(deviations), **data)
 
 
 def deviation(data: Mapping[str, Any]) -> Deviation:

@@ -276,6 +276,8 @@ def _reaches(entry: Deviation, case: CaseFinished) -> bool:
         return False
     if entry.tests:
         return any(fnmatchcase(case.nodeid, glob) for glob in entry.tests)
+    if entry.moves:
+        return False  # only a replay can say
     judged = {*case.kept, *case.requirements, *(f.requirement for f in case.findings)}
     return any(fnmatchcase(requirement, entry.requirement) for requirement in judged)
 

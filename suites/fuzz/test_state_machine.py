@@ -48,5 +48,6 @@ def test_legal_and_illegal_orders(bench: Bench) -> None:
     campaign = Campaign(launchers(bench), "", SEED, mutate=False, shorten=False)
     campaign.run(examples=EXAMPLES_WITH_A_FAULT if bench.fault else EXAMPLES)
     found = [failure.finding for failure in campaign.failures.values()]
+    bench.moves += [str(move) for failure in campaign.failures.values() for move in failure.moves]
     bench.judgement.findings += [finding for finding in found if finding.requirement in FATAL]
     bench.judgement.kept.update({requirement: campaign.kept[requirement] for requirement in FATAL})

@@ -50,8 +50,13 @@ MANY = f"""
         raise AssertionError("the oracle found something")
 
     @pytest.mark.requirement("ROBUST-001")
-    def test_flush_mark(tell):
+    def test_unsolicited_flush_mark(tell):
         tell(DIED)
+        raise AssertionError("died")
+
+    @pytest.mark.requirement("ROBUST-002")
+    def test_well_behaved_client(tell):
+        tell({{**DIED, "requirement": "ROBUST-002"}})
         raise AssertionError("died")
 
     @pytest.mark.requirement("LINK-003")
@@ -94,7 +99,8 @@ SLOW = """
 KINDS = {
     "test_good": Verdict.PASS,
     "test_found": Verdict.FAIL,
-    "test_flush_mark": Verdict.DEVIATES,
+    "test_unsolicited_flush_mark": Verdict.DEVIATES,
+    "test_well_behaved_client": Verdict.FAIL,
     "test_assertion": Verdict.FAIL,
     "test_unsupported": Verdict.UNSUPPORTED,
     "test_trouble": Verdict.ERROR,
@@ -124,7 +130,7 @@ def test_every_verdict_in_every_report(
     assert rows["ROBUST-001"]["verdict"] == "DEVIATES"
     assert rows["MAIN-001"]["verdict"] is None
     suite = ET.parse(out / "junit.xml").getroot()[0]
-    assert [suite.get(k) for k in ("tests", "failures", "errors", "skipped")] == ["7", "2", "2", "1"]
+    assert [suite.get(k) for k in ("tests", "failures", "errors", "skipped")] == ["8", "3", "2", "1"]
     assert "A good one" in (out / "index.html").read_text()
     assert list((out / "allure").glob("*-result.json"))
     printed = capsys.readouterr().out

@@ -115,7 +115,7 @@ def test_a_finding_that_is_gone(tmp_path: Path) -> None:
     """One that is declared for the build and does not show any more is told by its own status."""
     path = tmp_path / "finding.json"
     gone = failure().as_dict()
-    gone["moves"] = gone["moves"][:1]
+    gone["moves"][1]["host"] = "target"  # where the client has no connection
     path.write_text(json.dumps(gone))
     assert replay.main(path, server="system", out=tmp_path / "out") == Exit.STALE_DEVIATION
     path.write_text(json.dumps(gone | {"seen": "nobody has declared this"}))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 MAX_SPILLED_BYTES = 1 << 18  # that are kept when a direction gets lost
@@ -38,6 +38,10 @@ class Direction:
     sasl_steps: int = 0
     counts: Counter[int] = field(default_factory=Counter)  # messages by type
     size: int = 0  # bytes of these messages
+
+    def copy(self) -> Direction:
+        """The same, to go on for itself."""
+        return replace(self, buffer=bytearray(self.buffer), counts=Counter(self.counts))
 
     def lose(self) -> None:
         """No boundary is known any more."""

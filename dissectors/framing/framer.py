@@ -8,6 +8,7 @@ relay and captures. Nothing raises: bytes that make no sense become `Garbage`, m
 
 from __future__ import annotations
 
+import copy
 import struct
 from bisect import bisect_right
 from collections import Counter
@@ -51,6 +52,12 @@ class Framer:
         self._mechanism: int | None = None
         self._dir = {Side.CLIENT: Direction(Stage.MESS), Side.SERVER: Direction(Stage.REPLY)}
         self._at: tuple[float, int | None] = (0.0, None)
+
+    def copy(self) -> Framer:
+        """A framer that stands where this one does, to go on for itself."""
+        made = copy.copy(self)
+        made._dir = {sender: direction.copy() for sender, direction in self._dir.items()}
+        return made
 
     def feed(self, sender: Side, data: bytes, time: float, frame: int | None = None) -> list[ConnectionEvent]:
         """Everything that `data` completes."""

@@ -1,0 +1,573 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What stands between a link header and a TCP segment: tags, labels, IP and tunnels.
+
+Each layer is a function: it moves `Walk.at` behind its header and gives the next layer, or None where the way
+ends. A header that is cut raises IndexError or struct.error, which `link_layers` takes as "no segment".
+Numbers are those of IANA's registries.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Optional
+
+from dissectors.capture.ip_fragments import Fragments
+
+#: (key, sequence number, acknowledgement number, flags, captured payload, payload bytes on the wire);
+#: `key` is source address + destination address + source port + destination port, as on the wire.
+Segment = tuple[bytes, int, int, int, bytes, int]
+
+#: Not a TCP flag: an ICMP error about a segment with this key (its own direction reversed, so that it comes
+#: from where the answer was due). The payload is type, code and the address of who says so.
+ICMP_ERROR = 1 << 8
+
+DEEPEST = 32  # layers of one packet: real ones have up to a dozen
+
+_TCP = struct.Struct("!4sIIBB")
+_TWO, _FOUR = struct.Struct("!H"), struct.Struct("!I")
+
+
+class Walk:
+    """One packet on its way inward. `wire`: bytes of `data` as they were on the wire, `at` a place in it."""
+
+    __slots__ = ("at", "data", "fragments", "segment", "unread", "wire")
+
+    def __init__(self, data: bytes, wire: int, fragments: Fragments, unread: Counter[str]) -> None:
+        self.data = data
+        self.wire = wire
+        self.at = 0
+        self.fragments = fragments
+        self.unread = unread
+        self.segment: Segment | None = None
+
+    def two(self, offset: int = 0) -> int:
+        """The two bytes at `offset` behind the present place."""
+        return int(_TWO.unpack_from(self.data, self.at + offset)[0])
+
+    def byte(self, offset: int = 0) -> int:
+        """The byte at `offset` behind the present place."""
+        return self.data[self.at + offset]
+
+    def go(self, layer: Layer) -> None:
+        """Walk inward from `layer` on; `segment` holds what was found."""
+        for _ in range(DEEPEST):
+            following = layer(self)
+            if following is None:
+                return
+            layer = following
+        self.unread["tunnels nested too deep"] += 1
+
+
+Layer = Callable[[Walk], Optional["Layer"]]
+
+
+def skip(size: int, then: Layer) -> Layer:
+    """A header of a fixed size that says nothing about what follows."""
+
+    def layer(walk: Walk) -> Layer | None:
+        walk.at += size
+        return then
+
+    return layer
+
+
+def typed(type_at: int, payload_at: int) -> Layer:
+    """A header with an EtherType at `type_at`."""
+
+    def layer(walk: Walk) -> Layer | None:
+        kind = walk.two(type_at)
+        walk.at += payload_at
+        return ethertype(kind)
+
+    return layer
+
+
+# ---- EtherTypes
+
+
+def ethertype(kind: int) -> Layer | None:
+    """The layer that an EtherType announces; up to 1500 it is a length, and LLC follows (IEEE 802.3)."""
+    return llc if kind <= 1500 else ETHERTYPES.get(kind)
+
+
+ethernet = typed(12, 14)
+
+
+def _plausible_ethernet(walk: Walk, at: int) -> bool:
+    """An Ethernet header that leads somewhere begins there."""
+    where = walk.at + at + 12
+    return len(walk.data) >= where + 2 and _TWO.unpack_from(walk.data, where)[0] in ETHERTYPES
+
+
+def llc(walk: Walk) -> Layer | None:
+    """IEEE 802.2, with SNAP (RFC 1042) or a network layer number (RFC 2684)."""
+    head = walk.data[walk.at : walk.at + 3]
+    walk.at += 3
+    if head == b"\xaa\xaa\x03":
+        oui, kind = walk.data[walk.at : walk.at + 3], walk.two(3)
+        walk.at += 5
+        if oui == b"\0\x80\xc2" and kind in (1, 7):  # a bridged Ethernet frame (RFC 2684, 5.2)
+            walk.at += 2
+            return ethernet
+        return ethertype(kind) if kind > 1500 else None
+    if head == b"\x06\x06\x03":
+        return internet
+    if head == b"\xfe\xfe\x03":
+        return _nlpid(walk)
+    return None
+
+
+def _nlpid(walk: Walk) -> Layer | None:
+    """A network layer protocol number (ISO/IEC TR 9577)."""
+    number = walk.byte()
+    walk.at += 1
+    if number == 0x80:
+        oui, kind = walk.data[walk.at : walk.at + 3], walk.two(3)
+        walk.at += 5
+        if oui == b"\0\x80\xc2":
+            walk.at += 0 if kind == 7 else 2
+            return ethernet
+        return ethertype(kind)
+    return internet if number in (0xCC, 0x8E) else None
+
+
+def _mac_in_mac(walk: Walk) -> Layer | None:
+    """IEEE 802.1ah: an I-TAG, then the customer's frame."""
+    walk.at += 4
+    return ethernet
+
+
+def _macsec(walk: Walk) -> Layer | None:
+    """IEEE 802.1AE: readable where it only protects against changes."""
+    control = walk.byte()
+    if control & 0x0C:
+        walk.unread["MACsec (encrypted)"] += 1
+        return None
+    walk.at += 14 if control & 0x20 else 6
+    kind = walk.two()
+    walk.at += 2
+    return ethertype(kind)
+
+
+def _mpls(walk: Walk) -> Layer | None:
+    """Labels to the last one, then IP, or Ethernet with or without a control word (RFC 3032, RFC 4448)."""
+    while not walk.byte(2) & 1:
+        walk.at += 4
+    walk.at += 4
+    first = walk.byte()
+    if first >> 4 in (4, 6) and not _plausible_ethernet(walk, 0):
+        return internet
+    if first >> 4 == 0 and not walk.byte(1) and _plausible_ethernet(walk, 4):
+        walk.at += 4
+        return ethernet
+    if _plausible_ethernet(walk, 0):
+        return ethernet
+    return internet if first >> 4 in (4, 6) else None
+
+
+def pppoe(walk: Walk) -> Layer | None:
+    """A PPPoE session packet (RFC 2516); the PPP protocol follows."""
+    walk.at += 6
+    return _ppp_protocol
+
+
+def ppp(walk: Walk) -> Layer | None:
+    """PPP in HDLC-like framing (RFC 1662): address and control may be compressed away."""
+    if walk.byte(1) == 3 and walk.byte() in (0xFF, 0, 1):  # pppd's captures have a direction for an address
+        walk.at += 2
+    elif walk.byte() in (0x0F, 0x8F) and walk.byte(1) == 0:
+        return cisco_hdlc
+    return _ppp_protocol
+
+
+def _ppp_protocol(walk: Walk) -> Layer | None:
+    """The protocol field, one byte where it is compressed (RFC 1661, 6.5)."""
+    kind = walk.byte() if walk.byte() & 1 else walk.two()
+    walk.at += 1 if walk.byte() & 1 else 2
+    if kind in (0x2D, 0x2F, 0xFB, 0xFD):
+        walk.unread["PPP (compressed)"] += 1
+    elif kind == 0x53:
+        walk.unread["PPP (encrypted)"] += 1
+    return PPP_PROTOCOLS.get(kind)
+
+
+def _multilink(walk: Walk) -> Layer | None:
+    """A multilink packet in one piece (RFC 1990, long sequence numbers)."""
+    if walk.byte() & 0xC0 != 0xC0:
+        walk.unread["PPP multilink fragments"] += 1
+        return None
+    walk.at += 4
+    return _ppp_protocol
+
+
+def cisco_hdlc(walk: Walk) -> Layer | None:
+    """Address, control, EtherType."""
+    kind = walk.two(2)
+    walk.at += 4
+    return ethertype(kind)
+
+
+def frame_relay(walk: Walk) -> Layer | None:
+    """Q.922 address, control, protocol number (RFC 2427); Cisco's has an EtherType instead."""
+    while not walk.byte() & 1:
+        walk.at += 1
+    walk.at += 1
+    if walk.byte() != 3:
+        kind = walk.two()
+        walk.at += 2
+        return ethertype(kind)
+    walk.at += 1
+    if not walk.byte():  # padding
+        walk.at += 1
+    return _nlpid(walk)
+
+
+def _service_header(walk: Walk) -> Layer | None:
+    """NSH (RFC 8300)."""
+    following = walk.byte(3)
+    walk.at += (walk.byte(1) & 0x3F) * 4
+    return NEXT_PROTOCOLS_NSH.get(following)
+
+
+# ---- IP
+
+
+def internet(walk: Walk) -> Layer | None:
+    """IPv4 or IPv6, as the first four bits say."""
+    version = walk.byte() >> 4
+    return ipv4(walk) if version == 4 else ipv6(walk) if version == 6 else None
+
+
+def ipv4(walk: Walk) -> Layer | None:
+    """RFC 791. A length of 0 is left to the sender's hardware."""
+    at = walk.at
+    head = walk.data[at : at + 20]
+    header = (head[0] & 15) * 4
+    total, _ident, fragment = struct.unpack_from("!HHH", head, 2)
+    protocol, addresses = head[9], head[12:20]
+    total = total or walk.wire - at
+    if header < 20 or total < header or head[0] >> 4 != 4:
+        return None
+    size = total - header
+    data = walk.data[at + header : at + total]
+    if fragment & 0x3FFF:
+        key = addresses + head[4:6] + head[9:10]
+        offset, more = (fragment & 0x1FFF) * 8, bool(fragment & 0x2000)
+        whole = walk.fragments.add(key, offset, data, size, more)
+        if whole is None:
+            return None
+        data, size = whole, len(whole)
+    return _protocol(walk, protocol, addresses, data, size)
+
+
+def ipv6(walk: Walk) -> Layer | None:
+    """RFC 8200, through its extension headers."""
+    at = walk.at
+    head = walk.data[at : at + 40]
+    length, following, addresses = struct.unpack_from("!H", head, 4)[0], head[6], head[8:40]
+    total = 40 + length if length else walk.wire - at
+    packet, position = walk.data[at : at + total], 40
+    while following in EXTENSION_UNITS or following == FRAGMENT:
+        if following == FRAGMENT:
+            field = int(_TWO.unpack_from(packet, position + 2)[0])
+            key = addresses + packet[position + 4 : position + 8]
+            data, following = packet[position + 8 :], packet[position]
+            size = total - position - 8
+            whole = walk.fragments.add(key, field & 0xFFF8, data, size, bool(field & 1))
+            if whole is None:
+                return None
+            packet, total, position = whole, len(whole), 0
+        else:
+            unit, more = EXTENSION_UNITS[following]
+            following, size = packet[position], (packet[position + 1] + more) * unit
+            position += size
+    return _protocol(walk, following, addresses, packet[position:], total - position)
+
+
+#: IPv6 extension headers: (bytes a unit, units that their length field leaves out).
+EXTENSION_UNITS = {0: (8, 1), 43: (8, 1), 60: (8, 1), 51: (4, 2), 135: (8, 1), 139: (8, 1), 140: (8, 1)}
+FRAGMENT, TCP = 44, 6
+
+
+def _protocol(walk: Walk, number: int, addresses: bytes, data: bytes, size: int) -> Layer | None:
+    """What an IP packet carries."""
+    if number == TCP:
+        walk.segment = tcp(addresses, data, size)
+        return None
+    walk.data, walk.wire, walk.at = data, size, 0
+    if number in (1, 58):
+        walk.segment = icmp_error(walk, number == 58, addresses[: len(addresses) // 2])
+        return None
+    return IP_PROTOCOLS.get(number)
+
+
+def tcp(addresses: bytes, data: bytes, wire: int) -> Segment | None:
+    """The segment; `wire`: bytes of it with its header."""
+    if len(data) < 14:
+        return None
+    ports, seq, ack, offset, flags = _TCP.unpack_from(data)
+    header = (offset >> 4) * 4
+    if header < 20 or wire < header:
+        return None
+    return addresses + ports, seq, ack, flags, data[header:], wire - header
+
+
+def icmp_error(walk: Walk, six: bool, speaker: bytes) -> Segment | None:
+    """An error (RFC 792, RFC 4443) that quotes a TCP segment, as a segment with the flag ICMP_ERROR."""
+    kind = walk.byte()
+    if (kind not in (1, 3)) if six else (kind not in (3, 11)):
+        return None
+    quoted = walk.data[8:]
+    if quoted[0] >> 4 == 6:
+        if quoted[6] != TCP:
+            return None
+        source, target, ports = quoted[8:24], quoted[24:40], quoted[40:48]
+    else:
+        if quoted[9] != TCP or _TWO.unpack_from(quoted, 6)[0] & 0x1FFF:
+            return None
+        at = (quoted[0] & 15) * 4
+        source, target, ports = quoted[12:16], quoted[16:20], quoted[at : at + 8]
+    if len(ports) < 8:
+        return None
+    key = target + source + ports[2:4] + ports[:2]
+    return key, 0, int.from_bytes(ports[4:8]), ICMP_ERROR, walk.data[:2] + speaker, 0
+
+
+def _authentication(walk: Walk) -> Layer | None:
+    """AH before an IP protocol that is a tunnel; before TCP as well."""
+    following, size = walk.byte(), (walk.byte(1) + 2) * 4
+    walk.at += size
+    if following == TCP:
+        walk.unread["IPsec (AH over IPv4)"] += 1
+        return None
+    return IP_PROTOCOLS.get(following)
+
+
+def _encrypted(name: str) -> Layer:
+    def layer(walk: Walk) -> Layer | None:
+        walk.unread[name] += 1
+        return None
+
+    return layer
+
+
+def _gre(walk: Walk) -> Layer | None:
+    """RFC 2784, RFC 2890 (key, sequence), RFC 2637 (version 1, PPP)."""
+    flags, kind = walk.two(), walk.two(2)
+    walk.at += 4
+    if flags & 7 == 1:
+        walk.at += 4 + 4 * bool(flags & 0x1000) + 4 * bool(flags & 0x80)
+        return ppp
+    if flags & 0x4007:
+        return None
+    walk.at += 4 * (bool(flags & 0x8000) + bool(flags & 0x2000) + bool(flags & 0x1000))
+    if kind == 0x88BE:  # ERSPAN I has no header of its own, and GRE then no sequence number
+        walk.at += 8 * bool(flags & 0x1000)
+        return ethernet
+    if kind == 0x883E and walk.byte() >> 4 != 4:  # WCCP's redirect header
+        walk.at += 4
+    return GRE_PROTOCOLS.get(kind) or ethertype(kind)
+
+
+def _erspan3(walk: Walk) -> Layer | None:
+    """draft-foschiano-erspan: 12 bytes, 8 more where the last bit says so."""
+    word = walk.two(10)
+    walk.at += 12 + 8 * (word & 1)
+    return internet if word >> 10 & 31 == 2 else ethernet
+
+
+def _etherip(walk: Walk) -> Layer | None:
+    """RFC 3378."""
+    walk.at += 2
+    return ethernet
+
+
+def _l2tp3(walk: Walk) -> Layer | None:
+    """A session id and a cookie of unknown size (RFC 3931); control messages have session 0."""
+    if not any(walk.data[walk.at : walk.at + 4]):
+        return None
+    for size in (4, 8, 12, 16):
+        if _plausible_ethernet(walk, size):
+            walk.at += size
+            return ethernet
+    walk.unread["L2TPv3"] += 1
+    return None
+
+
+# ---- UDP
+
+
+def _udp(walk: Walk) -> Layer | None:
+    """A tunnel, as a port says; VXLAN at any port where its header has the right bits."""
+    source, target = walk.two(), walk.two(2)
+    walk.at += 8
+    layer = UDP_PORTS.get(target) or UDP_PORTS.get(source)
+    if layer is None and walk.data[walk.at : walk.at + 4] == b"\x08\0\0\0" and not walk.byte(7):
+        if _plausible_ethernet(walk, 8):
+            return _vxlan
+    return layer
+
+
+def _vxlan(walk: Walk) -> Layer | None:
+    """RFC 7348; where the P bit is set a next protocol (draft-ietf-nvo3-vxlan-gpe)."""
+    if not walk.byte() & 8:
+        return None
+    following = walk.byte(3) if walk.byte() & 4 else 3
+    walk.at += 8
+    return NEXT_PROTOCOLS_GPE.get(following)
+
+
+def _geneve(walk: Walk) -> Layer | None:
+    """RFC 8926."""
+    kind = walk.two(2)
+    if walk.byte() >> 6:
+        return None
+    walk.at += 8 + (walk.byte() & 0x3F) * 4
+    return ethertype(kind)
+
+
+def _gtp_user(walk: Walk) -> Layer | None:
+    """3GPP TS 29.281: a G-PDU, through its extension headers."""
+    flags = walk.byte()
+    if flags >> 5 != 1 or not flags & 0x10 or walk.byte(1) != 255:
+        return None
+    walk.at += 8
+    if flags & 7:
+        following = walk.byte(3) if flags & 4 else 0
+        walk.at += 4
+        while following:
+            if not (size := walk.byte() * 4):
+                return None
+            walk.at += size
+            following = walk.byte(-1)
+    if walk.byte() >> 4 in (4, 6):
+        return internet
+    return ethernet if _plausible_ethernet(walk, 0) else ppp
+
+
+def _l2tp2(walk: Walk) -> Layer | None:
+    """RFC 2661 (PPP), or version 3 over UDP (RFC 3931)."""
+    flags = walk.two()
+    if flags & 0x8000:
+        return None
+    if flags & 15 == 3:
+        walk.at += 4
+        return _l2tp3
+    walk.at += 6 + 2 * bool(flags & 0x4000) + 4 * bool(flags & 0x0800)
+    if flags & 0x0200:
+        walk.at += 2 + walk.two()
+    return ppp
+
+
+def _teredo(walk: Walk) -> Layer | None:
+    """RFC 4380: IPv6, maybe behind authentication and origin."""
+    if walk.two() == 1:
+        walk.at += 13 + walk.byte(2) + walk.byte(3)
+    if walk.two() == 0:
+        walk.at += 8
+    return internet
+
+
+def _gue(walk: Walk) -> Layer | None:
+    """draft-ietf-intarea-gue."""
+    if walk.byte() >> 6:
+        return internet
+    if walk.byte() & 0x20:
+        return None
+    following = walk.byte(1)
+    walk.at += 4 + (walk.byte() & 31) * 4
+    return IP_PROTOCOLS.get(following)
+
+
+def _tzsp(walk: Walk) -> Layer | None:
+    """TaZmen Sniffer Protocol: tags to the end tag, then Ethernet."""
+    kind = walk.two(2)
+    walk.at += 4
+    while (tag := walk.byte()) != 1:
+        walk.at += 1 if tag == 0 else 2 + walk.byte(1)
+    walk.at += 1
+    return ethernet if kind == 1 else None
+
+
+def _esp_in_udp(walk: Walk) -> Layer | None:
+    """RFC 3948: four zeros are key exchange, everything else is encrypted."""
+    if any(walk.data[walk.at : walk.at + 4]) and len(walk.data) > walk.at + 8:
+        walk.unread["IPsec (ESP)"] += 1
+    return None
+
+
+def _wireguard(walk: Walk) -> Layer | None:
+    if walk.data[walk.at : walk.at + 4] == b"\4\0\0\0":
+        walk.unread["WireGuard"] += 1
+    return None
+
+
+# ---- what announces which layer
+
+ETHERTYPES: Mapping[int, Layer] = {
+    0x0800: internet,
+    0x86DD: internet,
+    0x8100: typed(2, 4),
+    0x88A8: typed(2, 4),
+    0x9100: typed(2, 4),
+    0x9200: typed(2, 4),
+    0x9300: typed(2, 4),
+    0x892F: typed(4, 6),  # HSR
+    0x8926: typed(4, 6),  # VN-Tag
+    0x8909: typed(6, 8),  # Cisco metadata
+    0x88E5: _macsec,
+    0x88E7: _mac_in_mac,
+    0x8847: _mpls,
+    0x8848: _mpls,
+    0x8864: pppoe,
+    0x880B: ppp,
+    0x6558: ethernet,
+    0x894F: _service_header,
+}
+GRE_PROTOCOLS: Mapping[int, Layer] = {0x22EB: _erspan3, 0x883E: internet, 0x6559: frame_relay}
+IP_PROTOCOLS: Mapping[int, Layer] = {
+    4: internet,
+    17: _udp,
+    41: internet,
+    47: _gre,
+    50: _encrypted("IPsec (ESP)"),
+    51: _authentication,
+    94: internet,
+    97: _etherip,
+    115: _l2tp3,
+    137: _mpls,
+    143: ethernet,
+}
+PPP_PROTOCOLS: Mapping[int, Layer] = {
+    0x21: internet,
+    0x57: internet,
+    0x3D: _multilink,
+    0x281: _mpls,
+    0x283: _mpls,
+}
+NEXT_PROTOCOLS_GPE: Mapping[int, Layer] = {
+    1: internet,
+    2: internet,
+    3: ethernet,
+    4: _service_header,
+    5: _mpls,
+}
+NEXT_PROTOCOLS_NSH: Mapping[int, Layer] = {1: internet, 2: internet, 3: ethernet, 5: _mpls}
+UDP_PORTS: Mapping[int, Layer] = {
+    4789: _vxlan,
+    8472: _vxlan,  # Linux, before the port had been given out
+    4790: _vxlan,
+    6081: _geneve,
+    2152: _gtp_user,
+    1701: _l2tp2,
+    4754: _gre,
+    6635: _mpls,
+    3544: _teredo,
+    4341: skip(8, internet),  # LISP
+    6080: _gue,
+    37008: _tzsp,
+    4500: _esp_in_udp,
+    51820: _wireguard,
+}

@@ -47,6 +47,9 @@ __all__ = [
     "link_error",
 ]
 
+#: So many messages of a type, on one side of a connection, are shown for their layout where no rule asks for
+#: them otherwise.
+LAYOUTS = 100
 GENERATION_BYTES = 4  # of SET_ACK, which ACK_SYNC repeats
 PONG_BYTES = 12  # the id and timestamp of a PING, which its PONG repeats
 
@@ -88,7 +91,7 @@ class Conversation:
         elif isinstance(event, Message):
             self._apply_message(self.connection(event), event)
         elif isinstance(event, Quiet):
-            self.connection(event).messages[event.sender] += event.count
+            self._count(event, event.count)
         elif isinstance(event, Gap | Garbage):
             self.connection(event).certain = False
         elif isinstance(event, Closed):
@@ -187,9 +190,21 @@ class Conversation:
 
     # ---- messages
 
+    def count(self, event: Message) -> None:
+        """Takes in a message that no rule asks about, as if it had only been counted."""
+        self._count(event, 1)
+
+    def _count(self, event: Message | Quiet, count: int) -> None:
+        connection = self.connection(event)
+        connection.messages[event.sender] += count
+        connection.serials[event.sender] = event.serial
+
     def _apply_message(self, connection: Connection, event: Message) -> None:
-        connection.messages[event.sender] += 1
+        self._count(event, 1)
         connection.last[event.sender] = event
+        connection.layouts[event.sender, event.type] += 1
+        if connection.layouts[event.sender, event.type] == LAYOUTS:
+            connection.familiar[event.sender] |= {event.type}
         if event.sender is Side.CLIENT:
             connection.said.add(event.type)
         elif event.type == MsgBase.SPICE_MSG_PING:

@@ -47,3 +47,15 @@ STEPS = (
     | {(Side.SERVER, int(kind)) for kind in ANNOUNCEMENTS | ENDS | {MsgBase.SPICE_MSG_MIGRATE_DATA}}
     | {(Side.CLIENT, int(kind)) for kind in ANSWERS | {MsgcBase.SPICE_MSGC_MIGRATE_FLUSH_MARK}}
 )
+
+#: What a conversation itself reads on the channels other than main.
+READ = frozenset(
+    {
+        MsgBase.SPICE_MSG_MIGRATE,
+        MsgBase.SPICE_MSG_MIGRATE_DATA,
+        MsgBase.SPICE_MSG_SET_ACK,
+        MsgBase.SPICE_MSG_PING,
+        MsgcBase.SPICE_MSGC_MIGRATE_FLUSH_MARK,
+        MsgcBase.SPICE_MSGC_MIGRATE_DATA,
+    }
+)

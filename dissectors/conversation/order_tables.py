@@ -23,7 +23,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from dissectors.framing.events import Message
-from dissectors.wire.constants import BASE_LAST, ChannelType, MsgBase, MsgcBase, MsgcMain, MsgMain, Side
+from dissectors.wire.constants import MESSAGE_NAMES, ChannelType, MsgBase, MsgcBase, MsgcMain, MsgMain, Side
 
 S, C = Side.SERVER, Side.CLIENT
 
@@ -461,16 +461,10 @@ def legal(channel: int, state: State, sender: Side) -> frozenset[int] | None:
     return None if found.stay is None else found.stay | frozenset(found.go)
 
 
-def quiet(channel: int, state: State, sender: Side) -> frozenset[int]:
-    """The types that neither change the state nor can break the order: those the inspector only counts.
-
-    On main none is: there is little traffic and every rule reads it.
-    """
+def told(channel: int, state: State, sender: Side) -> frozenset[int]:
+    """The types that a step, or a breach, of this state may be: nobody may hide them."""
     found = row(channel, state, sender)
-    if channel == ChannelType.SPICE_CHANNEL_MAIN or found.stay is not None:
-        return NOTHING
-    return BULK - frozenset(found.go) - frozenset(found.breaks)
-
-
-#: Messages of single channels, and the client's ACK.
-BULK = frozenset(range(BASE_LAST + 1, 400)) | {int(BC.SPICE_MSGC_ACK)}
+    steps = frozenset(found.go) | frozenset(found.breaks)
+    if found.stay is None:
+        return steps
+    return steps | (frozenset(MESSAGE_NAMES.get((channel, sender), ())) - found.stay)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -38,6 +38,11 @@ class Connection:
     session: Session | None = None
     certain: bool = True  # nothing of it is missing so far
     migrate_flags: int | None = None
+    serials: dict[Side, int | None] = field(default_factory=lambda: {Side.CLIENT: None, Side.SERVER: None})
+    layouts: Counter[tuple[Side, int]] = field(default_factory=Counter)  # messages shown, by sender and type
+    familiar: dict[Side, frozenset[int]] = field(  # types of which enough messages have been shown
+        default_factory=lambda: {Side.CLIENT: frozenset(), Side.SERVER: frozenset()}
+    )
     messages: dict[Side, int] = field(default_factory=lambda: {Side.CLIENT: 0, Side.SERVER: 0})
     said: set[int] = field(default_factory=set)  # message types that the client has sent
     pings: deque[bytes] = field(default_factory=lambda: deque(maxlen=64))  # id and timestamp, unanswered

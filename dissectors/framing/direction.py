@@ -34,6 +34,7 @@ class Direction:
     missing: int = 0  # bytes of the present message that a gap has swallowed
     skipping: int = 0  # bytes of a quiet message that are still to come; its others were let go
     skipped: tuple[int, int] = (0, 0)  # type and whole size of that message
+    serial: int | None = None  # of the last message, with full headers
     spilled: bytes = b""  # what was there when the direction got lost
     sasl_steps: int = 0
     counts: Counter[int] = field(default_factory=Counter)  # messages by type
@@ -49,3 +50,4 @@ class Direction:
         self.spilled = bytes(self.buffer[-MAX_SPILLED_BYTES:])
         self.buffer.clear()
         self.missing = self.skipping = 0
+        self.serial = None

@@ -129,11 +129,16 @@ class Message(ConnectionEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class Quiet(ConnectionEvent):
-    """`count` messages of `bytes` bytes that no rule asks about in the connection's present state."""
+    """`count` messages of `bytes` bytes that no rule asks about in the connection's present state.
+
+    `serial`: of the last one, None with mini headers. Their serials go up by one, from that of the message
+    before them.
+    """
 
     sender: Side
     count: int
     bytes: int
+    serial: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

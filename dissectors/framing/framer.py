@@ -292,8 +292,10 @@ class Framer:
         at, end = 0, len(buffer)
         while True:
             if not direction.missing:
-                begun, (at, kinds) = at, skim(buffer, at, self._quiet(sender), mini)
+                begun = at
+                at, kinds, serial = skim(buffer, at, self._quiet(sender), mini, direction.serial)
                 if kinds:
+                    direction.serial = serial
                     locate(base + at)
                     yield self._count(sender, direction, kinds, at - begun)
             if at + header > end:
@@ -305,6 +307,7 @@ class Framer:
             locate(base + after)
             direction.counts[kind] += 1
             direction.size += after - at
+            direction.serial = serial
             whole, direction.missing = not direction.missing, 0
             yield Message(
                 time=self._at[0],
@@ -336,11 +339,14 @@ class Framer:
         header, there = head_size(self.mini), len(direction.buffer)
         if there < header:
             return
-        kind, size, *_ = head(direction.buffer, 0, self.mini)
+        kind, size, serial, sub_list = head(direction.buffer, 0, self.mini)
         if size > MAX_BODY_BYTES:
             yield self._garbage(sender, f"a message of {size} bytes: no SPICE, or encrypted by SASL")
             direction.lose()
-        elif not direction.missing and kind in self._quiet(sender):
+        elif not direction.missing and not sub_list and kind in self._quiet(sender):
+            if None not in (serial, direction.serial) and serial != direction.serial + 1:  # type: ignore[operator]
+                return  # shown for its serial
+            direction.serial = serial
             direction.skipped, direction.skipping = (kind, header + size), header + size - there
             direction.buffer.clear()
 
@@ -352,7 +358,13 @@ class Framer:
     def _skipped(self, sender: Side, count: int, size: int) -> Quiet:
         time, frame = self._at
         return Quiet(
-            time=time, frame=frame, connection=self.connection, sender=sender, count=count, bytes=size
+            time=time,
+            frame=frame,
+            connection=self.connection,
+            sender=sender,
+            count=count,
+            bytes=size,
+            serial=self._dir[sender].serial,
         )
 
     def _garbage(self, sender: Side, reason: str) -> Garbage:

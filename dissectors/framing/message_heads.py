@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 
 from dissectors.wire.constants import DATA_HEADER_BYTES, MINI_HEADER_BYTES
 
 MINI = struct.Struct("<HI")
 FULL = struct.Struct("<QHII")
-FULL_KIND_SIZE = struct.Struct("<8xHI")
 
 Buffer = bytes | bytearray
 
@@ -28,20 +28,46 @@ def head(buffer: Buffer, at: int, mini: bool) -> tuple[int, int, int | None, int
     return kind, size, serial, sub_list
 
 
-def skim(buffer: bytes, at: int, kinds: frozenset[int], mini: bool) -> tuple[int, list[int]]:
-    """Where the whole messages of these kinds from `at` on end, and their types. The hot loop of bulk
-    channels."""
+class Skimmed(NamedTuple):
+    """Where counted messages end, their types, and the serial of the last one (None with mini headers)."""
+
+    end: int
+    kinds: list[int]
+    serial: int | None
+
+
+def skim(buffer: bytes, at: int, kinds: frozenset[int], mini: bool, serial: int | None) -> Skimmed:
+    """Counts the whole messages of these kinds from `at` on. The hot loop of bulk channels.
+
+    With full headers it stops before a message whose serial does not follow `serial` (None: any may), and
+    before one that has sub-messages.
+    """
     found: list[int] = []
     if not kinds:
-        return at, found
-    end, add, size_at = len(buffer), found.append, head_size(mini)
-    unpack = MINI.unpack_from if mini else FULL_KIND_SIZE.unpack_from
-    last = end - size_at
+        return Skimmed(at, found, serial)
+    if not mini:
+        return _skim_full(buffer, at, kinds, serial)
+    end, add, unpack = len(buffer), found.append, MINI.unpack_from
+    last = end - MINI_HEADER_BYTES
     while at <= last:
         kind, size = unpack(buffer, at)
-        after = at + size_at + size
+        after = at + MINI_HEADER_BYTES + size
         if after > end or kind not in kinds:
             break
         add(kind)
         at = after
-    return at, found
+    return Skimmed(at, found, None)
+
+
+def _skim_full(buffer: bytes, at: int, kinds: frozenset[int], serial: int | None) -> Skimmed:
+    found: list[int] = []
+    end, add, unpack = len(buffer), found.append, FULL.unpack_from
+    last = end - DATA_HEADER_BYTES
+    while at <= last:
+        number, kind, size, sub_list = unpack(buffer, at)
+        after = at + DATA_HEADER_BYTES + size
+        if after > end or kind not in kinds or sub_list or (serial is not None and number != serial + 1):
+            break
+        add(kind)
+        at, serial = after, number
+    return Skimmed(at, found, serial)

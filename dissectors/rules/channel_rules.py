@@ -11,12 +11,14 @@ from dissectors.conversation.conversation import GENERATION_BYTES, PONG_BYTES, C
 from dissectors.conversation.order_tables import AFTER_MIGRATE, State
 from dissectors.framing.events import Message
 from dissectors.rules.order_rules import attempted_before
-from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
+from dissectors.rules.rule_engine import EVERY, FIRST, SHOWN, Broken, Kept, Ruling, at_end, check, on
 from dissectors.wire.constants import MESSAGE_NAMES, ChannelType, MsgBase, MsgcBase, MsgcMain, Side
 
 #: Larger bodies are bulk data: their layout is not taken apart for each message.
 LAYOUT_LIMIT = 1 << 16
 
+#: Magic and version come before it.
+SERIAL_IN_DISPLAY_DATA = struct.Struct("<8xQ")
 #: Channel -> (magic, newest version) of its MIGRATE_DATA (server/migration-protocol.h).
 MIGRATE_DATA: Mapping[int, tuple[bytes, int]] = MappingProxyType(
     {
@@ -25,12 +27,13 @@ MIGRATE_DATA: Mapping[int, tuple[bytes, int]] = MappingProxyType(
         ChannelType.SPICE_CHANNEL_INPUTS: (b"ICMD", 1),
         ChannelType.SPICE_CHANNEL_USBREDIR: (b"SVMD", 1),
         ChannelType.SPICE_CHANNEL_PORT: (b"SVMD", 1),
+        ChannelType.SPICE_CHANNEL_WEBDAV: (b"SVMD", 1),
         ChannelType.SPICE_CHANNEL_SMARTCARD: (b"SCMD", 1),
     }
 )
 
 
-@on(Message)
+@on(Message, SHOWN)
 def layout(view: Conversation, event: Message) -> Iterator[Ruling]:
     """Each message is one that its channel has, in its layout."""
     connection = view.connection(event)
@@ -52,26 +55,48 @@ def layout(view: Conversation, event: Message) -> Iterator[Ruling]:
             yield Kept(known)
 
 
-@on(Message)
+@on(Message, EVERY)
 def serials(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """With full headers each message's serial is one more than the last one's; the first is 1."""
+    """With full headers each message's serial is one more than the last one's; the first is 1.
+
+    The framer looks at the serials of the messages that it counts: one that is not due is shown here.
+    """
     connection = view.connection(event)
-    last = connection.last[event.sender]
+    last = connection.serials[event.sender]
     if event.serial is None or event.sender is Side.CLIENT or not connection.certain:
         return
-    if connection.mess is None or _restores(connection) or (last is not None and last.serial is None):
-        return
-    due = 1 if last is None or last.serial is None else last.serial + 1
-    if last is not None or not connection.messages[event.sender]:
-        yield check("CHAN-003", event.serial == due, f"serial {due}", f"serial {event.serial}")
+    if last is not None:
+        yield check("CHAN-003", event.serial == last + 1, f"serial {last + 1}", f"serial {event.serial}")
+    elif not connection.messages[event.sender] and connection.mess is not None:
+        if not _restores(connection):
+            yield check("CHAN-003", event.serial == 1, "serial 1", f"serial {event.serial}")
 
 
 def _restores(connection: Connection) -> bool:
-    """A restored channel goes on with its serial at the source."""
-    return connection.session is not None and connection.session.main.as_target
+    """A display that restores its state goes on with its serial at the source."""
+    session = connection.session
+    asked = MsgcMain.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS
+    display = connection.channel == ChannelType.SPICE_CHANNEL_DISPLAY
+    return display and session is not None and asked in session.main.said
 
 
-@on(Message)
+@on(Message, FIRST)
+def serial_goes_on(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """The first message of a display that has restored its state has a serial after the source's last one.
+
+    The source's MIGRATE_DATA tells that serial (server/migration-protocol.h, SpiceMigrateDataDisplay)."""
+    connection = view.connection(event)
+    session = connection.session
+    if event.serial is None or event.sender is Side.CLIENT or session is None or session.arrived is None:
+        return
+    data = session.arrived.data.get((connection.channel, connection.channel_id), b"")
+    restored = _restores(connection) and connection.state is State.OPEN
+    if restored and connection.certain and len(data) >= SERIAL_IN_DISPLAY_DATA.size:
+        (last,) = SERIAL_IN_DISPLAY_DATA.unpack_from(data)
+        yield check("MIG-DST-031", event.serial >= last, f"a serial from {last} on", f"serial {event.serial}")
+
+
+@on(Message, MsgcBase.SPICE_MSGC_PONG, MsgcBase.SPICE_MSGC_ACK_SYNC)
 def pong(view: Conversation, event: Message) -> Iterator[Ruling]:
     """A PONG repeats id and timestamp of a PING; an ACK_SYNC the generation of a SET_ACK."""
     connection = view.connection(event)
@@ -85,7 +110,7 @@ def pong(view: Conversation, event: Message) -> Iterator[Ruling]:
         yield check("MIG-CLI-014", seen in connection.generations, "the generation of SET_ACK", seen.hex())
 
 
-@on(Message)
+@on(Message, MsgBase.SPICE_MSG_MIGRATE)
 def migrate(view: Conversation, event: Message) -> Iterator[Ruling]:
     """SPICE_MSG_MIGRATE has known flags, and comes only to a client that goes seamlessly."""
     if event.sender is not Side.SERVER or event.type != MsgBase.SPICE_MSG_MIGRATE or len(event.body) < 4:
@@ -118,7 +143,7 @@ def _goes_seamlessly(main: Connection) -> bool:
     return MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS in main.said
 
 
-@on(Message)
+@on(Message, MsgBase.SPICE_MSG_MIGRATE_DATA)
 def migrate_data(view: Conversation, event: Message) -> Iterator[Ruling]:
     """MIGRATE_DATA begins with its channel's magic and version, both on its way out and back in."""
     if event.type != MsgBase.SPICE_MSG_MIGRATE_DATA or event.sender is not Side.SERVER:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dissectors.conversation.conversation import Connection, Conversation, Migration
 from dissectors.conversation.order_tables import INIT_DUE, WAITING, State
 from dissectors.framing.events import LinkBytes, Message, Opened
-from dissectors.rules.migration_facts import END, SETTLED_S, SWITCH, WAIT_S
+from dissectors.rules.migration_facts import CONNECTED, END, SETTLED_S, SWITCH, WAIT_S
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
 from dissectors.wire.constants import MsgcBase, MsgcMain, Side
 
@@ -53,7 +53,7 @@ def _hex(value: int | None) -> str:
     return "unknown" if value is None else f"0x{value:08x}"
 
 
-@on(Message)
+@on(Message, *CONNECTED)
 def client_answers(view: Conversation, event: Message) -> Iterator[Ruling]:
     """CONNECTED only once the target has accepted the link; seamless only once it has said ACK."""
     connection = view.connection(event)
@@ -90,7 +90,12 @@ def _target_visible(view: Conversation, migration: Migration) -> bool:
     )
 
 
-@on(Message)
+@on(
+    Message,
+    MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END,
+    MsgcMain.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS,
+    MsgcBase.SPICE_MSGC_MIGRATE_DATA,
+)
 def client_moves(view: Conversation, event: Message) -> Iterator[Ruling]:
     """To the target: MIGRATE_END only after the source's, its version, its data unchanged."""
     connection = view.connection(event)

@@ -151,7 +151,7 @@ def _answered(main: Connection, call: HostEvent) -> bool:
     return migration is not None and migration.answer is not None and migration.answer.time >= call.time
 
 
-@on(Message)
+@on(Message, *ANSWERS)
 def asynchronous(view: Conversation, event: Message) -> Iterator[Ruling]:
     """migrate_connect has returned before the client answers: it does not wait."""
     connection = view.connection(event)
@@ -169,7 +169,7 @@ def asynchronous(view: Conversation, event: Message) -> Iterator[Ruling]:
         yield check("MIG-SRC-001", returned, "migrate_connect returns before the client answers", "it waits")
 
 
-@on(Message)
+@on(Message, MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS)
 def client_timer(view: Conversation, event: Message) -> Iterator[Ruling]:
     """BEGIN is sent for a call, to a client that was there."""
     begins = (MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS)

@@ -107,6 +107,10 @@ class Inspection:
             "unjudged": [
                 {"requirement": requirement, "why": f"not seen: {why}"}
                 for requirement, why in self.oracle.judgement.unjudged(CATALOGUE)
+            ]
+            + [
+                {"requirement": requirement, "why": why}
+                for requirement, why in self.oracle.judgement.not_looked_at()
             ],
         }
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from dissectors.framing.events import ConnectionEvent, Event
+from dissectors.wire.constants import Side
 
 
 class Level(StrEnum):
@@ -68,6 +69,11 @@ class Requirement:
     why: str = ""
 
 
+def layout_requirement(sender: Side) -> str:
+    """The requirement that each message of this side has its layout."""
+    return "CHAN-002" if sender is Side.SERVER else "MIG-CLI-018"
+
+
 @dataclass(frozen=True)
 class Finding:
     """A requirement that was broken, at which event, what was expected and what was seen (one line each)."""
@@ -104,11 +110,13 @@ class Finding:
 class Judgement:
     """What the oracle says of a conversation: what was broken and how often each requirement was kept.
 
-    A requirement in neither had no evidence: it was not judged.
+    A requirement in neither had no evidence: it was not judged. `unlooked`: messages that a requirement is
+    about and that were only counted, by requirement.
     """
 
     findings: list[Finding] = field(default_factory=list)
     kept: Counter[str] = field(default_factory=Counter)
+    unlooked: Counter[str] = field(default_factory=Counter)
 
     @property
     def broken(self) -> frozenset[str]:
@@ -127,9 +135,17 @@ class Judgement:
             (r.id, r.needs or "the situation did not arise") for r in catalogue.values() if r.id not in judged
         ]
 
+    def not_looked_at(self) -> list[tuple[str, str]]:
+        """(requirement id, a sentence) for what was seen and only counted."""
+        return [
+            (requirement, f"layout of {count} bulk messages was not looked at")
+            for requirement, count in sorted(self.unlooked.items())
+        ]
+
     def merge(self, others: Iterable[Judgement]) -> Judgement:
         """One judgement over several conversations."""
         for other in others:
             self.findings += other.findings
             self.kept.update(other.kept)
+            self.unlooked.update(other.unlooked)
         return self

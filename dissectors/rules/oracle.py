@@ -8,11 +8,21 @@ from dataclasses import replace
 from importlib import import_module
 
 from dissectors.conversation.conversation import Conversation
-from dissectors.conversation.order_tables import quiet
-from dissectors.framing.events import Event
+from dissectors.conversation.order_tables import NOTHING
+from dissectors.framing.events import Event, Message, Quiet
 from dissectors.rules.catalogue import CATALOGUE
-from dissectors.rules.judgement import Finding, Judgement, Requirement
-from dissectors.rules.rule_engine import Broken, Kept, Ruling, final_rules, rules_for
+from dissectors.rules.judgement import Finding, Judgement, Requirement, layout_requirement
+from dissectors.rules.rule_engine import (
+    AnyRule,
+    Broken,
+    Kept,
+    Ruling,
+    counting_rules,
+    final_rules,
+    message_rules,
+    rules_for,
+    unasked,
+)
 from dissectors.wire.constants import Side
 
 #: The modules that declare rules.
@@ -23,26 +33,53 @@ for _module in RULE_MODULES:
 
 
 class Oracle:
-    """Reads events in the order of their times. `quiet` tells a framer what it need not show."""
+    """Reads events in the order of their times. `quiet` tells a framer what it need not show.
+
+    A message that `quiet` names is judged as if it had only been counted: the findings are the same whether
+    the framer shows it or not.
+    """
 
     def __init__(self, catalogue: Mapping[str, Requirement] = CATALOGUE) -> None:
         self.conversation = Conversation()
         self.judgement = Judgement()
         self._catalogue = catalogue
         self._told: set[tuple[str, int | None, str | None, str]] = set()
-        self._rules = {}  # type: ignore[var-annotated]
+        self._rules: dict[type[Event], list[AnyRule]] = {}
 
     def observe(self, event: Event) -> list[Finding]:
         """The findings that this event brings."""
-        kind = type(event)
+        before = len(self.judgement.findings)
+        if isinstance(event, Message):
+            self._message(event)
+        else:
+            if isinstance(event, Quiet):
+                self.judgement.unlooked[layout_requirement(event.sender)] += event.count
+            for rule in self._rules_for(type(event)):
+                self._ask(rule, event)
+            self.conversation.apply(event)
+        return self.judgement.findings[before:]
+
+    def _message(self, event: Message) -> None:
+        known, sender = self.conversation.connection(event), event.sender
+        if event.type in self.quiet(event.connection, sender):
+            self.judgement.unlooked[layout_requirement(sender)] += 1
+            for rule in counting_rules():
+                self._ask(rule, event)
+            self.conversation.count(event)
+            return
+        first = not known.messages[sender]
+        for rule in message_rules(event.channel, known.state, sender, event.type, first):
+            self._ask(rule, event)
+        self.conversation.apply(event)
+
+    def _ask(self, rule: AnyRule, event: Event) -> None:
+        for ruling in rule(self.conversation, event):
+            self._rule(ruling, event)
+
+    def _rules_for(self, kind: type[Event]) -> list[AnyRule]:
         if kind not in self._rules:
             self._rules[kind] = rules_for(kind)
-        before = len(self.judgement.findings)
-        for rule in self._rules[kind]:
-            for ruling in rule(self.conversation, event):
-                self._rule(ruling, event)
-        self.conversation.apply(event)
-        return self.judgement.findings[before:]
+        return self._rules[kind]
 
     def close(self) -> Judgement:
         """The judgement, with what only the end can show."""
@@ -54,7 +91,9 @@ class Oracle:
     def quiet(self, connection: int, sender: Side) -> frozenset[int]:
         """The message types of a connection that need only be counted at present."""
         known = self.conversation.connections.get(connection)
-        return quiet(known.channel, known.state, sender) if known else frozenset()
+        if known is None or not known.messages[sender] or not known.familiar[sender]:
+            return NOTHING
+        return unasked(known.channel, known.state, sender) & known.familiar[sender]
 
     def _rule(self, ruling: Ruling, event: Event | None) -> None:
         requirement = self._catalogue[ruling.requirement]

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dissectors.conversation.conversation import Connection, Conversation
 from dissectors.conversation.order_tables import State, row
 from dissectors.framing.events import Message
-from dissectors.rules.rule_engine import Broken, Kept, Ruling, on
+from dissectors.rules.rule_engine import SHOWN, Broken, Kept, Ruling, on
 from dissectors.wire.constants import MESSAGE_NAMES, MsgMain, message_name
 
 
-@on(Message)
+@on(Message, SHOWN)
 def order(view: Conversation, event: Message) -> Iterator[Ruling]:
     """Steps that the table has are kept, messages that it has not break what the table says."""
     connection = view.connection(event)

@@ -3,40 +3,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
 
 from dissectors.conversation.conversation import Conversation
 from dissectors.conversation.order_tables import State
 from dissectors.framing.events import Message
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, on
 from dissectors.wire.constants import (
-    BASE_LAST,
     ChannelType,
     MsgCursor,
+    MsgDisplay,
     MsgPlayback,
     MsgRecord,
     Side,
 )
 
-#: What a target's channel would tell a second time while it restores; None: whatever the channel has.
-KNOWN_FROM_THE_SOURCE: Mapping[int, frozenset[int] | None] = MappingProxyType(
-    {
-        ChannelType.SPICE_CHANNEL_DISPLAY: None,
-        ChannelType.SPICE_CHANNEL_CURSOR: frozenset(
-            {MsgCursor.SPICE_MSG_CURSOR_INIT, MsgCursor.SPICE_MSG_CURSOR_RESET}
-        ),
-        ChannelType.SPICE_CHANNEL_PLAYBACK: frozenset(
-            {
-                MsgPlayback.SPICE_MSG_PLAYBACK_MODE,
-                MsgPlayback.SPICE_MSG_PLAYBACK_VOLUME,
-                MsgPlayback.SPICE_MSG_PLAYBACK_MUTE,
-            }
-        ),
-        ChannelType.SPICE_CHANNEL_RECORD: frozenset(
-            {MsgRecord.SPICE_MSG_RECORD_VOLUME, MsgRecord.SPICE_MSG_RECORD_MUTE}
-        ),
-    }
+#: What a target's channel would tell a second time while it restores.
+TOLD_BY_THE_SOURCE: Sequence[type[MsgDisplay] | IntEnum] = (
+    MsgDisplay,
+    MsgCursor.SPICE_MSG_CURSOR_INIT,
+    MsgCursor.SPICE_MSG_CURSOR_RESET,
+    MsgPlayback.SPICE_MSG_PLAYBACK_MODE,
+    MsgPlayback.SPICE_MSG_PLAYBACK_VOLUME,
+    MsgPlayback.SPICE_MSG_PLAYBACK_MUTE,
+    MsgRecord.SPICE_MSG_RECORD_VOLUME,
+    MsgRecord.SPICE_MSG_RECORD_MUTE,
 )
 #: What a hypervisor may set anew at the target, which is told then.
 SET_BY_THE_MACHINE = frozenset(
@@ -50,7 +42,7 @@ SET_BY_THE_MACHINE = frozenset(
 MOVING = frozenset({State.FLUSH_DUE, State.DATA_DUE, State.GONE})
 
 
-@on(Message)
+@on(Message, *TOLD_BY_THE_SOURCE, states={State.TARGET_RESTORING})
 def told_again(view: Conversation, event: Message) -> Iterator[Ruling]:
     """A target's channel that restores tells nothing that the client has from the source."""
     connection = view.connection(event)
@@ -63,9 +55,7 @@ def told_again(view: Conversation, event: Message) -> Iterator[Ruling]:
         "calls"
     ):
         return  # a QEMU sets them as soon as it has loaded the sound device's state
-    known = KNOWN_FROM_THE_SOURCE.get(event.channel, frozenset())
-    if event.type in known if known is not None else event.type > BASE_LAST:
-        yield Broken("MIG-DST-027", "nothing that the source has told, before MIGRATE_DATA", event.name)
+    yield Broken("MIG-DST-027", "nothing that the source has told, before MIGRATE_DATA", event.name)
 
 
 @at_end

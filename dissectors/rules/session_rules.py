@@ -9,7 +9,7 @@ from itertools import islice
 from dissectors.conversation.conversation import Connection, Conversation, Session, link_error
 from dissectors.conversation.order_tables import WAITING
 from dissectors.framing.events import Closed, Ending, LinkBytes, Message
-from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
+from dissectors.rules.rule_engine import FIRST, Broken, Kept, Ruling, at_end, check, on
 from dissectors.wire.constants import ChannelType, CommonCap, LinkErr, MainCap, MsgcMain, MsgMain, Side
 from dissectors.wire.enums import MouseMode
 
@@ -19,7 +19,7 @@ OK = LinkErr.SPICE_LINK_ERR_OK
 MAIN = ChannelType.SPICE_CHANNEL_MAIN
 
 
-@on(Message)
+@on(Message, MsgMain.SPICE_MSG_MAIN_INIT)
 def init(view: Conversation, event: Message) -> Iterator[Ruling]:
     """INIT's fields make sense; its session id is fresh, or on a target the one that the client brought."""
     connection = view.connection(event)
@@ -58,7 +58,7 @@ def _lives_on(view: Conversation, session: Session) -> bool:
     return bool(view.hosts[session.host].settings) or session.main.closed is None
 
 
-@on(Message)
+@on(Message, MsgMain.SPICE_MSG_MAIN_NAME, MsgMain.SPICE_MSG_MAIN_UUID)
 def names(view: Conversation, event: Message) -> Iterator[Ruling]:
     """NAME and UUID only to clients that can take them, and as configured."""
     connection = view.connection(event)
@@ -82,7 +82,7 @@ def names(view: Conversation, event: Message) -> Iterator[Ruling]:
         yield check("MAIN-007", seen == wanted, wanted, seen)
 
 
-@on(Message)
+@on(Message, MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED, MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS)
 def agent(view: Conversation, event: Message) -> Iterator[Ruling]:
     """How the agent's arrival is told depends on the client's capability."""
     connection = view.connection(event)
@@ -95,7 +95,7 @@ def agent(view: Conversation, event: Message) -> Iterator[Ruling]:
         yield check("MAIN-009", not able, "AGENT_CONNECTED_TOKENS: the client can take it", event.name)
 
 
-@on(Message)
+@on(Message, MsgMain.SPICE_MSG_MAIN_AGENT_DATA)
 def agent_data(view: Conversation, event: Message) -> Iterator[Ruling]:
     """The agent's data comes from an agent that is there."""
     connection = view.connection(event)
@@ -115,7 +115,7 @@ def talked(view: Conversation) -> Iterator[Ruling]:
             yield Kept("MIG-CLI-015")
 
 
-@on(Message)
+@on(Message, MsgMain.SPICE_MSG_MAIN_MOUSE_MODE)
 def mouse(view: Conversation, event: Message) -> Iterator[Ruling]:
     """A mouse mode in force is one of the possible ones."""
     if (
@@ -133,7 +133,7 @@ def mouse(view: Conversation, event: Message) -> Iterator[Ruling]:
         )
 
 
-@on(Message)
+@on(Message, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST)
 def channels_list(view: Conversation, event: Message) -> Iterator[Ruling]:
     """CHANNELS_LIST answers ATTACH_CHANNELS, names each channel once, and never main."""
     if event.sender is not Side.SERVER or event.channel != MAIN:
@@ -277,7 +277,7 @@ def _first_of(session: Session, connection: Connection) -> Connection:
     return _all_of(session, connection)[0]
 
 
-@on(Message)
+@on(Message, FIRST)
 def duplicate_speaks(view: Conversation, event: Message) -> Iterator[Ruling]:
     """The second of two links to one channel gets no channel of its own."""
     connection = view.connection(event)

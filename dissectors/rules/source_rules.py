@@ -30,7 +30,7 @@ TIMER_EARLY_S = 0.005  # a host's timer on the real clock
 UNSET_PORT = 0xFFFF
 
 
-@on(Message)
+@on(Message, *ANNOUNCEMENTS)
 def announcement(view: Conversation, event: Message) -> Iterator[Ruling]:
     """BEGIN, BEGIN_SEAMLESS and SWITCH_HOST: to whom, when, and with whose address."""
     connection = view.connection(event)
@@ -111,7 +111,7 @@ def _scheme(host: Server, event: Message) -> Iterator[Ruling]:
         yield check("MIG-SRC-009", event.type == BEGIN, "BEGIN: seamless migration is off", event.name)
 
 
-@on(Message)
+@on(Message, BEGIN)
 def seamless_offered(view: Conversation, event: Message) -> Iterator[Ruling]:
     """Where both sides can do it, the announcement is the seamless one."""
     connection = view.connection(event)
@@ -141,7 +141,7 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("utf-8", "replace")
 
 
-@on(Message)
+@on(Message, END, SWITCH, CANCEL, MsgBase.SPICE_MSG_MIGRATE)
 def source_end(view: Conversation, event: Message) -> Iterator[Ruling]:
     """How a migration ends at the source follows from the client's answer and from the host's calls."""
     connection = view.connection(event)
@@ -277,7 +277,7 @@ def silent_to_the_end(view: Conversation, event: Closed) -> Iterator[Ruling]:
             yield Kept("MIG-SRC-023")
 
 
-@on(Message)
+@on(Message, CANCEL)
 def late_answer(view: Conversation, event: Message) -> Iterator[Ruling]:
     """A CONNECTED that comes when nobody waits for it is met with MIGRATE_CANCEL; nothing else is."""
     connection = view.connection(event)

@@ -9,20 +9,18 @@ from dissectors.conversation.conversation import Conversation, link_error
 from dissectors.conversation.order_tables import INIT_DUE, State
 from dissectors.framing.events import Closed, Ending, Message
 from dissectors.rules.migration_facts import NEWEST_VERSION, server_of
-from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
+from dissectors.rules.rule_engine import FIRST, Broken, Kept, Ruling, at_end, check, on
 from dissectors.wire.constants import LinkErr, MsgcMain, MsgMain, Side
 
+ACK, NACK = MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK, MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK
 
-@on(Message)
+
+@on(Message, ACK, NACK)
 def target_answers(view: Conversation, event: Message) -> Iterator[Ruling]:
     """ACK for a version that the target knows, NACK for a later one."""
     connection = view.connection(event)
     question = connection.last[Side.CLIENT]
-    ack, nack = (
-        MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK,
-        MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK,
-    )
-    if event.sender is not Side.SERVER or not connection.is_main or event.type not in (ack, nack):
+    if event.sender is not Side.SERVER or not connection.is_main or event.type not in (ACK, NACK):
         return
     if (
         question is None
@@ -34,7 +32,7 @@ def target_answers(view: Conversation, event: Message) -> Iterator[Ruling]:
     if version > NEWEST_VERSION:
         yield check(
             "MIG-DST-022",
-            event.type == nack,
+            event.type == NACK,
             f"NACK: version {version} is later than {NEWEST_VERSION}",
             event.name,
         )
@@ -43,10 +41,10 @@ def target_answers(view: Conversation, event: Message) -> Iterator[Ruling]:
         many = host is not None and bool(host.settings.get("many_clients"))
         again = connection.messages[Side.SERVER] > 0
         if not many and not again:
-            yield check("MIG-DST-021", event.type == ack, f"ACK: version {version} is known", event.name)
+            yield check("MIG-DST-021", event.type == ACK, f"ACK: version {version} is known", event.name)
 
 
-@on(Message)
+@on(Message, FIRST)
 def channels_begin(view: Conversation, event: Message) -> Iterator[Ruling]:
     """After MIGRATE_END the channels that waited begin to speak."""
     connection = view.connection(event)

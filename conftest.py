@@ -13,13 +13,13 @@ import pytest
 
 from dissectors.rules.catalogue import CATALOGUE
 from fixtures.bench import Bench, ConformanceFailure, failure_text, verdict_of
-from fixtures.bench.fault import Fault
 from fixtures.bench.launchers import Launchers, Pairing, pairings
+from fixtures.bench.planting import Fault
 from fixtures.peer import PeerFailure
 from fixtures.system.certificates import Authority
 from fixtures.system.hosts import Ability, HarnessError, UsageError
 from reports.views.allure_attachments import attach
-from suites import planted
+from suites import prove
 
 pytest_plugins = ["reports.run.plugin", "reports.views.publishing_plugin"]
 
@@ -29,13 +29,18 @@ PAIRINGS = pytest.StashKey[list[Pairing]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--server`, `--source`, `--target`, `--repeat`, `--planted-faults`."""
+    """`--server`, `--source`, `--target`, `--repeat`, `--prove`."""
     group = parser.getgroup("spice servers")
     group.addoption("--server", metavar="SPEC", action="append", help="server under test; may be repeated")
     group.addoption("--source", metavar="SPEC", help="build of a migration's source")
     group.addoption("--target", metavar="SPEC", help="build of a migration's target")
     group.addoption("--repeat", metavar="N", type=int, default=1, help="each test on a bench so many times")
-    group.addoption("--planted-faults", action="store_true", help="self-test: every check must turn red")
+    group.addoption(
+        "--prove",
+        dest="planted_faults",
+        action="store_true",
+        help="runs each planted fault once: its requirement must turn red",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -68,8 +73,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if (times := metafunc.config.getoption("--repeat")) > 1:
         metafunc.fixturenames.append("repetition")
         metafunc.parametrize("repetition", range(1, times + 1), ids=lambda number: f"{number}of{times}")
-    if metafunc.config.getoption("--planted-faults"):
-        planted.parametrize(metafunc)
+    if metafunc.config.getoption("planted_faults"):
+        prove.parametrize(metafunc)
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +85,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(name="planted")
 def no_fault() -> None:
-    """No fault, unless `--planted-faults` parametrizes this."""
+    """No fault, unless `--prove` parametrizes this."""
 
 
 @pytest.fixture
@@ -102,6 +107,7 @@ def bench(
     )
     made.judges_client = request.node.get_closest_marker("client_duties") is not None
     made.spec = pairing.text
+    made.marked = tuple(_marked(request.node))
     made.wanted = _wanted(request.node)
     request.node.stash[BENCH] = made
     try:
@@ -138,8 +144,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     judgement = bench.finish()
     marked = _marked(pyfuncitem)
     _tell(pyfuncitem, bench)
-    if planted.planted_in(pyfuncitem):
-        planted.must_be_red(pyfuncitem, bench, failure)
+    if prove.planted_in(pyfuncitem):
+        prove.must_be_red(pyfuncitem, bench, failure)
         return result
     verdict_of(judgement, marked)
     if in_vain:
@@ -158,7 +164,7 @@ def _tell(item: pytest.Item, bench: Bench) -> None:
         return
     bench.told = True
     findings = bench.judgement.findings
-    artefacts = {} if item.config.getoption("--planted-faults") else _keep(item, bench)
+    artefacts = {} if item.config.getoption("planted_faults") else _keep(item, bench)
     if artefacts and item.config.getoption("--alluredir", None):
         attach(item.name, bench.pump.tape.events(), findings, artefacts)
     evidence = {
@@ -199,10 +205,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Slow tests only when asked for; with planted faults only tests that have some."""
     if not config.getoption("-m"):
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
-    if config.getoption("--planted-faults"):
-        items[:] = planted.one_of_each(items)
+    if config.getoption("planted_faults"):
+        items[:] = prove.one_of_each(items)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The table of planted faults."""
-    planted.summary(terminalreporter)
+    prove.summary(terminalreporter)

@@ -18,7 +18,9 @@ def announced(bench: Bench, source: Host, client: Client, target: Host, **told: 
     as `Host.announce` takes it."""
     met = len(client.troubles)
     source.announce(target, **told)
-    bench.until("MIG-SRC-020", lambda: Step.ANSWER in client.steps, "an announcement that can be answered")
+    bench.until(
+        lambda: Step.ANSWER in client.steps, "an announcement that can be answered", proves="MIG-SRC-020"
+    )
     bench.settle()
     for trouble in client.troubles[met:]:
         raise trouble
@@ -26,16 +28,16 @@ def announced(bench: Bench, source: Host, client: Client, target: Host, **told: 
 
 def arrived(bench: Bench, client: Client) -> None:
     """The end of a semi-seamless migration: the client leaves the source, and the target's session begins."""
-    bench.until("MIG-SRC-015", lambda: client.left, "SPICE_MSG_MAIN_MIGRATE_END from the source")
+    bench.until(lambda: client.left, "SPICE_MSG_MAIN_MIGRATE_END from the source", proves="MIG-SRC-015")
     begun = lambda: client.main.got(INIT) and Step.START_CHANNELS in client.steps  # noqa: E731
-    bench.until("MIG-DST-004", begun, "SPICE_MSG_MAIN_INIT from the target")
+    bench.until(begun, "SPICE_MSG_MAIN_INIT from the target", proves="MIG-DST-004")
     bench.settle()
 
 
 def moved(bench: Bench, source: Host, client: Client) -> None:
     """The end of a migration in the scheme that the source was started for."""
     if source.settings.seamless:
-        bench.until("MIG-SRC-047", lambda: client.left, "SPICE_MSG_MIGRATE_DATA from the source")
+        bench.until(lambda: client.left, "SPICE_MSG_MIGRATE_DATA from the source", proves="MIG-SRC-047")
         bench.settle()
     else:
         arrived(bench, client)

@@ -9,6 +9,7 @@ import pytest
 
 from dissectors.wire.constants import ChannelType, MsgBase, MsgcBase
 from fixtures.bench import Bench
+from fixtures.bench.planting import changed, lost, requirement
 from fixtures.peer import Connection
 from fixtures.system.hosts import Ability, Host
 
@@ -26,11 +27,11 @@ def silent_display(bench: Bench) -> tuple[Host, Connection, int, int]:
     source = bench.start(devices=("keyboard", "mouse", "display"))
     client = bench.client(source)
     display = client.current.channels[DISPLAY, 0]
-    asked = bench.expect("CHAN-006", display, SET_ACK)
+    asked = bench.expect(display, SET_ACK, proves="CHAN-006")
     display.answers.none()
     bench.settle()
     generation, window = struct.unpack_from("<II", asked.body)
-    bench.claim("CHAN-006", 0 < window < 1 << 16, "a window of messages", window)
+    bench.claim(0 < window < 1 << 16, "a window of messages", window, proves="CHAN-006")
     return source, display, generation, window
 
 
@@ -40,26 +41,32 @@ def drawn(bench: Bench, source: Host, display: Connection, times: int) -> int:
     before the first are read in the second."""
     for number in range(times):
         source.call("qxl_draw", left=4 * number, right=4 * number + 2, color=number)
-    bench.until("CHAN-006", lambda: not source.call("qxl_left"), "the worker's turn")
+    bench.until(lambda: not source.call("qxl_left"), "the worker's turn", proves="CHAN-006")
     source.call("qxl_sync")
     source.call("qxl_sync")
     bench.settle()
     return len(display.messages)
 
 
-@pytest.mark.requirement("CHAN-006", "CHAN-007")
+@requirement(
+    "CHAN-006",
+    fault=changed(
+        "a window smaller by one", SET_ACK, lambda b: b[:4] + bytes([b[4] - 1]) + b[5:], channel=DISPLAY
+    ),
+)
+@requirement("CHAN-007", fault=lost(ACK, channel=DISPLAY))
 def test_window(bench: Bench) -> None:
     """Without ACK the server stops after two windows, and goes on when ACK comes."""
     source, display, _, window = silent_display(bench)
     limit = WINDOWS * window + 1
     sent = drawn(bench, source, display, limit + window)
     since = sent - display.messages.index(display.got(SET_ACK)[-1]) - 1
-    bench.claim("CHAN-006", since <= limit, f"at most {limit} messages without ACK", since)
+    bench.claim(since <= limit, f"at most {limit} messages without ACK", since, proves="CHAN-006")
     display.send(ACK)
-    bench.until("CHAN-007", lambda: len(display.messages) > sent, "messages after ACK")
+    bench.until(lambda: len(display.messages) > sent, "messages after ACK", proves="CHAN-007")
 
 
-@pytest.mark.requirement("CHAN-006", "CHAN-007")
+@requirement("CHAN-006", "CHAN-007")
 def test_acknowledgement_of_another_generation(bench: Bench) -> None:
     """An ACK counts for the generation that the last ACK_SYNC named, and for no other."""
     source, display, generation, window = silent_display(bench)
@@ -68,7 +75,9 @@ def test_acknowledgement_of_another_generation(bench: Bench) -> None:
     sent = drawn(bench, source, display, (WINDOWS + 1) * window + 1)
     for _ in range(3):
         display.send(ACK)
-    bench.claim("CHAN-006", drawn(bench, source, display, 0) == sent, "no messages for an old ACK", "some")
+    bench.claim(
+        drawn(bench, source, display, 0) == sent, "no messages for an old ACK", "some", proves="CHAN-006"
+    )
     display.send(ACK_SYNC, struct.pack("<I", generation))
     display.send(ACK)
-    bench.until("CHAN-007", lambda: len(display.messages) > sent, "messages after ACK")
+    bench.until(lambda: len(display.messages) > sent, "messages after ACK", proves="CHAN-007")

@@ -10,6 +10,7 @@ import pytest
 
 from fixtures.bench import Bench
 from fixtures.bench.launchers import Launcher
+from fixtures.bench.planting import requirement
 from fixtures.system.hosts import Ability, Host, Settings
 from suites.fuzz.campaign import Campaign
 from suites.fuzz.playground import FATAL
@@ -40,7 +41,7 @@ def launchers(bench: Bench) -> Mapping[str, Launcher]:
     return {label: Planting(launcher, bench) for label, launcher in bench.launchers.items()}
 
 
-@pytest.mark.requirement("ROBUST-001", "ROBUST-002")
+@requirement("ROBUST-001", "ROBUST-002")
 @pytest.mark.needs(Ability.CALLS, Ability.VIRTUAL_CLOCK, Ability.STATS)
 def test_legal_and_illegal_orders(bench: Bench) -> None:
     """No order of messages, links, ends and calls ends the server or makes it hang. Bodies are good ones."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from fixtures.bench.planting import requirement
 from fixtures.gtk.gtk_scenarios import Kind
 
 DUTIES = {
@@ -21,7 +22,5 @@ ALWAYS = ("MIG-CLI-013", "MIG-CLI-014", "MIG-CLI-015", "MIG-CLI-017", "MIG-CLI-0
 
 def kinds(*wanted: Kind) -> pytest.MarkDecorator:
     """One case for each kind, marked with the duties that it must show."""
-    cases = [
-        pytest.param(kind, id=kind, marks=pytest.mark.requirement(*DUTIES[kind], *ALWAYS)) for kind in wanted
-    ]
+    cases = [pytest.param(kind, id=kind, marks=requirement(*DUTIES[kind], *ALWAYS)) for kind in wanted]
     return pytest.mark.parametrize("kind", cases)

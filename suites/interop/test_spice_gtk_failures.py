@@ -7,12 +7,13 @@ import pytest
 
 from dissectors.wire.constants import Side
 from fixtures.bench import Bench
+from fixtures.bench.planting import requirement
 from fixtures.gtk.gtk_scenarios import CANCEL, REFUSES, SWITCH, Kind, Scene
 
 pytestmark = pytest.mark.client_duties
 both_schemes = pytest.mark.parametrize("kind", [Kind.SEMI_SEAMLESS, Kind.SEAMLESS])
-connected = pytest.mark.requirement("MIG-CLI-001", "MIG-CLI-002", "MIG-CLI-003")
-refused = pytest.mark.requirement("MIG-CLI-002")
+connected = requirement("MIG-CLI-001", "MIG-CLI-002", "MIG-CLI-003")
+refused = requirement("MIG-CLI-002")
 
 
 @both_schemes

@@ -7,11 +7,25 @@ from contextlib import suppress
 
 import pytest
 
-from dissectors.wire.constants import TICKET_BYTES, LinkErr, MsgMain
+from dissectors.wire.constants import TICKET_BYTES, LinkErr, MsgBase, MsgMain
 from fixtures.bench import Bench
+from fixtures.bench.planting import (
+    PING_BODY,
+    accepted,
+    changed,
+    message_after_result,
+    refused,
+    reply,
+    reply_for_result,
+    requirement,
+    result,
+    stuck_after,
+)
 from fixtures.peer import Connection, LinkRefused
 from fixtures.peer.transport import trusting
 from fixtures.system.hosts import Ability
+
+PING = MsgBase.SPICE_MSG_PING
 
 OK, DENIED = LinkErr.SPICE_LINK_ERR_OK, LinkErr.SPICE_LINK_ERR_PERMISSION_DENIED
 TICKET = "correct horse"
@@ -30,17 +44,22 @@ def stops_at_ticket(bench: Bench, connection: Connection, sent: bytes) -> LinkEr
         return None
 
 
-@pytest.mark.requirement("LINK-020")
+@requirement("LINK-020", fault=result(DENIED, where=accepted))
 @pytest.mark.parametrize("ticket", [TICKET, LONGEST, "p\u00e4ss"], ids=["usual", "longest", "utf-8"])
 def test_right_ticket(bench: Bench, ticket: str) -> None:
     """The right ticket opens the channel."""
     main = bench.connect(bench.start(ticket=ticket), password=ticket)
     error = bench.try_link(main)
-    bench.claim("LINK-020", error == OK, "SPICE_LINK_ERR_OK", error)
-    bench.expect("MAIN-001", main, MsgMain.SPICE_MSG_MAIN_INIT)
+    bench.claim(error == OK, "SPICE_LINK_ERR_OK", error)
+    bench.expect(main, MsgMain.SPICE_MSG_MAIN_INIT, proves="MAIN-001")
 
 
-@pytest.mark.requirement("LINK-021", "LINK-016", "LINK-017")
+@requirement(
+    "LINK-021",
+    fault=(result(OK, where=refused), result(LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID, where=refused)),
+)
+@requirement("LINK-016", fault=stuck_after("re*", where=refused))
+@requirement("LINK-017", fault=message_after_result(PING, PING_BODY, where=refused))
 @pytest.mark.parametrize(
     "wrong",
     ["", "wrong", TICKET[:-1], TICKET + "!", TICKET.upper(), " " + TICKET],
@@ -50,21 +69,21 @@ def test_wrong_ticket(bench: Bench, wrong: str) -> None:
     """A wrong ticket is refused with PERMISSION_DENIED, and the link is closed."""
     main = bench.connect(bench.start(ticket=TICKET), password=wrong)
     error = bench.try_link(main)
-    bench.claim("LINK-021", error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
+    bench.claim(error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error, proves="LINK-021")
     bench.must_close(main)
 
 
-@pytest.mark.requirement("LINK-021")
+@requirement("LINK-021")
 def test_ticket_of_a_secondary_channel(bench: Bench) -> None:
     """A secondary channel needs the ticket too."""
     source = bench.start(ticket=TICKET)
     client = bench.client(source, channels=(), password=TICKET)
     inputs = bench.connect(source, channel=3, connection_id=client.session_id, password="wrong")
     error = bench.try_link(inputs)
-    bench.claim("LINK-021", error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
+    bench.claim(error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
 
 
-@pytest.mark.requirement("LINK-021")
+@requirement("LINK-021")
 @pytest.mark.needs(Ability.RESTART_TICKET)
 def test_ticket_that_was_replaced(bench: Bench) -> None:
     """A new ticket makes the old one worthless."""
@@ -72,12 +91,12 @@ def test_ticket_that_was_replaced(bench: Bench) -> None:
     source.call("set_ticket", password="another")
     old, new = bench.connect(source, password=TICKET), bench.connect(source, password="another")
     error = bench.try_link(old)
-    bench.claim("LINK-021", error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
+    bench.claim(error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
     error = bench.try_link(new)
-    bench.claim("LINK-020", error == OK, "SPICE_LINK_ERR_OK", error)
+    bench.claim(error == OK, "SPICE_LINK_ERR_OK", error, proves="LINK-020")
 
 
-@pytest.mark.requirement("LINK-023")
+@requirement("LINK-023", fault=result(OK, where=refused))
 @pytest.mark.needs(Ability.RESTART_TICKET)
 def test_expired_ticket(bench: Bench) -> None:
     """A ticket that has expired is refused; the library counts whole seconds of the monotonic clock."""
@@ -85,10 +104,10 @@ def test_expired_ticket(bench: Bench) -> None:
     source.call("set_ticket", password=TICKET, lifetime=1)
     bench.pump.pass_real_time(2.5)
     error = bench.try_link(bench.connect(source, password=TICKET))
-    bench.claim("LINK-023", error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
+    bench.claim(error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
 
 
-@pytest.mark.requirement("LINK-024")
+@requirement("LINK-024", fault=result(OK, where=refused))
 @pytest.mark.parametrize("content", ["zeros", "ones", "pattern", "too-long", "unterminated"])
 @pytest.mark.parametrize("ticket", [TICKET, None], ids=["ticket", "no-ticket"])
 def test_undecryptable_ticket(bench: Bench, content: str, ticket: str | None) -> None:
@@ -102,7 +121,7 @@ def test_undecryptable_ticket(bench: Bench, content: str, ticket: str | None) ->
     }
     if content in garbage:
         error = stops_at_ticket(bench, main, garbage[content])
-        bench.claim("LINK-024", error != OK, "a refusal", error)
+        bench.claim(error != OK, "a refusal", error)
     else:
         main.send_mess()
         main.expect_reply()
@@ -111,11 +130,14 @@ def test_undecryptable_ticket(bench: Bench, content: str, ticket: str | None) ->
         error = None
         with suppress(LinkRefused):
             error = int(main.expect_result().error)
-        bench.claim("LINK-024", ticket is None or error != OK, "a refusal", error)
-    bench.alive("LINK-024", "after a ticket that is none", source)
+        bench.claim(ticket is None or error != OK, "a refusal", error)
+    bench.alive("after a ticket that is none", source)
 
 
-@pytest.mark.requirement("LINK-013", "LINK-014")
+@requirement("LINK-013", fault=changed("OK for the refusal", "reply", bytes(4), nth=2))
+@requirement(
+    "LINK-014", fault=reply_for_result(LinkErr.SPICE_LINK_ERR_INVALID_DATA, where=refused, case="ticket-0")
+)
 @pytest.mark.parametrize("mechanism", [2, 0, 3, 77, 0xFFFFFFFF])
 @pytest.mark.parametrize("ticket", [TICKET, None], ids=["ticket", "no-ticket"])
 def test_mechanism_that_is_not_configured(bench: Bench, mechanism: int, ticket: str | None) -> None:
@@ -129,23 +151,26 @@ def test_mechanism_that_is_not_configured(bench: Bench, mechanism: int, ticket: 
     said = [part.kind for part in main.link_stage[1:]]
     begun = [kind for kind in said if kind == "sasl"]
     bench.claim(
-        "LINK-013", not begun and not main.messages, "a refusal", f"the server goes on: {', '.join(said)}"
+        not begun and not main.messages,
+        "a refusal",
+        f"the server goes on: {', '.join(said)}",
+        proves="LINK-013",
     )
-    bench.alive("LINK-013", "after a mechanism that is not configured", source)
+    bench.alive("after a mechanism that is not configured", source, proves="LINK-013")
 
 
-@pytest.mark.requirement("LINK-028")
+@requirement("LINK-028", fault=result(DENIED, where=accepted))
 @pytest.mark.parametrize("tls_only", [False, True], ids=["both-ports", "tls-only"])
 def test_tls(bench: Bench, tls_only: bool) -> None:
     """A link over TLS works as a plain one."""
     certificate = bench.certificate()
     source = bench.start(tls=certificate.settings(), tls_only=tls_only, ticket=TICKET)
-    with bench.owed("LINK-028"):
+    with bench.owed():
         client = bench.client(source, channels=(), tls=trusting(certificate.ca), password=TICKET)
-    bench.claim("LINK-028", client.session_id != 0, "a session over TLS", "none")
+    bench.claim(client.session_id != 0, "a session over TLS", "none")
 
 
-@pytest.mark.requirement("LINK-018")
+@requirement("LINK-018", fault=reply(LinkErr.SPICE_LINK_ERR_NEED_UNSECURED, where=refused))
 @pytest.mark.parametrize("channel", ["main", "inputs"])
 def test_channel_that_needs_tls(bench: Bench, channel: str) -> None:
     """A channel that needs TLS answers a plain link with NEED_SECURED."""
@@ -156,4 +181,4 @@ def test_channel_that_needs_tls(bench: Bench, channel: str) -> None:
     )
     error = bench.try_link(connection)
     wanted = LinkErr.SPICE_LINK_ERR_NEED_SECURED
-    bench.claim("LINK-018", error == wanted, wanted.name, error)
+    bench.claim(error == wanted, wanted.name, error)

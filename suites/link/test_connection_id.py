@@ -7,10 +7,26 @@ from collections.abc import Callable
 
 import pytest
 
-from dissectors.wire.constants import ChannelType, LinkErr, MsgcMain, MsgInputs, MsgMain
+from dissectors.wire.constants import ChannelType, LinkErr, MsgBase, MsgcMain, MsgInputs, MsgMain
 from fixtures.bench import Bench
+from fixtures.bench.planting import (
+    INIT_BODY,
+    PING_BODY,
+    before,
+    changed,
+    closed_after,
+    lost,
+    message_after_result,
+    put,
+    refused,
+    requirement,
+    result,
+)
 from fixtures.peer import Client
 from fixtures.system.hosts import Host
+
+LIST = MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
+PING = MsgBase.SPICE_MSG_PING
 
 OK, BAD = LinkErr.SPICE_LINK_ERR_OK, LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
@@ -34,7 +50,17 @@ def join(bench: Bench, host: Host, connection_id: int, channel: int = INPUTS) ->
     return bench.try_link(bench.connect(host, channel=channel, connection_id=connection_id))
 
 
-@pytest.mark.requirement("CONNID-002", "CONNID-001", "MAIN-008", "MAIN-010", "MAIN-011")
+@requirement("CONNID-002", fault=result(BAD, channel=INPUTS))
+@requirement("CONNID-001", fault=put(INIT, session_id=0))
+@requirement(
+    "MAIN-010",
+    fault=(
+        changed("with main", LIST, lambda b: bytes([b[0] + 1]) + b[1:] + b"\1\0"),
+        changed("the last one twice", LIST, lambda b: bytes([b[0] + 1]) + b[1:] + b[-2:]),
+    ),
+)
+@requirement("MAIN-011", fault=result(LinkErr.SPICE_LINK_ERR_ERROR, channel=INPUTS))
+@requirement("MAIN-008")
 def test_channels_join_their_session(bench: Bench) -> None:
     """Every listed channel can be opened with the session's id."""
     source = bench.start(devices=("keyboard", "mouse", "playback", "record", "display", "agent"))
@@ -43,13 +69,19 @@ def test_channels_join_their_session(bench: Bench) -> None:
     session = client.current
     kinds = {key[0] for key in session.channels}
     bench.claim(
-        "MAIN-011", session.linked and len(kinds) >= 2, "links to all listed channels", f"{sorted(kinds)}"
+        session.linked and len(kinds) >= 2,
+        "links to all listed channels",
+        f"{sorted(kinds)}",
+        proves="MAIN-011",
     )
     bench.settle()
     client.close()
 
 
-@pytest.mark.requirement("CONNID-003", "LINK-016")
+@requirement(
+    "CONNID-003", fault=(result(OK, where=refused), result(LinkErr.SPICE_LINK_ERR_ERROR, where=refused))
+)
+@requirement("LINK-016")
 @pytest.mark.parametrize("how", NEAR)
 def test_wrong_id(bench: Bench, how: str) -> None:
     """A channel with another id is refused with BAD_CONNECTION_ID; the session is not disturbed."""
@@ -60,21 +92,21 @@ def test_wrong_id(bench: Bench, how: str) -> None:
         pytest.skip("INCONCLUSIVE: the id looks the same both ways")
     refused = bench.connect(source, channel=INPUTS, connection_id=wrong)
     error = bench.try_link(refused)
-    bench.claim("CONNID-003", error == BAD, "SPICE_LINK_ERR_BAD_CONNECTION_ID", error)
+    bench.claim(error == BAD, "SPICE_LINK_ERR_BAD_CONNECTION_ID", error, proves="CONNID-003")
     bench.must_close(refused)
     error = join(bench, source, client.session_id)
-    bench.claim("CONNID-002", error == OK, "the right id still joins", error)
+    bench.claim(error == OK, "the right id still joins", error, proves="CONNID-002")
 
 
-@pytest.mark.requirement("CONNID-009")
+@requirement("CONNID-009", fault=result(OK, where=refused))
 @pytest.mark.parametrize("connection_id", [0, 1, 0x80000001])
 def test_before_any_session(bench: Bench, connection_id: int) -> None:
     """Before there is a session no secondary channel is let in."""
     error = join(bench, bench.start(), connection_id)
-    bench.claim("CONNID-009", error == BAD, "SPICE_LINK_ERR_BAD_CONNECTION_ID", error)
+    bench.claim(error == BAD, "SPICE_LINK_ERR_BAD_CONNECTION_ID", error)
 
 
-@pytest.mark.requirement("CONNID-008")
+@requirement("CONNID-008", fault=result(OK, where=refused))
 def test_after_the_session(bench: Bench) -> None:
     """The id of a session that is over lets nobody in."""
     source = bench.start()
@@ -82,10 +114,12 @@ def test_after_the_session(bench: Bench) -> None:
     client.close()
     bench.settle()
     error = join(bench, source, client.session_id)
-    bench.claim("CONNID-008", error == BAD, "SPICE_LINK_ERR_BAD_CONNECTION_ID", error)
+    bench.claim(error == BAD, "SPICE_LINK_ERR_BAD_CONNECTION_ID", error)
 
 
-@pytest.mark.requirement("CONNID-004", "MAIN-015", "CONNID-008")
+@requirement("CONNID-004", fault=put(INIT, session_id=77))
+@requirement("MAIN-015", fault=closed_after(INIT, nth=2))
+@requirement("CONNID-008")
 def test_second_client(bench: Bench) -> None:
     """A new client gets a new id and takes over: the old one is disconnected, its id is worth nothing."""
     source = bench.start()
@@ -94,18 +128,18 @@ def test_second_client(bench: Bench) -> None:
         second = bench.client(source, channels=())
     first.main.expect_end()
     bench.claim(
-        "MAIN-015",
         first.main.ending is not None and second.main.ending is None,
         "the old client out, the new one in",
         f"{first.main.ending}, {second.main.ending}",
+        proves="MAIN-015",
     )
     error = join(bench, source, first.session_id)
-    bench.claim("CONNID-008", error == BAD, "SPICE_LINK_ERR_BAD_CONNECTION_ID for the old id", error)
+    bench.claim(error == BAD, "SPICE_LINK_ERR_BAD_CONNECTION_ID for the old id", error, proves="CONNID-008")
     error = join(bench, source, second.session_id)
-    bench.claim("CONNID-002", error == OK, "SPICE_LINK_ERR_OK for the new id", error)
+    bench.claim(error == OK, "SPICE_LINK_ERR_OK for the new id", error, proves="CONNID-002")
 
 
-@pytest.mark.requirement("CONNID-010")
+@requirement("CONNID-010", fault=closed_after("SPICE_MSG_INPUTS_*", nth=1))
 def test_duplicate_channel(bench: Bench) -> None:
     """A second link to an open channel is closed; the first lives on, and can be opened again later."""
     source = bench.start()
@@ -115,16 +149,17 @@ def test_duplicate_channel(bench: Bench) -> None:
     bench.try_link(second)
     second.expect_end()
     first = client.current.channels[INPUTS, 0]
-    bench.claim("CONNID-010", first.ending is None, "the first channel lives on", first.ending)
+    bench.claim(first.ending is None, "the first channel lives on", first.ending)
     first.close()
     bench.settle()
     again = bench.connect(source, channel=INPUTS, connection_id=client.session_id)
     error = bench.try_link(again)
-    bench.expect("CONNID-010", again, INPUTS_INIT)
-    bench.claim("CONNID-010", error == OK, "the channel can be opened again", error)
+    bench.expect(again, INPUTS_INIT)
+    bench.claim(error == OK, "the channel can be opened again", error)
 
 
-@pytest.mark.requirement("CONNID-003", "CONNID-007")
+@requirement("CONNID-007", fault=result(BAD, host="target", channel=INPUTS))
+@requirement("CONNID-003")
 @pytest.mark.parametrize("how", NEAR)
 def test_wrong_id_on_a_target(bench: Bench, how: str) -> None:
     """On a target, before MIGRATE_END too, only the session's id joins."""
@@ -132,14 +167,24 @@ def test_wrong_id_on_a_target(bench: Bench, how: str) -> None:
     brought = 0x8AC0FFE1
     main = bench.link(target, connection_id=brought)
     error = join(bench, target, NEAR[how](brought))
-    bench.claim("CONNID-003", error == BAD, "SPICE_LINK_ERR_BAD_CONNECTION_ID", error)
+    bench.claim(error == BAD, "SPICE_LINK_ERR_BAD_CONNECTION_ID", error, proves="CONNID-003")
     error = join(bench, target, brought)
-    bench.claim("CONNID-007", error == OK, "SPICE_LINK_ERR_OK", error)
+    bench.claim(error == OK, "SPICE_LINK_ERR_OK", error, proves="CONNID-007")
     bench.settle()
     main.close()
 
 
-@pytest.mark.requirement("CONNID-005", "MIG-DST-001", "MIG-DST-002", "MIG-DST-003", "MIG-DST-004")
+@requirement("MIG-DST-001", fault=result(BAD, host="target", channel=ChannelType.SPICE_CHANNEL_MAIN))
+@requirement(
+    "MIG-DST-002",
+    fault=message_after_result(INIT, INIT_BODY, host="target", channel=ChannelType.SPICE_CHANNEL_MAIN),
+)
+@requirement(
+    "MIG-DST-003",
+    fault=message_after_result(PING, PING_BODY, host="target", channel=ChannelType.SPICE_CHANNEL_MAIN),
+)
+@requirement("MIG-DST-004", fault=(before(INIT, PING, PING_BODY, host="target"), lost(INIT, host="target")))
+@requirement("CONNID-005")
 @pytest.mark.parametrize("brought", [1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x00010002], ids=hex)
 def test_id_of_the_target_session(bench: Bench, brought: int) -> None:
     """Whatever id the client brings, the target's session has it."""
@@ -147,12 +192,12 @@ def test_id_of_the_target_session(bench: Bench, brought: int) -> None:
     main = bench.link(target, connection_id=brought)
     bench.settle()
     main.send(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END)
-    bench.expect("MIG-DST-004", main, INIT)
+    bench.expect(main, INIT, proves="MIG-DST-004")
 
 
-@pytest.mark.requirement("MIG-DST-008")
+@requirement("MIG-DST-008", fault=lost(INIT, host="target"))
 def test_ordinary_session_on_a_target(bench: Bench) -> None:
     """A link with id 0 to a host that waits for a migration is an ordinary session."""
-    with bench.owed("MIG-DST-008"):
+    with bench.owed():
         client: Client = bench.client(bench.start("target", incoming=True), channels=())
-    bench.claim("MIG-DST-008", client.session_id != 0, "a session of its own", "none")
+    bench.claim(client.session_id != 0, "a session of its own", "none")

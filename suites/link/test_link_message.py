@@ -7,38 +7,83 @@ from contextlib import suppress
 
 import pytest
 
-from dissectors.wire.constants import ChannelType, CommonCap, LinkErr, MsgMain
+from dissectors.rules.link_rules import KEY_PREFIX, KEY_SUFFIX
+from dissectors.wire.constants import ChannelType, CommonCap, LinkErr, MsgBase, MsgMain
 from dissectors.wire.link_packets import SpiceLinkMess
 from fixtures.bench import Bench
+from fixtures.bench.planting import (
+    PING_BODY,
+    accepted,
+    before,
+    changed,
+    dies,
+    lost,
+    put,
+    refused,
+    reply,
+    requirement,
+    result,
+    serial,
+)
 from fixtures.peer import Connection, LinkRefused
 from fixtures.peer.peer_connection import EVERYTHING
+
+DENIED = LinkErr.SPICE_LINK_ERR_PERMISSION_DENIED
+LIST = MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
+ONE_KEY = KEY_PREFIX + b"\xc1" * 128 + KEY_SUFFIX
+PING = MsgBase.SPICE_MSG_PING
 
 AUTH_SELECTION = CommonCap.SPICE_COMMON_CAP_PROTOCOL_AUTH_SELECTION
 MINI_HEADER = CommonCap.SPICE_COMMON_CAP_MINI_HEADER
 INIT = MsgMain.SPICE_MSG_MAIN_INIT
 
 
-def refused(bench: Bench, requirement: str, connection: Connection) -> None:
+def refusal(bench: Bench, connection: Connection, proves: str | None = None) -> None:
     """Hears the server out: its reply, if there is one, and the end that it must make. A server that waits
     for more breaks the requirement."""
-    with bench.owed(requirement), suppress(LinkRefused):
+    with bench.owed(proves), suppress(LinkRefused):
         connection.expect_reply()
     bench.must_close(connection)
 
 
-@pytest.mark.requirement("LINK-001", "LINK-002", "LINK-003", "LINK-009", "LINK-011", "LINK-012", "LINK-015")
-@pytest.mark.requirement("LINK-019", "LINK-022", "LINK-025", "LINK-031", "CONNID-012", "MAIN-001")
+@requirement("LINK-001", fault=put("reply", magic=b"REDP"))
+@requirement(
+    "LINK-002",
+    fault=(put("reply", minor_version=1), put("reply", minor_version=3), put("reply", major_version=1)),
+)
+@requirement("LINK-003", fault=put("reply", caps_offset=179))
+@requirement("LINK-009", fault=changed("exponent 65539", "reply", lambda b: b[:181] + b"\3" + b[182:]))
+@requirement(
+    "LINK-011",
+    fault=(
+        put("reply", common_caps=[0b0011]),
+        put("reply", common_caps=[0b1001]),
+        put("reply", common_caps=[0b1010]),
+    ),
+)
+@requirement("LINK-012", fault=put("reply", channel_caps=[0b1110]))
+@requirement("LINK-015", fault=result(10))
+@requirement("LINK-019", fault=reply(LinkErr.SPICE_LINK_ERR_ERROR, where=accepted))
+@requirement("LINK-022", fault=put("reply", channel_caps=[0b0111]))
+@requirement("LINK-025", fault=result(DENIED, where=accepted))
+@requirement("LINK-031", fault=(put("reply", channel_caps=[0b1101]), put("reply", channel_caps=[0b1011])))
+@requirement(
+    "CONNID-012",
+    fault=result(LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID, channel=ChannelType.SPICE_CHANNEL_MAIN),
+)
+@requirement("MAIN-001", fault=before(INIT, PING, PING_BODY))
 def test_link(bench: Bench) -> None:
     """A link without fault is accepted; its reply has its shape, its key, its capabilities."""
     main = bench.link(bench.start())
-    bench.expect("MAIN-001", main, INIT)
+    bench.expect(main, INIT, proves="MAIN-001")
     error = int(main.link_stage[-1].packet.error)
-    bench.claim("LINK-025", error == LinkErr.SPICE_LINK_ERR_OK, "SPICE_LINK_ERR_OK", error)
-    bench.claim("LINK-019", True, "", "")
-    bench.claim("CONNID-012", True, "", "")
+    bench.claim(error == LinkErr.SPICE_LINK_ERR_OK, "SPICE_LINK_ERR_OK", error, proves="LINK-025")
+    bench.claim(True, "", "", proves="LINK-019")
+    bench.claim(True, "", "", proves="CONNID-012")
 
 
-@pytest.mark.requirement("LINK-004", "LINK-016")
+@requirement("LINK-004", fault=reply(LinkErr.SPICE_LINK_ERR_ERROR, where=refused))
+@requirement("LINK-016")
 @pytest.mark.parametrize(
     "magic",
     [b"REDR", b"redq", b"QDER", b"\0\0\0\0", b"GET "],
@@ -48,47 +93,51 @@ def test_wrong_magic(bench: Bench, magic: bytes) -> None:
     """Another magic is answered by INVALID_MAGIC, and the link is closed."""
     main = bench.connect(bench.start())
     main.send_mess(magic=magic)
-    refused(bench, "LINK-004", main)
+    refusal(bench, main, proves="LINK-004")
 
 
-@pytest.mark.requirement("LINK-005")
+@requirement("LINK-005", fault=reply(LinkErr.SPICE_LINK_ERR_INVALID_DATA, where=refused, case="3"))
 @pytest.mark.parametrize("version", [0, 1, 3, 0xFFFFFFFF, 0x02000000])
 def test_wrong_major_version(bench: Bench, version: int) -> None:
     """Another major version is answered by VERSION_MISMATCH."""
     main = bench.connect(bench.start())
     main.send_mess(major_version=version)
-    refused(bench, "LINK-005", main)
+    refusal(bench, main)
 
 
-@pytest.mark.requirement("LINK-006", "LINK-002")
+@requirement("LINK-006", fault=reply(LinkErr.SPICE_LINK_ERR_VERSION_MISMATCH, where=accepted))
+@requirement("LINK-002")
 @pytest.mark.parametrize("version", [0, 1, 3, 0xFFFFFFFF])
 def test_other_minor_version(bench: Bench, version: int) -> None:
     """The minor version does not matter."""
     main = bench.connect(bench.start())
     main.send_mess(minor_version=version)
     reply = main.expect_reply()
-    bench.claim("LINK-006", reply.error == LinkErr.SPICE_LINK_ERR_OK, "SPICE_LINK_ERR_OK", reply.error)
+    bench.claim(reply.error == LinkErr.SPICE_LINK_ERR_OK, "SPICE_LINK_ERR_OK", reply.error, proves="LINK-006")
 
 
-@pytest.mark.requirement("LINK-007", "LINK-016")
+@requirement("LINK-007", fault=reply(LinkErr.SPICE_LINK_ERR_VERSION_MISMATCH, where=refused))
+@requirement("LINK-016")
 @pytest.mark.parametrize("size", [0, 1, 17, 4097, 0x10000, 0x7FFFFFFF, 0xAAAAAAAA, 0xFFFFFFFF])
 def test_wrong_size(bench: Bench, size: int) -> None:
     """A size shorter than the fixed part or longer than 4096 is answered by INVALID_DATA."""
     main = bench.connect(bench.start())
     main.send_mess(size=size)
-    refused(bench, "LINK-007", main)
+    refusal(bench, main, proves="LINK-007")
 
 
-@pytest.mark.requirement("LINK-007", "LINK-016")
+@requirement("LINK-007", "LINK-016")
 @pytest.mark.parametrize("size", [16, 17])
 def test_size_without_capabilities(bench: Bench, size: int) -> None:
     """A message that is cut is refused for its size, also where it counts no capability words."""
     main = bench.connect(bench.start())
     main.send_mess(size=size, common_caps=[], channel_caps=[])
-    refused(bench, "LINK-007", main)
+    refusal(bench, main, proves="LINK-007")
 
 
-@pytest.mark.requirement("LINK-008", "LINK-016", "ROBUST-015")
+@requirement("LINK-008", fault=reply(LinkErr.SPICE_LINK_ERR_VERSION_MISMATCH, where=refused))
+@requirement("ROBUST-015", fault=dies(1))
+@requirement("LINK-016")
 @pytest.mark.parametrize(
     "fields",
     [
@@ -117,24 +166,28 @@ def test_capabilities_out_of_range(bench: Bench, fields: dict[str, int]) -> None
     raw = bytearray(bytes(mess))
     raw[12:16] = size.to_bytes(4, "little")
     main.send_raw(bytes(raw[: 16 + size]).ljust(16 + size, b"\0"))
-    refused(bench, "LINK-008", main)
-    bench.alive("ROBUST-015", "after capability words out of range", source)
+    refusal(bench, main, proves="LINK-008")
+    bench.alive("after capability words out of range", source, proves="ROBUST-015")
 
 
-@pytest.mark.requirement("LINK-029")
+@requirement("LINK-029", fault=put("reply", common_caps=[0b0011]))
 @pytest.mark.parametrize("mini", [True, False], ids=["mini", "full"])
 def test_header_follows_capability(bench: Bench, mini: bool) -> None:
     """Mini headers are used exactly when both sides have the capability."""
     caps = EVERYTHING if mini else EVERYTHING.without(MINI_HEADER)
     main = bench.link(bench.start(), capabilities=caps)
-    init = bench.expect("MAIN-001", main, INIT)
-    bench.claim(
-        "LINK-029", (init.serial is None) == mini, "the header that was agreed on", f"serial {init.serial}"
-    )
-    bench.claim("LINK-029", not init.packet.problems(), "an INIT in its layout", init.packet.problems())
+    init = bench.expect(main, INIT, proves="MAIN-001")
+    bench.claim((init.serial is None) == mini, "the header that was agreed on", f"serial {init.serial}")
+    bench.claim(not init.packet.problems(), "an INIT in its layout", init.packet.problems())
 
 
-@pytest.mark.requirement("CHAN-003")
+@requirement(
+    "CHAN-003",
+    fault=(
+        serial("one left out", LIST, lambda n: n + 1),
+        serial("the last one again", LIST, lambda n: n - 1),
+    ),
+)
 def test_serials(bench: Bench) -> None:
     """With full headers serials go up by one."""
     client = bench.client(bench.start(), capabilities=EVERYTHING.without(MINI_HEADER))
@@ -142,24 +195,24 @@ def test_serials(bench: Bench) -> None:
     assert client.main.messages
 
 
-@pytest.mark.requirement("LINK-030")
+@requirement("LINK-030", fault=result(DENIED, where=accepted))
 def test_client_without_auth_selection(bench: Bench) -> None:
     """A client without PROTOCOL_AUTH_SELECTION sends its ticket at once."""
     main = bench.connect(bench.start(), capabilities=EVERYTHING.without(AUTH_SELECTION))
     error = bench.try_link(main)
-    bench.claim("LINK-030", error == LinkErr.SPICE_LINK_ERR_OK, "SPICE_LINK_ERR_OK", error)
-    bench.expect("MAIN-001", main, INIT)
+    bench.claim(error == LinkErr.SPICE_LINK_ERR_OK, "SPICE_LINK_ERR_OK", error)
+    bench.expect(main, INIT, proves="MAIN-001")
 
 
-@pytest.mark.requirement("LINK-012")
+@requirement("LINK-012")
 def test_client_without_capabilities(bench: Bench) -> None:
     """A client that can do nothing is served all the same."""
     nothing = EVERYTHING.without(*CommonCap, *(cap for caps in EVERYTHING.channel.values() for cap in caps))
     main = bench.link(bench.start(), capabilities=nothing)
-    bench.expect("MAIN-001", main, INIT)
+    bench.expect(main, INIT, proves="MAIN-001")
 
 
-@pytest.mark.requirement("LINK-026")
+@requirement("LINK-026", fault=reply(LinkErr.SPICE_LINK_ERR_ERROR, where=accepted))
 @pytest.mark.parametrize("step", [1, 7, 33])
 def test_split_into_segments(bench: Bench, step: int) -> None:
     """The link stage does not depend on how its bytes are split."""
@@ -169,10 +222,10 @@ def test_split_into_segments(bench: Bench, step: int) -> None:
         main.send_raw(raw[at : at + step])
         bench.settle()
     reply = main.expect_reply()
-    bench.claim("LINK-026", reply.error == LinkErr.SPICE_LINK_ERR_OK, "SPICE_LINK_ERR_OK", reply.error)
+    bench.claim(reply.error == LinkErr.SPICE_LINK_ERR_OK, "SPICE_LINK_ERR_OK", reply.error)
 
 
-@pytest.mark.requirement("LINK-027")
+@requirement("LINK-027", fault=lost("reply", nth=11))
 def test_half_open_links(bench: Bench) -> None:
     """Links that stop at every stage do not keep another client out."""
     source = bench.start()
@@ -186,12 +239,12 @@ def test_half_open_links(bench: Bench) -> None:
             connection.send_mess()
             connection.expect_reply()
             connection.send_mechanism()
-    with bench.owed("LINK-027"):
+    with bench.owed():
         client = bench.client(source, channels=())
-    bench.claim("LINK-027", client.session_id != 0, "a session", "none")
+    bench.claim(client.session_id != 0, "a session", "none")
 
 
-@pytest.mark.requirement("LINK-010")
+@requirement("LINK-010", fault=put("reply", pub_key=ONE_KEY))
 def test_keys_differ(bench: Bench) -> None:
     """Each link has a key of its own."""
     source = bench.start()
@@ -201,7 +254,7 @@ def test_keys_differ(bench: Bench) -> None:
         connection.expect_reply()
 
 
-@pytest.mark.requirement("CONNID-011")
+@requirement("CONNID-011", fault=dies(2))
 @pytest.mark.parametrize("channel", [ChannelType.SPICE_CHANNEL_SMARTCARD, 7, 12, 255], ids=str)
 def test_missing_channel(bench: Bench, channel: int) -> None:
     """A link to a channel that does not exist is refused."""
@@ -209,5 +262,5 @@ def test_missing_channel(bench: Bench, channel: int) -> None:
     client = bench.client(source, channels=())
     absent = bench.connect(source, channel=channel, connection_id=client.session_id)
     error = bench.try_link(absent)
-    bench.claim("CONNID-011", error != LinkErr.SPICE_LINK_ERR_OK, "an error or the connection's end", error)
-    bench.alive("CONNID-011", "after a link to a missing channel", source)
+    bench.claim(error != LinkErr.SPICE_LINK_ERR_OK, "an error or the connection's end", error)
+    bench.alive("after a link to a missing channel", source)

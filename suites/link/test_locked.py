@@ -10,6 +10,7 @@ import pytest
 
 from dissectors.wire.constants import ChannelType, LinkErr, MsgMain
 from fixtures.bench import Bench
+from fixtures.bench.planting import put, refused, requirement, result
 from fixtures.system.hosts import Ability
 
 OK, DENIED = LinkErr.SPICE_LINK_ERR_OK, LinkErr.SPICE_LINK_ERR_PERMISSION_DENIED
@@ -19,17 +20,17 @@ TICKET = "correct horse"
 BROUGHT = 0x8AC0FFE1
 
 
-@pytest.mark.requirement("LINK-021")
+@requirement("LINK-021")
 @pytest.mark.parametrize("incoming", [True, False], ids=["target", "ordinary"])
 @pytest.mark.parametrize("wrong", ["", "wrong", "correct"])
 def test_migrating_client_needs_the_ticket(bench: Bench, incoming: bool, wrong: str) -> None:
     """A main link that brings a connection_id needs the ticket as any other."""
     target = bench.start("target", incoming=incoming, ticket=TICKET)
     error = bench.try_link(bench.connect(target, connection_id=BROUGHT, password=wrong))
-    bench.claim("LINK-021", error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
+    bench.claim(error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
 
 
-@pytest.mark.requirement("LINK-021")
+@requirement("LINK-021")
 @pytest.mark.parametrize("connection_id", [BROUGHT, 0, 1], ids=["the session's", "none", "another"])
 def test_channel_of_a_migrating_client_needs_the_ticket(bench: Bench, connection_id: int) -> None:
     """A channel to a target needs the ticket, whatever id it names: which ids there are is not told."""
@@ -37,21 +38,21 @@ def test_channel_of_a_migrating_client_needs_the_ticket(bench: Bench, connection
     main = bench.link(target, connection_id=BROUGHT, password=TICKET)
     inputs = bench.connect(target, channel=INPUTS, connection_id=connection_id, password="wrong")
     error = bench.try_link(inputs)
-    bench.claim("LINK-021", error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
+    bench.claim(error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
     main.close()
 
 
-@pytest.mark.requirement("LINK-032")
+@requirement("LINK-032", fault=result(OK, where=refused))
 @pytest.mark.needs(Ability.RESTART_TICKET)
 @pytest.mark.parametrize("guess", ["", "x"])
 def test_without_a_password_set(bench: Bench, guess: str) -> None:
     """Where tickets are asked for and none has been set, nobody gets in: not with an empty one either."""
     source = bench.start(ticket="")
     error = bench.try_link(bench.connect(source, password=guess))
-    bench.claim("LINK-032", error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
+    bench.claim(error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
 
 
-@pytest.mark.requirement("LINK-032")
+@requirement("LINK-032")
 @pytest.mark.needs(Ability.RESTART_TICKET)
 @pytest.mark.parametrize("guess", ["", TICKET])
 def test_ticket_that_was_taken_away(bench: Bench, guess: str) -> None:
@@ -59,10 +60,10 @@ def test_ticket_that_was_taken_away(bench: Bench, guess: str) -> None:
     source = bench.start(ticket=TICKET)
     source.call("set_ticket", password="")
     error = bench.try_link(bench.connect(source, password=guess))
-    bench.claim("LINK-032", error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
+    bench.claim(error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
 
 
-@pytest.mark.requirement("MAIN-015")
+@requirement("MAIN-015")
 @pytest.mark.parametrize("stage", ["mess", "mechanism", "ticket"])
 def test_who_is_in_is_not_disturbed(bench: Bench, stage: str) -> None:
     """Only a client with the ticket takes the session over: one that stops before it, or has a wrong one,
@@ -72,7 +73,7 @@ def test_who_is_in_is_not_disturbed(bench: Bench, stage: str) -> None:
     stranger = bench.connect(source, password="wrong")
     if stage == "ticket":
         error = bench.try_link(stranger)
-        bench.claim("LINK-021", error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
+        bench.claim(error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error, proves="LINK-021")
     else:
         stranger.send_mess()
         stranger.expect_reply()
@@ -80,10 +81,10 @@ def test_who_is_in_is_not_disturbed(bench: Bench, stage: str) -> None:
             stranger.send_mechanism()
     bench.settle()
     endings = [c.ending for c in client.current if c.ending]
-    bench.claim("MAIN-015", not endings, "the session of the client with the ticket", endings)
+    bench.claim(not endings, "the session of the client with the ticket", endings)
 
 
-@pytest.mark.requirement("LINK-016", "CONNID-003")
+@requirement("LINK-016", "CONNID-003")
 def test_refused_channel_disturbs_nobody(bench: Bench) -> None:
     """A channel that is refused for its id is closed, and nothing else is."""
     source = bench.start()
@@ -93,35 +94,36 @@ def test_refused_channel_disturbs_nobody(bench: Bench) -> None:
     bench.must_close(stranger)
     bench.settle()
     endings = [c.ending for c in client.current if c.ending]
-    bench.claim("CONNID-003", not endings, "a session that is not disturbed", endings)
+    bench.claim(not endings, "a session that is not disturbed", endings, proves="CONNID-003")
 
 
-@pytest.mark.requirement("CONNID-014", "CONNID-004")
+@requirement("CONNID-014", fault=put(INIT, session_id=5))
+@requirement("CONNID-004")
 def test_ids_cannot_be_guessed(bench: Bench) -> None:
     """The ids of sessions in a row use the upper bits, and do not go up one by one."""
     source = bench.start()
     ids = []
     for _ in range(8):
         main = bench.link(source)
-        ids.append(int(bench.expect("MAIN-001", main, INIT).packet.session_id))
+        ids.append(int(bench.expect(main, INIT, proves="MAIN-001").packet.session_id))
     shown = " ".join(f"{i:08x}" for i in ids)
-    bench.claim("CONNID-014", max(ids) >= 1 << 24, "ids of 32 bits", shown)
+    bench.claim(max(ids) >= 1 << 24, "ids of 32 bits", shown, proves="CONNID-014")
     steps = [abs(b - a) for a, b in pairwise(ids)]
-    bench.claim("CONNID-014", max(steps) >= 1 << 16, "ids that do not follow one another", shown)
+    bench.claim(max(steps) >= 1 << 16, "ids that do not follow one another", shown, proves="CONNID-014")
 
 
-@pytest.mark.requirement("LINK-020")
+@requirement("LINK-020")
 def test_ticket_is_not_used_up(bench: Bench) -> None:
     """A ticket opens any number of links, also after wrong ones."""
     source = bench.start(ticket=TICKET)
     for _ in range(3):
         client = bench.client(source, password=TICKET)
         bench.try_link(bench.connect(source, password="wrong"))
-        bench.claim("LINK-020", client.session_id != 0, "a session", client.session_id)
+        bench.claim(client.session_id != 0, "a session", client.session_id)
         client.close()
 
 
-@pytest.mark.requirement("CONNID-003")
+@requirement("CONNID-003")
 def test_no_other_id_joins(bench: Bench) -> None:
     """No id that differs from the session's in one bit, or by a power of two, joins it."""
     source = bench.start()
@@ -131,4 +133,4 @@ def test_no_other_id_joins(bench: Bench) -> None:
     for wrong in sorted(near):
         error = bench.try_link(bench.connect(source, channel=INPUTS, connection_id=wrong))
         bad = LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID
-        bench.claim("CONNID-003", error == bad, f"{bad.name} for 0x{wrong:08x}", error)
+        bench.claim(error == bad, f"{bad.name} for 0x{wrong:08x}", error)

@@ -10,6 +10,7 @@ import pytest
 
 from dissectors.wire.constants import CommonCap, LinkErr, MainCap, MsgMain
 from fixtures.bench import Bench
+from fixtures.bench.planting import requirement
 
 INIT, NAME = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_NAME
 FIXED, LARGEST = 18, 4096
@@ -55,7 +56,7 @@ MESSES = {
 }
 
 
-@pytest.mark.requirement("LINK-019", "LINK-029", "MAIN-006", "LINK-008")
+@requirement("LINK-019", "LINK-029", "MAIN-006", "LINK-008")
 @pytest.mark.parametrize("mess", MESSES.values(), ids=MESSES.keys())
 def test_capabilities_are_read_where_they_are(bench: Bench, mess: Mess) -> None:
     """Wherever the words lie and however many they are, each is read for what it is: the header and NAME
@@ -64,17 +65,19 @@ def test_capabilities_are_read_where_they_are(bench: Bench, mess: Mess) -> None:
     main.send_raw(bytes(mess))
     with bench.owed("LINK-019"):
         error = int(main.expect_reply().error)
-    bench.claim("LINK-008", error != LinkErr.SPICE_LINK_ERR_INVALID_DATA, "no INVALID_DATA", error)
+    bench.claim(error != LinkErr.SPICE_LINK_ERR_INVALID_DATA, "no INVALID_DATA", error, proves="LINK-008")
     if error:
         return
     main.send_mechanism()
     main.send_ticket()
     with bench.owed("LINK-019"):
         error = int(main.expect_result().error)
-    bench.claim("LINK-019", error == LinkErr.SPICE_LINK_ERR_OK, "SPICE_LINK_ERR_OK", error)
-    init = bench.expect("MAIN-001", main, INIT)
+    bench.claim(error == LinkErr.SPICE_LINK_ERR_OK, "SPICE_LINK_ERR_OK", error, proves="LINK-019")
+    init = bench.expect(main, INIT, proves="MAIN-001")
     mini = bool(mess.common[0] & MINI)
-    bench.claim("LINK-029", (init.serial is None) == mini, "the header agreed on", f"serial {init.serial}")
+    bench.claim(
+        (init.serial is None) == mini, "the header agreed on", f"serial {init.serial}", proves="LINK-029"
+    )
     bench.settle()
     named = bool(mess.channel and mess.channel[0] & NAMED)
-    bench.claim("MAIN-006", bool(main.got(NAME)) == named, f"NAME: {named}", len(main.got(NAME)))
+    bench.claim(bool(main.got(NAME)) == named, f"NAME: {named}", len(main.got(NAME)), proves="MAIN-006")

@@ -9,6 +9,7 @@ import pytest
 from dissectors.framing.events import Ending
 from dissectors.wire.constants import MsgcMain, MsgMain
 from fixtures.bench import Bench
+from fixtures.bench.planting import closed_after, lost, requirement, stuck_after
 from fixtures.system.hosts import Ability
 
 LIST = MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
@@ -20,7 +21,7 @@ STEP_MS, LONGEST_MS = 5_000, 10 * LOOKS_MS
 pytestmark = pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 
 
-@pytest.mark.requirement("TIME-004")
+@requirement("TIME-004", fault=lost(LIST, nth=2))
 def test_client_that_answers_stays(bench: Bench) -> None:
     """Minutes of silence but for PING and PONG end no session."""
     source = bench.start()
@@ -29,12 +30,12 @@ def test_client_that_answers_stays(bench: Bench) -> None:
         bench.pass_time(source, STEP_MS)
     client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
     before = len(client.main.got(LIST))
-    bench.until("TIME-004", lambda: len(client.main.got(LIST)) > before, "an answer after three minutes")
+    bench.until(lambda: len(client.main.got(LIST)) > before, "an answer after three minutes")
     endings = [c.ending for c in client.current if c.ending]
-    bench.claim("TIME-004", not endings, "a session that lives", endings)
+    bench.claim(not endings, "a session that lives", endings)
 
 
-@pytest.mark.requirement("TIME-005")
+@requirement("TIME-005", fault=(stuck_after(LIST), closed_after(LIST)))
 def test_client_that_does_not_answer_is_dropped(bench: Bench) -> None:
     """A client that no longer answers PING is dropped, not before it was silent for 30 s."""
     source = bench.start()
@@ -46,5 +47,5 @@ def test_client_that_does_not_answer_is_dropped(bench: Bench) -> None:
         bench.pass_time(source, STEP_MS)
         silent += STEP_MS
     ending = client.main.ending
-    bench.claim("TIME-005", ending not in (None, Ending.DIED), "the connection's end", ending)
-    bench.claim("TIME-005", silent >= LOOKS_MS, f"no end before {LOOKS_MS} ms", f"after {silent} ms")
+    bench.claim(ending not in (None, Ending.DIED), "the connection's end", ending)
+    bench.claim(silent >= LOOKS_MS, f"no end before {LOOKS_MS} ms", f"after {silent} ms")

@@ -10,14 +10,30 @@ import pytest
 from dissectors.wire.constants import ChannelType, MainCap, MsgcMain, MsgMain
 from dissectors.wire.enums import MouseMode
 from fixtures.bench import Bench
+from fixtures.bench.planting import (
+    INIT_BODY,
+    added,
+    changed,
+    closed_after,
+    dies,
+    hangs,
+    lost,
+    put,
+    requirement,
+    turned,
+    twice,
+)
 from fixtures.peer.peer_connection import EVERYTHING
 from fixtures.system.hosts import Ability
 
 INIT, NAME, UUID = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_NAME, MsgMain.SPICE_MSG_MAIN_UUID
 LIST = MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
 MODE = MsgMain.SPICE_MSG_MAIN_MOUSE_MODE
-TOKENS = MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS
-ARRIVED, LEFT = MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED, MsgMain.SPICE_MSG_MAIN_AGENT_DISCONNECTED
+AGENT_CONNECTED_TOKENS = MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS
+AGENT_CONNECTED, AGENT_DISCONNECTED = (
+    MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED,
+    MsgMain.SPICE_MSG_MAIN_AGENT_DISCONNECTED,
+)
 AGENT_DATA, AGENT_TOKEN = MsgMain.SPICE_MSG_MAIN_AGENT_DATA, MsgMain.SPICE_MSG_MAIN_AGENT_TOKEN
 MACHINE = bytes(range(0xF0, 0x100))
 #: A VDAgentMessage: protocol 1, clipboard release (no data), as the client or the guest may send it.
@@ -26,45 +42,72 @@ AGENT_MESSAGE = struct.pack("<IIQI", 1, 9, 0, 0)
 VDI_CHUNK = struct.pack("<II", 1, len(AGENT_MESSAGE))
 
 
-@pytest.mark.requirement(
-    "MAIN-001", "MAIN-002", "MAIN-003", "MAIN-004", "MAIN-005", "CONNID-001", "CHAN-001", "CHAN-002"
+@requirement("MAIN-002", fault=twice(INIT))
+@requirement("MAIN-003", fault=(added(LIST, AGENT_DATA, AGENT_MESSAGE), closed_after(LIST)))
+@requirement(
+    "MAIN-004",
+    fault=(
+        put(INIT, supported_mouse_modes=1, current_mouse_mode=2),
+        put(INIT, supported_mouse_modes=3, current_mouse_mode=3),
+    ),
 )
-@pytest.mark.requirement("ROBUST-001", "ROBUST-002")
+@requirement("MAIN-005", fault=put(INIT, agent_connected=2))
+@requirement("CHAN-001", fault=added(INIT, max(MsgMain) + 1))
+@requirement(
+    "CHAN-002",
+    fault=(
+        changed("a byte short", INIT, lambda b: b[:-1]),
+        changed("a byte long", INIT, lambda b: b + b"\0"),
+    ),
+)
+@requirement("MAIN-001", "CONNID-001")
+@requirement("ROBUST-001", fault=dies(1))
+@requirement("ROBUST-002", fault=hangs(1))
 @pytest.mark.parametrize(
     "devices", [(), ("keyboard", "mouse"), ("keyboard", "mouse", "tablet", "display", "agent")], ids=len
 )
 def test_session_begins(bench: Bench, devices: tuple[str, ...]) -> None:
     """INIT comes first and once, with fields that make sense, whatever the machine has."""
     main = bench.link(bench.start(devices=devices))
-    bench.expect("MAIN-001", main, INIT)
+    bench.expect(main, INIT, proves="MAIN-001")
     main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
-    bench.expect("MAIN-008", main, LIST)
+    bench.expect(main, LIST, proves="MAIN-008")
     bench.settle()
-    bench.claim("MAIN-002", len(main.got(INIT)) == 1, "one INIT", len(main.got(INIT)))
-    bench.claim("MAIN-003", main.ending is None, "a session that lives", main.ending)
+    bench.claim(len(main.got(INIT)) == 1, "one INIT", len(main.got(INIT)), proves="MAIN-002")
+    bench.claim(main.ending is None, "a session that lives", main.ending, proves="MAIN-003")
 
 
-@pytest.mark.requirement("MAIN-006", "MAIN-007")
+@requirement("MAIN-006", fault=added(INIT, NAME, b"\2\0\0\0x\0", case="False"))
+@requirement(
+    "MAIN-007",
+    fault=(
+        changed("one letter", NAME, lambda b: b.replace(b"machine", b"machina"), case="True"),
+        changed("one bit", UUID, lambda b: b[:-1] + bytes([b[-1] ^ 1]), case="True"),
+    ),
+)
 @pytest.mark.parametrize("able", [True, False])
 def test_name_and_uuid(bench: Bench, able: bool) -> None:
     """NAME and UUID are the machine's, and go to clients that can take them."""
     caps = EVERYTHING if able else EVERYTHING.without(MainCap.SPICE_MAIN_CAP_NAME_AND_UUID)
     main = bench.link(bench.start(name="a machine \u00fc", uuid=MACHINE), capabilities=caps)
-    bench.expect("MAIN-001", main, INIT)
+    bench.expect(main, INIT, proves="MAIN-001")
     bench.settle()
     seen = (len(main.got(NAME)), len(main.got(UUID)))
-    bench.claim("MAIN-006", seen == ((1, 1) if able else (0, 0)), "each once" if able else "neither", seen)
-    bench.claim("MAIN-007", seen == (1, 1) or not able, "the machine's name and UUID", seen)
+    bench.claim(
+        seen == ((1, 1) if able else (0, 0)), "each once" if able else "neither", seen, proves="MAIN-006"
+    )
+    bench.claim(seen == (1, 1) or not able, "the machine's name and UUID", seen, proves="MAIN-007")
 
 
-@pytest.mark.requirement("MAIN-008", "MAIN-010")
+@requirement("MAIN-008", fault=lost(LIST))
+@requirement("MAIN-010")
 def test_channels_list(bench: Bench) -> None:
     """ATTACH_CHANNELS is answered with the channels that the machine has."""
     main = bench.link(bench.start(devices=("keyboard", "mouse", "playback", "record", "display")))
-    bench.expect("MAIN-001", main, INIT)
-    bench.claim("MAIN-008", not main.got(LIST), "no list before it is asked for", "one")
+    bench.expect(main, INIT, proves="MAIN-001")
+    bench.claim(not main.got(LIST), "no list before it is asked for", "one", proves="MAIN-008")
     main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
-    listed = {int(entry.type) for entry in bench.expect("MAIN-008", main, LIST).packet.channels}
+    listed = {int(entry.type) for entry in bench.expect(main, LIST, proves="MAIN-008").packet.channels}
     wanted = {
         ChannelType.SPICE_CHANNEL_INPUTS,
         ChannelType.SPICE_CHANNEL_PLAYBACK,
@@ -72,10 +115,11 @@ def test_channels_list(bench: Bench) -> None:
         ChannelType.SPICE_CHANNEL_DISPLAY,
         ChannelType.SPICE_CHANNEL_CURSOR,
     }
-    bench.claim("MAIN-010", wanted <= listed, f"at least {sorted(wanted)}", sorted(listed))
+    bench.claim(wanted <= listed, f"at least {sorted(wanted)}", sorted(listed), proves="MAIN-010")
 
 
-@pytest.mark.requirement("MAIN-012", "MAIN-004")
+@requirement("MAIN-012", fault=lost(MODE))
+@requirement("MAIN-004")
 @pytest.mark.needs(Ability.DEVICES)
 def test_mouse_mode(bench: Bench) -> None:
     """With a tablet and a display the client may choose the mouse mode; it gets what it asks for."""
@@ -90,10 +134,18 @@ def test_mouse_mode(bench: Bench) -> None:
         current = int(packets[-1].current_mode) if packets else None
         init = int(client.main.got(INIT)[0].packet.current_mouse_mode)
         fine = current == mode or (not packets and init == mode)
-        bench.claim("MAIN-012", fine, f"MOUSE_MODE {mode.name}", f"mode {current}")
+        bench.claim(fine, f"MOUSE_MODE {mode.name}", f"mode {current}", proves="MAIN-012")
 
 
-@pytest.mark.requirement("MAIN-009", "MAIN-016")
+@requirement(
+    "MAIN-009",
+    fault=(
+        turned(AGENT_CONNECTED_TOKENS, AGENT_CONNECTED, lambda b: b"", case="True"),
+        turned(AGENT_CONNECTED, AGENT_CONNECTED_TOKENS, lambda b: b"\x0a\0\0\0", case="False"),
+        lost("SPICE_MSG_MAIN_AGENT_CONNECTED*"),
+    ),
+)
+@requirement("MAIN-016", fault=lost(AGENT_DISCONNECTED))
 @pytest.mark.needs(Ability.DEVICES)
 @pytest.mark.parametrize("able", [True, False])
 def test_agent_comes_and_goes(bench: Bench, able: bool) -> None:
@@ -101,20 +153,21 @@ def test_agent_comes_and_goes(bench: Bench, able: bool) -> None:
     caps = EVERYTHING if able else EVERYTHING.without(MainCap.SPICE_MAIN_CAP_AGENT_CONNECTED_TOKENS)
     source = bench.start()
     main = bench.link(source, capabilities=caps)
-    bench.expect("MAIN-001", main, INIT)
+    bench.expect(main, INIT, proves="MAIN-001")
     source.call("agent_attach")
-    bench.expect("MAIN-009", main, TOKENS if able else ARRIVED, deadline=3)
+    bench.expect(main, AGENT_CONNECTED_TOKENS if able else AGENT_CONNECTED, deadline=3, proves="MAIN-009")
     source.call("agent_detach")
-    bench.expect("MAIN-016", main, LEFT, deadline=3)
+    bench.expect(main, AGENT_DISCONNECTED, deadline=3, proves="MAIN-016")
 
 
-@pytest.mark.requirement("MAIN-013", "MAIN-014")
+@requirement("MAIN-013", fault=changed("one bit", AGENT_DATA, lambda b: b[:-1] + bytes([b[-1] ^ 1])))
+@requirement("MAIN-014", fault=added(INIT, AGENT_TOKEN, b"\1\0\0\0"))
 @pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 def test_agent_messages(bench: Bench) -> None:
     """Agent messages pass both ways unchanged; tokens are given back as they are used, not more."""
     source = bench.start(devices=("keyboard", "mouse", "agent"))
     main = bench.link(source)
-    init = bench.expect("MAIN-001", main, INIT).packet
+    init = bench.expect(main, INIT, proves="MAIN-001").packet
     main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", 10))
     for _ in range(int(init.agent_tokens)):
         main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, AGENT_MESSAGE)
@@ -122,38 +175,44 @@ def test_agent_messages(bench: Bench) -> None:
     heard = "".join(str(e.args.get("hex", "")) for e in bench.pump.tape.host_events if "write" in e.name)
     count = heard.count(AGENT_MESSAGE.hex())
     bench.claim(
-        "MAIN-013", count == int(init.agent_tokens), f"{int(init.agent_tokens)} messages at the guest", count
+        count == int(init.agent_tokens),
+        f"{int(init.agent_tokens)} messages at the guest",
+        count,
+        proves="MAIN-013",
     )
     given = sum(int(m.packet.num_tokens) for m in main.got(AGENT_TOKEN))
     bench.claim(
-        "MAIN-014", given <= int(init.agent_tokens), f"at most {int(init.agent_tokens)} tokens back", given
+        given <= int(init.agent_tokens),
+        f"at most {int(init.agent_tokens)} tokens back",
+        given,
+        proves="MAIN-014",
     )
     source.call("agent_send", hex=(VDI_CHUNK + AGENT_MESSAGE).hex())
-    data = bench.expect("MAIN-013", main, AGENT_DATA, deadline=3)
-    bench.claim("MAIN-013", data.body == AGENT_MESSAGE, AGENT_MESSAGE.hex(), data.body.hex())
+    data = bench.expect(main, AGENT_DATA, deadline=3, proves="MAIN-013")
+    bench.claim(data.body == AGENT_MESSAGE, AGENT_MESSAGE.hex(), data.body.hex(), proves="MAIN-013")
 
 
-@pytest.mark.requirement("CHAN-004")
+@requirement("CHAN-004", fault=lost(LIST))
 def test_messages_are_read_in_order(bench: Bench) -> None:
     """Messages in one segment, cut anywhere, are read in their order: each question has its answer."""
     main = bench.link(bench.start())
-    bench.expect("MAIN-001", main, INIT)
+    bench.expect(main, INIT, proves="MAIN-001")
     main.answers.none()  # a PONG must not come between the pieces
     ask = struct.pack("<HI", MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS, 0)
     main.send_raw(ask[:3])
     bench.settle()
     main.send_raw(ask[3:])
-    bench.expect("CHAN-004", main, LIST)
+    bench.expect(main, LIST)
 
 
-@pytest.mark.requirement("MIG-DST-007")
+@requirement("MIG-DST-007", fault=added(LIST, INIT, INIT_BODY))
 @pytest.mark.parametrize("able", [True, False])
 def test_migrate_end_on_an_ordinary_session(bench: Bench, able: bool) -> None:
     """MIGRATE_END on an ordinary session changes nothing: no second INIT, the session answers."""
     caps = EVERYTHING if able else EVERYTHING.without(MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE)
     main = bench.link(bench.start(), capabilities=caps)
-    bench.expect("MAIN-001", main, INIT)
+    bench.expect(main, INIT, proves="MAIN-001")
     main.send(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END)
     main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
-    bench.expect("MIG-DST-007", main, LIST)
-    bench.claim("MIG-DST-007", len(main.got(INIT)) == 1, "one INIT", len(main.got(INIT)))
+    bench.expect(main, LIST)
+    bench.claim(len(main.got(INIT)) == 1, "one INIT", len(main.got(INIT)))

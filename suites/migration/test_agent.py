@@ -10,10 +10,14 @@ import pytest
 
 from dissectors.wire.constants import MsgcMain, MsgMain
 from fixtures.bench import Bench
+from fixtures.bench.planting import lost, requirement
 from fixtures.system.hosts import Ability, Host
 from suites.steps import migrated
 
-AGENT_DATA, ARRIVED = MsgMain.SPICE_MSG_MAIN_AGENT_DATA, MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS
+AGENT_DATA, AGENT_CONNECTED_TOKENS = (
+    MsgMain.SPICE_MSG_MAIN_AGENT_DATA,
+    MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS,
+)
 #: VDAgentMessages (protocol 1, clipboard release, no data), told apart by their opaque number, and the
 #: header that the guest puts before each.
 FROM_CLIENT, FROM_GUEST = struct.pack("<IIQI", 1, 9, 0xC1, 0), struct.pack("<IIQI", 1, 9, 0x6E57, 0)
@@ -32,7 +36,7 @@ def heard(bench: Bench, host: Host) -> int:
     )
 
 
-@pytest.mark.requirement("MIG-DST-029")
+@requirement("MIG-DST-029", fault=lost(AGENT_DATA, host="target1"))
 @pytest.mark.parametrize("hops", [1, 2])
 def test_agent_is_talked_to_at_the_target(bench: Bench, hops: int) -> None:
     """What client and guest say to each other passes at the target, without another AGENT_START."""
@@ -48,17 +52,17 @@ def test_agent_is_talked_to_at_the_target(bench: Bench, hops: int) -> None:
         migrated(bench, source, client, target)
         source = target
     client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, FROM_CLIENT)
-    bench.until("MIG-DST-029", lambda: heard(bench, source) == 1, "the client's message at the guest")
+    bench.until(lambda: heard(bench, source) == 1, "the client's message at the guest")
     source.call("agent_send", hex=(CHUNK + FROM_GUEST).hex())
-    data = bench.expect("MIG-DST-029", client.main, AGENT_DATA)
-    bench.claim("MIG-DST-029", data.body == FROM_GUEST, FROM_GUEST.hex(), data.body.hex())
+    data = bench.expect(client.main, AGENT_DATA)
+    bench.claim(data.body == FROM_GUEST, FROM_GUEST.hex(), data.body.hex())
 
 
-@pytest.mark.requirement("MIG-DST-030")
+@requirement("MIG-DST-030", fault=lost(AGENT_CONNECTED_TOKENS, host="target"))
 def test_agent_that_only_the_target_has(bench: Bench) -> None:
     """An agent that comes with the target is told to the client."""
     source = bench.start("source", seamless=True)
     target = bench.start("target", incoming=True, seamless=True, devices=WITH_AGENT)
     client = bench.client(source, channels=())
     migrated(bench, source, client, target)
-    bench.expect("MIG-DST-030", client.main, ARRIVED)
+    bench.expect(client.main, AGENT_CONNECTED_TOKENS)

@@ -23,11 +23,15 @@ from dissectors.wire.constants import (
     MsgRecord,
 )
 from fixtures.bench import Bench
+from fixtures.bench.planting import NOTIFY_BODY, added, lost, requirement, serial, twice
 from fixtures.peer import Client, Connection
 from fixtures.peer.duties import DUTIFUL, Duties, Step
 from fixtures.peer.peer_connection import EVERYTHING as CAPABLE
 from fixtures.system.hosts import Ability, Host
 from suites.steps import announced, migrated, moved
+
+ACK = MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK
+NOTIFY = MsgBase.SPICE_MSG_NOTIFY
 
 INPUTS, DISPLAY = ChannelType.SPICE_CHANNEL_INPUTS, ChannelType.SPICE_CHANNEL_DISPLAY
 MIGRATE, SET_ACK = MsgBase.SPICE_MSG_MIGRATE, MsgBase.SPICE_MSG_SET_ACK
@@ -62,12 +66,12 @@ DOINGS: tuple[tuple[str, dict[str, object], ChannelType, frozenset[int]], ...] =
 pytestmark = pytest.mark.needs(Ability.DEVICES)
 guest_acts = pytest.mark.needs(Ability.CALLS)
 seamless_only = pytest.mark.needs(Ability.SEAMLESS_DATA)
-#: Both schemes, and the requirement that a channel works at the target.
+#: Both schemes, each marked with the requirement that a channel works at the target.
 both_schemes = pytest.mark.parametrize(
-    ("seamless", "requirement"),
+    "seamless",
     [
-        pytest.param(True, "MIG-DST-024", marks=[seamless_only, pytest.mark.requirement("MIG-DST-024")]),
-        pytest.param(False, "MIG-DST-006", marks=pytest.mark.requirement("MIG-DST-006")),
+        pytest.param(True, marks=[seamless_only, requirement("MIG-DST-024")]),
+        pytest.param(False, marks=requirement("MIG-DST-006")),
     ],
     ids=["seamless", "semi-seamless"],
 )
@@ -101,7 +105,8 @@ def acknowledged(bench: Bench, connection: Connection) -> int:
     return len(connection.got(MOTION_ACK))
 
 
-@pytest.mark.requirement("MIG-SRC-041", "MIG-SRC-050")
+@requirement("MIG-SRC-050", fault=lost(MIGRATE, channel=INPUTS))
+@requirement("MIG-SRC-041")
 @pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.VIRTUAL_CLOCK)
 @guest_acts
 def test_channels_that_move_are_silent(bench: Bench) -> None:
@@ -112,15 +117,16 @@ def test_channels_that_move_are_silent(bench: Bench) -> None:
     source.call("migrate_start")
     source.call("vm_stop")
     source.call("migrate_end", completed=1)
-    bench.expect("MIG-SRC-050", inputs, MIGRATE)
+    bench.expect(inputs, MIGRATE, proves="MIG-SRC-050")
     source.call("kbd_leds", leds=6)
     move_mouse(inputs, 3 * BUNCH)
     bench.pass_time(source, IDLE_MS)
     client.release(Step.FLUSH_MARK)
-    bench.until("MIG-SRC-047", lambda: client.left, "SPICE_MSG_MIGRATE_DATA from the source")
+    bench.until(lambda: client.left, "SPICE_MSG_MIGRATE_DATA from the source", proves="MIG-SRC-047")
 
 
-@pytest.mark.requirement("MIG-DST-026", "CHAN-005")
+@requirement("MIG-DST-026", fault=lost(MOTION_ACK, host="target"))
+@requirement("CHAN-005", fault=(lost(MOTION_ACK), twice(MOTION_ACK)))
 @seamless_only
 @pytest.mark.parametrize("before", range(BUNCH))
 def test_motions_are_counted_on(bench: Bench, before: int) -> None:
@@ -129,7 +135,7 @@ def test_motions_are_counted_on(bench: Bench, before: int) -> None:
     inputs = client.current.channels[INPUTS, 0]
     move_mouse(inputs, BUNCH + before)
     seen = acknowledged(bench, inputs)
-    bench.claim("CHAN-005", seen == 1, f"1 acknowledgement of {BUNCH + before} motions", seen)
+    bench.claim(seen == 1, f"1 acknowledgement of {BUNCH + before} motions", seen, proves="CHAN-005")
     source.complete(target)
     moved(bench, source, client)
     inputs = client.current.channels[INPUTS, 0]
@@ -137,10 +143,10 @@ def test_motions_are_counted_on(bench: Bench, before: int) -> None:
         move_mouse(inputs, 1)
         due, seen = int(before + after >= BUNCH), acknowledged(bench, inputs)
         what = f"{due} acknowledgements after {before} motions before and {after} after the move"
-        bench.claim("MIG-DST-026", seen == due, what, seen)
+        bench.claim(seen == due, what, seen, proves="MIG-DST-026")
 
 
-@pytest.mark.requirement("MIG-DST-027")
+@requirement("MIG-DST-027", fault=added(ACK, NOTIFY, NOTIFY_BODY))
 @seamless_only
 def test_what_is_known_is_not_told_again(bench: Bench) -> None:
     """Until its MIGRATE_DATA has come a target's channel tells nothing that the client has from the source:
@@ -151,15 +157,15 @@ def test_what_is_known_is_not_told_again(bench: Bench) -> None:
     moved(bench, source, client)
     display = client.current.channels[DISPLAY, 0]
     target.call("qxl_draw")
-    bench.until("MIG-DST-024", lambda: display.got(*DRAWS), "a picture from the target")
+    bench.until(lambda: display.got(*DRAWS), "a picture from the target", proves="MIG-DST-024")
     again = [m.name for m in display.got(SURFACE_CREATE)]
-    bench.claim("MIG-DST-027", not again, "no surface that the client has", again)
+    bench.claim(not again, "no surface that the client has", again)
 
 
 @guest_acts
 @both_schemes
 @pytest.mark.parametrize("hops", [1, 2])
-def test_channels_work_at_the_target(bench: Bench, seamless: bool, requirement: str, hops: int) -> None:
+def test_channels_work_at_the_target(bench: Bench, seamless: bool, hops: int) -> None:
     """What the guest does after the migration reaches the client on every channel, as before it."""
     source = bench.start("source", seamless=seamless, devices=EVERYTHING)
     client = bench.client(source)
@@ -174,7 +180,6 @@ def test_channels_work_at_the_target(bench: Bench, seamless: bool, requirement: 
         heard = len(connection.got(*kinds))
         source.call(call, **arguments)
         bench.until(
-            requirement,
             partial(said_more, connection, kinds, heard),
             f"what {call} makes the {connection.name} channel say",
         )
@@ -182,7 +187,7 @@ def test_channels_work_at_the_target(bench: Bench, seamless: bool, requirement: 
 
 @guest_acts
 @both_schemes
-def test_channels_listen_at_the_target(bench: Bench, seamless: bool, requirement: str) -> None:
+def test_channels_listen_at_the_target(bench: Bench, seamless: bool) -> None:
     """What the client says after the migration reaches the guest: keys, and the mouse's mode."""
     devices = ("keyboard", "mouse", "tablet", "display")
     source, target = bench.pair(seamless=seamless, devices=devices)
@@ -190,19 +195,18 @@ def test_channels_listen_at_the_target(bench: Bench, seamless: bool, requirement
     migrated(bench, source, client, target)
     pressed = bench.seen(target, "keyboard_scan")
     client.current.channels[INPUTS, 0].send(MsgcInputs.SPICE_MSGC_INPUTS_KEY_DOWN, b"\x1e\0\0\0")
-    bench.until(
-        requirement, lambda: bench.seen(target, "keyboard_scan") > pressed, "the key at the target's guest"
-    )
+    bench.until(lambda: bench.seen(target, "keyboard_scan") > pressed, "the key at the target's guest")
     told = len(client.main.got(MsgMain.SPICE_MSG_MAIN_MOUSE_MODE))
     client.main.send(MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST, struct.pack("<H", 2))
     bench.until(
-        requirement,
         lambda: len(client.main.got(MsgMain.SPICE_MSG_MAIN_MOUSE_MODE)) > told,
         "the mouse mode that was asked for",
     )
 
 
-@pytest.mark.requirement("MIG-DST-031")
+@requirement(
+    "MIG-DST-031", fault=serial("from 1 again", "SPICE_MSG_DISPLAY_DRAW_*", lambda n: 1, host="target")
+)
 @seamless_only
 @guest_acts
 def test_serial_goes_on(bench: Bench) -> None:
@@ -215,7 +219,7 @@ def test_serial_goes_on(bench: Bench) -> None:
     last = client.left[0].channels[DISPLAY, 0].messages[-1].serial
     display = client.current.channels[DISPLAY, 0]
     target.call("qxl_draw")
-    bench.until("MIG-DST-024", lambda: display.got(*DRAWS), "a picture from the target")
+    bench.until(lambda: display.got(*DRAWS), "a picture from the target", proves="MIG-DST-024")
     first = display.got(*DRAWS)[0].serial
     fine = last is not None and first is not None and first >= last
-    bench.claim("MIG-DST-031", fine, f"a serial from {last} on", first)
+    bench.claim(fine, f"a serial from {last} on", first)

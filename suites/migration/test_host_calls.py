@@ -8,6 +8,7 @@ import pytest
 
 from dissectors.wire.constants import MsgcMain, MsgMain
 from fixtures.bench import Bench
+from fixtures.bench.planting import other_result, requirement
 from fixtures.peer import Client
 from fixtures.peer.duties import ANSWERS_LATE, CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, Duties, Step
 from fixtures.system.hosts import Ability, Host
@@ -27,19 +28,19 @@ def begun(bench: Bench, source: Host, target: Host, duties: Duties) -> Client:
     """A client that has got BEGIN."""
     client = bench.client(source, channels=(), duties=duties)
     source.announce(target)
-    bench.expect("MIG-SRC-020", client.main, BEGIN)
+    bench.expect(client.main, BEGIN, proves="MIG-SRC-020")
     return client
 
 
-def ends_with(bench: Bench, requirement: str, client: Client, kind: MsgMain) -> None:
+def ends_with(bench: Bench, client: Client, kind: MsgMain, proves: str | None = None) -> None:
     """How the migration ends at the client, and that it ends in no second way."""
-    bench.expect(requirement, client.main, kind)
+    bench.expect(client.main, kind, proves=proves)
     bench.settle()
     told = [m.name for m in client.main.messages if m.type in (END, SWITCH)]
-    bench.claim(requirement, told == [kind.name], f"{kind.name} alone", ", ".join(told))
+    bench.claim(told == [kind.name], f"{kind.name} alone", ", ".join(told), proves=proves)
 
 
-@pytest.mark.requirement("MIG-SRC-033")
+@requirement("MIG-SRC-033")
 @pytest.mark.parametrize("announced_first", [True, False])
 @pytest.mark.parametrize("completed", [1, 0])
 def test_end_without_a_client(bench: Bench, announced_first: bool, completed: int) -> None:
@@ -47,27 +48,28 @@ def test_end_without_a_client(bench: Bench, announced_first: bool, completed: in
     source, target = bench.pair()
     if announced_first:
         source.announce(target)
-        bench.wait("MIG-SRC-030", source, CONNECT_DONE)
+        bench.wait(source, CONNECT_DONE, proves="MIG-SRC-030")
     source.call("migrate_end", completed=completed)
-    bench.wait("MIG-SRC-033", source, END_DONE)
+    bench.wait(source, END_DONE)
     bench.settle()
 
 
-@pytest.mark.requirement("MIG-SRC-033", "MIG-SRC-051")
+@requirement("MIG-SRC-051", fault=other_result("migrate_end"))
+@requirement("MIG-SRC-033")
 def test_client_leaves_between_its_answer_and_the_end(bench: Bench) -> None:
     """A client that is gone when the migration ends is not waited for."""
     source, target = bench.pair()
     client = begun(bench, source, target, DUTIFUL)
-    bench.wait("MIG-SRC-028", source, CONNECT_DONE)
+    bench.wait(source, CONNECT_DONE, proves="MIG-SRC-028")
     client.close()
     bench.settle()
     source.complete(target)
-    bench.wait("MIG-SRC-033", source, END_DONE)
+    bench.wait(source, END_DONE, proves="MIG-SRC-033")
     counts = bench.seen(source, CONNECT_DONE), bench.seen(source, END_DONE)
-    bench.claim("MIG-SRC-033", counts == (1, 1), "one completion of each call", counts)
+    bench.claim(counts == (1, 1), "one completion of each call", counts, proves="MIG-SRC-033")
 
 
-@pytest.mark.requirement("MIG-SRC-018", "MIG-SRC-033", "TIME-003")
+@requirement("MIG-SRC-018", "MIG-SRC-033", "TIME-003")
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_ends_before_the_client_has_answered(bench: Bench) -> None:
     """A migration that is over sooner than the client is connected falls back to SWITCH_HOST, and completes
@@ -75,58 +77,58 @@ def test_ends_before_the_client_has_answered(bench: Bench) -> None:
     source, target = bench.pair()
     client = begun(bench, source, target, STAYS_HERE.skipping(Step.ANSWER).holding(Step.LEAVE_SOURCE))
     source.complete(target)
-    ends_with(bench, "MIG-SRC-018", client, SWITCH)
+    ends_with(bench, client, SWITCH, proves="MIG-SRC-018")
     client.release(Step.LEAVE_SOURCE)
-    bench.wait("MIG-SRC-033", source, END_DONE)
+    bench.wait(source, END_DONE, proves="MIG-SRC-033")
     connects = bench.seen(source, CONNECT_DONE)
     bench.pass_time(source, 3 * TIMEOUT_MS)
     counts = bench.seen(source, CONNECT_DONE), bench.seen(source, END_DONE)
-    bench.claim("TIME-003", counts == (connects, 1), f"{(connects, 1)} completions, no more", counts)
+    bench.claim(counts == (connects, 1), f"{(connects, 1)} completions, no more", counts, proves="TIME-003")
 
 
-@pytest.mark.requirement("MIG-SRC-052")
+@requirement("MIG-SRC-052", fault=other_result("migrate_connect"))
 def test_announcement_that_leads_nowhere(bench: Bench) -> None:
     """A migrate_connect that names neither port fails: -1, no BEGIN, and it completes."""
     source = bench.start()
     client = bench.client(source, channels=())
     result = source.call("migrate_connect", host="target.example")
-    bench.wait("MIG-SRC-052", source, CONNECT_DONE)
+    bench.wait(source, CONNECT_DONE)
     bench.settle()
-    bench.claim("MIG-SRC-052", result == -1, "the result -1", result)
-    bench.claim("MIG-SRC-052", not client.main.got(BEGIN), "no BEGIN", BEGIN.name)
+    bench.claim(result == -1, "the result -1", result)
+    bench.claim(not client.main.got(BEGIN), "no BEGIN", BEGIN.name)
 
 
-@pytest.mark.requirement("MIG-SRC-038", "MIG-SRC-004")
+@requirement("MIG-SRC-038", "MIG-SRC-004")
 def test_announced_again_before_the_answer(bench: Bench) -> None:
     """A second announcement before the client has answered the first is sent, with its own address."""
     source, target = bench.pair()
     client = begun(bench, source, target, NEVER_ANSWERS.skipping(Step.LINK_MAIN))
     source.announce(target, host="elsewhere.example", port=0x8EF1, tls_port=0x9A03)
-    bench.expect("MIG-SRC-038", client.main, BEGIN)
+    bench.expect(client.main, BEGIN, proves="MIG-SRC-038")
     bench.settle()
     seen = len(client.main.got(BEGIN)), len(client.main.got(CANCEL))
-    bench.claim("MIG-SRC-038", seen == (2, 0), "two BEGIN, no MIGRATE_CANCEL", seen)
+    bench.claim(seen == (2, 0), "two BEGIN, no MIGRATE_CANCEL", seen, proves="MIG-SRC-038")
 
 
-@pytest.mark.requirement("MIG-SRC-018", "MIG-SRC-024")
+@requirement("MIG-SRC-018", "MIG-SRC-024")
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_late_answer_does_not_connect(bench: Bench) -> None:
     """A CONNECTED after the timeout does not make the client connected: SWITCH_HOST ends the migration."""
     source, target = bench.pair()
     client = begun(bench, source, target, ANSWERS_LATE.skipping(Step.SWITCH_HOST, Step.DROP_TARGET))
     bench.until(
-        "MIG-DST-001",
         lambda: client.target and client.target.linked,
         "the client's link to the target",
+        proves="MIG-DST-001",
     )
     bench.pass_time(source, TIMEOUT_MS)
     client.release(Step.ANSWER)
-    bench.expect("MIG-SRC-024", client.main, CANCEL)
+    bench.expect(client.main, CANCEL, proves="MIG-SRC-024")
     source.complete(target)
-    ends_with(bench, "MIG-SRC-018", client, SWITCH)
+    ends_with(bench, client, SWITCH, proves="MIG-SRC-018")
 
 
-@pytest.mark.requirement("MIG-SRC-018", "MIG-SRC-017")
+@requirement("MIG-SRC-018", "MIG-SRC-017")
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 @pytest.mark.parametrize("wait_ms", [TIMEOUT_MS, 0], ids=["timeout", "at-once"])
 def test_old_answer_does_not_count(bench: Bench, wait_ms: int) -> None:
@@ -136,21 +138,23 @@ def test_old_answer_does_not_count(bench: Bench, wait_ms: int) -> None:
     client = bench.client(source, channels=())
     announced(bench, source, client, target)
     source.cancel(target)
-    bench.expect("MIG-SRC-017", client.main, CANCEL)
+    bench.expect(client.main, CANCEL, proves="MIG-SRC-017")
     client.duties = NEVER_ANSWERS.skipping(Step.SWITCH_HOST)
     source.announce(target)
     bench.pass_time(source, wait_ms)
     source.cancel(target)
     bench.settle()
     cancels = len(client.main.got(CANCEL))
-    bench.claim("MIG-SRC-017", cancels == 1, "no MIGRATE_CANCEL to a client that has not answered", cancels)
+    bench.claim(
+        cancels == 1, "no MIGRATE_CANCEL to a client that has not answered", cancels, proves="MIG-SRC-017"
+    )
     source.announce(target)
     bench.pass_time(source, wait_ms)
     source.complete(target)
-    ends_with(bench, "MIG-SRC-018", client, SWITCH)
+    ends_with(bench, client, SWITCH, proves="MIG-SRC-018")
 
 
-@pytest.mark.requirement("MIG-SRC-026", "MIG-SRC-018", "MIG-SRC-013")
+@requirement("MIG-SRC-026", "MIG-SRC-018", "MIG-SRC-013")
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 @pytest.mark.parametrize("answered", [True, False])
 def test_new_client_takes_over_in_a_migration(bench: Bench, answered: bool) -> None:
@@ -159,18 +163,18 @@ def test_new_client_takes_over_in_a_migration(bench: Bench, answered: bool) -> N
     source, target = bench.pair()
     begun(bench, source, target, DUTIFUL if answered else NEVER_ANSWERS)
     if answered:
-        bench.wait("MIG-SRC-028", source, CONNECT_DONE)
+        bench.wait(source, CONNECT_DONE, proves="MIG-SRC-028")
     newcomer = bench.client(source, channels=(), duties=STAYS_HERE)
-    bench.wait("MIG-SRC-026", source, CONNECT_DONE)
+    bench.wait(source, CONNECT_DONE, proves="MIG-SRC-026")
     bench.pass_time(source, 2 * TIMEOUT_MS)
     completions = bench.seen(source, CONNECT_DONE)
-    bench.claim("MIG-SRC-013", completions == 1, "one completion", completions)
+    bench.claim(completions == 1, "one completion", completions, proves="MIG-SRC-013")
     source.complete(target)
-    ends_with(bench, "MIG-SRC-018", newcomer, SWITCH)
-    bench.claim("MIG-SRC-026", not newcomer.main.got(BEGIN), "no BEGIN to the new client", BEGIN.name)
+    ends_with(bench, newcomer, SWITCH, proves="MIG-SRC-018")
+    bench.claim(not newcomer.main.got(BEGIN), "no BEGIN to the new client", BEGIN.name, proves="MIG-SRC-026")
 
 
-@pytest.mark.requirement("MIG-SRC-012", "MIG-SRC-028", "MIG-SRC-015", "MIG-SRC-033")
+@requirement("MIG-SRC-012", "MIG-SRC-028", "MIG-SRC-015", "MIG-SRC-033")
 @pytest.mark.parametrize("last", ["answers", "refuses"])
 def test_several_clients(bench: Bench, last: str) -> None:
     """With several clients migrate_connect waits for each of them, and migrate_end until all have left; each
@@ -179,26 +183,28 @@ def test_several_clients(bench: Bench, last: str) -> None:
     first = bench.client(source, channels=(), duties=DUTIFUL.holding(Step.LEAVE_SOURCE))
     second = bench.client(source, channels=(), duties=ANSWERS_LATE.skipping(Step.SWITCH_HOST))
     source.announce(target)
-    bench.until("MIG-SRC-020", lambda: Step.ANSWER in first.steps, "an announcement that can be answered")
-    bench.expect("MIG-SRC-020", second.main, BEGIN)
+    bench.until(
+        lambda: Step.ANSWER in first.steps, "an announcement that can be answered", proves="MIG-SRC-020"
+    )
+    bench.expect(second.main, BEGIN, proves="MIG-SRC-020")
     bench.settle()
     seen = bench.seen(source, CONNECT_DONE)
-    bench.claim("MIG-SRC-012", not seen, "no completion before every client has answered", seen)
+    bench.claim(not seen, "no completion before every client has answered", seen, proves="MIG-SRC-012")
     if last == "refuses":
         second.main.send(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR)
     else:
         second.release(Step.ANSWER)
-    bench.wait("MIG-SRC-028", source, CONNECT_DONE)
+    bench.wait(source, CONNECT_DONE, proves="MIG-SRC-028")
     source.complete(target)
-    bench.expect("MIG-SRC-015", first.main, END)
+    bench.expect(first.main, END, proves="MIG-SRC-015")
     bench.settle()
     seen = bench.seen(source, END_DONE)
-    bench.claim("MIG-SRC-033", not seen, "no completion while a client is still there", seen)
+    bench.claim(not seen, "no completion while a client is still there", seen, proves="MIG-SRC-033")
     first.release(Step.LEAVE_SOURCE)
-    bench.wait("MIG-SRC-033", source, END_DONE)
+    bench.wait(source, END_DONE, proves="MIG-SRC-033")
 
 
-@pytest.mark.requirement("MIG-SRC-018", "MIG-SRC-003", "MIG-SRC-004", "MIG-SRC-005", "MIG-SRC-006")
+@requirement("MIG-SRC-018", "MIG-SRC-003", "MIG-SRC-004", "MIG-SRC-005", "MIG-SRC-006")
 @pytest.mark.parametrize("subject", [None, "C=XY,CN=target"])
 def test_switch_of_a_machine_without_migration_interface(bench: Bench, subject: str | None) -> None:
     """migrate_info and migrate_switch, the oldest calls: SWITCH_HOST with their address, once."""
@@ -207,22 +213,24 @@ def test_switch_of_a_machine_without_migration_interface(bench: Bench, subject: 
     address = {"host": "target.example", "port": 0x8EF1, "tls_port": 0x9A03, "subject": subject}
     source.call("migrate_info", **address)
     bench.settle()
-    bench.claim("MIG-SRC-018", not client.main.got(SWITCH), "nothing before migrate_switch", SWITCH.name)
+    bench.claim(
+        not client.main.got(SWITCH), "nothing before migrate_switch", SWITCH.name, proves="MIG-SRC-018"
+    )
     source.call("migrate_switch")
-    ends_with(bench, "MIG-SRC-018", client, SWITCH)
+    ends_with(bench, client, SWITCH, proves="MIG-SRC-018")
 
 
-@pytest.mark.requirement("ROBUST-001")
+@requirement("ROBUST-001")
 def test_switch_without_an_address(bench: Bench) -> None:
     """migrate_switch without migrate_info does nothing to the client and not to the server."""
     source = bench.start(migration=False)
     client = bench.client(source, channels=())
     source.call("migrate_switch")
-    bench.alive("ROBUST-001", "after migrate_switch without migrate_info", source)
-    bench.claim("ROBUST-001", client.main.ending is None, "a session that lives", client.main.ending)
+    bench.alive("after migrate_switch without migrate_info", source)
+    bench.claim(client.main.ending is None, "a session that lives", client.main.ending)
 
 
-@pytest.mark.requirement("MIG-SRC-029", "MIG-SRC-039")
+@requirement("MIG-SRC-029", "MIG-SRC-039")
 @pytest.mark.parametrize("between", ["cancelled", "announced again", "another client"])
 def test_wait_after_a_wait(bench: Bench, between: str) -> None:
     """A wait that ended without an answer leaves nothing to the next one, which completes as it must."""
@@ -232,21 +240,21 @@ def test_wait_after_a_wait(bench: Bench, between: str) -> None:
         source.cancel(target)
     elif between == "another client":
         client.close()
-        bench.wait("MIG-SRC-031", source, CONNECT_DONE)
+        bench.wait(source, CONNECT_DONE, proves="MIG-SRC-031")
         client = bench.client(source, channels=())
     bench.settle()
     client.duties = CANNOT_CONNECT
     completions = bench.seen(source, CONNECT_DONE)
     source.announce(target)
     bench.until(
-        "MIG-SRC-029",
         lambda: bench.seen(source, CONNECT_DONE) > completions,
         "migrate_connect_complete after CONNECT_ERROR",
+        proves="MIG-SRC-029",
     )
-    bench.claim("MIG-SRC-039", client.main.ending is None, "a session that lives", client.main.ending)
+    bench.claim(client.main.ending is None, "a session that lives", client.main.ending, proves="MIG-SRC-039")
 
 
-@pytest.mark.requirement("MIG-SRC-003", "MIG-SRC-006", "MIG-SRC-008")
+@requirement("MIG-SRC-003", "MIG-SRC-006", "MIG-SRC-008")
 @pytest.mark.parametrize(
     ("host", "subject"),
     [
@@ -268,14 +276,14 @@ def test_addresses_are_passed_on_as_they_are(
     duties = STAYS_HERE.skipping(*Step) if switch else CANNOT_CONNECT
     client = bench.client(source, channels=(), duties=duties)
     source.call("migrate_connect", host=host, port=0x8EF1, tls_port=0x9A03, subject=subject)
-    bench.expect("MIG-SRC-020", client.main, BEGIN)
+    bench.expect(client.main, BEGIN, proves="MIG-SRC-020")
     if switch:
         source.call("migrate_end", completed=1)
-        bench.expect("MIG-SRC-018", client.main, SWITCH)
+        bench.expect(client.main, SWITCH, proves="MIG-SRC-018")
     bench.settle()
 
 
-@pytest.mark.requirement("TIME-001", "MIG-SRC-038")
+@requirement("TIME-001", "MIG-SRC-038")
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_wait_begins_anew(bench: Bench) -> None:
     """A second announcement has the whole 10,000 ms for itself."""
@@ -283,10 +291,10 @@ def test_wait_begins_anew(bench: Bench) -> None:
     client = begun(bench, source, target, NEVER_ANSWERS.skipping(Step.LINK_MAIN))
     bench.pass_time(source, TIMEOUT_MS // 2)
     source.announce(target)
-    bench.expect("MIG-SRC-038", client.main, BEGIN)
+    bench.expect(client.main, BEGIN, proves="MIG-SRC-038")
     bench.pass_time(source, TIMEOUT_MS - 1)
     early = bench.seen(source, CONNECT_DONE)
-    bench.claim("TIME-001", not early, "no completion 9,999 ms after the second announcement", early)
+    bench.claim(not early, "no completion 9,999 ms after the second announcement", early, proves="TIME-001")
     bench.pass_time(source, 1)
     late = bench.seen(source, CONNECT_DONE)
-    bench.claim("TIME-001", late == 1, "completion 10,000 ms after the second announcement", late)
+    bench.claim(late == 1, "completion 10,000 ms after the second announcement", late, proves="TIME-001")

@@ -10,6 +10,7 @@ import pytest
 
 from dissectors.wire.constants import ChannelType, MsgBase, MsgcInputs
 from fixtures.bench import Bench
+from fixtures.bench.planting import requirement
 from fixtures.peer.duties import DUTIFUL, Step
 from fixtures.system.hosts import Ability
 from suites.steps import announced
@@ -18,7 +19,7 @@ from suites.steps import announced
 LIGHTS_MS = 2_000
 
 
-@pytest.mark.requirement("MIG-SRC-041")
+@requirement("MIG-SRC-041")
 @pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.VIRTUAL_CLOCK)
 def test_lights_are_not_told_after_the_data(bench: Bench) -> None:
     """The timer of the keyboard's lights falls due when the channel's data is with the client already."""
@@ -28,8 +29,8 @@ def test_lights_are_not_told_after_the_data(bench: Bench) -> None:
     inputs.send(MsgcInputs.SPICE_MSGC_INPUTS_KEY_MODIFIERS, struct.pack("<H", 0))
     announced(bench, source, client, target)
     source.complete(target)
-    bench.expect("MIG-SRC-047", inputs, MsgBase.SPICE_MSG_MIGRATE_DATA)
+    bench.expect(inputs, MsgBase.SPICE_MSG_MIGRATE_DATA, proves="MIG-SRC-047")
     bench.pass_time(source, LIGHTS_MS)
     client.release(Step.LEAVE_SOURCE)
-    bench.until("MIG-SRC-047", lambda: client.left, "the end of the migration")
+    bench.until(lambda: client.left, "the end of the migration", proves="MIG-SRC-047")
     bench.settle()

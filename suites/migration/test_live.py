@@ -10,6 +10,7 @@ import pytest
 
 from dissectors.wire.constants import ChannelType, MsgBase, MsgcMain, MsgMain
 from fixtures.bench import Bench
+from fixtures.bench.planting import requirement
 from fixtures.peer import Client
 from fixtures.qemu import QemuHost
 from fixtures.system.hosts import Ability, Host
@@ -51,7 +52,7 @@ def held(bench: Bench, source: Host, client: Client, target: Host) -> QemuHost:
 def goes_on(bench: Bench, source: Host, client: Client) -> None:
     """After a failure the session is told, answers, and can migrate to another target."""
     told = len(client.main.got(LIST))
-    bench.expect("MIG-SRC-017", client.main, CANCEL)
+    bench.expect(client.main, CANCEL, proves="MIG-SRC-017")
     client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
     with bench.owed("MIG-SRC-039"):
         bench.pump.until(lambda: len(client.main.got(LIST)) > told, what="SPICE_MSG_MAIN_CHANNELS_LIST")
@@ -62,19 +63,21 @@ def goes_on(bench: Bench, source: Host, client: Client) -> None:
         moved(bench, source, client)
 
 
-@pytest.mark.requirement("MIG-SRC-016", "MIG-SRC-014")
+@requirement("MIG-SRC-016", "MIG-SRC-014")
 def test_nothing_ends_before_the_switchover(bench: Bench, seamless: bool) -> None:
     """All memory has moved, the machine stands still, and the client hears of it only after that."""
     source, target = bench.pair(seamless=seamless)
     client = bench.client(source)
     mover = held(bench, source, client, target)
     told = [message.name for message in client.main.got(*ENDS)]
-    bench.claim("MIG-SRC-016", not told and not client.left, "nothing before migrate_end", ", ".join(told))
+    bench.claim(
+        not told and not client.left, "nothing before migrate_end", ", ".join(told), proves="MIG-SRC-016"
+    )
     assert mover.finish_move(), mover.failure()
     moved(bench, source, client)
 
 
-@pytest.mark.requirement("MIG-SRC-017", "MIG-SRC-039")
+@requirement("MIG-SRC-017", "MIG-SRC-039")
 def test_cancelled_at_the_switchover(bench: Bench, seamless: bool) -> None:
     """The hypervisor gives it up at the last moment: the session goes on where it was."""
     source, target = bench.pair(seamless=seamless)
@@ -83,7 +86,7 @@ def test_cancelled_at_the_switchover(bench: Bench, seamless: bool) -> None:
     goes_on(bench, source, client)
 
 
-@pytest.mark.requirement("MIG-SRC-017", "MIG-SRC-039")
+@requirement("MIG-SRC-017", "MIG-SRC-039")
 def test_target_that_dies(bench: Bench, seamless: bool) -> None:
     """The target is gone at the last moment: the migration fails, the session goes on where it was."""
     source, target = bench.pair(seamless=seamless)
@@ -94,18 +97,18 @@ def test_target_that_dies(bench: Bench, seamless: bool) -> None:
     goes_on(bench, source, client)
 
 
-@pytest.mark.requirement("ROBUST-001")
+@requirement("ROBUST-001")
 def test_source_that_dies(bench: Bench, seamless: bool) -> None:
     """The source is gone at the last moment: the target, which has half a machine, ends in good order."""
     source, target = bench.pair(seamless=seamless)
     client = bench.client(source)
     held(bench, source, client, target).kill()
-    bench.until("ROBUST-001", lambda: not target.life().alive, "the end of the target")
+    bench.until(lambda: not target.life().alive, "the end of the target")
     life = target.life()
-    bench.claim("ROBUST-001", life.signal is None, "an orderly end", f"{life.signal}: {life.message}", target)
+    bench.claim(life.signal is None, "an orderly end", f"{life.signal}: {life.message}", target)
 
 
-@pytest.mark.requirement("ROBUST-011")
+@requirement("ROBUST-011")
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_client_that_leaves(bench: Bench, seamless: bool, how: str) -> None:
     """The client is gone at the last moment, from source and target: the machine arrives without it."""
@@ -116,12 +119,12 @@ def test_client_that_leaves(bench: Bench, seamless: bool, how: str) -> None:
         for connection in session or ():
             connection.close() if how == "close" else connection.reset()
     assert mover.finish_move(), mover.failure()
-    bench.alive("ROBUST-011", "after a client that left at the switchover", source, target)
-    with bench.owed("ROBUST-011"):
+    bench.alive("after a client that left at the switchover", source, target)
+    with bench.owed():
         bench.client(target, channels=INPUTS)
 
 
-@pytest.mark.requirement("MAIN-010")
+@requirement("MAIN-010")
 def test_machine_with_everything(bench: Bench, seamless: bool) -> None:
     """A machine with every device that SPICE has channels for, moved twice."""
     source, target = bench.pair(seamless=seamless, devices=EVERYTHING)
@@ -129,7 +132,7 @@ def test_machine_with_everything(bench: Bench, seamless: bool) -> None:
     main = client.main
     main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, (10).to_bytes(4, "little"))
     kinds = {kind for kind, _ in client.current.channels}
-    bench.claim("MAIN-010", kinds >= CHANNELS, f"channels {sorted(CHANNELS)}", sorted(kinds))
+    bench.claim(kinds >= CHANNELS, f"channels {sorted(CHANNELS)}", sorted(kinds))
     bench.settle()
     for hop in ("target", "target2"):
         if hop != "target":
@@ -140,5 +143,5 @@ def test_machine_with_everything(bench: Bench, seamless: bool) -> None:
         source.complete(target)
         moved(bench, source, client)
         ended = {key: c.ending for key, c in client.current.channels.items() if c.ending}
-        bench.claim("MAIN-010", not ended, "channels that live on", ended)
+        bench.claim(not ended, "channels that live on", ended)
         source = target

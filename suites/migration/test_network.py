@@ -28,7 +28,7 @@ def heard(bench: Bench, client: Client) -> None:
     """Until the source has read what the client has said: it answers what was said after that."""
     client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
     answered = lambda: len(client.main.got(LIST)) > 1  # noqa: E731
-    bench.until("CHAN-004", answered, "SPICE_MSG_MAIN_CHANNELS_LIST from the source")
+    bench.until(answered, "SPICE_MSG_MAIN_CHANNELS_LIST from the source", proves="CHAN-004")
 
 
 def moved(bench: Bench, source: Host, client: Client) -> None:
@@ -37,7 +37,7 @@ def moved(bench: Bench, source: Host, client: Client) -> None:
         arrived(bench, client)
         return
     told = lambda: client.left and client.main.got(MM_TIME)  # noqa: E731
-    bench.until("MIG-DST-025", told, "SPICE_MSG_MAIN_MULTI_MEDIA_TIME from the target", MENDED_S)
+    bench.until(told, "SPICE_MSG_MAIN_MULTI_MEDIA_TIME from the target", MENDED_S, proves="MIG-DST-025")
     bench.settle()
 
 
@@ -74,10 +74,10 @@ def test_line_to_the_target_is_cut_for_a_while(bench: Bench) -> None:
     announced(bench, source, client, target, **made.told("target"))
     made.network.cut("client", "target")
     source.complete(target)
-    bench.until("MIG-SRC-015", lambda: client.left, "SPICE_MSG_MAIN_MIGRATE_END from the source")
+    bench.until(lambda: client.left, "SPICE_MSG_MAIN_MIGRATE_END from the source", proves="MIG-SRC-015")
     made.network.mend("client", "target")
     begun = lambda: client.main.got(INIT) and Step.START_CHANNELS in client.steps  # noqa: E731
-    bench.until("MIG-DST-004", begun, "SPICE_MSG_MAIN_INIT from the target", MENDED_S)
+    bench.until(begun, "SPICE_MSG_MAIN_INIT from the target", MENDED_S, proves="MIG-DST-004")
     bench.settle()
 
 
@@ -90,13 +90,15 @@ def test_line_to_the_target_is_cut(bench: Bench) -> None:
     made.network.cut("client", "target")
     bench.pump.dial = lambda address, _: made.network.connect(address, IMPATIENT_S)
     source.announce(target, **made.told("target"))
-    bench.until("MIG-SRC-020", lambda: Step.ANSWER in client.steps, "an announcement that can be answered")
+    bench.until(
+        lambda: Step.ANSWER in client.steps, "an announcement that can be answered", proves="MIG-SRC-020"
+    )
     bench.settle()
     made.network.mend("client", "target")
     bench.pump.dial = made.network.connect
     source.complete(target)
-    bench.expect("MIG-SRC-018", client.main, SWITCH)
-    bench.until("MIG-DST-008", lambda: client.main.got(INIT), "SPICE_MSG_MAIN_INIT from the target")
+    bench.expect(client.main, SWITCH, proves="MIG-SRC-018")
+    bench.until(lambda: client.main.got(INIT), "SPICE_MSG_MAIN_INIT from the target", proves="MIG-DST-008")
     bench.settle()
 
 
@@ -108,12 +110,14 @@ def test_line_to_the_source_is_cut(bench: Bench) -> None:
     source, target = bench.pair()
     client = bench.client(source, duties=ANSWERS_LATE)
     source.announce(target, **made.told("target"))
-    bench.until("MIG-DST-001", lambda: client.target and client.target.linked, "links to the target")
+    bench.until(lambda: client.target and client.target.linked, "links to the target", proves="MIG-DST-001")
     made.network.cut("client", "source")
     client.release(Step.ANSWER)
-    bench.until("MIG-SRC-020", lambda: Step.ANSWER in client.steps, "an announcement that can be answered")
+    bench.until(
+        lambda: Step.ANSWER in client.steps, "an announcement that can be answered", proves="MIG-SRC-020"
+    )
     bench.pass_time(source, 10_000)
-    bench.claim("TIME-001", bool(bench.seen(source, "migrate_connect_complete")), "completion", "none")
+    bench.claim(bool(bench.seen(source, "migrate_connect_complete")), "completion", "none", proves="TIME-001")
     made.network.mend("client", "source")
-    bench.expect("MIG-SRC-024", client.main, CANCEL, deadline=MENDED_S)
+    bench.expect(client.main, CANCEL, deadline=MENDED_S, proves="MIG-SRC-024")
     bench.settle()

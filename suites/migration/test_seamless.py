@@ -10,11 +10,34 @@ import pytest
 
 from dissectors.wire.constants import ChannelType, MainCap, MsgBase, MsgcMain, MsgMain
 from fixtures.bench import Bench
+from fixtures.bench.planting import (
+    ANNOUNCEMENT,
+    BEGIN_BODY,
+    INIT_BODY,
+    NOTIFY_BODY,
+    PING_BODY,
+    added,
+    as_plain,
+    as_seamless,
+    before,
+    changed,
+    closed_after,
+    closed_instead,
+    lost,
+    put,
+    requirement,
+    timers,
+    turned,
+    twice,
+)
 from fixtures.peer import Client, Deadline
 from fixtures.peer.duties import CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, Step
 from fixtures.peer.peer_connection import EVERYTHING
 from fixtures.system.hosts import Ability
 from suites.steps import announced, arrived, ended, migrated
+
+NOTIFY = MsgBase.SPICE_MSG_NOTIFY
+PING = MsgBase.SPICE_MSG_PING
 
 MAIN, INPUTS = ChannelType.SPICE_CHANNEL_MAIN, ChannelType.SPICE_CHANNEL_INPUTS
 BEGIN = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN
@@ -41,13 +64,36 @@ def answers(bench: Bench, client: Client) -> bool:
     return False
 
 
-@pytest.mark.requirement(
-    "MIG-SRC-009", "MIG-SRC-010", "MIG-SRC-040", "MIG-SRC-041", "MIG-SRC-042", "MIG-SRC-043"
+@requirement(
+    "MIG-SRC-010", fault=(put(BEGIN_SEAMLESS, src_mig_version=2), put(BEGIN_SEAMLESS, src_mig_version=0))
 )
-@pytest.mark.requirement(
-    "MIG-SRC-044", "MIG-SRC-046", "MIG-SRC-047", "MIG-DST-020", "MIG-DST-021", "MIG-DST-023"
+@requirement("MIG-SRC-040", fault=added(BEGIN_SEAMLESS, MIGRATE, b"\3\0\0\0"))
+@requirement("MIG-SRC-041", fault=added(MIGRATE, PING, PING_BODY))
+@requirement("MIG-SRC-042", fault=added(MIGRATE, DATA, b"MNMD\1\0\0\0"))
+@requirement("MIG-SRC-043", fault=changed("a third flag", MIGRATE, b"\7\0\0\0"))
+@requirement("MIG-SRC-009")
+@requirement(
+    "MIG-SRC-044",
+    fault=(
+        changed("one bit of the magic", DATA, lambda b: bytes([b[0] ^ 1]) + b[1:]),
+        changed("version 2", DATA, lambda b: b[:4] + b"\2\0\0\0" + b[8:]),
+        changed("version 0", DATA, lambda b: b[:4] + bytes(4) + b[8:]),
+    ),
 )
-@pytest.mark.requirement("MIG-DST-024", "MIG-DST-025", "MIG-SRC-045")
+@requirement(
+    "MIG-SRC-046",
+    fault=(
+        changed("no NEED_FLUSH", MIGRATE, b"\2\0\0\0", channel=MAIN),
+        changed("no NEED_DATA_TRANSFER", MIGRATE, b"\1\0\0\0", channel=MAIN),
+    ),
+)
+@requirement("MIG-SRC-047", fault=closed_instead(DATA, channel=INPUTS))
+@requirement("MIG-DST-020", fault=twice("SPICE_MSG_MAIN_MIGRATE_DST_*"))
+@requirement("MIG-DST-021", fault=turned(ACK, NACK))
+@requirement("MIG-DST-023", fault=added(MM_TIME, INIT, INIT_BODY, host="target"))
+@requirement("MIG-DST-024", fault=closed_after(MM_TIME, host="target"))
+@requirement("MIG-DST-025", fault=lost(MM_TIME, host="target"))
+@requirement("MIG-SRC-045", fault=before(MIGRATE, END, channel=MAIN))
 @pytest.mark.parametrize(
     "devices", [("keyboard", "mouse"), ("keyboard", "mouse", "display", "playback", "record")], ids=len
 )
@@ -58,30 +104,40 @@ def test_whole_migration(bench: Bench, devices: tuple[str, ...]) -> None:
     bench.settle()
     announced(bench, source, client, target)
     source.complete(target)
-    bench.expect("MIG-SRC-045", client.main, MIGRATE)
-    bench.until("MIG-SRC-047", lambda: client.left, "SPICE_MSG_MIGRATE_DATA from the source")
+    bench.expect(client.main, MIGRATE, proves="MIG-SRC-045")
+    bench.until(lambda: client.left, "SPICE_MSG_MIGRATE_DATA from the source", proves="MIG-SRC-047")
     bench.settle()
-    bench.claim("MIG-DST-024", answers(bench, client), "a session that answers", "no answer")
-    bench.claim("MIG-DST-023", not client.main.got(INIT), "no INIT", "INIT")
-    bench.claim("MIG-SRC-045", not client.left[0].main.got(END), "MIGRATE, not MIGRATE_END", "MIGRATE_END")
-    bench.claim("MIG-DST-025", bool(client.main.got(MM_TIME)), "MULTI_MEDIA_TIME", "none")
+    bench.claim(answers(bench, client), "a session that answers", "no answer", proves="MIG-DST-024")
+    bench.claim(not client.main.got(INIT), "no INIT", "INIT", proves="MIG-DST-023")
+    bench.claim(
+        not client.left[0].main.got(END), "MIGRATE, not MIGRATE_END", "MIGRATE_END", proves="MIG-SRC-045"
+    )
+    bench.claim(bool(client.main.got(MM_TIME)), "MULTI_MEDIA_TIME", "none", proves="MIG-DST-025")
     alive = {key: c.ending for key, c in client.current.channels.items() if c.ending}
-    bench.claim("MIG-DST-024", not alive, "every channel lives on", alive)
+    bench.claim(not alive, "every channel lives on", alive, proves="MIG-DST-024")
 
 
-@pytest.mark.requirement("MIG-SRC-011", "MIG-SRC-003", "MIG-SRC-004", "MIG-SRC-005", "MIG-SRC-006")
+@requirement("MIG-SRC-011", fault=turned(BEGIN_SEAMLESS, BEGIN, as_plain))
+@requirement(
+    "MIG-SRC-003",
+    fault=changed("one letter of the host", ANNOUNCEMENT, lambda b: b.replace(b"example", b"exemple")),
+)
+@requirement("MIG-SRC-004", fault=changed("ports swapped", ANNOUNCEMENT, lambda b: b[2:4] + b[:2] + b[4:]))
+@requirement("MIG-SRC-005", fault=changed("ports swapped", ANNOUNCEMENT, lambda b: b[2:4] + b[:2] + b[4:]))
+@requirement("MIG-SRC-006")
 @pytest.mark.parametrize("subject", [None, "O=x,CN=target"])
 def test_announcement(bench: Bench, subject: str | None) -> None:
     """Where both sides can, the announcement is BEGIN_SEAMLESS, with the address as it was given."""
     source, target = bench.pair(seamless=True)
     client = bench.client(source, channels=(), duties=CANNOT_CONNECT)
     source.announce(target, host="target.example", port=0x8EF1, tls_port=0x9A03, subject=subject)
-    told = bench.expect("MIG-SRC-020", client.main, BEGIN, BEGIN_SEAMLESS)
-    bench.claim("MIG-SRC-011", told.type == BEGIN_SEAMLESS, BEGIN_SEAMLESS.name, told.name)
+    told = bench.expect(client.main, BEGIN, BEGIN_SEAMLESS, proves="MIG-SRC-020")
+    bench.claim(told.type == BEGIN_SEAMLESS, BEGIN_SEAMLESS.name, told.name, proves="MIG-SRC-011")
     bench.settle()
 
 
-@pytest.mark.requirement("MIG-SRC-009", "MIG-SRC-015")
+@requirement("MIG-SRC-009", fault=turned(BEGIN, BEGIN_SEAMLESS, as_seamless))
+@requirement("MIG-SRC-015", fault=(before(END, SWITCH, BEGIN_BODY), lost(END), closed_instead(END)))
 @pytest.mark.parametrize(
     ("switched_on", "lacking"),
     [
@@ -97,23 +153,26 @@ def test_not_to_clients_that_cannot(bench: Bench, switched_on: bool, lacking: tu
     source, target = bench.pair(seamless=switched_on)
     client = bench.client(source, channels=(), capabilities=caps)
     announced(bench, source, client, target)
-    bench.claim("MIG-SRC-009", len(client.main.got(BEGIN)) == 1, "BEGIN", "BEGIN_SEAMLESS")
+    bench.claim(len(client.main.got(BEGIN)) == 1, "BEGIN", "BEGIN_SEAMLESS", proves="MIG-SRC-009")
     source.complete(target)
     arrived(bench, client)
 
 
-@pytest.mark.requirement("MIG-DST-021", "MIG-DST-020")
+@requirement("MIG-DST-021", "MIG-DST-020")
 @pytest.mark.parametrize("version", [0, 1])
 def test_known_version(bench: Bench, version: int) -> None:
     """A version up to the target's own is answered by ACK, and nothing more."""
     main = bench.link(bench.start("target", incoming=True, seamless=True), connection_id=0x8A000001)
     main.send(DO_SEAMLESS, version.to_bytes(4, "little"))
-    bench.expect("MIG-DST-021", main, ACK)
+    bench.expect(main, ACK, proves="MIG-DST-021")
     bench.settle()
-    bench.claim("MIG-DST-020", len(main.got(ACK, NACK)) == 1, "one answer", len(main.got(ACK, NACK)))
+    bench.claim(len(main.got(ACK, NACK)) == 1, "one answer", len(main.got(ACK, NACK)), proves="MIG-DST-020")
 
 
-@pytest.mark.requirement("MIG-DST-022", "MIG-DST-013", "MIG-DST-004", "MIG-DST-003")
+@requirement("MIG-DST-022", fault=turned(NACK, ACK))
+@requirement("MIG-DST-013", fault=(twice(NACK), lost(INIT, host="target")))
+@requirement("MIG-DST-003", fault=added(NACK, NOTIFY, NOTIFY_BODY))
+@requirement("MIG-DST-004")
 @pytest.mark.parametrize("version", [2, 3, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
 def test_later_version(bench: Bench, version: int) -> None:
     """A later version is answered by NACK; the semi-seamless scheme works all the same."""
@@ -124,52 +183,63 @@ def test_later_version(bench: Bench, version: int) -> None:
     with bench.owed("MIG-DST-013"):
         arrived(bench, client)
     nacks = len(client.main.got(NACK))
-    bench.claim("MIG-DST-013", nacks == 1, "one NACK, then a semi-seamless migration", f"{nacks} of them")
+    bench.claim(
+        nacks == 1, "one NACK, then a semi-seamless migration", f"{nacks} of them", proves="MIG-DST-013"
+    )
 
 
-@pytest.mark.requirement("MIG-SRC-018", "MIG-SRC-019")
+@requirement("MIG-SRC-018", fault=(lost(SWITCH), closed_instead(SWITCH)))
+@requirement(
+    "MIG-SRC-019",
+    fault=(
+        changed("one bit of port", SWITCH, lambda b: bytes([b[0] ^ 1]) + b[1:]),
+        changed("one bit of sport", SWITCH, lambda b: b[:2] + bytes([b[2] ^ 1]) + b[3:]),
+    ),
+)
 def test_client_that_cannot_connect(bench: Bench) -> None:
     """CONNECT_ERROR to a seamless announcement ends with SWITCH_HOST."""
     source, target = bench.pair(seamless=True)
     client = bench.client(source, channels=(), duties=CANNOT_CONNECT.skipping(Step.SWITCH_HOST))
     announced(bench, source, client, target)
     source.complete(target)
-    bench.expect("MIG-SRC-018", client.main, SWITCH)
+    bench.expect(client.main, SWITCH, proves="MIG-SRC-018")
 
 
-@pytest.mark.requirement("TIME-001", "MIG-SRC-018")
+@requirement("TIME-001", fault=(timers(1), timers(-1)))
+@requirement("MIG-SRC-018")
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_wait_times_out(bench: Bench) -> None:
     """The seamless announcement has the same timeout, and falls back to SWITCH_HOST."""
     source, target = bench.pair(seamless=True)
     client = bench.client(source, channels=(), duties=NEVER_ANSWERS.skipping(Step.SWITCH_HOST))
     source.announce(target)
-    bench.expect("MIG-SRC-020", client.main, BEGIN, BEGIN_SEAMLESS)
+    bench.expect(client.main, BEGIN, BEGIN_SEAMLESS, proves="MIG-SRC-020")
     bench.pass_time(source, 10_000)
     completions = bench.seen(source, "migrate_connect_complete")
-    bench.claim("TIME-001", completions == 1, "completion after 10,000 ms", f"{completions} of them")
+    bench.claim(completions == 1, "completion after 10,000 ms", f"{completions} of them", proves="TIME-001")
     source.complete(target)
-    bench.expect("MIG-SRC-018", client.main, SWITCH)
+    bench.expect(client.main, SWITCH, proves="MIG-SRC-018")
 
 
-@pytest.mark.requirement("MIG-SRC-017", "MIG-SRC-048")
+@requirement("MIG-SRC-017", fault=(lost(CANCEL), closed_instead(CANCEL)))
+@requirement("MIG-SRC-048", fault=turned(SWITCH, MIGRATE, lambda b: b"\3\0\0\0"))
 def test_after_a_cancelled_attempt(bench: Bench) -> None:
     """After a seamless attempt that was cancelled, a migration without the client ends with SWITCH_HOST."""
     source, target = bench.pair(seamless=True)
     client = bench.client(source, channels=())
     announced(bench, source, client, target)
     source.cancel(target)
-    bench.expect("MIG-SRC-017", client.main, CANCEL)
+    bench.expect(client.main, CANCEL, proves="MIG-SRC-017")
     client.duties = NEVER_ANSWERS.skipping(Step.SWITCH_HOST)
     source.announce(target)
     bench.pass_time(source, 10_500)
     source.complete(target)
     ended(bench, source, 2)
     told = [m.name for m in client.main.messages if m.type in (MIGRATE, SWITCH, END)]
-    bench.claim("MIG-SRC-048", told == [SWITCH.name], SWITCH.name, ", ".join(told) or "nothing")
+    bench.claim(told == [SWITCH.name], SWITCH.name, ", ".join(told) or "nothing", proves="MIG-SRC-048")
 
 
-@pytest.mark.requirement("MIG-SRC-049")
+@requirement("MIG-SRC-049", fault=turned("SPICE_MSG_MAIN_MIGRATE_[ES]*", MIGRATE, lambda b: b"\3\0\0\0"))
 def test_seamless_answer_to_a_plain_announcement(bench: Bench) -> None:
     """CONNECTED_SEAMLESS in answer to BEGIN is not believed: no SPICE_MSG_MIGRATE follows."""
     source, target = bench.pair()
@@ -180,10 +250,10 @@ def test_seamless_answer_to_a_plain_announcement(bench: Bench) -> None:
     source.complete(target)
     ended(bench, source)
     told = [m.name for m in left.messages if m.type in (MIGRATE, SWITCH, END)]
-    bench.claim("MIG-SRC-049", MIGRATE.name not in told, "MIGRATE_END or SWITCH_HOST", ", ".join(told))
+    bench.claim(MIGRATE.name not in told, "MIGRATE_END or SWITCH_HOST", ", ".join(told))
 
 
-@pytest.mark.requirement("MIG-SRC-015")
+@requirement("MIG-SRC-015")
 @pytest.mark.needs(Ability.CALLS)
 def test_plain_answer_after_a_cancelled_attempt(bench: Bench) -> None:
     """After a seamless attempt that was cancelled, a client that says CONNECTED is moved by MIGRATE_END."""
@@ -191,22 +261,22 @@ def test_plain_answer_after_a_cancelled_attempt(bench: Bench) -> None:
     client = bench.client(source, channels=())
     announced(bench, source, client, target)
     source.cancel(target)
-    bench.expect("MIG-SRC-017", client.main, CANCEL)
+    bench.expect(client.main, CANCEL, proves="MIG-SRC-017")
     client.steps.clear()
     client.duties = DUTIFUL.skipping(Step.DO_SEAMLESS)
     announced(bench, source, client, target)
     left = client.main
     source.complete(target)
-    bench.expect("MIG-SRC-015", left, END)
+    bench.expect(left, END)
     arrived(bench, client)
 
 
-@pytest.mark.requirement("MIG-DST-025")
+@requirement("MIG-DST-025")
 def test_time_at_the_target(bench: Bench) -> None:
     """The multimedia time that the target tells is a time."""
     source, target = bench.pair(seamless=True)
     client = bench.client(source, channels=())
     migrated(bench, source, client, target)
-    bench.expect("MIG-DST-025", client.main, MM_TIME)
+    bench.expect(client.main, MM_TIME)
     told = client.main.got(MM_TIME)[0].packet.multi_media_time
-    bench.claim("MIG-DST-025", told != 0, "a multimedia time", told)
+    bench.claim(told != 0, "a multimedia time", told)

@@ -9,6 +9,7 @@ import pytest
 
 from dissectors.wire.constants import ChannelType, MsgMain
 from fixtures.bench import Bench
+from fixtures.bench.planting import requirement
 from fixtures.peer.duties import DUTIFUL, Step
 from fixtures.peer.transport import trusting
 from fixtures.system.hosts import Ability
@@ -19,7 +20,7 @@ SWITCH = MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST
 SUBJECT = "O=SPICE conformance,CN=target"
 
 
-@pytest.mark.requirement("MIG-SRC-004", "MIG-SRC-005", "MIG-SRC-006", "MIG-DST-001", "LINK-028")
+@requirement("MIG-SRC-004", "MIG-SRC-005", "MIG-SRC-006", "MIG-DST-001", "LINK-028")
 @pytest.mark.parametrize("tls_only", [False, True], ids=["both-ports", "tls-only"])
 @pytest.mark.parametrize(
     "seamless",
@@ -37,10 +38,10 @@ def test_whole_migration(bench: Bench, seamless: bool, tls_only: bool) -> None:
     source.complete(target)
     moved(bench, source, client)
     plain = [key for key, connection in client.current.channels.items() if not connection.opened.tls]
-    bench.claim("LINK-028", client.main.opened.tls and not plain, "links over TLS", plain)
+    bench.claim(client.main.opened.tls and not plain, "links over TLS", plain, proves="LINK-028")
 
 
-@pytest.mark.requirement("LINK-021", "MIG-SRC-018", "MIG-SRC-019")
+@requirement("LINK-021", "MIG-SRC-018", "MIG-SRC-019")
 def test_ticket_that_is_not_the_targets(bench: Bench) -> None:
     """A target that refuses the ticket loses the client to CONNECT_ERROR; SWITCH_HOST ends the migration."""
     source = bench.start("source", ticket=TICKET)
@@ -49,8 +50,10 @@ def test_ticket_that_is_not_the_targets(bench: Bench) -> None:
     inputs = (ChannelType.SPICE_CHANNEL_INPUTS,)
     client = bench.client(source, channels=inputs, password=TICKET, duties=duties)
     source.announce(target)
-    bench.until("MIG-SRC-020", lambda: Step.ANSWER in client.steps, "an announcement that can be answered")
+    bench.until(
+        lambda: Step.ANSWER in client.steps, "an announcement that can be answered", proves="MIG-SRC-020"
+    )
     bench.settle()
-    bench.claim("LINK-021", bool(client.troubles), "a link that is refused", "one that is accepted")
+    bench.claim(bool(client.troubles), "a link that is refused", "one that is accepted", proves="LINK-021")
     source.complete(target)
-    bench.expect("MIG-SRC-018", client.main, SWITCH)
+    bench.expect(client.main, SWITCH, proves="MIG-SRC-018")

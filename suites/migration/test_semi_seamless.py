@@ -6,12 +6,39 @@ from __future__ import annotations
 import pytest
 
 from dissectors.framing.events import Ending
-from dissectors.wire.constants import ChannelType, MainCap, MsgcMain, MsgMain
+from dissectors.wire.constants import ChannelType, MainCap, MsgBase, MsgcMain, MsgInputs, MsgMain
 from fixtures.bench import Bench
+from fixtures.bench.planting import (
+    ANNOUNCEMENT,
+    BEGIN_BODY,
+    PING_BODY,
+    added,
+    before,
+    called_twice,
+    changed,
+    closed_after,
+    closed_instead,
+    leaks,
+    lost,
+    message_after_result,
+    never,
+    no_return,
+    other_result,
+    put,
+    requirement,
+    stuck_after,
+    timers,
+    too_early,
+    twice,
+)
 from fixtures.peer.duties import ANSWERS_LATE, CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, NEVER_LEAVES, Step
 from fixtures.peer.peer_connection import EVERYTHING
 from fixtures.system.hosts import Ability
 from suites.steps import announced, arrived, migrated
+
+INPUTS_INIT = MsgInputs.SPICE_MSG_INPUTS_INIT
+LIST = MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
+PING = MsgBase.SPICE_MSG_PING
 
 BEGIN = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN
 END = MsgMain.SPICE_MSG_MAIN_MIGRATE_END
@@ -31,34 +58,62 @@ OLD_CLIENT = EVERYTHING.without(
 SUBJECT = "C=XY,O=Source of truth,CN=target.example"
 
 
-@pytest.mark.requirement(
-    "MIG-SRC-015", "MIG-SRC-016", "MIG-SRC-023", "MIG-DST-001", "MIG-DST-002", "MIG-DST-003"
+@requirement("MIG-SRC-016", fault=added(BEGIN, END))
+@requirement("MIG-SRC-015", "MIG-SRC-023", "MIG-DST-001", "MIG-DST-002", "MIG-DST-003")
+@requirement("MIG-DST-005", fault=message_after_result(PING, PING_BODY, host="target", channel=INPUTS))
+@requirement("MIG-DST-006", fault=closed_instead(INPUTS_INIT, host="target"))
+@requirement(
+    "CONNID-005", fault=changed("one bit of the id", INIT, lambda b: bytes([b[0] ^ 1]) + b[1:], host="target")
 )
-@pytest.mark.requirement(
-    "MIG-DST-004", "MIG-DST-005", "MIG-DST-006", "CONNID-005", "CONNID-007", "MIG-SRC-020"
-)
+@requirement("MIG-SRC-020", fault=lost(BEGIN))
+@requirement("MIG-DST-004", "CONNID-007")
 def test_whole_migration(bench: Bench) -> None:
     """A client is moved from source to target, its channels with it."""
     source, target = bench.pair()
     client = bench.client(source)
     migrated(bench, source, client, target)
     bench.claim(
-        "MIG-SRC-023",
         client.left[0].main.messages[-1].type == END,
         "MIGRATE_END last",
         client.left[0].main.messages[-1].name,
+        proves="MIG-SRC-023",
     )
     bench.claim(
-        "CONNID-005",
         client.session_id == client.left[0].session_id,
         "the same session id",
         hex(client.session_id),
+        proves="CONNID-005",
     )
 
 
-@pytest.mark.requirement(
-    "MIG-SRC-003", "MIG-SRC-004", "MIG-SRC-005", "MIG-SRC-006", "MIG-SRC-007", "MIG-SRC-008", "MIG-SRC-014"
+@requirement(
+    "MIG-SRC-004",
+    fault=changed("one bit of port", ANNOUNCEMENT, lambda b: bytes([b[0] ^ 1]) + b[1:], case="both-subject"),
 )
+@requirement(
+    "MIG-SRC-005",
+    fault=changed(
+        "one bit of sport", ANNOUNCEMENT, lambda b: b[:2] + bytes([b[2] ^ 1]) + b[3:], case="both-subject"
+    ),
+)
+@requirement(
+    "MIG-SRC-006",
+    fault=(
+        changed(
+            "one letter of the subject",
+            ANNOUNCEMENT,
+            lambda b: b.replace(b"Source", b"Saurce"),
+            case="both-subject",
+        ),
+        put(ANNOUNCEMENT, cert_subject_size=0, case="both-subject"),
+    ),
+)
+@requirement("MIG-SRC-007", fault=put(ANNOUNCEMENT, host_size=0, case="both-subject"))
+@requirement(
+    "MIG-SRC-008", fault=changed("no NUL", ANNOUNCEMENT, lambda b: b.replace(b"example\0", b"examples"))
+)
+@requirement("MIG-SRC-014", fault=added(LIST, BEGIN, BEGIN_BODY, host="source"))
+@requirement("MIG-SRC-003")
 @pytest.mark.parametrize(
     "subject", [None, SUBJECT, "CN=x", "CN=" + "long" * 60], ids=["none", "subject", "short", "long"]
 )
@@ -72,53 +127,61 @@ def test_announcement(bench: Bench, subject: str | None, port: int, tls_port: in
     source, target = bench.pair()
     client = bench.client(source, channels=(), duties=CANNOT_CONNECT)
     source.announce(target, host="target.example", port=port, tls_port=tls_port, subject=subject)
-    bench.expect("MIG-SRC-020", client.main, BEGIN)
+    bench.expect(client.main, BEGIN, proves="MIG-SRC-020")
     bench.settle()
 
 
-@pytest.mark.requirement("MIG-SRC-001", "MIG-SRC-028", "MIG-SRC-012", "MIG-SRC-013", "MIG-SRC-036")
+@requirement("MIG-SRC-001", fault=no_return("migrate_connect"))
+@requirement("MIG-SRC-028", fault=never(CONNECT_DONE))
+@requirement("MIG-SRC-012", fault=too_early(CONNECT_DONE))
+@requirement("MIG-SRC-013", fault=called_twice(CONNECT_DONE))
+@requirement("MIG-SRC-036", fault=other_result("migrate_connect"))
 @pytest.mark.needs(Ability.CALLBACKS)
 def test_completes_when_connected(bench: Bench) -> None:
     """migrate_connect is asynchronous, and completes when the client says CONNECTED."""
     source, target = bench.pair()
     client = bench.client(source, channels=(), duties=ANSWERS_LATE)
     source.announce(target)
-    bench.expect("MIG-SRC-020", client.main, BEGIN)
+    bench.expect(client.main, BEGIN, proves="MIG-SRC-020")
     linked = lambda: client.target and client.target.linked  # noqa: E731
-    bench.until("MIG-DST-001", linked, "the client's link to the target")
+    bench.until(linked, "the client's link to the target", proves="MIG-DST-001")
     bench.settle()
-    bench.claim("MIG-SRC-012", not bench.seen(source, CONNECT_DONE), "no completion before the answer", "one")
+    bench.claim(
+        not bench.seen(source, CONNECT_DONE), "no completion before the answer", "one", proves="MIG-SRC-012"
+    )
     client.release(Step.ANSWER)
-    bench.wait("MIG-SRC-028", source, CONNECT_DONE)
+    bench.wait(source, CONNECT_DONE, proves="MIG-SRC-028")
     bench.settle()
 
 
-@pytest.mark.requirement("MIG-SRC-029", "MIG-SRC-018", "MIG-SRC-019")
+@requirement("MIG-SRC-029", fault=never(CONNECT_DONE))
+@requirement("MIG-SRC-018", "MIG-SRC-019")
 @pytest.mark.needs(Ability.CALLBACKS)
 def test_completes_on_connect_error(bench: Bench) -> None:
     """migrate_connect completes on CONNECT_ERROR, and the migration ends with SWITCH_HOST."""
     source, target = bench.pair()
     client = bench.client(source, channels=(), duties=CANNOT_CONNECT.skipping(Step.SWITCH_HOST))
     source.announce(target, subject=SUBJECT)
-    bench.wait("MIG-SRC-029", source, CONNECT_DONE)
+    bench.wait(source, CONNECT_DONE, proves="MIG-SRC-029")
     source.complete(target)
-    bench.expect("MIG-SRC-018", client.main, SWITCH)
+    bench.expect(client.main, SWITCH, proves="MIG-SRC-018")
 
 
-@pytest.mark.requirement("MIG-SRC-031", "MIG-SRC-013")
+@requirement("MIG-SRC-031", fault=never(CONNECT_DONE))
+@requirement("MIG-SRC-013")
 @pytest.mark.needs(Ability.CALLBACKS)
 def test_completes_on_disconnect(bench: Bench) -> None:
     """migrate_connect completes when the client disconnects while the source waits."""
     source, target = bench.pair()
     client = bench.client(source, channels=(), duties=NEVER_ANSWERS)
     source.announce(target)
-    bench.expect("MIG-SRC-020", client.main, BEGIN)
+    bench.expect(client.main, BEGIN, proves="MIG-SRC-020")
     client.close()
-    bench.wait("MIG-SRC-031", source, CONNECT_DONE)
+    bench.wait(source, CONNECT_DONE, proves="MIG-SRC-031")
     bench.settle()
 
 
-@pytest.mark.requirement("MIG-SRC-030")
+@requirement("MIG-SRC-030", fault=never(CONNECT_DONE))
 @pytest.mark.needs(Ability.CALLBACKS)
 @pytest.mark.parametrize("old_client", [False, True], ids=["nobody", "old-client"])
 def test_completes_at_once(bench: Bench, old_client: bool) -> None:
@@ -126,43 +189,55 @@ def test_completes_at_once(bench: Bench, old_client: bool) -> None:
     source, target = bench.pair()
     client = bench.client(source, channels=(), capabilities=OLD_CLIENT) if old_client else None
     source.announce(target)
-    bench.wait("MIG-SRC-030", source, CONNECT_DONE)
+    bench.wait(source, CONNECT_DONE)
     bench.settle()
     if client:
         bench.claim(
-            "MIG-SRC-002", not client.main.got(BEGIN), "no BEGIN to a client without the capability", "BEGIN"
+            not client.main.got(BEGIN),
+            "no BEGIN to a client without the capability",
+            "BEGIN",
+            proves="MIG-SRC-002",
         )
 
 
-@pytest.mark.requirement("TIME-001", "MIG-SRC-012", "MIG-SRC-013", "MIG-SRC-018")
+@requirement("MIG-SRC-012", fault=timers(-1))
+@requirement("TIME-001", "MIG-SRC-013", "MIG-SRC-018")
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_wait_for_the_client_times_out(bench: Bench) -> None:
     """Without an answer migrate_connect completes after 10,000 ms, not before; then SWITCH_HOST ends it."""
     source, target = bench.pair()
     client = bench.client(source, channels=(), duties=NEVER_ANSWERS.skipping(Step.SWITCH_HOST))
     source.announce(target)
-    bench.expect("MIG-SRC-020", client.main, BEGIN)
+    bench.expect(client.main, BEGIN, proves="MIG-SRC-020")
     bench.pass_time(source, TIMEOUT_MS - 1)
-    bench.claim("TIME-001", not bench.seen(source, CONNECT_DONE), "no completion after 9,999 ms", "one")
+    bench.claim(
+        not bench.seen(source, CONNECT_DONE), "no completion after 9,999 ms", "one", proves="TIME-001"
+    )
     bench.pass_time(source, 1)
-    bench.claim("TIME-001", bench.seen(source, CONNECT_DONE) == 1, "completion after 10,000 ms", "none")
+    bench.claim(
+        bench.seen(source, CONNECT_DONE) == 1, "completion after 10,000 ms", "none", proves="TIME-001"
+    )
     bench.pass_time(source, TIMEOUT_MS)
     source.complete(target)
-    bench.expect("MIG-SRC-018", client.main, SWITCH)
+    bench.expect(client.main, SWITCH, proves="MIG-SRC-018")
 
 
-@pytest.mark.requirement("TIME-001")
+@requirement("TIME-001")
 @pytest.mark.needs(Ability.CALLBACKS)
 def test_wait_for_the_client_times_out_in_real_time(bench: Bench) -> None:
     """The same on the real clock, once."""
     source, target = bench.pair(virtual_clock=False)
     client = bench.client(source, channels=(), duties=NEVER_ANSWERS)
     source.announce(target)
-    bench.expect("MIG-SRC-020", client.main, BEGIN)
-    bench.wait("TIME-001", source, CONNECT_DONE, deadline=20)
+    bench.expect(client.main, BEGIN, proves="MIG-SRC-020")
+    bench.wait(source, CONNECT_DONE, deadline=20)
 
 
-@pytest.mark.requirement("TIME-002", "MIG-SRC-023", "MIG-SRC-033", "MIG-SRC-034", "MIG-SRC-037")
+@requirement("TIME-002", fault=(timers(1), timers(-1)))
+@requirement("MIG-SRC-023", fault=added(END, CANCEL))
+@requirement("MIG-SRC-033", fault=never(END_DONE))
+@requirement("MIG-SRC-034", fault=called_twice(END_DONE))
+@requirement("MIG-SRC-037", fault=stuck_after(END))
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_client_that_stays_is_dropped(bench: Bench) -> None:
     """A client that ignores MIGRATE_END is dropped after 10,000 ms, and migrate_end completes then."""
@@ -171,16 +246,16 @@ def test_client_that_stays_is_dropped(bench: Bench) -> None:
     announced(bench, source, client, target)
     left = client.main
     source.complete(target)
-    bench.expect("MIG-SRC-015", left, END)
+    bench.expect(left, END, proves="MIG-SRC-015")
     bench.pass_time(source, TIMEOUT_MS - 1)
-    bench.claim("TIME-002", not bench.seen(source, END_DONE), "no completion after 9,999 ms", "one")
+    bench.claim(not bench.seen(source, END_DONE), "no completion after 9,999 ms", "one", proves="TIME-002")
     bench.pass_time(source, 1)
-    bench.claim("TIME-002", bench.seen(source, END_DONE) == 1, "completion after 10,000 ms", "none")
+    bench.claim(bench.seen(source, END_DONE) == 1, "completion after 10,000 ms", "none", proves="TIME-002")
     ending = left.expect_end()
-    bench.claim("MIG-SRC-037", ending is not Ending.TIMEOUT, "the client is dropped", ending)
+    bench.claim(ending is not Ending.TIMEOUT, "the client is dropped", ending, proves="MIG-SRC-037")
 
 
-@pytest.mark.requirement("TIME-002", "MIG-SRC-023", "MIG-SRC-033", "MIG-SRC-034", "MIG-SRC-037")
+@requirement("TIME-002", "MIG-SRC-023", "MIG-SRC-033", "MIG-SRC-034", "MIG-SRC-037")
 @pytest.mark.needs(Ability.END_CALLBACK)
 def test_client_that_stays_is_dropped_in_real_time(bench: Bench) -> None:
     """The same on the real clock, once."""
@@ -189,13 +264,14 @@ def test_client_that_stays_is_dropped_in_real_time(bench: Bench) -> None:
     announced(bench, source, client, target)
     left = client.main
     source.complete(target)
-    bench.expect("MIG-SRC-015", left, END)
-    bench.wait("TIME-002", source, END_DONE, deadline=20)
+    bench.expect(left, END, proves="MIG-SRC-015")
+    bench.wait(source, END_DONE, deadline=20, proves="TIME-002")
     ending = left.expect_end()
-    bench.claim("MIG-SRC-037", ending is not Ending.TIMEOUT, "the client is dropped", ending)
+    bench.claim(ending is not Ending.TIMEOUT, "the client is dropped", ending, proves="MIG-SRC-037")
 
 
-@pytest.mark.requirement("MIG-SRC-033", "MIG-SRC-034", "TIME-003")
+@requirement("TIME-003", fault=called_twice(END_DONE))
+@requirement("MIG-SRC-033", "MIG-SRC-034")
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_migrate_end_completes_when_the_client_has_left(bench: Bench) -> None:
     """migrate_end completes when the client leaves the source; no timeout follows."""
@@ -203,19 +279,24 @@ def test_migrate_end_completes_when_the_client_has_left(bench: Bench) -> None:
     client = bench.client(source, channels=(), duties=DUTIFUL.holding(Step.LEAVE_SOURCE))
     announced(bench, source, client, target)
     source.complete(target)
-    bench.expect("MIG-SRC-015", client.main, END)
+    bench.expect(client.main, END, proves="MIG-SRC-015")
     bench.settle()
     bench.claim(
-        "MIG-SRC-033", not bench.seen(source, END_DONE), "no completion while the client is there", "one"
+        not bench.seen(source, END_DONE),
+        "no completion while the client is there",
+        "one",
+        proves="MIG-SRC-033",
     )
     client.release(Step.LEAVE_SOURCE)
-    bench.wait("MIG-SRC-033", source, END_DONE)
+    bench.wait(source, END_DONE, proves="MIG-SRC-033")
     bench.pass_time(source, 3 * TIMEOUT_MS)
     counts = bench.seen(source, CONNECT_DONE), bench.seen(source, END_DONE)
-    bench.claim("TIME-003", counts == (1, 1), "one completion of each call, and no more", counts)
+    bench.claim(counts == (1, 1), "one completion of each call, and no more", counts, proves="TIME-003")
 
 
-@pytest.mark.requirement("MIG-SRC-017", "MIG-SRC-035", "MIG-SRC-039")
+@requirement("MIG-SRC-035", fault=too_early(END_DONE))
+@requirement("MIG-SRC-039", fault=closed_after(CANCEL))
+@requirement("MIG-SRC-017")
 def test_failed_migration_is_cancelled(bench: Bench) -> None:
     """After migrate_end(0) the client gets MIGRATE_CANCEL, the session goes on and migrates later (to another
     target: a QEMU whose incoming migration has failed ends)."""
@@ -223,41 +304,43 @@ def test_failed_migration_is_cancelled(bench: Bench) -> None:
     client = bench.client(source, channels=(ChannelType.SPICE_CHANNEL_INPUTS,))
     announced(bench, source, client, target)
     source.complete(target, succeeded=False)
-    bench.expect("MIG-SRC-017", client.main, CANCEL)
+    bench.expect(client.main, CANCEL, proves="MIG-SRC-017")
     bench.settle()
     client.steps.clear()
     with bench.owed("MIG-SRC-039"):
         migrated(bench, source, client, bench.start("target2", incoming=True))
 
 
-@pytest.mark.requirement("MIG-SRC-024")
+@requirement("MIG-SRC-024", fault=(added(INIT, CANCEL), lost(CANCEL)))
 def test_late_answer_is_cancelled(bench: Bench) -> None:
     """A CONNECTED that comes after the timeout is met with MIGRATE_CANCEL."""
     source, target = bench.pair()
     client = bench.client(source, channels=(), duties=ANSWERS_LATE)
     source.announce(target)
-    bench.expect("MIG-SRC-020", client.main, BEGIN)
+    bench.expect(client.main, BEGIN, proves="MIG-SRC-020")
     linked = lambda: client.target and client.target.linked  # noqa: E731
-    bench.until("MIG-DST-001", linked, "the client's link to the target")
+    bench.until(linked, "the client's link to the target", proves="MIG-DST-001")
     bench.pass_time(source, TIMEOUT_MS + REAL_CLOCK_MS)
     client.release(Step.ANSWER)
-    bench.expect("MIG-SRC-024", client.main, CANCEL)
+    bench.expect(client.main, CANCEL)
 
 
-@pytest.mark.requirement("MIG-SRC-032", "MIG-SRC-013")
+@requirement("MIG-SRC-032", fault=never(CONNECT_DONE))
+@requirement("MIG-SRC-013")
 @pytest.mark.needs(Ability.CALLBACKS)
 def test_failure_during_the_wait(bench: Bench) -> None:
     """migrate_end(0) before the client has answered completes migrate_connect."""
     source, target = bench.pair()
     client = bench.client(source, channels=(), duties=NEVER_ANSWERS)
     source.announce(target)
-    bench.expect("MIG-SRC-020", client.main, BEGIN)
+    bench.expect(client.main, BEGIN, proves="MIG-SRC-020")
     source.cancel(target)
-    bench.wait("MIG-SRC-032", source, CONNECT_DONE)
+    bench.wait(source, CONNECT_DONE, proves="MIG-SRC-032")
     bench.settle()
 
 
-@pytest.mark.requirement("MIG-SRC-025", "MIG-SRC-038")
+@requirement("MIG-SRC-025", fault=lost(CANCEL))
+@requirement("MIG-SRC-038", fault=(lost(BEGIN, nth=3), twice(BEGIN)))
 def test_announced_again(bench: Bench) -> None:
     """Announcements in a row: each is sent, a connected client gets MIGRATE_CANCEL in between."""
     source, target = bench.pair()
@@ -267,11 +350,11 @@ def test_announced_again(bench: Bench) -> None:
         with bench.owed("MIG-SRC-038"):
             announced(bench, source, client, target, subject=subject)
         got = (len(client.main.got(BEGIN)), len(client.main.got(CANCEL)))
-        bench.claim("MIG-SRC-038", got[0] == number, f"{number} announcements", got[0])
-        bench.claim("MIG-SRC-025", got[1] == number - 1, f"{number - 1} cancels", got[1])
+        bench.claim(got[0] == number, f"{number} announcements", got[0], proves="MIG-SRC-038")
+        bench.claim(got[1] == number - 1, f"{number - 1} cancels", got[1], proves="MIG-SRC-025")
 
 
-@pytest.mark.requirement("MIG-SRC-027")
+@requirement("MIG-SRC-027", fault=(stuck_after(LIST), other_result("migrate_end")))
 @pytest.mark.needs(Ability.CALLS)
 def test_end_without_announcement(bench: Bench) -> None:
     """migrate_end(1) without migrate_connect returns -1 and disconnects the clients."""
@@ -279,36 +362,36 @@ def test_end_without_announcement(bench: Bench) -> None:
     client = bench.client(source, channels=())
     source.call("migrate_end", completed=1)
     ending = client.main.expect_end()
-    bench.claim("MIG-SRC-027", ending is not Ending.TIMEOUT, "the client is disconnected", ending)
+    bench.claim(ending is not Ending.TIMEOUT, "the client is disconnected", ending)
 
 
-@pytest.mark.requirement("MIG-SRC-026")
+@requirement("MIG-SRC-026", fault=before(SWITCH, BEGIN, BEGIN_BODY))
 def test_new_client_during_the_wait(bench: Bench) -> None:
     """A client that comes during the wait ends it; its own end is SWITCH_HOST."""
     source, target = bench.pair()
     first = bench.client(source, channels=(), duties=NEVER_ANSWERS)
     source.announce(target)
-    bench.expect("MIG-SRC-020", first.main, BEGIN)
+    bench.expect(first.main, BEGIN, proves="MIG-SRC-020")
     second = bench.client(source, channels=(), duties=DUTIFUL.skipping(Step.SWITCH_HOST))
     if Ability.CALLBACKS in source.abilities:
-        bench.wait("MIG-SRC-026", source, CONNECT_DONE)
+        bench.wait(source, CONNECT_DONE)
     source.complete(target)
-    bench.expect("MIG-SRC-018", second.main, SWITCH)
-    bench.claim("MIG-SRC-026", not second.main.got(BEGIN), "no BEGIN to the new client", "BEGIN")
+    bench.expect(second.main, SWITCH, proves="MIG-SRC-018")
+    bench.claim(not second.main.got(BEGIN), "no BEGIN to the new client", "BEGIN")
 
 
-@pytest.mark.requirement("MIG-DST-009")
+@requirement("MIG-DST-009", fault=lost(LIST, host="target"))
 def test_channels_after_the_migration(bench: Bench) -> None:
     """After the migration the client can ask for the channels of the target."""
     source, target = bench.pair()
     client = bench.client(source)
     migrated(bench, source, client, target)
     client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
-    listed = bench.expect("MIG-DST-009", client.main, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST).packet
-    bench.claim("MIG-DST-009", len(listed.channels) > 0, "a list of channels", "an empty one")
+    listed = bench.expect(client.main, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST).packet
+    bench.claim(len(listed.channels) > 0, "a list of channels", "an empty one")
 
 
-@pytest.mark.requirement("MIG-DST-011")
+@requirement("MIG-DST-011", fault=closed_after(INIT, host="target"))
 @pytest.mark.needs(Ability.RESTART_TICKET)
 def test_ticket_that_expires_during_the_migration(bench: Bench) -> None:
     """The cover letter's point: who has linked before the ticket expires, arrives."""
@@ -320,14 +403,20 @@ def test_ticket_that_expires_during_the_migration(bench: Bench) -> None:
     bench.pump.pass_real_time(EXPIRES_S)
     inputs = bench.connect(target, channel=3, connection_id=client.session_id, password="secret")
     late = bench.try_link(inputs)
-    bench.claim("LINK-023", late != 0, "a ticket that has expired", late)
+    bench.claim(late != 0, "a ticket that has expired", late, proves="LINK-023")
     source.complete(target)
-    with bench.owed("MIG-DST-011"):
+    with bench.owed():
         arrived(bench, client)
-    bench.claim("MIG-DST-011", client.main.ending is None, "a session that lives", client.main.ending)
+    bench.claim(client.main.ending is None, "a session that lives", client.main.ending)
 
 
-@pytest.mark.requirement("MIG-DST-012")
+@requirement(
+    "MIG-DST-012",
+    fault=(
+        message_after_result(BEGIN, BEGIN_BODY, host="target", channel=ChannelType.SPICE_CHANNEL_MAIN),
+        lost(BEGIN, host="target"),
+    ),
+)
 def test_moved_on_while_it_arrives(bench: Bench) -> None:
     """A further migration waits for the client that has not arrived yet: it is announced once it has."""
     source, target = bench.pair()
@@ -335,22 +424,24 @@ def test_moved_on_while_it_arrives(bench: Bench) -> None:
     client = bench.client(source, channels=(), duties=DUTIFUL.holding(Step.MIGRATE_END))
     announced(bench, source, client, target)
     source.complete(target)
-    bench.until("MIG-SRC-015", lambda: Step.LEAVE_SOURCE in client.steps, "MIGRATE_END from the source")
+    bench.until(
+        lambda: Step.LEAVE_SOURCE in client.steps, "MIGRATE_END from the source", proves="MIG-SRC-015"
+    )
     main = client.target.main if client.target else client.main
     target.announce(further)
     bench.settle()
     early = [m.name for m in main.got(BEGIN, SWITCH, CANCEL)]
-    bench.claim("MIG-DST-012", not early, "no announcement before the client has arrived", ", ".join(early))
+    bench.claim(not early, "no announcement before the client has arrived", ", ".join(early))
     client.steps.clear()
     client.release(Step.MIGRATE_END)
-    bench.until("MIG-DST-012", lambda: Step.ANSWER in client.steps, "the further migration's announcement")
+    bench.until(lambda: Step.ANSWER in client.steps, "the further migration's announcement")
     client.left.clear()
     target.complete(further)
-    with bench.owed("MIG-DST-012"):
+    with bench.owed():
         arrived(bench, client)
 
 
-@pytest.mark.requirement("MIG-DST-014")
+@requirement("MIG-DST-014", fault=leaks(case="main"))
 @pytest.mark.needs(Ability.STATS)
 @pytest.mark.parametrize("channels", [(), (INPUTS,)], ids=["main", "channels"])
 def test_migration_that_never_comes(bench: Bench, channels: tuple[int, ...]) -> None:
@@ -373,13 +464,17 @@ def test_migration_that_never_comes(bench: Bench, channels: tuple[int, ...]) -> 
     for what in sorted(before.keys() & {"fds", "watches"}):
         grown = after[what] - before[what]
         expected = f"no {what} left by links that the migration never reached"
-        bench.claim("MIG-DST-014", grown <= 0, expected, f"{grown} more")
+        bench.claim(grown <= 0, expected, f"{grown} more")
     main = bench.link(target, connection_id=BROUGHT)
     main.send(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END)
-    bench.expect("MIG-DST-014", main, INIT)
+    bench.expect(main, INIT)
 
 
-@pytest.mark.requirement("CONNID-013", "CONNID-005")
+@requirement(
+    "CONNID-013",
+    fault=changed("one bit of the id", INIT, lambda b: bytes([b[0] ^ 1]) + b[1:], host="target2"),
+)
+@requirement("CONNID-005")
 def test_chain(bench: Bench) -> None:
     """The session's id survives a chain of migrations: each target is the next one's source."""
     source = bench.start("source")
@@ -391,4 +486,4 @@ def test_chain(bench: Bench) -> None:
         client.left.clear()
         migrated(bench, source, client, target)
         source = target
-    bench.claim("CONNID-013", client.session_id == first, hex(first), hex(client.session_id))
+    bench.claim(client.session_id == first, hex(first), hex(client.session_id), proves="CONNID-013")

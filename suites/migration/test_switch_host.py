@@ -8,10 +8,14 @@ import pytest
 from dissectors.channels.main import SpiceMsgcMainMigrateDstDoSeamless
 from dissectors.wire.constants import MainCap, MsgMain
 from fixtures.bench import Bench
+from fixtures.bench.planting import BEGIN_BODY, added, requirement
 from fixtures.peer.duties import DUTIFUL, Step
 from fixtures.peer.peer_connection import EVERYTHING
 from fixtures.system.hosts import Ability
 from suites.steps import ended
+
+BEGIN = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN
+LIST = MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
 
 INIT, SWITCH = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST
 OLD_CLIENT = EVERYTHING.without(
@@ -19,7 +23,8 @@ OLD_CLIENT = EVERYTHING.without(
 )
 
 
-@pytest.mark.requirement("MIG-SRC-002", "MIG-SRC-018", "MIG-SRC-023", "MIG-DST-008", "MAIN-001")
+@requirement("MIG-SRC-002", fault=added(LIST, BEGIN, BEGIN_BODY, host="source"))
+@requirement("MIG-SRC-018", "MIG-SRC-023", "MIG-DST-008", "MAIN-001")
 def test_old_client_is_switched(bench: Bench) -> None:
     """A client without the capability hears nothing until SWITCH_HOST, and opens a session of its own."""
     source, target = bench.pair()
@@ -28,16 +33,16 @@ def test_old_client_is_switched(bench: Bench) -> None:
     source.announce(target)
     bench.settle()
     source.complete(target)
-    bench.expect("MIG-SRC-018", first, SWITCH)
+    bench.expect(first, SWITCH, proves="MIG-SRC-018")
     begun = lambda: client.main is not first and client.current.linked  # noqa: E731
-    bench.until("MIG-DST-008", begun, "a session on the target")
-    bench.claim("MIG-SRC-002", not first.got(MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN), "no BEGIN", "BEGIN")
-    bench.claim("MIG-DST-008", client.session_id != 0, "a session on the target", "none")
+    bench.until(begun, "a session on the target", proves="MIG-DST-008")
+    bench.claim(
+        not first.got(MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN), "no BEGIN", "BEGIN", proves="MIG-SRC-002"
+    )
+    bench.claim(client.session_id != 0, "a session on the target", "none", proves="MIG-DST-008")
 
 
-@pytest.mark.requirement(
-    "MIG-SRC-003", "MIG-SRC-004", "MIG-SRC-005", "MIG-SRC-006", "MIG-SRC-007", "MIG-SRC-018"
-)
+@requirement("MIG-SRC-003", "MIG-SRC-004", "MIG-SRC-005", "MIG-SRC-006", "MIG-SRC-007", "MIG-SRC-018")
 @pytest.mark.parametrize("subject", [None, "C=XY,CN=target"])
 def test_address(bench: Bench, subject: str | None) -> None:
     """SWITCH_HOST carries the address as migrate_connect was given it."""
@@ -47,23 +52,23 @@ def test_address(bench: Bench, subject: str | None) -> None:
     )
     source.announce(target, host="target.example", port=0x8EF1, tls_port=0x9A03, subject=subject)
     source.complete(target)
-    bench.expect("MIG-SRC-018", client.main, SWITCH)
+    bench.expect(client.main, SWITCH, proves="MIG-SRC-018")
 
 
-@pytest.mark.requirement("MIG-SRC-018")
+@requirement("MIG-SRC-018")
 @pytest.mark.needs(Ability.SEAMLESS_DATA)
 def test_moved_on_before_the_client_came(bench: Bench) -> None:
     """A target whose machine is moved on while a client's state is still due sends that client after it."""
     here, there = bench.pair(seamless=True)
     client = bench.link(here, connection_id=0x8A000001)
     client.send(SpiceMsgcMainMigrateDstDoSeamless(src_version=1))
-    bench.expect("MIG-DST-021", client, MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK)
+    bench.expect(client, MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK, proves="MIG-DST-021")
     here.announce(there)
     here.complete(there)
-    bench.expect("MIG-SRC-018", client, SWITCH)
+    bench.expect(client, SWITCH)
 
 
-@pytest.mark.requirement("MIG-SRC-033", "MIG-SRC-034")
+@requirement("MIG-SRC-033", "MIG-SRC-034")
 @pytest.mark.needs(Ability.END_CALLBACK)
 def test_migrate_end_completes(bench: Bench) -> None:
     """After SWITCH_HOST too migrate_end completes when the client has left."""
@@ -71,12 +76,12 @@ def test_migrate_end_completes(bench: Bench) -> None:
     client = bench.client(source, channels=(), capabilities=OLD_CLIENT)
     source.announce(target)
     source.complete(target)
-    bench.wait("MIG-SRC-033", source, "migrate_end_complete")
+    bench.wait(source, "migrate_end_complete", proves="MIG-SRC-033")
     bench.settle()
     assert client.steps
 
 
-@pytest.mark.requirement("MIG-SRC-017")
+@requirement("MIG-SRC-017")
 def test_failed_migration_says_nothing(bench: Bench) -> None:
     """A failed migration is not told to a client that was never told of its beginning."""
     source, target = bench.pair()
@@ -85,4 +90,4 @@ def test_failed_migration_says_nothing(bench: Bench) -> None:
     source.complete(target, succeeded=False)
     ended(bench, source)
     told = [m.name for m in client.main.messages if "MIGRATE" in m.name]
-    bench.claim("MIG-SRC-017", not told, "nothing", ", ".join(told))
+    bench.claim(not told, "nothing", ", ".join(told))

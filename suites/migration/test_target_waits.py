@@ -8,6 +8,7 @@ import pytest
 from dissectors.framing.events import Ending
 from dissectors.wire.constants import ChannelType, MainCap, MsgcMain, MsgMain
 from fixtures.bench import Bench
+from fixtures.bench.planting import closed_after, requirement, stuck_after, twice
 from fixtures.peer.peer_connection import EVERYTHING
 from fixtures.system.hosts import Ability
 
@@ -21,7 +22,8 @@ TIMEOUT_MS = 10_000
 DEVICES = ("keyboard", "mouse", "playback", "record")
 
 
-@pytest.mark.requirement("MIG-DST-015", "MIG-DST-002", "MIG-DST-003", "MIG-DST-004", "MIG-DST-006")
+@requirement("MIG-DST-015", fault=closed_after("result", host="target", channel=INPUTS))
+@requirement("MIG-DST-002", "MIG-DST-003", "MIG-DST-004", "MIG-DST-006")
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_long_migration(bench: Bench) -> None:
     """Minutes pass before MIGRATE_END: nothing is said, nobody is dropped, and the session begins then."""
@@ -32,15 +34,15 @@ def test_long_migration(bench: Bench) -> None:
     for _ in range(0, LONG_MS, STEP_MS):
         bench.pass_time(target, STEP_MS)
     said = [f"{c.name}: {m.name}" for c in (main, *channels) for m in c.messages]
-    bench.claim("MIG-DST-003", not said, "silence", said)
+    bench.claim(not said, "silence", said, proves="MIG-DST-003")
     endings = [f"{c.name}: {c.ending}" for c in (main, *channels) if c.ending]
-    bench.claim("MIG-DST-015", not endings, "links that are still there", endings)
+    bench.claim(not endings, "links that are still there", endings, proves="MIG-DST-015")
     main.send(MIGRATE_END)
-    bench.expect("MIG-DST-004", main, INIT)
-    bench.expect("MIG-DST-006", channels[0])
+    bench.expect(main, INIT, proves="MIG-DST-004")
+    bench.expect(channels[0], proves="MIG-DST-006")
 
 
-@pytest.mark.requirement("MIG-DST-003", "MIG-DST-005")
+@requirement("MIG-DST-003", "MIG-DST-005")
 @pytest.mark.needs(Ability.CALLS, Ability.DEVICES)
 def test_guest_that_stirs_early(bench: Bench) -> None:
     """What the machine's devices do before MIGRATE_END is not told: the agent comes, lights change, a device
@@ -54,14 +56,14 @@ def test_guest_that_stirs_early(bench: Bench) -> None:
     target.call("playback_start")
     target.call("chardev_attach", device="port:late.example")
     bench.settle()
-    for requirement, connection in (("MIG-DST-003", main), ("MIG-DST-005", inputs)):
+    for owing, connection in (("MIG-DST-003", main), ("MIG-DST-005", inputs)):
         said = [m.name for m in connection.messages]
-        bench.claim(requirement, not said, "silence", said)
+        bench.claim(not said, "silence", said, proves=owing)
     main.send(MIGRATE_END)
-    bench.expect("MIG-DST-004", main, INIT)
+    bench.expect(main, INIT, proves="MIG-DST-004")
 
 
-@pytest.mark.requirement("MIG-DST-016")
+@requirement("MIG-DST-016", fault=twice(INIT, host="target"))
 def test_begins_once(bench: Bench) -> None:
     """A second MIGRATE_END begins nothing a second time."""
     target = bench.start("target", incoming=True)
@@ -69,12 +71,12 @@ def test_begins_once(bench: Bench) -> None:
     for _ in range(3):
         main.send(MIGRATE_END)
     main.send(ATTACH)
-    bench.expect("MIG-DST-009", main, LIST)
+    bench.expect(main, LIST, proves="MIG-DST-009")
     inits = len(main.got(INIT))
-    bench.claim("MIG-DST-016", inits == 1, "one INIT", inits)
+    bench.claim(inits == 1, "one INIT", inits)
 
 
-@pytest.mark.requirement("MIG-DST-016")
+@requirement("MIG-DST-016")
 def test_client_without_the_capability_does_not_begin(bench: Bench) -> None:
     """MIGRATE_END of a client that has not SEMI_SEAMLESS_MIGRATE begins nothing."""
     target = bench.start("target", incoming=True)
@@ -83,10 +85,10 @@ def test_client_without_the_capability_does_not_begin(bench: Bench) -> None:
     main.send(MIGRATE_END)
     bench.settle()
     inits = len(main.got(INIT))
-    bench.claim("MIG-DST-016", not inits, "no INIT", inits)
+    bench.claim(not inits, "no INIT", inits)
 
 
-@pytest.mark.requirement("MIG-DST-006", "CONNID-007", "CONNID-010")
+@requirement("MIG-DST-006", "CONNID-007", "CONNID-010")
 def test_all_channels_begin(bench: Bench) -> None:
     """Each of the channels that were linked before MIGRATE_END begins, and one that comes later too; a
     channel that was linked twice begins once."""
@@ -98,19 +100,19 @@ def test_all_channels_begin(bench: Bench) -> None:
         bench.link(target, channel=kind, channel_id=number, connection_id=BROUGHT) for kind, number in wanted
     ]
     main.send(MIGRATE_END)
-    bench.expect("MIG-DST-004", main, INIT)
+    bench.expect(main, INIT, proves="MIG-DST-004")
     for channel in linked[:2]:
-        bench.expect("MIG-DST-006", channel)
+        bench.expect(channel, proves="MIG-DST-006")
     late = bench.link(target, channel=port, channel_id=1, connection_id=BROUGHT)
-    bench.expect("MIG-DST-006", late)
+    bench.expect(late, proves="MIG-DST-006")
     ending = linked[2].expect_end()
-    bench.claim("CONNID-010", not linked[2].messages, "the second of two links is closed", ending)
+    bench.claim(not linked[2].messages, "the second of two links is closed", ending, proves="CONNID-010")
     bench.settle()
     lost = [c.name for c in (linked[0], linked[1], late) if c.ending]
-    bench.claim("MIG-DST-006", not lost, "channels that live", lost)
+    bench.claim(not lost, "channels that live", lost, proves="MIG-DST-006")
 
 
-@pytest.mark.requirement("MAIN-015", "MIG-DST-001")
+@requirement("MAIN-015", "MIG-DST-001")
 @pytest.mark.parametrize("first_id", [0, BROUGHT], ids=["ordinary", "migrating"])
 def test_migrating_client_takes_over(bench: Bench, first_id: int) -> None:
     """A migrating client takes the session over as any other does: one client at a time."""
@@ -118,12 +120,15 @@ def test_migrating_client_takes_over(bench: Bench, first_id: int) -> None:
     first = bench.link(target, connection_id=first_id)
     second = bench.link(target, connection_id=BROUGHT ^ 0x40000000)
     ending = first.expect_end()
-    bench.claim("MAIN-015", ending is not Ending.TIMEOUT, "the old client is disconnected", ending)
+    bench.claim(ending is not Ending.TIMEOUT, "the old client is disconnected", ending, proves="MAIN-015")
     second.send(MIGRATE_END)
-    bench.expect("MIG-DST-004", second, INIT)
+    bench.expect(second, INIT, proves="MIG-DST-004")
 
 
-@pytest.mark.requirement("MIG-DST-017", "TIME-001")
+@requirement(
+    "MIG-DST-017", fault=stuck_after("result", host="target", channel=ChannelType.SPICE_CHANNEL_MAIN)
+)
+@requirement("TIME-001")
 @pytest.mark.needs(Ability.CALLS, Ability.VIRTUAL_CLOCK)
 def test_next_migration_does_not_wait_for_ever(bench: Bench) -> None:
     """A client that has not arrived when the next migration's wait is over is disconnected."""
@@ -131,9 +136,9 @@ def test_next_migration_does_not_wait_for_ever(bench: Bench) -> None:
     main = bench.link(target, connection_id=BROUGHT)
     target.announce(third)
     bench.pass_time(target, TIMEOUT_MS - 1)
-    bench.claim("MIG-DST-017", main.ending is None, "a client that may still arrive", main.ending)
+    bench.claim(main.ending is None, "a client that may still arrive", main.ending, proves="MIG-DST-017")
     bench.pass_time(target, 1)
     completions = bench.seen(target, "migrate_connect_complete")
-    bench.claim("TIME-001", completions == 1, "completion after 10,000 ms", completions)
+    bench.claim(completions == 1, "completion after 10,000 ms", completions, proves="TIME-001")
     ending = main.expect_end()
-    bench.claim("MIG-DST-017", ending is not Ending.TIMEOUT, "a client that is disconnected", ending)
+    bench.claim(ending is not Ending.TIMEOUT, "a client that is disconnected", ending, proves="MIG-DST-017")

@@ -12,6 +12,7 @@ import pytest
 from dissectors.wire.constants import ChannelType, MsgMain
 from fixtures import captures
 from fixtures.bench import Bench
+from fixtures.bench.planting import requirement
 from fixtures.system.certificates import Authority
 from fixtures.system.hosts import Ability
 from suites.replay import capture_script as recording
@@ -49,7 +50,7 @@ def replayed(bench: Bench, path: Path) -> Replay:
         pytest.param(
             path,
             id=path.name.removesuffix(".pcapng.gz"),
-            marks=pytest.mark.requirement(*SHOWN.get(path.name.removesuffix(".pcapng.gz"), ("MAIN-001",))),
+            marks=requirement(*SHOWN.get(path.name.removesuffix(".pcapng.gz"), ("MAIN-001",))),
         )
         for path in RECORDED
     ],
@@ -84,13 +85,13 @@ def recorded(bench: Bench, tmp_path: Path, authority: Authority) -> Callable[[bo
     return record
 
 
-@pytest.mark.requirement("MIG-SRC-015", "MIG-DST-002", "MIG-DST-004", "CONNID-005")
+@requirement("MIG-SRC-015", "MIG-DST-002", "MIG-DST-004", "CONNID-005")
 def test_recorded_in_this_run(bench: Bench, recorded: Callable[[bool], Path]) -> None:
     """A semi-seamless migration of this build, played on other processes of it: they say the same."""
     assert not replayed(bench, recorded(False)).differences
 
 
-@pytest.mark.requirement("MIG-SRC-040", "MIG-SRC-041", "MIG-DST-020", "MIG-DST-023")
+@requirement("MIG-SRC-040", "MIG-SRC-041", "MIG-DST-020", "MIG-DST-023")
 @pytest.mark.needs(Ability.SEAMLESS_DATA)
 def test_seamless_recorded_in_this_run(bench: Bench, recorded: Callable[[bool], Path]) -> None:
     """A seamless one: the migration data that is brought is this run's own."""

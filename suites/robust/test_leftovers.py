@@ -11,6 +11,7 @@ import pytest
 
 from dissectors.wire.constants import ChannelType, LinkErr, MsgcMain, MsgMain
 from fixtures.bench import Bench
+from fixtures.bench.planting import requirement
 from fixtures.peer.duties import CANNOT_CONNECT, Step
 from fixtures.system.hosts import Ability, Host
 from suites.steps import migrated
@@ -60,7 +61,7 @@ def refused(bench: Bench, host: Host) -> None:
     ):
         connection = bench.connect(host, **wanted)
         error = bench.try_link(connection)
-        bench.claim("LINK-016", error != LinkErr.SPICE_LINK_ERR_OK, "a refusal", error)
+        bench.claim(error != LinkErr.SPICE_LINK_ERR_OK, "a refusal", error, proves="LINK-016")
         bench.must_close(connection)
     for fields in ({"magic": b"RED?"}, {"major_version": 3}, {"size": 5000}, {"caps_offset": 1}):
         connection = bench.connect(host)
@@ -101,10 +102,10 @@ def nothing_left(bench: Bench, before: dict[str, int], host: Host, what: str) ->
     after = host.stats()
     for kind in sorted(after.keys() & {"fds", "watches", "timers", "threads", "clients"}):
         grown = after[kind] - before[kind]
-        bench.claim("ROBUST-003", grown <= SLACK, f"no {kind} left by {what}", f"{grown} more")
+        bench.claim(grown <= SLACK, f"no {kind} left by {what}", f"{grown} more", proves="ROBUST-003")
 
 
-@pytest.mark.requirement("ROBUST-003")
+@requirement("ROBUST-003")
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
 def test_sessions_leave_nothing(bench: Bench, end: Callable[[Bench, Host], None]) -> None:
     """Whatever way sessions and links end, their descriptors, watches and timers go with them."""
@@ -119,7 +120,7 @@ def test_sessions_leave_nothing(bench: Bench, end: Callable[[Bench, Host], None]
     nothing_left(bench, before, source, f"{TIMES} times '{end.__name__}'")
 
 
-@pytest.mark.requirement("ROBUST-016", "ROBUST-003")
+@requirement("ROBUST-016", "ROBUST-003")
 @pytest.mark.parametrize("refuse", [False, True], ids=["linked", "refused"])
 def test_links_take_no_memory_for_good(bench: Bench, refuse: bool) -> None:
     """Hundreds of links that come and go leave the server's memory as it was."""
@@ -136,11 +137,13 @@ def test_links_take_no_memory_for_good(bench: Bench, refuse: bool) -> None:
     before = source.stats()
     links(MANY)
     grown = source.stats()["rss_kib"] - before["rss_kib"]
-    bench.claim("ROBUST-016", grown < SLACK_KIB, f"less than {SLACK_KIB} KiB more", f"{grown} KiB more")
+    bench.claim(
+        grown < SLACK_KIB, f"less than {SLACK_KIB} KiB more", f"{grown} KiB more", proves="ROBUST-016"
+    )
     nothing_left(bench, before, source, f"{MANY} links")
 
 
-@pytest.mark.requirement("ROBUST-003")
+@requirement("ROBUST-003")
 @pytest.mark.needs(Ability.CALLS, Ability.VIRTUAL_CLOCK)
 @pytest.mark.parametrize("refuses", [True, False])
 def test_announcements_leave_nothing(bench: Bench, refuses: bool) -> None:
@@ -157,11 +160,11 @@ def test_announcements_leave_nothing(bench: Bench, refuses: bool) -> None:
         counts.append(source.stats())
     for kind in ("timers", "armed", "watches", "fds"):
         grown = counts[-1][kind] - counts[1][kind]
-        bench.claim("ROBUST-003", grown <= 0, f"no {kind} left by 4 announcements", f"{grown} more")
-    bench.claim("ROBUST-003", client.main.ending is None, "a session that lives", client.main.ending)
+        bench.claim(grown <= 0, f"no {kind} left by 4 announcements", f"{grown} more")
+    bench.claim(client.main.ending is None, "a session that lives", client.main.ending)
 
 
-@pytest.mark.requirement("ROBUST-003")
+@requirement("ROBUST-003")
 def test_a_chain_leaves_nothing(bench: Bench) -> None:
     """Hosts that a client has left by a migration keep nothing of it."""
     source = bench.start("source")
@@ -173,7 +176,7 @@ def test_a_chain_leaves_nothing(bench: Bench) -> None:
     nothing_left(bench, idle, source, "a session that was migrated")
 
 
-@pytest.mark.requirement("ROBUST-002")
+@requirement("ROBUST-002")
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)  # its loop tells when it does not come to rest
 @pytest.mark.parametrize("agent", [False, True], ids=["no-agent", "agent"])
 def test_idle_sessions_cost_nothing(bench: Bench, agent: bool) -> None:
@@ -184,8 +187,8 @@ def test_idle_sessions_cost_nothing(bench: Bench, agent: bool) -> None:
     if agent:
         client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", 10))
     client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
-    bench.expect("MAIN-008", client.main, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST)
+    bench.expect(client.main, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST, proves="MAIN-008")
     for _ in range(3):
         bench.settle()
     busy = bench.seen(source, "busy")
-    bench.claim("ROBUST-002", not busy, "a server that comes to rest", f"{busy} times it did not")
+    bench.claim(not busy, "a server that comes to rest", f"{busy} times it did not")

@@ -13,6 +13,7 @@ import pytest
 from dissectors.channels.migration_data import SpiceMigrateDataCharDevice, SpiceMsgcMigrateDataMain
 from dissectors.wire.constants import ChannelType, CommonCap, MsgcBase, MsgcDisplay, MsgcMain, MsgMain
 from fixtures.bench import Bench
+from fixtures.bench.planting import dies, leaks, requirement, swells
 from fixtures.peer import Client, Connection, Deadline
 from fixtures.peer.duties import DUTIFUL, Step
 from fixtures.peer.peer_connection import EVERYTHING
@@ -37,11 +38,11 @@ GROWTH_BYTES, PONG_BYTES = 24 << 20, 4000
 SLACK_FDS = 6
 
 
-def served(bench: Bench, requirement: str, host: Host, what: str) -> None:
+def served(bench: Bench, host: Host, what: str, proves: str | None = None) -> None:
     """The host lives, and a new client gets a session."""
-    bench.alive(requirement, what, host)
+    bench.alive(what, host, proves=proves)
     if host.life().alive:
-        with bench.owed(requirement):
+        with bench.owed(proves):
             bench.link(host).expect(INIT)
 
 
@@ -49,38 +50,38 @@ def target_link(bench: Bench, host: Host, number: int = 0) -> Connection:
     """A main link to a target, seamless asked for and granted."""
     main = bench.link(host, connection_id=IDS[number])
     main.send(DO_SEAMLESS, VERSION_1)
-    bench.until("MIG-DST-020", lambda: main.got(ACK) or main.ending, "the answer to DST_DO_SEAMLESS")
+    bench.until(lambda: main.got(ACK) or main.ending, "the answer to DST_DO_SEAMLESS", proves="MIG-DST-020")
     return main
 
 
-@pytest.mark.requirement("ROBUST-004")
+@requirement("ROBUST-004", fault=dies(3))
 @pytest.mark.parametrize("channel", ["main", "inputs"])
 def test_unsolicited_flush_mark(bench: Bench, channel: str) -> None:
     """A FLUSH_MARK that nobody asked for."""
     source = bench.start()
     client = bench.client(source, channels=(INPUTS,))
     (client.main if channel == "main" else client.current.channels[INPUTS, 0]).send(FLUSH_MARK)
-    served(bench, "ROBUST-004", source, "after an unsolicited FLUSH_MARK")
+    served(bench, source, "after an unsolicited FLUSH_MARK")
 
 
-@pytest.mark.requirement("ROBUST-005")
+@requirement("ROBUST-005", fault=dies(2))
 def test_do_seamless_on_an_ordinary_session(bench: Bench) -> None:
     """DST_DO_SEAMLESS where no migration is under way."""
     source = bench.start(seamless=True)
     client = bench.client(source, channels=())
     client.main.send(DO_SEAMLESS, VERSION_1)
-    served(bench, "ROBUST-005", source, "after DST_DO_SEAMLESS on an ordinary session")
+    served(bench, source, "after DST_DO_SEAMLESS on an ordinary session")
 
 
-@pytest.mark.requirement("ROBUST-006")
+@requirement("ROBUST-006", fault=dies(2))
 def test_migrate_end_after_do_seamless(bench: Bench) -> None:
     """MIGRATE_END from a client that was granted the seamless scheme."""
     target = bench.start("target", incoming=True, seamless=True)
     target_link(bench, target).send(MIGRATE_END)
-    served(bench, "ROBUST-006", target, "after MIGRATE_END of a seamless client")
+    served(bench, target, "after MIGRATE_END of a seamless client")
 
 
-@pytest.mark.requirement("ROBUST-007")
+@requirement("ROBUST-007", fault=dies(2))
 @pytest.mark.parametrize(
     "start",
     [b"XXXX\1\0\0\0", b"MNMD\xff\xff\xff\x7f", b"MNMD\0\0\0\0", b"\0" * 8],
@@ -91,10 +92,10 @@ def test_migrate_data_that_is_none(bench: Bench, start: bytes, length: int) -> N
     """MIGRATE_DATA with a wrong magic or version."""
     target = bench.start("target", incoming=True, seamless=True)
     target_link(bench, target).send(MIGRATE_DATA, start.ljust(length, b"\0"))
-    served(bench, "ROBUST-007", target, "after MIGRATE_DATA with a wrong header")
+    served(bench, target, "after MIGRATE_DATA with a wrong header")
 
 
-@pytest.mark.requirement("ROBUST-008")
+@requirement("ROBUST-008", fault=dies(3))
 @pytest.mark.parametrize("second", ["client", "question"])
 def test_second_seamless_client(bench: Bench, second: str) -> None:
     """Another migrating client, or the same question again, after a seamless one; then a channel."""
@@ -107,10 +108,10 @@ def test_second_seamless_client(bench: Bench, second: str) -> None:
     bench.settle()
     if target.life().alive:
         bench.try_link(bench.connect(target, channel=INPUTS, connection_id=IDS[second == "client"]))
-    served(bench, "ROBUST-008", target, "after a second seamless attempt and a channel")
+    served(bench, target, "after a second seamless attempt and a channel")
 
 
-@pytest.mark.requirement("ROBUST-009")
+@requirement("ROBUST-009", fault=dies(3))
 @pytest.mark.parametrize("kind", [0, 7, 100, 113, 200, 0x7FFF, 0xFFFF])
 @pytest.mark.parametrize("mini", [True, False], ids=["mini", "full"])
 def test_unknown_message(bench: Bench, kind: int, mini: bool) -> None:
@@ -121,10 +122,10 @@ def test_unknown_message(bench: Bench, kind: int, mini: bool) -> None:
     for connection in (client.current.channels[INPUTS, 0], client.main):
         connection.send(kind, b"\xa5" * 8)
         bench.settle()
-    served(bench, "ROBUST-009", source, f"after messages of type {kind}")
+    served(bench, source, f"after messages of type {kind}")
 
 
-@pytest.mark.requirement("ROBUST-010")
+@requirement("ROBUST-010", fault=dies(2))
 @pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF, 0x00FFFFFF, 0x10000, 4097])
 def test_size_that_lies(bench: Bench, size: int) -> None:
     """A header that promises far more than follows, and the end of the connection after it."""
@@ -133,10 +134,10 @@ def test_size_that_lies(bench: Bench, size: int) -> None:
     client.main.send_raw(struct.pack("<HI", MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, size) + b"\0" * 4096)
     bench.settle()
     client.main.close()
-    served(bench, "ROBUST-010", source, f"after a message of {size} bytes that never came")
+    served(bench, source, f"after a message of {size} bytes that never came")
 
 
-@pytest.mark.requirement("ROBUST-010")
+@requirement("ROBUST-010")
 @pytest.mark.parametrize(
     ("kind", "body"),
     [
@@ -157,15 +158,16 @@ def test_body_that_does_not_fit(bench: Bench, kind: int, body: bytes) -> None:
     source = bench.start()
     client = bench.client(source, channels=())
     client.main.send(kind, body)
-    served(bench, "ROBUST-010", source, "after a body that does not fit")
+    served(bench, source, "after a body that does not fit")
 
 
-@pytest.mark.requirement("ROBUST-011", "ROBUST-003")
+@requirement("ROBUST-011", fault=dies(9))
+@requirement("ROBUST-003", fault=leaks())
 @pytest.mark.needs(Ability.STATS)
 def test_connections_that_end_anywhere(bench: Bench) -> None:
     """Connections that end at each stage, orderly and by a reset, leave nothing behind."""
     source = bench.start()
-    served(bench, "ROBUST-011", source, "at first")
+    served(bench, source, "at first", proves="ROBUST-011")
     bench.settle()
     before = source.stats()
     with bench.owed("ROBUST-011"):
@@ -175,8 +177,10 @@ def test_connections_that_end_anywhere(bench: Bench) -> None:
     after = source.stats()
     for what in before.keys() & {"fds", "watches"}:
         grown = after[what] - before[what]
-        bench.claim("ROBUST-003", grown <= SLACK_FDS, f"no {what} left by 36 connections", f"{grown} more")
-    served(bench, "ROBUST-011", source, "after connections that ended at each stage")
+        bench.claim(
+            grown <= SLACK_FDS, f"no {what} left by 36 connections", f"{grown} more", proves="ROBUST-003"
+        )
+    served(bench, source, "after connections that ended at each stage", proves="ROBUST-011")
 
 
 def _cut_at(bench: Bench, host: Host, stage: int, end: str) -> None:
@@ -199,7 +203,7 @@ def _cut_at(bench: Bench, host: Host, stage: int, end: str) -> None:
     bench.settle()
 
 
-@pytest.mark.requirement("ROBUST-003")
+@requirement("ROBUST-003")
 @pytest.mark.needs(Ability.STATS)
 def test_migrations_leave_nothing(bench: Bench) -> None:
     """Migrations that are given up leave neither descriptors nor timers, on source and target."""
@@ -210,14 +214,13 @@ def test_migrations_leave_nothing(bench: Bench) -> None:
         client.steps.clear()
         announced(bench, source, client, target)
         source.cancel(target)
-        bench.until("MIG-SRC-017", lambda: client.target is None, "SPICE_MSG_MAIN_MIGRATE_CANCEL")
+        bench.until(lambda: client.target is None, "SPICE_MSG_MAIN_MIGRATE_CANCEL", proves="MIG-SRC-017")
         bench.settle()
         counts.append((source.stats(), target.stats()))
     for which, label in enumerate(("source", "target")):
         for what in counts[0][which].keys() & {"fds", "watches", "timers"}:
             grown = counts[-1][which][what] - counts[1][which][what]
             bench.claim(
-                "ROBUST-003",
                 grown <= 1,
                 f"no {what} left at the {label} by 6 migrations",
                 f"{grown} more",
@@ -225,7 +228,7 @@ def test_migrations_leave_nothing(bench: Bench) -> None:
             )
 
 
-@pytest.mark.requirement("ROBUST-019")
+@requirement("ROBUST-019", fault=dies(3))
 @pytest.mark.needs(Ability.DEVICES)
 @pytest.mark.parametrize("end", ["close", "reset"])
 @pytest.mark.parametrize("said", [False, True], ids=["silent", "init"])
@@ -240,10 +243,10 @@ def test_display_link_that_ends_at_once(bench: Bench, said: bool, end: str) -> N
     # the display's worker is a thread of its own: its end shows within a second
     with suppress(Deadline), bench.pump.in_real_time():
         bench.pump.until(lambda: not source.life().alive, 1.5)
-    served(bench, "ROBUST-019", source, "after a display link that ended at once")
+    served(bench, source, "after a display link that ended at once")
 
 
-@pytest.mark.requirement("ROBUST-012")
+@requirement("ROBUST-012", fault=dies(3))
 @pytest.mark.parametrize("length", [0, 7, 8, 65, 5000])
 @pytest.mark.parametrize("channel", ["main", "inputs"])
 def test_uninvited_migrate_data(bench: Bench, length: int, channel: str) -> None:
@@ -252,10 +255,10 @@ def test_uninvited_migrate_data(bench: Bench, length: int, channel: str) -> None
     client = bench.client(source, channels=(INPUTS,))
     connection = client.main if channel == "main" else client.current.channels[INPUTS, 0]
     connection.send(MIGRATE_DATA, b"MNMD\1\0\0\0".ljust(length, b"\0")[:length])
-    served(bench, "ROBUST-012", source, "after uninvited MIGRATE_DATA")
+    served(bench, source, "after uninvited MIGRATE_DATA")
 
 
-@pytest.mark.requirement("ROBUST-012")
+@requirement("ROBUST-012")
 @pytest.mark.needs(Ability.DEVICES)
 @pytest.mark.parametrize("connected", [False, True], ids=["agent-absent", "agent-connected"])
 def test_migrate_data_of_a_migration_that_never_was(bench: Bench, connected: bool) -> None:
@@ -263,10 +266,10 @@ def test_migrate_data_of_a_migration_that_never_was(bench: Bench, connected: boo
     source = bench.start(seamless=True, devices=("keyboard", "mouse", "agent"))
     agent = SpiceMigrateDataCharDevice(connected=connected)
     target_link(bench, source).send(MIGRATE_DATA, bytes(SpiceMsgcMigrateDataMain(agent_base=agent)))
-    served(bench, "ROBUST-012", source, "after MIGRATE_DATA of a migration that never was")
+    served(bench, source, "after MIGRATE_DATA of a migration that never was")
 
 
-@pytest.mark.requirement("ROBUST-013")
+@requirement("ROBUST-013", fault=dies(2))
 @pytest.mark.needs(Ability.DEVICES)
 @pytest.mark.parametrize("attached", [True, False], ids=["agent", "no-agent"])
 @pytest.mark.parametrize("kind", ["token", "data", "start-twice"])
@@ -281,10 +284,10 @@ def test_agent_messages_at_the_wrong_time(bench: Bench, attached: bool, kind: st
     else:
         for tokens in (0xFFFFFFFF, 1):
             client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", tokens))
-    served(bench, "ROBUST-013", source, "after agent messages at the wrong time")
+    served(bench, source, "after agent messages at the wrong time")
 
 
-@pytest.mark.requirement("ROBUST-014")
+@requirement("ROBUST-014", fault=dies(3, on="target"))
 @pytest.mark.needs(Ability.SEAMLESS_DATA)
 @pytest.mark.parametrize("agent", [False, True], ids=["no-agent", "agent"])
 @pytest.mark.parametrize("channel", ["main", "inputs"])
@@ -312,11 +315,11 @@ def test_migrate_data_with_inner_sizes_out_of_range(
     announced(bench, source, client, target)
     source.complete(target)
     over = lambda: client.left or not target.life().alive  # noqa: E731
-    bench.until("ROBUST-014", over, "the client's move to the target")
-    served(bench, "ROBUST-014", target, "after MIGRATE_DATA with inner sizes out of range")
+    bench.until(over, "the client's move to the target")
+    served(bench, target, "after MIGRATE_DATA with inner sizes out of range")
 
 
-@pytest.mark.requirement("ROBUST-018")
+@requirement("ROBUST-018", fault=dies(3))
 @pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.DEVICES)
 @pytest.mark.parametrize("started", [True, False], ids=["agent-started", "agent-not-started"])
 def test_seamless_migration_with_an_agent(bench: Bench, started: bool) -> None:
@@ -330,11 +333,11 @@ def test_seamless_migration_with_an_agent(bench: Bench, started: bool) -> None:
     announced(bench, source, client, target)
     source.complete(target)
     over = lambda: client.left or not source.life().alive  # noqa: E731
-    bench.until("ROBUST-018", over, "the client's move to the target")
-    served(bench, "ROBUST-018", source, "after a seamless migration with an agent")
+    bench.until(over, "the client's move to the target")
+    served(bench, source, "after a seamless migration with an agent")
 
 
-@pytest.mark.requirement("ROBUST-016")
+@requirement("ROBUST-016", fault=swells(512))
 @pytest.mark.needs(Ability.STATS)
 def test_memory_is_bounded(bench: Bench) -> None:
     """What a client says without being asked does not pile up in the server: 24 MiB of long PONGs."""
@@ -348,13 +351,13 @@ def test_memory_is_bounded(bench: Bench) -> None:
         if client.main.unsent:
             bench.pump.turn(0.001)
     taken = lambda: not client.main.unsent or client.main.ending  # noqa: E731
-    bench.until("ROBUST-016", taken, "the server's reading", deadline=20)
+    bench.until(taken, "the server's reading", deadline=20)
     bench.settle()
     grown = source.stats()["rss_kib"] - before
-    bench.claim("ROBUST-016", grown < 8 * 1024, "less than 8 MiB more", f"{grown // 1024} MiB more")
+    bench.claim(grown < 8 * 1024, "less than 8 MiB more", f"{grown // 1024} MiB more")
 
 
-@pytest.mark.requirement("ROBUST-017")
+@requirement("ROBUST-017", fault=dies(2))
 @pytest.mark.parametrize(
     "kind",
     [
@@ -375,8 +378,8 @@ def test_uninvited_answers(bench: Bench, kind: int, where: str) -> None:
         host, main = source, bench.client(source, channels=(), duties=DUTIFUL.skipping(*Step)).main
     if where == "announced-twice":
         source.announce(target)
-        bench.expect("MIG-SRC-020", main, MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN)
+        bench.expect(main, MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, proves="MIG-SRC-020")
     for _ in range(2):
         main.send(kind)
         bench.settle()
-    served(bench, "ROBUST-017", host, "after uninvited answers")
+    served(bench, host, "after uninvited answers")

@@ -11,12 +11,13 @@ import pytest
 from dissectors.framing.events import Ending
 from dissectors.wire.constants import ChannelType, MsgcBase, MsgMain
 from fixtures.bench import Bench
+from fixtures.bench.planting import requirement
 
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 PONG = MsgcBase.SPICE_MSGC_PONG
 
 
-@pytest.mark.requirement("ROBUST-010")
+@requirement("ROBUST-010")
 @pytest.mark.parametrize("channel", ["main", "inputs"])
 @pytest.mark.parametrize("size", [256 << 10, 1 << 20])
 def test_message_longer_than_any(bench: Bench, channel: str, size: int) -> None:
@@ -26,7 +27,7 @@ def test_message_longer_than_any(bench: Bench, channel: str, size: int) -> None:
     connection = client.main if channel == "main" else client.current.channels[INPUTS, 0]
     connection.send_raw(struct.pack("<HI", PONG, size) + b"\xa5" * size)
     ending = connection.expect_end()
-    bench.claim("ROBUST-010", ending in (Ending.CLOSED, Ending.RESET), "the connection's end", ending)
+    bench.claim(ending in (Ending.CLOSED, Ending.RESET), "the connection's end", ending)
     client.close()
-    bench.alive("ROBUST-010", f"after a message of {size} bytes", source)
-    bench.expect("MAIN-001", bench.link(source), MsgMain.SPICE_MSG_MAIN_INIT)
+    bench.alive(f"after a message of {size} bytes", source)
+    bench.expect(bench.link(source), MsgMain.SPICE_MSG_MAIN_INIT, proves="MAIN-001")

@@ -36,7 +36,7 @@ def record(path: Path, duties: Duties = DUTIFUL, *, timeout: bool = False, wire_
         source.announce(target)
         if timeout:
             bench.pass_time(source, 10_000)
-        bench.wait("MIG-SRC-028", source, "migrate_connect_complete")
+        bench.wait(source, "migrate_connect_complete", proves="MIG-SRC-028")
         source.complete(target)
         bench.pump.until(lambda: client.left or client.current.main.host == "target", what="the move")
         client.main.expect(MsgMain.SPICE_MSG_MAIN_INIT)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`pytest --prove` (`make prove`): each planted fault once, in the test whose marker carries it. The
+requirement must turn red. Prints what turned red with each fault."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from dissectors.rules.judgement import FAILING, Finding, Verdict
+from fixtures.bench import Bench
+from fixtures.bench.planting import Fault
+
+PLANTED, TABLE = "planted", "table"  # user properties of a report: a row, and a whole table to print
+GREEN = "GREEN"
+COLUMNS = 100
+Planted = tuple[str, Fault]  # the requirement that is to be broken, and the fault
+#: Requirement, how large the change is (`Fault.weight`), its name, the verdict, what else turned red.
+Row = tuple[str, int, str, str, list[str]]
+
+
+def faults_of(marks: Iterable[pytest.Mark]) -> Iterator[Planted]:
+    """What the markers of a test plant."""
+    for mark in marks:
+        if mark.name == "requirement":
+            yield from ((mark.args[0], fault) for fault in mark.kwargs.get("fault", ()))
+
+
+def parametrize(metafunc: pytest.Metafunc) -> None:
+    """A test runs once for each fault that its markers carry."""
+    planted = list(faults_of(metafunc.definition.iter_markers()))
+    metafunc.parametrize("planted", planted, ids=[f"{i}:{fault.name}" for i, fault in planted])
+
+
+def one_of_each(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Each fault once: in its case, or in the first. Raises UsageError: no case of the test has that name."""
+    found: dict[tuple[str, str, str], pytest.Item] = {}
+    declared: dict[tuple[str, str, str], Fault] = {}
+    for item in items:
+        if planted := planted_in(item):
+            key = (item.nodeid.split("[")[0], planted[0], planted[1].name)
+            declared[key] = planted[1]
+            if item.name.endswith(f"{planted[1].case}]"):
+                found.setdefault(key, item)
+    for (test, identifier, _), fault in declared.items():
+        if (test, identifier, fault.name) not in found:
+            raise pytest.UsageError(
+                f"{test}: no case ends with {fault.case!r}, named by a fault of {identifier}"
+            )
+    chosen = set(map(id, found.values()))
+    return [item for item in items if id(item) in chosen]
+
+
+def planted_in(item: pytest.Item) -> Planted | None:
+    """What is planted for a test."""
+    planted = getattr(item, "callspec", None) and item.callspec.params.get("planted")  # type: ignore[attr-defined]
+    return planted if isinstance(planted, tuple) else None
+
+
+def must_be_red(item: pytest.Item, bench: Bench, failure: BaseException | None) -> None:
+    """With a fault planted there has to be a finding on the requirement itself. Raises AssertionError."""
+    __tracebackhide__ = True
+    planted = planted_in(item)
+    assert planted is not None
+    identifier, fault = planted
+    item.user_properties.append((PLANTED, row(identifier, fault, bench.judgement.findings)))
+    if identifier not in bench.judgement.broken:
+        broken = ", ".join(sorted(bench.judgement.broken)) or "nothing"
+        raise AssertionError(f"{identifier} stays green with '{fault.name}'; broken: {broken}") from failure
+
+
+def row(identifier: str, fault: Fault, findings: Sequence[Finding]) -> Row:
+    """What one fault turned red."""
+    own = [f for f in findings if f.requirement == identifier]
+    verdict = GREEN
+    if own:
+        verdict = (Verdict.FAIL if own[0].level in FAILING else Verdict.DIFFERS).value
+    others = sorted({f.requirement for f in findings} - {identifier})
+    return identifier, fault.weight, fault.name, verdict, others
+
+
+def table(rows: list[Any]) -> str:
+    """The rows as text, at most `COLUMNS` wide: requirement, verdict, fault, what else turned red."""
+    lines = []
+    for identifier, _, name, verdict, others in sorted(map(tuple, rows)):
+        more = f"  also red: {', '.join(others)}" if others else ""
+        lines.append(f"{identifier:11} {verdict:7} {name}{more}")
+    return "\n".join(line if len(line) <= COLUMNS else f"{line[: COLUMNS - 3]}..." for line in lines)
+
+
+def summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints the table: of this run, or of one that a self-test has made."""
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, ())]
+    told = [(name, value) for r in reports if r.when == "call" for name, value in r.user_properties]
+    if rows := [value for name, value in told if name == PLANTED]:
+        terminalreporter.write_line(f"\n{table(rows)}")
+        verdicts = Counter(value[3] for value in rows)
+        red = len(rows) - verdicts[GREEN]
+        proven = len({value[0] for value in rows if value[3] != GREEN})
+        terminalreporter.write_line(
+            f"{red} of {len(rows)} planted faults turn their requirement red; {proven} requirements"
+        )
+    for text in [value for name, value in told if name == TABLE]:
+        terminalreporter.write_line(f"\n{text}")

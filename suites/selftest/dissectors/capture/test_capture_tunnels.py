@@ -42,9 +42,15 @@ SNAP_IP = LLC(dsap=0xAA, ssap=0xAA, ctrl=3) / SNAP(OUI=0, code=0x0800)
 Wrap = Callable[[bytes], "ScapyPacket | bytes"]
 
 
+def frame(kind: int | None = None) -> ScapyPacket:
+    """An Ethernet header with addresses: Scapy would ask the network for those that are left out."""
+    told = {} if kind is None else {"type": kind}
+    return Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02", **told)
+
+
 def inner(ip: bytes) -> ScapyPacket:
     """The packet in a tenant's own Ethernet frame."""
-    return Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02", type=kind(ip)) / Raw(ip)
+    return frame(kind(ip)) / Raw(ip)
 
 
 def kind(ip: bytes) -> int:
@@ -52,7 +58,7 @@ def kind(ip: bytes) -> int:
 
 
 def udp(port: int) -> ScapyPacket:
-    return Ether() / OUTER4 / UDP(sport=55_555, dport=port)
+    return frame() / OUTER4 / UDP(sport=55_555, dport=port)
 
 
 def attribute(number: int, value: bytes, order: str = "<") -> bytes:
@@ -78,7 +84,7 @@ WRAPS: dict[str, tuple[int, Wrap]] = {
     ),
     "vxlan over IPv6, in a VLAN": (
         1,
-        lambda ip: Ether() / Dot1Q(vlan=5) / OUTER6 / UDP(sport=9, dport=4789) / VXLAN(flags=8) / inner(ip),
+        lambda ip: frame() / Dot1Q(vlan=5) / OUTER6 / UDP(sport=9, dport=4789) / VXLAN(flags=8) / inner(ip),
     ),
     "geneve": (1, lambda ip: udp(6081) / GENEVE(vni=9, proto=0x6558) / inner(ip)),
     "geneve with options": (
@@ -92,43 +98,43 @@ WRAPS: dict[str, tuple[int, Wrap]] = {
         ),
     ),
     "geneve, IP": (1, lambda ip: udp(6081) / GENEVE(vni=9, proto=0x0800) / Raw(ip)),
-    "gre": (1, lambda ip: Ether() / OUTER4 / GRE(proto=0x0800) / Raw(ip)),
+    "gre": (1, lambda ip: frame() / OUTER4 / GRE(proto=0x0800) / Raw(ip)),
     "gre with everything": (
         1,
         lambda ip: (
-            Ether()
+            frame()
             / OUTER4
             / GRE(proto=0x0800, chksum_present=1, key_present=1, seqnum_present=1, key=5, sequence_number=3)
             / Raw(ip)
         ),
     ),
-    "gre in IPv6": (1, lambda ip: Ether() / OUTER6 / GRE(proto=0x0800) / Raw(ip)),
-    "gre bridge (gretap)": (1, lambda ip: Ether() / OUTER4 / GRE(proto=0x6558) / inner(ip)),
+    "gre in IPv6": (1, lambda ip: frame() / OUTER6 / GRE(proto=0x0800) / Raw(ip)),
+    "gre bridge (gretap)": (1, lambda ip: frame() / OUTER4 / GRE(proto=0x6558) / inner(ip)),
     "gre in UDP": (1, lambda ip: udp(4754) / GRE(proto=0x6558) / inner(ip)),
-    "nvgre": (1, lambda ip: Ether() / OUTER4 / GRE(proto=0x6558, key_present=1, key=0x123401) / inner(ip)),
+    "nvgre": (1, lambda ip: frame() / OUTER4 / GRE(proto=0x6558, key_present=1, key=0x123401) / inner(ip)),
     "pptp": (
         1,
         lambda ip: (
-            Ether()
+            frame()
             / OUTER4
             / GRE_PPTP(seqnum_present=1, acknum_present=1, payload_len=1)
             / PPP(proto=0x21)
             / Raw(ip)
         ),
     ),
-    "erspan I": (1, lambda ip: Ether() / OUTER4 / GRE(proto=0x88BE) / inner(ip)),
+    "erspan I": (1, lambda ip: frame() / OUTER4 / GRE(proto=0x88BE) / inner(ip)),
     "erspan II": (
         1,
-        lambda ip: Ether() / OUTER4 / GRE(proto=0x88BE, seqnum_present=1) / ERSPAN_II(vlan=5) / inner(ip),
+        lambda ip: frame() / OUTER4 / GRE(proto=0x88BE, seqnum_present=1) / ERSPAN_II(vlan=5) / inner(ip),
     ),
     "erspan III": (
         1,
-        lambda ip: Ether() / OUTER4 / GRE(proto=0x22EB, seqnum_present=1) / ERSPAN_III(o=0) / inner(ip),
+        lambda ip: frame() / OUTER4 / GRE(proto=0x22EB, seqnum_present=1) / ERSPAN_III(o=0) / inner(ip),
     ),
     "erspan III, platform": (
         1,
         lambda ip: (
-            Ether()
+            frame()
             / OUTER4
             / GRE(proto=0x22EB, seqnum_present=1)
             / ERSPAN_III(o=1)
@@ -136,36 +142,36 @@ WRAPS: dict[str, tuple[int, Wrap]] = {
             / inner(ip)
         ),
     ),
-    "mpls": (1, lambda ip: Ether(type=0x8847) / MPLS(label=16, s=1) / Raw(ip)),
+    "mpls": (1, lambda ip: frame(0x8847) / MPLS(label=16, s=1) / Raw(ip)),
     "mpls, eight labels": (
         1,
-        lambda ip: Ether(type=0x8847) / Raw(b"\x00\x01\x00\x40" * 7) / MPLS(label=17, s=1) / Raw(ip),
+        lambda ip: frame(0x8847) / Raw(b"\x00\x01\x00\x40" * 7) / MPLS(label=17, s=1) / Raw(ip),
     ),
     "pseudowire with control word": (
         1,
-        lambda ip: Ether(type=0x8847) / MPLS(label=16, s=1) / EoMCW() / inner(ip),
+        lambda ip: frame(0x8847) / MPLS(label=16, s=1) / EoMCW() / inner(ip),
     ),
-    "pseudowire": (1, lambda ip: Ether(type=0x8847) / MPLS(label=16, s=1) / Raw(bytes(inner(ip)))),
+    "pseudowire": (1, lambda ip: frame(0x8847) / MPLS(label=16, s=1) / Raw(bytes(inner(ip)))),
     "pseudowire, address that looks like IPv4": (
         1,
-        lambda ip: Ether(type=0x8847) / MPLS(label=16, s=1) / Raw(b"\x45\x10" + bytes(inner(ip))[2:]),
+        lambda ip: frame(0x8847) / MPLS(label=16, s=1) / Raw(b"\x45\x10" + bytes(inner(ip))[2:]),
     ),
-    "mpls in gre": (1, lambda ip: Ether() / OUTER4 / GRE(proto=0x8847) / MPLS(label=16, s=1) / Raw(ip)),
-    "mpls in IP": (1, lambda ip: Ether() / IP(src="1.2.3.4", proto=137) / MPLS(label=16, s=1) / Raw(ip)),
+    "mpls in gre": (1, lambda ip: frame() / OUTER4 / GRE(proto=0x8847) / MPLS(label=16, s=1) / Raw(ip)),
+    "mpls in IP": (1, lambda ip: frame() / IP(src="1.2.3.4", proto=137) / MPLS(label=16, s=1) / Raw(ip)),
     "mpls in UDP": (1, lambda ip: udp(6635) / MPLS(label=16, s=1) / Raw(ip)),
-    "IP in IP": (1, lambda ip: Ether() / IP(src="198.51.100.1", proto=4) / Raw(ip)),
-    "4in6": (1, lambda ip: Ether() / IPv6(src="2001:db8:1::1", nh=4) / Raw(ip)),
+    "IP in IP": (1, lambda ip: frame() / IP(src="198.51.100.1", proto=4) / Raw(ip)),
+    "4in6": (1, lambda ip: frame() / IPv6(src="2001:db8:1::1", nh=4) / Raw(ip)),
     "4in6 behind extension headers": (
         1,
-        lambda ip: Ether() / OUTER6 / IPv6ExtHdrHopByHop() / IPv6ExtHdrDestOpt(nh=4) / Raw(ip),
+        lambda ip: frame() / OUTER6 / IPv6ExtHdrHopByHop() / IPv6ExtHdrDestOpt(nh=4) / Raw(ip),
     ),
-    "EtherIP": (1, lambda ip: Ether() / IP(src="198.51.100.1", proto=97) / Raw(b"\x30\x00") / inner(ip)),
+    "EtherIP": (1, lambda ip: frame() / IP(src="198.51.100.1", proto=97) / Raw(b"\x30\x00") / inner(ip)),
     "llc snap": (1, lambda ip: Dot3() / SNAP_IP / Raw(ip)),
     "llc snap, 802.1H": (
         1,
         lambda ip: Dot3() / LLC(dsap=0xAA, ssap=0xAA, ctrl=3) / SNAP(OUI=0xF8, code=0x0800) / Raw(ip),
     ),
-    "llc snap in a VLAN": (1, lambda ip: Ether() / Dot1Q(vlan=3, type=1000) / SNAP_IP / Raw(ip)),
+    "llc snap in a VLAN": (1, lambda ip: frame() / Dot1Q(vlan=3, type=1000) / SNAP_IP / Raw(ip)),
     "llc": (1, lambda ip: Dot3() / LLC(dsap=6, ssap=6, ctrl=3) / Raw(ip)),
     "gtp-u": (1, lambda ip: udp(2152) / GTP_U_Header(teid=5, gtp_type=255) / Raw(ip)),
     "gtp-u with sequence": (
@@ -181,11 +187,11 @@ WRAPS: dict[str, tuple[int, Wrap]] = {
             / Raw(ip)
         ),
     ),
-    "pppoe": (1, lambda ip: Ether(type=0x8864) / PPPoE(sessionid=1) / PPP(proto=0x21) / Raw(ip)),
-    "pppoe, short protocol": (1, lambda ip: Ether(type=0x8864) / PPPoE(sessionid=1) / Raw(b"\x21" + ip)),
+    "pppoe": (1, lambda ip: frame(0x8864) / PPPoE(sessionid=1) / PPP(proto=0x21) / Raw(ip)),
+    "pppoe, short protocol": (1, lambda ip: frame(0x8864) / PPPoE(sessionid=1) / Raw(b"\x21" + ip)),
     "pppoe in a VLAN": (
         1,
-        lambda ip: Ether() / Dot1Q(vlan=7, type=0x8864) / PPPoE(sessionid=1) / PPP(proto=0x21) / Raw(ip),
+        lambda ip: frame() / Dot1Q(vlan=7, type=0x8864) / PPPoE(sessionid=1) / PPP(proto=0x21) / Raw(ip),
     ),
     "pppoe, link type": (51, lambda ip: bytes(PPPoE(sessionid=1) / PPP(proto=0x21) / Raw(ip))),
     "l2tp": (1, lambda ip: udp(1701) / L2TP() / PPP(proto=0x21) / Raw(ip)),
@@ -200,23 +206,18 @@ WRAPS: dict[str, tuple[int, Wrap]] = {
     "l2tp version 3 with a cookie": (
         1,
         lambda ip: (
-            Ether()
+            frame()
             / IP(src="9.9.9.9", proto=115)
             / Raw(struct.pack("!IQ", 7, 0xFFEEDDCCBBAA9988))
             / inner(ip)
         ),
     ),
-    "qinq": (1, lambda ip: Ether() / Dot1AD(vlan=5) / Dot1Q(vlan=6, type=0x0800) / Raw(ip)),
-    "802.1ah": (1, lambda ip: Ether() / Dot1AD(vlan=5) / Dot1AH(isid=77) / inner(ip)),
+    "qinq": (1, lambda ip: frame() / Dot1AD(vlan=5) / Dot1Q(vlan=6, type=0x0800) / Raw(ip)),
+    "802.1ah": (1, lambda ip: frame() / Dot1AD(vlan=5) / Dot1AH(isid=77) / inner(ip)),
     "802.1ah, customer's VLANs": (
         1,
         lambda ip: (
-            Ether(type=0x88E7)
-            / Dot1AH(isid=77)
-            / Ether()
-            / Dot1AD(vlan=5)
-            / Dot1Q(vlan=6, type=0x0800)
-            / Raw(ip)
+            frame(0x88E7) / Dot1AH(isid=77) / frame() / Dot1AD(vlan=5) / Dot1Q(vlan=6, type=0x0800) / Raw(ip)
         ),
     ),
     "loopback": (0, lambda ip: Loopback(type=2) / Raw(ip)),
@@ -289,14 +290,14 @@ def test_tunnels(tmp_path: Path, name: str) -> None:
 
 
 SIX = {
-    "6in4": lambda ip: Ether() / IP(src="198.51.100.1", proto=41) / Raw(ip),
-    "6in6": lambda ip: Ether() / IPv6(src="2001:db8:1::1", nh=41) / Raw(ip),
+    "6in4": lambda ip: frame() / IP(src="198.51.100.1", proto=41) / Raw(ip),
+    "6in6": lambda ip: frame() / IPv6(src="2001:db8:1::1", nh=41) / Raw(ip),
     "teredo": lambda ip: udp(3544) / Raw(bytes(8)) / Raw(ip),
     "vxlan": lambda ip: udp(4789) / VXLAN(flags=8) / inner(ip),
-    "mpls": lambda ip: Ether(type=0x8847) / MPLS(label=16, s=1) / Raw(ip),
-    "pppoe": lambda ip: Ether(type=0x8864) / PPPoE(sessionid=1) / PPP(proto=0x57) / Raw(ip),
+    "mpls": lambda ip: frame(0x8847) / MPLS(label=16, s=1) / Raw(ip),
+    "pppoe": lambda ip: frame(0x8864) / PPPoE(sessionid=1) / PPP(proto=0x57) / Raw(ip),
     "gtp-u": lambda ip: udp(2152) / GTP_U_Header(teid=5, gtp_type=255) / Raw(ip),
-    "gre": lambda ip: Ether() / OUTER4 / GRE(proto=0x86DD) / Raw(ip),
+    "gre": lambda ip: frame() / OUTER4 / GRE(proto=0x86DD) / Raw(ip),
 }
 
 
@@ -314,7 +315,7 @@ def test_tunnels_in_tunnels(tmp_path: Path) -> None:
     def deep(ip: bytes) -> ScapyPacket:
         tenant = udp(4789) / VXLAN(flags=8) / inner(ip)
         cloud = udp(6081) / GENEVE(proto=0x6558) / tenant
-        return Ether() / Dot1AD(vlan=5) / Dot1Q(vlan=6, type=0x8847) / MPLS(label=16, s=1) / EoMCW() / cloud
+        return frame() / Dot1AD(vlan=5) / Dot1Q(vlan=6, type=0x8847) / MPLS(label=16, s=1) / EoMCW() / cloud
 
     told = story(save(tmp_path / "b", (wrapped(packet, deep) for packet in every), 1))
     assert told.says() == said(TURNS)
@@ -339,7 +340,7 @@ def test_an_outer_datagram_in_fragments(tmp_path: Path) -> None:
 @pytest.mark.parametrize("header", [bytes(OUTER4), bytes(Dot1Q(type=0x8100)), b"\x45" + bytes(19)])
 def test_a_nest_of_tunnels_ends(tmp_path: Path, header: bytes) -> None:
     header = bytes(IP(proto=4, len=60_000)) if header[0] == 0x45 else header
-    bomb = Packet(1.0, bytes(Ether(type=0x0800 if header[0] == 0x45 else 0x8100)) + header * 3000, 65_000)
+    bomb = Packet(1.0, bytes(frame(0x0800 if header[0] == 0x45 else 0x8100)) + header * 3000, 65_000)
     told = story(save(tmp_path / "a", [bomb] * 50, 1))
     assert told.items == []
 

@@ -34,6 +34,7 @@ from dissectors.capture.stream_context import Shop, Stage
 from dissectors.capture.streams import Opening
 from dissectors.capture.tcp import ENDED, Reassembler
 from dissectors.capture.tls_keylog import KeyLog
+from dissectors.framing.events import ConnectFailed, ConnectionEvent, Failure
 
 __all__ = [
     "AnyItem",
@@ -106,6 +107,11 @@ class Capture(Iterator[AnyItem]):
         return self._shop.other_streams
 
     @property
+    def failed_streams(self) -> int:
+        """Connection attempts among them that came to nothing."""
+        return self._tcp.failed
+
+    @property
     def mixed(self) -> Set[int]:
         """Files (by index) that show the two directions of a connection in another order than they had."""
         return self._tcp.mixed
@@ -156,6 +162,10 @@ class Capture(Iterator[AnyItem]):
                 self._ended.append(item.connection)
                 if len(self._ended) > ENDED:
                     self._stages.pop(self._ended.popleft(), None)
+        elif isinstance(item, ConnectionEvent):
+            if isinstance(item, ConnectFailed) and item.how in (Failure.REFUSED, Failure.UNANSWERED):
+                self._stages.pop(item.connection, None)
+            yield item
 
     def _complain(self) -> None:
         """Raise what is wrong with the input as a whole, now that everything is told."""

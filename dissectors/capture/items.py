@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from dissectors.framing.events import Ending, Endpoint
+from dissectors.framing.events import ConnectionEvent, Ending, Endpoint
 from dissectors.wire.constants import Side
 
 #: Waits until a growing file may have more; False: do not wait any longer.
@@ -38,7 +38,8 @@ class Begin(Item):
     """A connection that carries SPICE, or TLS that cannot be decrypted (a `Note` then says why).
 
     `directed`: it is known which end is the client; else `client` is only the end that was seen first, and
-    `Side.CLIENT` in the chunks means that end. `midstream`: the beginning is not in the capture.
+    `Side.CLIENT` in the chunks means that end. `midstream`: the beginning is not in the capture. `readable`,
+    `via` and `origin` as in `events.Opened`.
     """
 
     connection: int
@@ -48,6 +49,9 @@ class Begin(Item):
     midstream: bool = False
     tls: bool = False
     websocket: bool = False
+    readable: bool = True
+    via: str | None = None
+    origin: Endpoint | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,12 +86,14 @@ class Chunk(Item):
 class Gap(Item):
     """`size` bytes of one direction are missing here (None: unknown how many).
 
-    `time` and `frame`: of the packet that follows the hole or that proves it.
+    `cut`: they were in a packet of which the capture kept only the beginning (snap length). `time` and
+    `frame`: of the packet that follows the hole or that proves it.
     """
 
     connection: int
     sender: Side
     size: int | None
+    cut: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -117,7 +123,8 @@ class Note(Item):
     connection: int | None = None
 
 
-AnyItem = Begin | Chunk | Gap | End | HostRecord | Note
+#: Events pass as they are: what only the capture layer can tell of a connection.
+AnyItem = Begin | Chunk | Gap | End | HostRecord | Note | ConnectionEvent
 
 
 class Run:

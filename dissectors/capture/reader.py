@@ -14,7 +14,7 @@ from typing import Any
 from dissectors import capture
 from dissectors.capture import Begin, Chunk, End, HostRecord, Note, Wait
 from dissectors.capture.record import Progress
-from dissectors.framing.events import Closed, Ending, Event, HostEvent, Opened
+from dissectors.framing.events import Closed, ConnectionEvent, Ending, Event, HostEvent, Opened
 from dissectors.framing.framer import NO_QUIET, Framer, Mark
 from dissectors.framing.resync import Found, Resync
 from dissectors.wire.constants import Side
@@ -57,6 +57,8 @@ class EventReader:
                     yield from self._end(item)
                 case HostRecord():
                     yield from self._host(item)
+                case ConnectionEvent():
+                    yield item
                 case Note():
                     self.notes.append(item.text)
         if alone := sum(len(sides) == 1 for sides in self._speak.values()):
@@ -77,6 +79,9 @@ class EventReader:
             tls=item.tls or bool(known.get("tls")),
             host=known.get("host"),
             midstream=item.midstream,
+            readable=item.readable,
+            via=item.via,
+            origin=item.origin,
         )
         if item.midstream:
             for sender in Side:

@@ -14,8 +14,19 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Set
 from math import inf
 
+from dissectors.capture.connection_attempts import Attempt
 from dissectors.capture.items import AnyItem, Begin, Run
-from dissectors.capture.link_layers import ACK, FIN, RST, SYN, Network, Segment, endpoints, reverse
+from dissectors.capture.link_layers import (
+    ACK,
+    FIN,
+    ICMP_ERROR,
+    RST,
+    SYN,
+    Network,
+    Segment,
+    endpoints,
+    reverse,
+)
 from dissectors.capture.record import IDLE, Record
 from dissectors.capture.tcp_half import FAR, FORWARD, MASK, UNPROVEN, Finish, Flow, Half, Output, Piece, Table
 from dissectors.framing.events import Ending
@@ -43,6 +54,7 @@ class Reassembler:
         self.packets = 0
         self.bytes = 0
         self.streams = 0
+        self.failed = 0  # connection attempts that came to nothing
         self.network = Network()
         self._shared: Table = {}
         self._loopback: defaultdict[int, Table] = defaultdict(dict)  # of each file but the first
@@ -115,7 +127,10 @@ class Reassembler:
         yield record
 
     def _packet(self, table: Table, segment: Segment, where: Where) -> Iterator[AnyItem]:
-        self._segment(table, segment, where)
+        if segment[3] & ICMP_ERROR:
+            self._icmp_error(table.get(segment[0]), segment, where)
+        else:
+            self._segment(table, segment, where)
         yield from self._out.take()
 
     def finish(self, time: float) -> list[AnyItem]:
@@ -154,13 +169,9 @@ class Reassembler:
             half = self._elsewhere(table, key, seq)
             if half is None and size:
                 half = self._open_flow(table, key, None, where)
-        if half is None or size < 0:
+        if half is None or size < 0 or not self._wanted(half, segment, where):
             return
         flow = half.flow
-        if flow.ignored:
-            if flags & (FIN | RST) and not flow.ended:
-                self._retire(flow)
-            return
         if half.next < 0 and not flags & RST and (size or flags & FIN):
             half.unplaced = bool(size)
             half.next = (seq - NEAR) & MASK if size else seq
@@ -200,6 +211,13 @@ class Reassembler:
             half.peer.sender = Side.CLIENT if flags & ACK else Side.SERVER
             begin.directed, begin.midstream = True, False
             self._announce(half.flow)
+        flow, (frame, time, _) = half.flow, where
+        if flags & ACK:
+            flow.attempt = None
+        elif flow.attempt is not None:
+            flow.attempt.again(time, frame)
+        elif half.first < 0 and half.peer.first < 0 and half.peer.next < 0:
+            flow.attempt = Attempt(1, time, frame, time, frame)
         if half.first < 0 and (half.next < 0 or half.unplaced):
             half.first = half.next = first
             half.unplaced = False
@@ -208,6 +226,40 @@ class Reassembler:
         if flags & ACK and peer.next < 0:  # a SYN that the capture lost: what it promised is known
             peer.next = ack
         return half
+
+    def _wanted(self, half: Half, segment: Segment, where: Where) -> bool:
+        """Whether the bytes of a segment matter; what answers a SYN, and the end of an ignored connection."""
+        flow, ack, flags = half.flow, segment[2], segment[3]
+        if flow.attempt is not None and not flags & SYN:
+            if flags & RST and half.sender is Side.SERVER and half.next < 0:
+                self._refused(half, ack if flags & ACK else -1, where)
+                return False
+            flow.attempt = None
+        if flow.ignored and flags & (FIN | RST) and not flow.ended:
+            self._retire(flow)
+        return not flow.ignored
+
+    def _refused(self, half: Half, ack: int, where: Where) -> None:
+        """A RST where the answer to a SYN was due; one that does not fit it is of an older connection."""
+        flow, (frame, time, _) = half.flow, where
+        if flow.attempt is None or flow.ended or ack not in (-1, half.peer.first):
+            return
+        if not flow.attempt.told:
+            self.failed += 1
+            self._out.item(flow.attempt.refused(flow.begin, time, frame))
+        flow.attempt.told = True
+        self._retire(flow)
+
+    def _icmp_error(self, half: Half | None, segment: Segment, where: Where) -> None:
+        """An ICMP error about a packet of the other end of `half`: it matters while that end connects."""
+        if half is None or half.flow.attempt is None or half.flow.attempt.told or half.sender is Side.CLIENT:
+            return
+        frame, time, _ = where
+        failed = half.flow.attempt.turned_away(half.flow.begin, segment[4], time, frame)
+        if failed is not None:
+            half.flow.attempt.told = True
+            self.failed += 1
+            self._out.item(failed)
 
     def _open_flow(self, table: Table, key: bytes, sender: Side | None, where: Where) -> Half:
         """A connection that was not known; `sender` is who sent this packet, if that is clear."""
@@ -341,7 +393,13 @@ class Reassembler:
 
     def _end(self, flow: Flow, where: Where) -> None:
         """The end of what is known of a connection."""
-        flow.halves[0].end(None, *where, self._out)
+        if flow.attempt is None or flow.ended:
+            flow.halves[0].end(None, *where, self._out)
+            return
+        if not flow.attempt.told:
+            self.failed += 1
+            self._out.item(flow.attempt.unanswered(flow.begin, where[1]))
+        flow.ended = True
 
     def _retire(self, flow: Flow) -> None:
         """Remember an ended connection for a while, for its late packets."""

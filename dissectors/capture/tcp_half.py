@@ -7,6 +7,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from math import inf
 
+from dissectors.capture.connection_attempts import Attempt
 from dissectors.capture.items import AnyItem, Begin, End, Gap, Run
 from dissectors.capture.link_layers import reverse
 from dissectors.framing.events import Ending
@@ -46,7 +47,7 @@ class Flow:
     `key` (of `links.Segment`) is that of the first segment, `sender` who sent it as far as is known.
     """
 
-    __slots__ = ("announced", "begin", "ended", "halves", "ignored", "number", "table")
+    __slots__ = ("announced", "attempt", "begin", "ended", "halves", "ignored", "number", "table")
 
     def __init__(self, begin: Begin, table: Table, key: bytes, sender: Side) -> None:
         self.number = begin.connection
@@ -55,6 +56,7 @@ class Flow:
         self.announced = False
         self.ignored = False
         self.ended = False
+        self.attempt: Attempt | None = None  # its SYNs, while nothing has answered them
         other = Side.CLIENT if sender is Side.SERVER else Side.SERVER
         self.halves = (Half(self, key, sender), Half(self, reverse(key), other))
         self.halves[0].peer, self.halves[1].peer = self.halves[1], self.halves[0]
@@ -169,14 +171,16 @@ class Half:
         if data:
             out.data(self, data, frame, time, file)
         if len(data) < size:
-            self.gap(size - len(data), frame, time, file, out)
+            self.gap(size - len(data), frame, time, file, out, cut=True)
         self.next = (self.next + size) & MASK
 
-    def gap(self, size: int | None, frame: int, time: float, file: int, out: Output) -> None:
-        """Tell that bytes are missing."""
-        out.item(
-            Gap(connection=self.flow.number, sender=self.sender, size=size, frame=frame, time=time, file=file)
-        )
+    def gap(
+        self, size: int | None, frame: int, time: float, file: int, out: Output, *, cut: bool = False
+    ) -> None:
+        """Tell that bytes are missing; `cut`: of a packet that is there."""
+        sender, number = self.sender, self.flow.number
+        gap = Gap(connection=number, sender=sender, size=size, frame=frame, time=time, file=file, cut=cut)
+        out.item(gap)
 
     def awaited(self, ack: int) -> None:
         """The other end waits for this byte: the first such tells where this direction began."""

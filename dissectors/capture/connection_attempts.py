@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Connection attempts that come to nothing: refused by RST, turned away by ICMP, or not answered.
+
+ICMP codes: RFC 792, RFC 1812 and RFC 4443, as IANA lists them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from dissectors.capture.items import Begin
+from dissectors.framing.events import ConnectFailed, Failure
+
+#: A SYN that comes sooner after another one is the same packet, captured twice.
+AGAIN = 0.1
+
+UNREACHABLE4 = {
+    0: "network unreachable",
+    1: "host unreachable",
+    2: "protocol unreachable",
+    3: "port unreachable",
+    5: "source route failed",
+    6: "network unknown",
+    7: "host unknown",
+    8: "source host isolated",
+    9: "network administratively prohibited",
+    10: "host administratively prohibited",
+    11: "network unreachable for this type of service",
+    12: "host unreachable for this type of service",
+    13: "communication administratively prohibited",
+    14: "host precedence violation",
+    15: "precedence cutoff in effect",
+}
+UNREACHABLE6 = {
+    0: "no route to destination",
+    1: "communication administratively prohibited",
+    2: "beyond scope of the source address",
+    3: "address unreachable",
+    4: "port unreachable",
+    5: "source address failed ingress/egress policy",
+    6: "reject route to destination",
+    7: "error in source routing header",
+}
+TTL_EXCEEDED = {0: "time to live exceeded in transit", 1: "fragment reassembly time exceeded"}
+PROHIBITED = {(4, 9), (4, 10), (4, 13), (6, 1), (6, 5), (6, 6)}
+FRAGMENTATION_NEEDED = (3, 4)  # no failure: a smaller packet will do
+
+
+@dataclass(slots=True)
+class Attempt:
+    """The SYNs of one connection: how many, when the first and the last one came, and in which frames."""
+
+    count: int
+    first: float
+    first_frame: int
+    last: float
+    last_frame: int
+    told: bool = False  # that it failed
+
+    def again(self, time: float, frame: int) -> None:
+        """One more SYN, unless it is the last one as another tap saw it."""
+        if time - self.last > AGAIN:
+            self.count += 1
+            self.last, self.last_frame = time, frame
+
+    def failed(self, begin: Begin, how: Failure, why: str, time: float, frame: int | None) -> ConnectFailed:
+        """The event; `time` and `frame` of what tells it."""
+        return ConnectFailed(
+            time=time,
+            frame=frame,
+            connection=begin.connection,
+            client=begin.client,
+            server=begin.server,
+            how=how,
+            why=why,
+            attempts=self.count,
+            first=self.first,
+            last=self.last,
+            until=time,
+            first_frame=self.first_frame,
+        )
+
+    def refused(self, begin: Begin, time: float, frame: int) -> ConnectFailed:
+        """The other end answered with RST."""
+        why = "the answer is a reset (RST): nothing listens there, or a firewall refuses"
+        return self.failed(begin, Failure.REFUSED, why, time, frame)
+
+    def turned_away(self, begin: Begin, error: bytes, time: float, frame: int) -> ConnectFailed | None:
+        """ICMP says so. `error`: type, code, and the address of who says it."""
+        how, words = _icmp_words(error)
+        if not words:
+            return None
+        speaker = str(ip_address(error[2:]))
+        source = "the host itself" if speaker == begin.server.host else speaker
+        return self.failed(begin, how, f"ICMP: {words}, says {source}", time, frame)
+
+    def unanswered(self, begin: Begin, until: float) -> ConnectFailed:
+        """Nothing answered to the end of the capture, or until the port was used again."""
+        noun = "one SYN" if self.count == 1 else f"{self.count} SYNs in {self.last - self.first:.1f} s"
+        why = f"{noun}, no answer in {max(until - self.first, 0.0):.1f} s"
+        event = self.failed(begin, Failure.UNANSWERED, why, self.last, self.last_frame)
+        object.__setattr__(event, "until", max(until, self.last))
+        return event
+
+
+def _icmp_words(error: bytes) -> tuple[Failure, str]:
+    """What an ICMP error means; an empty text where it is no failure."""
+    kind, code = error[0], error[1]
+    six = len(error) == 18
+    if not six and (kind, code) == FRAGMENTATION_NEEDED:
+        return Failure.UNREACHABLE, ""
+    if kind == (3 if six else 11):
+        return Failure.UNREACHABLE, TTL_EXCEEDED.get(code, f"time exceeded, code {code}")
+    how = Failure.PROHIBITED if (6 if six else 4, code) in PROHIBITED else Failure.UNREACHABLE
+    words = (UNREACHABLE6 if six else UNREACHABLE4).get(code, f"destination unreachable, code {code}")
+    return how, words

@@ -73,7 +73,7 @@ def main() -> None:
 @click.option("--deviations", type=PATH, metavar="FILE", help="Declared deviations instead of the shipped.")
 @click.option("--out", type=PATH, metavar="DIR", help="Where results go (default: results/<time>/).")
 @click.option("-n", "workers", metavar="N", help="Processes to run tests in ('auto': one for each CPU).")
-@click.option("--seed", type=int, metavar="N", help="Repeat a run's random choices.")
+@click.option("--seed", type=int, metavar="N", help="Seed of random choices (default: the suite's version).")
 @click.argument("more", nargs=-1, type=click.UNPROCESSED)
 def certify(**asked: Any) -> None:
     """Run the suites against builds and write certificate, page and evidence. MORE goes to pytest

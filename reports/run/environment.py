@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shutil
@@ -23,6 +24,15 @@ def suite_version() -> str:
     with suppress(PackageNotFoundError):
         return version("spice-conformance") + _commit()
     return "unknown" + _commit()
+
+
+def suite_seed() -> int:
+    """The seed of a run's random choices: the same for each run of one version of the suite."""
+    try:
+        own = version("spice-conformance")
+    except PackageNotFoundError:
+        own = "unknown"
+    return int.from_bytes(hashlib.sha256(f"spice-conformance {own}".encode()).digest()[:4], "big")
 
 
 def _commit() -> str:

@@ -9,7 +9,6 @@ fixture told something, if it is marked with `requirement`, or if it lies in `su
 
 from __future__ import annotations
 
-import random
 import signal
 from collections.abc import Generator, Sequence
 from fnmatch import fnmatchcase
@@ -26,6 +25,7 @@ from fixtures.system.hosts import UsageError
 from reports.run import run_directory as directory
 from reports.run import verdict as verdicts
 from reports.run.deviations import SHIPPED, load
+from reports.run.environment import suite_seed
 from reports.run.exit_status import Exit
 from reports.run.run_events import CaseFinished, Deviation
 from reports.run.run_recorder import RunRecorder
@@ -58,7 +58,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--level", metavar="LEVEL", action="append", default=[], help="only tests of these levels"
     )
-    group.addoption("--seed", metavar="N", type=int, help="repeat a run's random choices")
+    group.addoption(
+        "--seed", metavar="N", type=int, help="seed of random choices (default: the suite's version)"
+    )
     group.addoption("--record-only", action="store_true", help="leave the reports to the caller")
 
 
@@ -67,7 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "requirement(*ids): the requirements that a test judges")
     signal.signal(signal.SIGTERM, _interrupt)
     if config.option.seed is None:
-        config.option.seed = random.SystemRandom().randrange(1 << 32)
+        config.option.seed = suite_seed()
     if getattr(config.option, "hypothesis_seed", None) is None:
         config.option.hypothesis_seed = config.option.seed
     try:

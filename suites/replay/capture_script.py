@@ -225,7 +225,7 @@ class _Reader:
         host = self.labels[connection.host]
         target = self._target(connection.session.main if connection.session else connection)
         kind = message.type if connection.is_main or message.type == MsgBase.SPICE_MSG_MIGRATE else None
-        if kind in ANNOUNCEMENTS:
+        if kind in ANNOUNCEMENTS - ENDS:
             self.announced.add(host)
             yield Announce(host, target, self._told(message))
         elif kind == MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST and host not in self.announced:

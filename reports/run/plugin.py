@@ -59,7 +59,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--level", metavar="LEVEL", action="append", default=[], help="only tests of these levels"
     )
     group.addoption(
-        "--seed", metavar="N", type=int, help="seed of random choices (default: the suite's version)"
+        "--seed", metavar="N", type=int, help="of random choices (default: the suite's own)"
     )
     group.addoption("--record-only", action="store_true", help="leave the reports to the caller")
 

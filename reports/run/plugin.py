@@ -58,9 +58,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--level", metavar="LEVEL", action="append", default=[], help="only tests of these levels"
     )
-    group.addoption(
-        "--seed", metavar="N", type=int, help="of random choices (default: the suite's own)"
-    )
+    group.addoption("--seed", metavar="N", type=int, help="of random choices (default: the suite's own)")
     group.addoption("--record-only", action="store_true", help="leave the reports to the caller")
 
 

@@ -7,19 +7,62 @@ What is lost is sought again (`dissectors.framing.resync`); host events that a r
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from dissectors import capture
 from dissectors.capture import Begin, Chunk, End, HostRecord, Note, Wait
+from dissectors.capture.late_starts import OTHER, Directory, LateStart, Place, turned
 from dissectors.capture.record import Progress
-from dissectors.framing.events import Closed, ConnectionEvent, Ending, Event, HostEvent, Opened
+from dissectors.framing.events import (
+    Closed,
+    ConnectionEvent,
+    Ending,
+    Endpoint,
+    Event,
+    HostEvent,
+    Message,
+    Opened,
+)
 from dissectors.framing.framer import NO_QUIET, Framer, Mark
-from dissectors.framing.resync import Found, Resync
-from dissectors.wire.constants import Side
+from dissectors.framing.resync import KEPT, Found, Resync
+from dissectors.wire.constants import ChannelType, MsgMain, Side
 
 Quieter = Callable[[int, Side], frozenset[int]]
+UNKNOWN = Place(flip=False)
+_ANNOUNCE = frozenset(
+    {
+        MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN,
+        MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS,
+        MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST,
+    }
+)
+
+
+class Lost:
+    """A direction without a known boundary: the search, and when the bytes came that it holds."""
+
+    def __init__(self, resync: Resync) -> None:
+        self.resync = resync
+        self._fed = 0
+        self._marks: deque[Mark] = deque()
+
+    def feed(self, data: bytes, marks: Sequence[Mark]) -> Found | None:
+        """More bytes, and when each segment came."""
+        self._marks += [(self._fed + at, time, frame) for at, time, frame in marks]
+        self._fed += len(data)
+        while len(self._marks) > 1 and self._marks[1][0] <= self._fed - KEPT - len(data):
+            self._marks.popleft()
+        return self.resync.feed(data, [at for at, *_ in marks])
+
+    def marks_of(self, size: int) -> list[Mark]:
+        """The marks of the last `size` bytes."""
+        begin = self._fed - size
+        before = [mark for mark in self._marks if mark[0] <= begin][-1:]
+        first: list[Mark] = [(0, time, frame) for _, time, frame in before]
+        return first + [(at - begin, time, frame) for at, time, frame in self._marks if at > begin]
 
 
 class EventReader:
@@ -41,31 +84,55 @@ class EventReader:
         self.files: dict[int, int] = {}  # connection -> index of its file
         self._quiet = quiet
         self._speak: dict[int, set[Side]] = {}  # who has said anything, by connection
-        self._lost: dict[tuple[int, Side], Resync] = {}
+        self._lost: dict[tuple[int, Side], Lost] = {}
+        self._directory = Directory()
+        self._late: dict[int, LateStart] = {}  # connections of which nobody knows yet what they are
+        self._places: dict[int, Place] = {}  # what has been found out about those that began late
+        self._turned: set[int] = set()  # connections whose client is the end that was taken for the server
+        self._without_spice = 0
         self._known: dict[tuple[str, str], dict[str, Any]] = {}
+
+    @property
+    def other_streams(self) -> int:
+        """TCP connections that carry no SPICE, as far as is known."""
+        return self.reader.other_streams + self._without_spice
 
     def __iter__(self) -> Iterator[Event]:
         for item in self.reader:
             match item:
-                case Chunk():
-                    yield from self._chunk(item)
+                case Chunk() | capture.Gap() | End():
+                    yield from self._told(self._item(item))
                 case Begin():
                     yield from self._begin(item)
-                case capture.Gap():
-                    yield from self._gap(item)
-                case End():
-                    yield from self._end(item)
                 case HostRecord():
                     yield from self._host(item)
                 case ConnectionEvent():
                     yield item
                 case Note():
                     self.notes.append(item.text)
+        for late in list(self._late.values()):
+            place = late.place(final=True)
+            if place is not None:
+                yield from self._told(self._recognise(late, place))
+            else:
+                self._give_up(late.begin.connection)
         if alone := sum(len(sides) == 1 for sides in self._speak.values()):
             which = "1 connection" if alone == 1 else f"{alone} connections"
             self.notes.append(f"in {which} only one end says anything: the other direction may be missing")
 
     def _begin(self, item: Begin) -> Iterator[Event]:
+        if item.midstream and not item.tls:
+            self._late[item.connection] = LateStart(item, self._directory)
+            return
+        if not item.tls:
+            self._directory.add_server(item.server)
+        elif not item.directed and self._directory.is_server(item.client):
+            self._turned.add(item.connection)
+            turned(item)
+        yield from self._admit(item, UNKNOWN)
+
+    def _admit(self, item: Begin, place: Place) -> Iterator[Event]:
+        """A connection that is told."""
         number = item.connection
         self.files[number] = item.file
         self.framers[number] = Framer(number, lambda sender: self._quiet(number, sender))
@@ -84,10 +151,57 @@ class EventReader:
             origin=item.origin,
         )
         if item.midstream:
+            self._places[number] = place
             for sender in Side:
-                yield from self._gap(
-                    capture.Gap(time=item.time, frame=item.frame, connection=number, sender=sender, size=None)
+                lost = capture.Gap(
+                    time=item.time, frame=item.frame, connection=number, sender=sender, size=None
                 )
+                yield from self._gap(lost)
+
+    def _late_item(self, item: Chunk | capture.Gap | End) -> Iterator[Event]:
+        """More of a connection that nobody knows yet."""
+        late = self._late[item.connection]
+        place = late.place(final=True) if isinstance(item, End) else late.feed(item)
+        if place is not None:
+            yield from self._recognise(late, place)
+            if isinstance(item, End):
+                yield from self._item(item)
+        elif isinstance(item, End) or late.hopeless:
+            self._give_up(item.connection)
+
+    def _recognise(self, late: LateStart, place: Place) -> Iterator[Event]:
+        """It is SPICE: tell it from where its bytes are still known."""
+        number = late.begin.connection
+        del self._late[number]
+        if place.flip:
+            self._turned.add(number)
+            turned(late.begin)
+        self._directory.add_server(late.begin.server)
+        yield from self._admit(late.begin, place)
+        for item in late.items:
+            yield from self._item(item)
+
+    def _give_up(self, number: int) -> None:
+        """It is something else."""
+        del self._late[number]
+        self.reader.drop(number)
+        self._without_spice += 1
+
+    def _item(self, item: Chunk | capture.Gap | End) -> Iterator[Event]:
+        if item.connection in self._late:
+            yield from self._late_item(item)
+            return
+        if item.connection not in self.framers:
+            return  # it was given up
+        if item.connection in self._turned:
+            turned(item)
+        match item:
+            case Chunk():
+                yield from self._chunk(item)
+            case capture.Gap():
+                yield from self._gap(item)
+            case End():
+                yield from self._end(item)
 
     def _chunk(self, item: Chunk) -> Iterator[Event]:
         framer = self.framers[item.connection]
@@ -100,35 +214,64 @@ class EventReader:
             for sender in Side:
                 if framer.lost(sender) and (item.connection, sender) not in self._lost:
                     yield from self._seek(item, sender, marks)
-        elif (found := lost.feed(item.data, starts)) is not None:
-            yield from self._resume(item, item.sender, found, marks)
+        elif (found := lost.feed(item.data, marks)) is not None:
+            yield from self._resume(item.connection, item.sender, found, lost)
 
     def _seek(self, item: Chunk, sender: Side, marks: Sequence[Mark]) -> Iterator[Event]:
         """A direction has just lost its boundary: look for one in what it has left."""
-        framer = self.framers[item.connection]
-        lost = Resync(framer.channel, sender, framer.known_header)
-        self._lost[item.connection, sender] = lost
-        left = framer.spilled(sender)
+        lost = self._look(item.connection, sender)
+        left = self.framers[item.connection].spilled(sender)
+        if not left:
+            return
         before = len(item.data) - len(left) if sender is item.sender else 0
-        starts = {0, *(at - before for at, *_ in marks if at > before)} if sender is item.sender else {0}
-        if left and (found := lost.feed(left, sorted(starts))) is not None:
-            yield from self._resume(item, sender, found, marks if sender is item.sender else marks[-1:])
+        if sender is item.sender:
+            first = [mark for mark in marks if mark[0] <= before][-1:]
+            begun = [(0, *mark[1:]) for mark in first]
+            begun += [(at - before, time, frame) for at, time, frame in marks if at > before]
+        else:
+            begun = [(0, *marks[-1][1:])]
+        if (found := lost.feed(left, begun)) is not None:
+            yield from self._resume(item.connection, sender, found, lost)
 
-    def _resume(self, item: Chunk, sender: Side, found: Found, marks: Sequence[Mark]) -> Iterator[Event]:
+    def _look(self, number: int, sender: Side) -> Lost:
+        """Begins to look for a boundary, with what is known of the connection."""
+        framer, place = self.framers[number], self._places.get(number, UNKNOWN)
+        channel = framer.channel or place.channel
+        mini = framer.known_header if framer.known_header is not None else place.mini
+        found = self._lost[number, sender] = Lost(Resync(channel, sender, mini, trusting=bool(channel)))
+        return found
+
+    def _resume(self, number: int, sender: Side, found: Found, lost: Lost) -> Iterator[Event]:
         """A boundary was found: on from there."""
-        framer = self.framers[item.connection]
-        del self._lost[item.connection, sender]
+        framer = self.framers[number]
+        del self._lost[number, sender]
         framer.resume(found.channel, mini=found.mini, sender=sender)
-        behind = len(found.data) - len(item.data)
-        shifted: list[Mark] = [(max(0, at + behind), time, frame) for at, time, frame in marks]
-        yield from framer.stream(sender, found.data, [(0, *shifted[0][1:]), *shifted[1:]])
+        yield from framer.stream(sender, found.data, lost.marks_of(len(found.data)))
+        other = self._lost.get((number, OTHER[sender]))
+        if other is not None and (more := other.resync.narrow(found.channel, mini=found.mini)) is not None:
+            yield from self._resume(number, OTHER[sender], more, other)
 
     def _gap(self, item: capture.Gap) -> Iterator[Event]:
         framer = self.framers[item.connection]
         yield from framer.gap(item.sender, item.size, item.time, item.frame)
         for sender in Side:
             if framer.lost(sender) and (sender is item.sender or (item.connection, sender) not in self._lost):
-                self._lost[item.connection, sender] = Resync(framer.channel, sender, framer.known_header)
+                self._look(item.connection, sender)
+
+    def _told(self, events: Iterator[Event]) -> Iterator[Event]:
+        """The same events; an announcement among them tells where a server is."""
+        for event in events:
+            yield event
+            if (
+                isinstance(event, Message)
+                and event.channel == ChannelType.SPICE_CHANNEL_MAIN
+                and event.sender is Side.SERVER
+                and event.type in _ANNOUNCE
+            ):
+                packet = event.packet
+                host = (packet.host or b"").decode("ascii", "replace")
+                for port in {int(packet.port), int(packet.sport)} - {0, 0xFFFF}:
+                    self._directory.add_server(Endpoint(host, port))
 
     def _end(self, item: End) -> Iterator[Event]:
         yield from self.framers[item.connection].end(item.time, item.frame)

@@ -2,27 +2,39 @@
 """Finds a message boundary in the middle of a stream, and proves it.
 
 A chain of headers proves it: each names a message that the channel has, each size leads to the next header,
-and the last one ends where the bytes end (or the chain is long). With full headers the serials go up by one
-besides. Chains are followed as the bytes come, so that the time is linear.
+each body has that message's layout, and the last one ends where a segment ends (or the chain is long). With
+full headers the serials go up by one besides. Chains are followed as the bytes come, so that the time is
+linear.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from dissectors.framing.message_heads import head, head_size
 from dissectors.wire.constants import MESSAGE_NAMES, ChannelType, Side
 
-#: Messages in a row that prove a boundary if the last one ends where the bytes end, and in any case.
-PROOF, LONG = 3, 16
+#: Messages in a row that prove a boundary in any case, and those without a body that do where the last one
+#: ends with a segment. One message with a body does, if its layout fits one channel only.
+LONG, BODILESS = 16, 3
 #: Bytes that are kept while a boundary is looked for.
 KEPT = 1 << 18
 MAX_SIZE = 16 << 20
+#: Larger bodies are not taken apart: their size has to do.
+LARGEST_LAYOUT = 1 << 16
+#: Where the channel is not known, so many bytes of bodies with a right layout are asked for: other protocols
+#: have a type and a size before a few bytes, too.
+STRANGE_BYTES = 8
+
+if TYPE_CHECKING:
+    from dissectors.wire.message import SpiceMessage
 
 
 class Found(NamedTuple):
-    """A proven boundary: the channel, its header, and the bytes from the boundary on."""
+    """A proven boundary: the channel (0: it is proven that this is SPICE, but not which channel), its
+    header, and the bytes from the boundary on."""
 
     channel: int
     mini: bool
@@ -38,6 +50,9 @@ class _Chain:
         self.channels = channels  # that have had every message so far
         self.at = start
         self.count = 0
+        self.bodies = 0  # messages whose body had the right layout
+        self.known = len(channels) == 1  # from the beginning
+        self.bytes = 0  # of these bodies
         self._serial: int | None = None
 
     def follow(self, data: bytes, sender: Side) -> bool:
@@ -47,26 +62,42 @@ class _Chain:
             kind, size, serial, sub_list = head(data, self.at, self.mini)
             if self._serial is not None and serial != self._serial + 1:
                 return False
-            self._serial = serial
-            self.channels = [c for c in self.channels if kind in MESSAGE_NAMES.get((c, sender), ())]
-            if not self.channels or size > MAX_SIZE or sub_list > size:
+            named = [c for c in self.channels if kind in MESSAGE_NAMES.get((c, sender), ())]
+            if not named or size > MAX_SIZE or sub_list > size:
                 return False
-            self.at += header + size
+            end = self.at + header + size
+            if end > len(data) and size <= LARGEST_LAYOUT:
+                return True  # not all there yet
+            if size <= LARGEST_LAYOUT and not sub_list:
+                fitting, strict = _fitting(named, sender, kind, data[self.at + header : end])
+                if fitting:
+                    named = fitting
+                    self.bodies += strict and size > 0
+                    self.bytes += strict and size
+                elif len(self.channels) > 1 and self._serial is None:
+                    return False
+            self.channels, self._serial, self.at = named, serial, end
             self.count += 1
         return True
 
     def proves(self, end: int) -> bool:
         """So far it is a proof."""
-        return self.count >= LONG or (self.count >= PROOF and self.at == end)
+        enough = self.bodies > 0 and (self.known or self.bytes >= STRANGE_BYTES)
+        enough = enough or self.count >= BODILESS
+        return self.count >= LONG or (enough and self.at == end)
 
 
 class Resync:
-    """Looks for a boundary in one direction. `channel` 0: any; `mini` None: either header."""
+    """Looks for a boundary in one direction. `channel` 0: any; `mini` None: either header.
 
-    def __init__(self, channel: int, sender: Side, mini: bool | None) -> None:
+    `trusting`: the other direction is known to be SPICE already, so that one message without a body will do.
+    """
+
+    def __init__(self, channel: int, sender: Side, mini: bool | None, *, trusting: bool = False) -> None:
         self._channels: Sequence[int] = [channel] if channel else list(ChannelType)
         self._headers: Sequence[bool] = [mini] if mini is not None else [True, False]
         self._sender = sender
+        self._trusting = trusting
         self._data = b""
         self._chains: list[_Chain] = []
 
@@ -77,10 +108,36 @@ class Resync:
         begun = [_Chain(base + start, mini, self._channels) for start in starts for mini in self._headers]
         self._chains = [c for c in (*self._chains, *begun) if c.follow(self._data, self._sender)]
         for chain in self._chains:
-            if chain.proves(len(self._data)) and not self._doubted(chain):
+            if self._proven(chain) and not self._doubted(chain):
                 return Found(chain.channels[0], chain.mini, self._data[chain.start :])
-        self._forget(len(self._data) - KEPT)
+        needed = min((chain.start for chain in self._chains), default=len(self._data))
+        self._forget(max(len(self._data) - KEPT, needed))
         return None
+
+    def narrow(self, channel: int, *, mini: bool) -> Found | None:
+        """The other direction has told the channel and the header."""
+        self._channels, self._headers, self._trusting = [channel], [mini], True
+        fitting = [c for c in self._chains if c.mini is mini and channel in c.channels]
+        for chain in fitting:
+            chain.channels, chain.known = [channel], True
+        self._chains = fitting
+        return self.feed(b"", ())
+
+    def likely(self) -> Found | None:
+        """The longest chain that reaches the end, where the channel is not the only one that has its
+        messages: it is SPICE, and what else it is must be found elsewhere (channel 0)."""
+        whole = [c for c in self._chains if c.proves(len(self._data))]
+        if not whole or len({chain.mini for chain in whole}) > 1:
+            return None
+        best = min(whole, key=lambda chain: chain.start)
+        channel = best.channels[0] if len(best.channels) == 1 else 0
+        return Found(channel, best.mini, self._data[best.start :])
+
+    def _proven(self, chain: _Chain) -> bool:
+        end = len(self._data)
+        if chain.proves(end):
+            return True
+        return self._trusting and chain.known and chain.count > 0 and chain.at == end
 
     def _doubted(self, chain: _Chain) -> bool:
         """Another channel or header would do as well."""
@@ -98,3 +155,42 @@ class Resync:
         for chain in self._chains:
             chain.start -= cut
             chain.at -= cut
+
+
+def _fitting(channels: Sequence[int], sender: Side, kind: int, body: bytes) -> tuple[Sequence[int], bool]:
+    """The channels whose message of this type has such a body, and whether that says much: a layout that any
+    bytes have is believed only where no other fits."""
+    from dissectors.wire.message import message_class
+
+    classes = {channel: message_class(channel, sender, kind) for channel in channels}
+    strengths = {cls: _strength(cls, body) for cls in set(classes.values())}
+    best = max(strengths.values())
+    fitting = [channel for channel in channels if strengths[classes[channel]] == best]
+    return (fitting, best >= CLOSED) if best > 0 else ([], False)
+
+
+#: What it says that a body has a message's layout: nothing inside bounds it, it has some fields, one byte
+#: more or less would not fit, a pointer inside leads to a text.
+ANY, SOME, CLOSED, POINTED = 1, 2, 3, 4
+LARGE_HEAD = 20  # bytes of fixed fields that say enough
+
+
+def _strength(cls: type[SpiceMessage], body: bytes) -> int:
+    """One of the above; 0: it does not fit."""
+    from dissectors.wire.fields import PointedField
+
+    packet = cls.parse(body)
+    if packet.problems():
+        return 0
+    if any(isinstance(f, PointedField) and packet.fields.get(f.name) for f in cls.fields_desc):
+        return POINTED
+    least = _least(cls)
+    if least >= LARGE_HEAD or cls.parse(body + b"\0").problems():
+        return CLOSED
+    return SOME if least else ANY
+
+
+@cache
+def _least(cls: type[SpiceMessage]) -> int:
+    """Bytes of the smallest message of this class."""
+    return len(bytes(cls()))

@@ -93,7 +93,7 @@ class Inspection:
                 "bytes": reader.bytes,
                 "seconds": round(reader.seconds, 6),
                 "streams": reader.streams,
-                "other_streams": reader.other_streams,
+                "other_streams": self.source.other_streams,
                 "notes": self.source.notes,
             },
             "sessions": [self._session(session) for session in view.sessions],

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dissectors.framing.resync import KEPT, Found, Resync
-from dissectors.wire.constants import ChannelType, MsgDisplay, MsgMain, Side
+from dissectors.wire.constants import ChannelType, MsgcMain, MsgDisplay, MsgMain, Side
 from dissectors.wire.data_header import encode
 from reports.inspection.bench_inspect import draw_copy
 
@@ -45,11 +45,38 @@ def test_full_headers_prove_themselves_by_their_serials(mini: bool | None) -> No
     assert Resync(DISPLAY, Side.SERVER, False).feed(broken, [0]) is None
 
 
-def test_too_few_messages_prove_nothing_yet() -> None:
+def test_too_few_messages_without_a_body_prove_nothing_yet() -> None:
+    mark = encode(MsgDisplay.SPICE_MSG_DISPLAY_MARK, b"", serial=None)
     resync = Resync(DISPLAY, Side.SERVER, True)
-    assert resync.feed(COPIES[0], [0]) is None
-    assert resync.feed(COPIES[1], [0]) is None
-    assert resync.feed(COPIES[2], [0]) == Found(DISPLAY, True, b"".join(COPIES[:3]))
+    assert resync.feed(mark, [0]) is None
+    assert resync.feed(mark, [0]) is None
+    assert resync.feed(mark, [0]) == Found(DISPLAY, True, 3 * mark)
+
+
+def test_one_message_with_the_layout_of_its_body_proves_itself() -> None:
+    assert Resync(DISPLAY, Side.SERVER, True).feed(COPIES[0], [0]) == Found(DISPLAY, True, COPIES[0])
+
+
+def test_one_message_does_where_the_other_direction_is_known() -> None:
+    connected = encode(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED, b"", serial=None)
+    main = ChannelType.SPICE_CHANNEL_MAIN
+    assert Resync(main, Side.CLIENT, True).feed(connected, [0]) is None
+    assert Resync(main, Side.CLIENT, True, trusting=True).feed(connected, [0]) == Found(main, True, connected)
+
+
+def test_what_the_other_direction_tells_settles_what_was_held() -> None:
+    connected = encode(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED, b"", serial=None)
+    resync = Resync(0, Side.CLIENT, None)
+    assert resync.feed(connected, [0]) is None
+    found = resync.narrow(ChannelType.SPICE_CHANNEL_MAIN, mini=True)
+    assert found == Found(ChannelType.SPICE_CHANNEL_MAIN, True, connected)
+
+
+def test_an_announcement_alone_is_known_by_its_layout() -> None:
+    begin = bytes.fromhex("65001e0000000c1700000a00000014000000000000000000000031302e312e302e313200")
+    found = Resync(0, Side.SERVER, None).feed(begin, [0])
+    assert found == Found(ChannelType.SPICE_CHANNEL_MAIN, True, begin)
+    assert Resync(0, Side.CLIENT, None).feed(begin, [0]) is None
 
 
 def test_a_chain_that_ends_in_the_middle_of_a_message_waits_for_its_end() -> None:

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Connections that began before the capture did: is it SPICE, and which end is the server?
+
+It is SPICE where one end is known as a SPICE server, or where bytes prove themselves as messages that only
+one of the two ends can send. The server's end is the one that is known, that an announcement names, whose
+messages prove themselves as a server's, or that several connections share. What never proves itself is a
+connection without SPICE.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from dissectors.capture.items import Begin, Chunk, End, Gap
+from dissectors.framing.events import Endpoint
+from dissectors.framing.resync import Found, Resync
+from dissectors.wire.constants import Side
+
+OTHER = {Side.CLIENT: Side.SERVER, Side.SERVER: Side.CLIENT}
+#: Bytes of a connection that are held while nothing is proven, and after which it is given up.
+HELD, PATIENCE = 1 << 17, 1 << 20
+#: Endpoints that are remembered.
+REMEMBERED = 10_000
+
+
+class Place(NamedTuple):
+    """What a connection turned out to be. `flip`: the end that was seen first is the server. `channel` 0 and
+    `mini` None: not known yet."""
+
+    flip: bool
+    channel: int = 0
+    mini: bool | None = None
+
+
+@dataclass
+class Directory:
+    """The endpoints of servers, and of connections whose direction nobody knows."""
+
+    servers: dict[Endpoint, None] = field(default_factory=dict)
+    _peers: dict[Endpoint, set[Endpoint]] = field(default_factory=dict)
+
+    def is_server(self, endpoint: Endpoint) -> bool:
+        """A SPICE server is known there."""
+        return endpoint in self.servers
+
+    def add_server(self, endpoint: Endpoint) -> None:
+        """A connection or an announcement has told it."""
+        if len(self.servers) < REMEMBERED:
+            self.servers[endpoint] = None
+
+    def add_pair(self, one: Endpoint, other: Endpoint) -> None:
+        """A connection whose direction is not known."""
+        for end, peer in ((one, other), (other, one)):
+            if end in self._peers or len(self._peers) < REMEMBERED:
+                peers = self._peers.setdefault(end, set())
+                if len(peers) < 3:
+                    peers.add(peer)
+
+    def shared(self, endpoint: Endpoint) -> bool:
+        """Several connections have this end."""
+        return len(self._peers.get(endpoint, ())) > 1
+
+
+class LateStart:
+    """One such connection while it is not known what it is. `items`: its latest bytes, to be read again."""
+
+    def __init__(self, begin: Begin, directory: Directory) -> None:
+        self.begin = begin
+        self.items: deque[Chunk | Gap] = deque()
+        self._directory = directory
+        self._size = self._seen = 0
+        self._seek = {
+            (flip, end): Resync(0, OTHER[end] if flip else end, None)
+            for flip in ((False,) if begin.directed else (False, True))
+            for end in Side
+        }
+        self._proofs: dict[bool, Found] = {}
+        directory.add_pair(begin.client, begin.server)
+
+    @property
+    def hopeless(self) -> bool:
+        """So many bytes and no proof: it is something else."""
+        return self._seen > PATIENCE
+
+    def feed(self, item: Chunk | Gap) -> Place | None:
+        """More of it; what it is, once that is known."""
+        self.items.append(item)
+        if isinstance(item, Chunk):
+            self._size += len(item.data)
+            self._seen += len(item.data)
+            starts = (0, *item.ends[:-1])
+            for (flip, end), resync in self._seek.items():
+                if end is item.sender and flip not in self._proofs:
+                    found = resync.feed(item.data, starts)
+                    if found is not None:
+                        self._proofs[flip] = found
+        while self._size > HELD and len(self.items) > 1:
+            old = self.items.popleft()
+            self._size -= len(old.data) if isinstance(old, Chunk) else 0
+        return self.place()
+
+    def place(self, *, final: bool = False) -> Place | None:
+        """What it is, as far as it is certain; `final`: as far as it is likely."""
+        known = self._known()
+        if known is not None:
+            return self._with(known, self._proofs.get(known))
+        proven = list(self._proofs)
+        if len(proven) == 1:
+            return self._with(proven[0], self._proofs[proven[0]])
+        shared = self._shared()
+        if proven:
+            return self._with(shared if shared is not None else proven[0], None) if final else None
+        return self._likely(shared) if final else None
+
+    def _known(self) -> bool | None:
+        """Whether the end that was seen first is the server, by endpoints that are known."""
+        begin, directory = self.begin, self._directory
+        if directory.is_server(begin.server):
+            return False
+        if directory.is_server(begin.client) and not begin.directed:
+            return True
+        return None
+
+    def _shared(self) -> bool | None:
+        begin, directory = self.begin, self._directory
+        if begin.directed:
+            return False
+        first, second = directory.shared(begin.client), directory.shared(begin.server)
+        return first if first is not second else None
+
+    def _likely(self, shared: bool | None) -> Place | None:
+        """Whole messages, though nothing proves them: believed where the direction is known."""
+        flips = [shared] if shared is not None else sorted({flip for flip, _ in self._seek})
+        found = {}
+        for flip in flips:
+            whole = [r.likely() for (other, _), r in self._seek.items() if other is flip]
+            if best := next((one for one in whole if one is not None), None):
+                found[flip] = best
+        return self._with(*next(iter(found.items()))) if len(found) == 1 else None
+
+    @staticmethod
+    def _with(flip: bool, found: Found | None) -> Place:
+        return Place(flip, found.channel, found.mini) if found is not None else Place(flip)
+
+
+def turned(item: Begin | Chunk | Gap | End) -> None:
+    """The same item with client and server exchanged."""
+    if isinstance(item, Begin):
+        item.client, item.server = item.server, item.client
+    elif isinstance(item, End):
+        item.by = OTHER[item.by] if item.by else None
+    else:
+        item.sender = OTHER[item.sender]

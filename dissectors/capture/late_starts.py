@@ -72,7 +72,7 @@ class LateStart:
         self._directory = directory
         self._size = self._seen = 0
         self._seek = {
-            (flip, end): Resync(0, OTHER[end] if flip else end, None)
+            (flip, end): Resync(0, OTHER[end] if flip else end, None, strange=True)
             for flip in ((False,) if begin.directed else (False, True))
             for end in Side
         }

@@ -9,11 +9,16 @@ rules need, never the traffic itself: its size does not grow with the capture.
 
 from __future__ import annotations
 
+from itertools import islice
+
+from dissectors.conversation import pairing
+from dissectors.conversation.late_joiners import UNDER_WAY, state_before
 from dissectors.conversation.migration_steps import AGENT_NEWS, ANSWERS, ENDS, STEPS, TARGET_STEPS
 from dissectors.conversation.order_tables import ANNOUNCEMENTS, WAITING, State, next_state
 from dissectors.conversation.parties import MAIN, Connection, Migration, Server, Session
 from dissectors.framing.events import (
     Closed,
+    ConnectFailed,
     ConnectionEvent,
     Event,
     Gap,
@@ -22,7 +27,13 @@ from dissectors.framing.events import (
     LinkBytes,
     Message,
     Opened,
+    ProxyHeader,
+    ProxyTunnel,
     Quiet,
+    TlsAlert,
+    TlsCertificate,
+    TlsHello,
+    WrongProtocol,
 )
 from dissectors.wire.constants import (
     BASE_LAST,
@@ -62,6 +73,7 @@ class Conversation:
         self.sessions: list[Session] = []
         self.migrations: list[Migration] = []
         self.hosts: list[Server] = []
+        self._orphans: list[Connection] = []  # channels without a session, so far
 
     def connection(self, event: ConnectionEvent) -> Connection:
         """The connection of an event; made at need, for captures that begin in the middle."""
@@ -94,6 +106,12 @@ class Conversation:
             self._count(event, event.count)
         elif isinstance(event, Gap | Garbage):
             self.connection(event).certain = False
+        elif isinstance(
+            event, TlsHello | TlsCertificate | TlsAlert | ProxyTunnel | ProxyHeader | WrongProtocol
+        ):
+            _note(self.connection(event), event)
+        elif isinstance(event, ConnectFailed):
+            self.connection(event).failed = event
         elif isinstance(event, Closed):
             connection = self.connection(event)
             connection.closed = event
@@ -141,52 +159,106 @@ class Conversation:
         elif event.kind == "reply" and connection.reply is event:
             connection.server_common, connection.server_caps = _caps(packet)
         elif event.kind == "result" and connection.linked:
-            self._join(connection)
+            if connection.channel:
+                self._join(connection)
+            else:  # its link message is not in the capture: its first message will tell
+                self._orphans.append(connection)
 
     def _join(self, connection: Connection) -> None:
         if connection.is_main:
-            session = Session(connection.host, connection.connection_id or None, connection)
-            self.sessions.append(session)
-            connection.session = session
-            connection.state = State.TARGET_WAIT if connection.as_target else State.LINKED
-            self._arrive(session)
-            return
-        session_found = self.session(connection.connection_id, connection)
-        if session_found is None:
+            self._begin_session(connection, State.TARGET_WAIT if connection.as_target else State.LINKED)
+        else:
+            self._join_session(connection)
+
+    def _begin_session(self, connection: Connection, state: State) -> None:
+        """A main channel begins a session, or brings one from elsewhere."""
+        session = Session(connection.host, connection.connection_id or None, connection)
+        session.replaces = self._other_client(session)
+        self.sessions.append(session)
+        connection.session = session
+        connection.state = state
+        migration = pairing.migration_to(self, session)
+        if migration is not None:
+            self._arrive(migration, session)
+
+    def _join_session(self, connection: Connection) -> None:
+        """Another channel joins the session that it belongs to."""
+        session = pairing.session_of(self, connection)
+        if session is None:
             connection.state = State.ORPHAN
+            self._orphans.append(connection)
             return
-        if session_found.host != connection.host:
-            self._same_host(connection, session_found.host)
-        session_found.channels.append(connection)
-        connection.session = session_found
-        connection.state = _secondary_state(session_found.main.state)
+        if session.id is None:
+            session.id = connection.connection_id or None
+        if session.host != connection.host:
+            self._same_host(connection, session.host)
+        session.channels.append(connection)
+        connection.session = session
+        connection.state = _secondary_state(session.main.state)
 
     def session(self, session_id: int, connection: Connection) -> Session | None:
-        """The open session with this id that a new channel joins: on its own host, else on one that shares
-        its address (another port of the same host)."""
-        named = [s for s in reversed(self.sessions) if s.id == session_id and s.main.closed is None]
-        for session in named:
-            if session.host == connection.host:
-                return session
-        opened = connection.opened
-        for session in named:
-            main = session.main.opened
-            if opened and main and main.host is None and main.server.host == opened.server.host:
-                return session
+        """The open session with this id that a channel may join."""
+        found = pairing.session_of(self, connection)
+        return found if found is not None and found.id == session_id else None
+
+    def _other_client(self, session: Session) -> Session | None:
+        """The session of another client that is still open on the same host."""
+        for other in islice(reversed(self.sessions), pairing.LATEST):
+            if other.host == session.host and other.main.closed is None:
+                known = pairing.client_of(session), pairing.client_of(other)
+                return other if None not in known and known[0] != known[1] else None
         return None
 
-    def _arrive(self, session: Session) -> None:
-        """Finds the migration that brought a session to its target: by its id, and by address where the id
-        says nothing (after SWITCH_HOST) or is not the one that it should be."""
-        opened = session.main.opened
-        waiting = [m for m in reversed(self.migrations) if m.target is None and m.source.host != session.host]
-        here = [m for m in waiting if opened is not None and opened.server.port in (m.port, m.tls_port)]
-        by_id = [m for m in waiting if session.main.as_target and m.source.id == session.id]
-        switched = [m for m in here if _ended_by(m, MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST)]
-        announced = [m for m in here if m.ended is None and _client(m.source) == _client(session)]
-        both = [m for m in by_id if m in here]
-        for migration in (*switched, *both, *by_id, *announced)[:1]:
-            migration.target, session.arrived = session, migration
+    def _arrive(self, migration: Migration, session: Session) -> None:
+        """The client of a migration is at its target."""
+        migration.target, session.arrived = session, migration
+        if migration.source.id is None and session.main.as_target:
+            migration.source.id = session.id
+
+    def _adopt(self, connection: Connection, event: Message) -> None:
+        """A channel whose link stage is not in the capture: its first message tells where it stands."""
+        if connection.state is State.ORPHAN and not connection.is_main:
+            return
+        if connection in self._orphans:
+            self._orphans.remove(connection)
+        if connection.is_main:
+            self._begin_session(connection, state_before(event))
+            orphans, self._orphans = self._orphans, []
+            for orphan in orphans:
+                self._join_session(orphan)
+        else:
+            self._join_session(connection)
+
+    def session(self, session_id: int, connection: Connection) -> Session | None:
+        """The open session with this id that a channel may join."""
+        found = pairing.session_of(self, connection)
+        return found if found is not None and found.id == session_id else None
+
+    def _other_client(self, session: Session) -> Session | None:
+        """The session of another client that is still open on the same host."""
+        for other in islice(reversed(self.sessions), pairing.LATEST):
+            if other.host == session.host and other.main.closed is None:
+                known = pairing.client_of(session), pairing.client_of(other)
+                return other if None not in known and known[0] != known[1] else None
+        return None
+
+    def _arrive(self, migration: Migration, session: Session) -> None:
+        """The client of a migration is at its target."""
+        migration.target, session.arrived = session, migration
+        if migration.source.id is None and session.main.as_target:
+            migration.source.id = session.id
+
+    def _adopt(self, connection: Connection, event: Message) -> None:
+        """A channel whose link stage is not in the capture: its first message tells where it stands."""
+        if connection in self._orphans:
+            self._orphans.remove(connection)
+        if connection.is_main:
+            self._begin_session(connection, state_before(event))
+            orphans, self._orphans = self._orphans, []
+            for orphan in orphans:
+                self._join_session(orphan)
+        elif connection.state is not State.ORPHAN:
+            self._join_session(connection)
 
     # ---- messages
 
@@ -213,6 +285,8 @@ class Conversation:
             connection.generations.append(event.body[:GENERATION_BYTES])
         if not connection.channel:
             connection.channel = event.channel
+        if connection.session is None and connection.channel and not connection.linked_whole:
+            self._adopt(connection, event)
         if connection.is_main:
             self._apply_main(connection, event)
         before, connection.state = connection.state, next_state(connection.state, event)
@@ -259,6 +333,8 @@ class Conversation:
             self._announce(session, event)
         migration = session.migration
         if migration is None:
+            migration = self._under_way(session, event)
+        if migration is None:
             return
         if not server and event.type in ANSWERS:
             migration.answer = event
@@ -279,28 +355,27 @@ class Conversation:
             tls_port=int(packet.sport),
             subject=packet.cert_subject,
             version=getattr(packet, "src_mig_version", None),
+            begun=event.time,
         )
         session.migration = migration
         self.migrations.append(migration)
-        self._was_there(migration)
 
-    def _was_there(self, migration: Migration) -> None:
-        """The target's part may come first: captures of two hosts, one behind the other or by two clocks."""
-        source = migration.source
-        for session in reversed(self.sessions):
-            waits = session.main.as_target and session.arrived is None and session.host != source.host
-            if waits and session.id == source.id is not None:
-                migration.target, session.arrived = session, migration
-                return
+        before = pairing.session_before(self, migration)
+        if before is not None:
+            self._arrive(migration, before)
 
-
-def _ended_by(migration: Migration, kind: int) -> bool:
-    return migration.ended is not None and migration.ended.type == kind
-
-
-def _client(session: Session) -> str | None:
-    """The address of a session's client."""
-    return session.main.opened.client.host if session.main.opened is not None else None
+    def _under_way(self, session: Session, event: Message) -> Migration | None:
+        """A migration that was announced before the capture began."""
+        if session.main.mess is not None or (event.sender, int(event.type)) not in UNDER_WAY:
+            return None
+        migration = Migration(session, begun=event.time)
+        migration.seamless = session.main.state in (State.ANNOUNCED_SEAMLESS, State.CONNECTED_SEAMLESS)
+        session.migration = migration
+        self.migrations.append(migration)
+        before = pairing.session_before(self, migration)
+        if before is not None:
+            self._arrive(migration, before)
+        return migration
 
 
 def _over(migration: Migration) -> bool:
@@ -309,6 +384,29 @@ def _over(migration: Migration) -> bool:
         MsgMain.SPICE_MSG_MAIN_MIGRATE_END,
         MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST,
     )
+
+
+#: What goes on around SPICE.
+_AROUND = (ConnectFailed, TlsHello, TlsCertificate, TlsAlert, ProxyTunnel, ProxyHeader, WrongProtocol)
+
+
+def _note(connection: Connection, event: ConnectionEvent) -> None:
+    """Keeps what goes on around SPICE."""
+    match event:
+        case ConnectFailed():
+            connection.failed = event
+        case TlsHello():
+            connection.hello = event
+        case TlsCertificate():
+            connection.certificate = event
+        case TlsAlert():
+            connection.alerts.append(event)
+        case ProxyTunnel():
+            connection.tunnel = event
+        case ProxyHeader():
+            connection.proxied = event
+        case WrongProtocol():
+            connection.wrong = event
 
 
 def _caps(packet: object) -> tuple[frozenset[int], frozenset[int]]:

@@ -8,7 +8,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from dissectors.conversation.order_tables import State
-from dissectors.framing.events import Closed, Endpoint, HostEvent, LinkBytes, Message, Opened
+from dissectors.framing.events import (
+    Closed,
+    ConnectFailed,
+    Endpoint,
+    HostEvent,
+    LinkBytes,
+    Message,
+    Opened,
+    ProxyHeader,
+    ProxyTunnel,
+    TlsAlert,
+    TlsCertificate,
+    TlsHello,
+    WrongProtocol,
+)
 from dissectors.wire.constants import ChannelType, Side
 
 MAIN = ChannelType.SPICE_CHANNEL_MAIN
@@ -48,6 +62,13 @@ class Connection:
     pings: deque[bytes] = field(default_factory=lambda: deque(maxlen=64))  # id and timestamp, unanswered
     generations: deque[bytes] = field(default_factory=lambda: deque(maxlen=8))  # of SET_ACK, the last ones
     last: dict[Side, Message | None] = field(default_factory=lambda: {Side.CLIENT: None, Side.SERVER: None})
+    failed: ConnectFailed | None = None  # the attempt came to nothing: there is no `opened`
+    hello: TlsHello | None = None
+    certificate: TlsCertificate | None = None
+    alerts: list[TlsAlert] = field(default_factory=list)
+    tunnel: ProxyTunnel | None = None
+    proxied: ProxyHeader | None = None
+    wrong: WrongProtocol | None = None
 
     def forget_packets(self) -> None:
         """Gives back the packets that were built of its link stage; they are built again where one is asked
@@ -67,6 +88,31 @@ class Connection:
         return self.result is not None and self.result.raw == b"\0\0\0\0"
 
     @property
+    def linked_whole(self) -> bool:
+        """All of the link stage is known."""
+        return self.mess is not None and self.result is not None
+
+    @property
+    def refusal(self) -> LinkBytes | None:
+        """The link reply or result that says no."""
+        for part in (self.reply, self.result):
+            if part is not None and int(getattr(part.packet, "error", 0) or 0):
+                return part
+        return None
+
+    @property
+    def server(self) -> Endpoint | None:
+        """Where the client went."""
+        known = self.opened or self.failed
+        return known.server if known is not None else None
+
+    @property
+    def client(self) -> Endpoint | None:
+        """Where the client came from."""
+        known = self.opened or self.failed
+        return known.client if known is not None else None
+
+    @property
     def as_target(self) -> bool:
         """Asks for, or belongs to, the target's part of a migration."""
         return self.is_main and self.connection_id != 0
@@ -83,6 +129,7 @@ class Session:
     migration: Migration | None = None  # in which it is the source, the latest
     arrived: Migration | None = None  # in which it is the target
     offered: frozenset[tuple[int, int]] = frozenset()  # CHANNELS_LIST
+    replaces: Session | None = None  # of another client, still open on this host when this one came
     agent: bool | None = None  # whether the guest's agent is there, as the server has said
 
     def connections(self) -> Iterator[Connection]:
@@ -108,6 +155,12 @@ class Migration:
     ended: Message | None = None  # MIGRATE_END, SWITCH_HOST, MIGRATE_CANCEL or main's MIGRATE
     data: dict[tuple[int, int], bytes] = field(default_factory=dict)  # MIGRATE_DATA by channel
     steps: list[Message] = field(default_factory=list)
+    begun: float = 0.0  # time (s) of the first that is seen of it
+
+    @property
+    def ports(self) -> frozenset[int]:
+        """The announced ports; those that are left out (0, or 65535 on the wire) are not among them."""
+        return frozenset({self.port, self.tls_port}) - {0, 0xFFFF}
 
 
 @dataclass(eq=False)

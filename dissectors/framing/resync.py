@@ -10,7 +10,6 @@ linear.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from dissectors.framing.message_heads import head, head_size
@@ -24,7 +23,7 @@ KEPT = 1 << 18
 MAX_SIZE = 16 << 20
 #: Larger bodies are not taken apart: their size has to do.
 LARGEST_LAYOUT = 1 << 16
-#: Where the channel is not known, so many bytes of bodies with a right layout are asked for: other protocols
+#: Where it may be no SPICE at all, so many bytes of bodies with a right layout are asked for: other protocols
 #: have a type and a size before a few bytes, too.
 STRANGE_BYTES = 8
 
@@ -44,7 +43,7 @@ class Found(NamedTuple):
 class _Chain:
     """Messages that follow each other from a place where a segment begins. Offsets count from there on."""
 
-    def __init__(self, start: int, mini: bool, channels: Sequence[int]) -> None:
+    def __init__(self, start: int, mini: bool, channels: Sequence[int], strange: bool) -> None:
         self.start = start
         self.mini = mini
         self.channels = channels  # that have had every message so far
@@ -52,6 +51,7 @@ class _Chain:
         self.count = 0
         self.bodies = 0  # messages whose body had the right layout
         self.known = len(channels) == 1  # from the beginning
+        self.strange = strange
         self.bytes = 0  # of these bodies
         self._serial: int | None = None
 
@@ -62,7 +62,7 @@ class _Chain:
             kind, size, serial, sub_list = head(data, self.at, self.mini)
             if self._serial is not None and serial != self._serial + 1:
                 return False
-            named = [c for c in self.channels if kind in MESSAGE_NAMES.get((c, sender), ())]
+            named: Sequence[int] = [c for c in self.channels if kind in MESSAGE_NAMES.get((c, sender), ())]
             if not named or size > MAX_SIZE or sub_list > size:
                 return False
             end = self.at + header + size
@@ -82,7 +82,7 @@ class _Chain:
 
     def proves(self, end: int) -> bool:
         """So far it is a proof."""
-        enough = self.bodies > 0 and (self.known or self.bytes >= STRANGE_BYTES)
+        enough = self.bodies > 0 and (not self.strange or self.bytes >= STRANGE_BYTES)
         enough = enough or self.count >= BODILESS
         return self.count >= LONG or (enough and self.at == end)
 
@@ -91,13 +91,17 @@ class Resync:
     """Looks for a boundary in one direction. `channel` 0: any; `mini` None: either header.
 
     `trusting`: the other direction is known to be SPICE already, so that one message without a body will do.
+    `strange`: the connection may be no SPICE at all.
     """
 
-    def __init__(self, channel: int, sender: Side, mini: bool | None, *, trusting: bool = False) -> None:
+    def __init__(
+        self, channel: int, sender: Side, mini: bool | None, *, trusting: bool = False, strange: bool = False
+    ) -> None:
         self._channels: Sequence[int] = [channel] if channel else list(ChannelType)
         self._headers: Sequence[bool] = [mini] if mini is not None else [True, False]
         self._sender = sender
         self._trusting = trusting
+        self._strange = strange
         self._data = b""
         self._chains: list[_Chain] = []
 
@@ -105,7 +109,11 @@ class Resync:
         """More bytes; `starts`: offsets in them where segments begin, the likely boundaries."""
         base = len(self._data)
         self._data += data
-        begun = [_Chain(base + start, mini, self._channels) for start in starts for mini in self._headers]
+        begun = [
+            _Chain(base + start, mini, self._channels, self._strange)
+            for start in starts
+            for mini in self._headers
+        ]
         self._chains = [c for c in (*self._chains, *begun) if c.follow(self._data, self._sender)]
         for chain in self._chains:
             if self._proven(chain) and not self._doubted(chain):
@@ -190,7 +198,11 @@ def _strength(cls: type[SpiceMessage], body: bytes) -> int:
     return SOME if least else ANY
 
 
-@cache
 def _least(cls: type[SpiceMessage]) -> int:
     """Bytes of the smallest message of this class."""
-    return len(bytes(cls()))
+    if cls not in _sizes:
+        _sizes[cls] = len(bytes(cls()))
+    return _sizes[cls]
+
+
+_sizes: dict[type[SpiceMessage], int] = {}

@@ -151,7 +151,7 @@ class Inspection:
             "client": str(opened.client) if opened else None,
             "server": str(opened.server) if opened else None,
             "tls": opened.tls if opened else None,
-            "mini_header": framer.mini if connection.linked else None,
+            "mini_header": framer.known_header,
             "messages": sum(sum(counts.values()) for counts, _ in sides.values()),
             "bytes": sum(size for _, size in sides.values()),
             "ended": str(connection.closed.how) if connection.closed else None,

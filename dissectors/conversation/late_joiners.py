@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where a main channel stands whose beginning is not in the capture: its first message tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from dissectors.conversation.order_tables import State
+from dissectors.framing.events import Message
+from dissectors.wire.constants import MsgBase, MsgcBase, MsgcMain, MsgMain, Side
+
+S, C = Side.SERVER, Side.CLIENT
+
+#: The first message that is seen on main -> the state in which it is due. Any other: the session runs.
+STATE_BEFORE: Mapping[tuple[Side, int], State] = MappingProxyType(
+    {
+        (S, int(MsgMain.SPICE_MSG_MAIN_INIT)): State.LINKED,
+        (S, int(MsgMain.SPICE_MSG_MAIN_MIGRATE_END)): State.CONNECTED,
+        (S, int(MsgBase.SPICE_MSG_MIGRATE)): State.CONNECTED_SEAMLESS,
+        (S, int(MsgBase.SPICE_MSG_MIGRATE_DATA)): State.DATA_DUE,
+        (S, int(MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK)): State.TARGET_ASKED,
+        (S, int(MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK)): State.TARGET_ASKED,
+        (C, int(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED)): State.ANNOUNCED,
+        (C, int(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS)): State.ANNOUNCED_SEAMLESS,
+        (C, int(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR)): State.ANNOUNCED,
+        (C, int(MsgcBase.SPICE_MSGC_MIGRATE_FLUSH_MARK)): State.FLUSH_DUE,
+        (C, int(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END)): State.TARGET_WAIT,
+        (C, int(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS)): State.TARGET_WAIT,
+        (C, int(MsgcBase.SPICE_MSGC_MIGRATE_DATA)): State.TARGET_SEAMLESS,
+    }
+)
+#: What is said on a source's main channel only while a migration is under way, or ends.
+UNDER_WAY = frozenset(
+    {
+        (S, int(MsgMain.SPICE_MSG_MAIN_MIGRATE_END)),
+        (S, int(MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL)),
+        (S, int(MsgBase.SPICE_MSG_MIGRATE)),
+        (C, int(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED)),
+        (C, int(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS)),
+        (C, int(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR)),
+    }
+)
+
+
+def state_before(message: Message) -> State:
+    """Where the main channel stood before the first message that is seen of it."""
+    return STATE_BEFORE.get((message.sender, message.type), State.READY)

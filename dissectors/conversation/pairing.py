@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Who belongs to whom: a channel to its session, a session to the migration that brought it.
+
+Ids repeat between machines (a release that has just started gives out the same one again), ports do, and
+behind a proxy or NAT even addresses. So nothing is decided by one of them: what fits is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+from dissectors.conversation.parties import Connection, Migration, Session
+from dissectors.wire.constants import MsgMain
+
+if TYPE_CHECKING:
+    from dissectors.conversation.conversation import Conversation
+
+#: So many sessions and migrations are looked back at.
+LATEST = 500
+T = TypeVar("T")
+
+
+def session_of(view: Conversation, connection: Connection) -> Session | None:
+    """The open session that a channel joins: it has the id that the channel names (or none is known of one
+    of the two), and it is at the same address; a session at the same port, of the same client, that does not
+    have this channel yet comes first."""
+    best, most = None, 0
+    for session in islice(reversed(view.sessions), LATEST):
+        weight = _joins(session, connection)
+        if weight > most:
+            best, most = session, weight
+    return best
+
+
+def _joins(session: Session, connection: Connection) -> int:
+    """How well a channel fits a session; 0: not at all."""
+    if session.main.closed is not None or session.main is connection:
+        return 0
+    late = connection.mess is None
+    if session.id != connection.connection_id and not (late or session.id is None):
+        return 0
+    here, there = connection.opened, session.main.opened
+    if here is None or there is None:
+        return 1
+    same_host = session.host == connection.host
+    shares_address = there.host is None and there.server.host == here.server.host
+    same_client = there.client.host == here.client.host
+    if not (same_host or shares_address) or (late and not (same_host and same_client)):
+        return 0
+    has_it = any(
+        other.closed is None
+        and (other.channel, other.channel_id) == (connection.channel, connection.channel_id)
+        for other in session.channels
+    )
+    known = session.id is not None and session.id == connection.connection_id
+    return 1 + 16 * known + 8 * same_client + 4 * same_host + 2 * (not has_it)
+
+
+def migration_to(view: Conversation, session: Session) -> Migration | None:
+    """The migration that brought this session's client here."""
+    waiting = (m for m in islice(reversed(view.migrations), LATEST) if m.target is None)
+    return _best([(_brings(migration, session), migration) for migration in waiting])
+
+
+def session_before(view: Conversation, migration: Migration) -> Session | None:
+    """The target's part may come first: captures of two hosts, one behind the other or by two clocks."""
+    if migration.source.id is None:
+        return None
+    waiting = (s for s in islice(reversed(view.sessions), LATEST) if s.main.as_target and s.arrived is None)
+    here = [s for s in waiting if s.id == migration.source.id]
+    return _best([(_brings(migration, session), session) for session in here])
+
+
+def _best(weighed: Sequence[tuple[int, T]]) -> T | None:
+    """The first of those that weigh most; None if all weigh nothing."""
+    weight, found = max(weighed, key=lambda pair: pair[0], default=(0, None))
+    return found if weight else None
+
+
+def _brings(migration: Migration, session: Session) -> int:
+    """How well a session fits as the target of a migration; 0: not at all."""
+    source, opened = migration.source, session.main.opened
+    if source is session or opened is None:
+        return 0
+    as_target = session.main.as_target
+    same_id = as_target and source.id == session.id
+    same_host = source.host == session.host
+    port = opened.server.port in migration.ports
+    exact = port and opened.server.host == migration.host
+    client = client_of(source) == client_of(session)
+    switched = ended_by(migration, MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST)
+    pending = migration.ended is None
+    if same_host and not (same_id or (switched and client)):
+        return 0
+    if same_id or (source.id is None and as_target and port and client):
+        reason = 32
+    elif switched and (port or (same_host and client)):
+        reason = 16 if not as_target else 4
+    elif pending and port and client:
+        reason = 8 if as_target else 2
+    else:
+        return 0
+    return reason + 8 * exact + 4 * client + 2 * port
+
+
+def client_of(session: Session) -> str | None:
+    """The address of a session's client."""
+    return session.main.opened.client.host if session.main.opened is not None else None
+
+
+def ended_by(migration: Migration, kind: int) -> bool:
+    """This message ended it."""
+    return migration.ended is not None and migration.ended.type == kind

@@ -229,37 +229,6 @@ class Conversation:
         else:
             self._join_session(connection)
 
-    def session(self, session_id: int, connection: Connection) -> Session | None:
-        """The open session with this id that a channel may join."""
-        found = pairing.session_of(self, connection)
-        return found if found is not None and found.id == session_id else None
-
-    def _other_client(self, session: Session) -> Session | None:
-        """The session of another client that is still open on the same host."""
-        for other in islice(reversed(self.sessions), pairing.LATEST):
-            if other.host == session.host and other.main.closed is None:
-                known = pairing.client_of(session), pairing.client_of(other)
-                return other if None not in known and known[0] != known[1] else None
-        return None
-
-    def _arrive(self, migration: Migration, session: Session) -> None:
-        """The client of a migration is at its target."""
-        migration.target, session.arrived = session, migration
-        if migration.source.id is None and session.main.as_target:
-            migration.source.id = session.id
-
-    def _adopt(self, connection: Connection, event: Message) -> None:
-        """A channel whose link stage is not in the capture: its first message tells where it stands."""
-        if connection in self._orphans:
-            self._orphans.remove(connection)
-        if connection.is_main:
-            self._begin_session(connection, state_before(event))
-            orphans, self._orphans = self._orphans, []
-            for orphan in orphans:
-                self._join_session(orphan)
-        elif connection.state is not State.ORPHAN:
-            self._join_session(connection)
-
     # ---- messages
 
     def count(self, event: Message) -> None:

@@ -197,9 +197,9 @@ class Conversation:
         connection.state = _secondary_state(session.main.state)
 
     def session(self, session_id: int, connection: Connection) -> Session | None:
-        """The open session with this id that a channel may join."""
+        """The open session with this id, or whose id is not known, that a channel may join."""
         found = pairing.session_of(self, connection)
-        return found if found is not None and found.id == session_id else None
+        return found if found is not None and found.id in (None, session_id) else None
 
     def _other_client(self, session: Session) -> Session | None:
         """The session of another client that is still open on the same host."""

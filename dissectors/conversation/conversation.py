@@ -156,6 +156,7 @@ class Conversation:
             connection.channel, connection.channel_id = int(packet.channel_type), int(packet.channel_id)
             connection.connection_id = int(packet.connection_id)
             connection.client_common, connection.client_caps = _caps(packet)
+            self._note_main(connection)
         elif event.kind == "reply" and connection.reply is event:
             connection.server_common, connection.server_caps = _caps(packet)
         elif event.kind == "result" and connection.linked:
@@ -163,6 +164,10 @@ class Conversation:
                 self._join(connection)
             else:  # its link message is not in the capture: its first message will tell
                 self._orphans.append(connection)
+
+    def _note_main(self, connection: Connection) -> None:
+        if connection.is_main and connection.host >= 0:
+            self.hosts[connection.host].has_main = True
 
     def _join(self, connection: Connection) -> None:
         if connection.is_main:
@@ -174,6 +179,7 @@ class Conversation:
         """A main channel begins a session, or brings one from elsewhere."""
         session = Session(connection.host, connection.connection_id or None, connection)
         session.replaces = self._other_client(session)
+        self._note_main(connection)
         self.sessions.append(session)
         connection.session = session
         connection.state = state

@@ -24,11 +24,12 @@ T = TypeVar("T")
 
 def session_of(view: Conversation, connection: Connection) -> Session | None:
     """The open session that a channel joins: it has the id that the channel names (or none is known of one
-    of the two), and it is at the same address; a session at the same port, of the same client, that does not
-    have this channel yet comes first."""
+    of the two), and it is at the same port, or at another one of the same address where that port has no main
+    channels; a session of the same client that does not have this channel yet comes first."""
     best, most = None, 0
+    elsewhere = connection.host < 0 or not view.hosts[connection.host].has_main
     for session in islice(reversed(view.sessions), LATEST):
-        weight = _joins(session, connection)
+        weight = _joins(session, connection) if elsewhere or session.host == connection.host else 0
         if weight > most:
             best, most = session, weight
     return best

@@ -169,6 +169,7 @@ class Server:
 
     label: str | None
     endpoints: set[Endpoint] = field(default_factory=set)
+    has_main: bool = False  # main channels go to it
     ids: set[int] = field(default_factory=set)  # session ids it has given out or taken over
     settings: dict[str, object] = field(default_factory=dict)  # of the `configured` event
     calls: list[HostEvent] = field(default_factory=list)

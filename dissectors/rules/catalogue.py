@@ -5,22 +5,33 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from dissectors.rules.judgement import Evidence, Level, Requirement
 
 
-def load(path: Path) -> dict[str, Requirement]:
-    """{id: requirement} in the file's order. Raises ValueError for an id that stands twice."""
+@dataclass(frozen=True)
+class Catalogue:
+    """What the file holds: {id: requirement} in its order, and {name of a source: its full citation}."""
+
+    requirements: Mapping[str, Requirement]
+    sources: Mapping[str, str]
+
+
+def load(path: Path) -> Catalogue:
+    """Reads a catalogue. Raises ValueError for an id that stands twice."""
     found: dict[str, Requirement] = {}
-    areas: dict[str, dict[str, dict[str, str]]] = tomllib.loads(path.read_text(encoding="utf-8"))
+    areas: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    sources: dict[str, str] = areas.pop("sources")
     for area, entries in areas.items():
         for identifier, entry in entries.items():
             if identifier in found:
                 raise ValueError(f"{identifier} stands twice in {path.name}")
             found[identifier] = _requirement(identifier, area, entry)
-    return found
+    return Catalogue(MappingProxyType(found), MappingProxyType(sources))
 
 
 def _requirement(identifier: str, area: str, entry: dict[str, str]) -> Requirement:
@@ -29,4 +40,18 @@ def _requirement(identifier: str, area: str, entry: dict[str, str]) -> Requireme
     return Requirement(id=identifier, area=area, level=level, evidence=evidence, **texts)
 
 
-CATALOGUE: Mapping[str, Requirement] = MappingProxyType(load(Path(__file__).with_name("catalogue.toml")))
+_LOADED = load(Path(__file__).with_name("catalogue.toml"))
+CATALOGUE: Mapping[str, Requirement] = _LOADED.requirements
+SOURCES: Mapping[str, str] = _LOADED.sources
+
+
+def citations(requirement: Requirement) -> list[tuple[str, str]]:
+    """(where, the full citation of the document) for each part of a requirement's source. Raises LookupError
+    for a part that begins with no name of a source."""
+    found = []
+    for part in requirement.source.split("; "):
+        name = next((name for name in SOURCES if part.startswith(name)), None)
+        if name is None:
+            raise LookupError(f"{requirement.id}: no such source: {part}")
+        found.append((part, SOURCES[name]))
+    return found

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A target waits, silent, for as long as the migration takes, and begins once (seed, target (2))."""
+"""A target waits, silent, for as long as the migration takes, and begins once
+(semi-seamless scheme, target (2))."""
 
 from __future__ import annotations
 

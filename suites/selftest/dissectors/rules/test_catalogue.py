@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dissectors.rules.catalogue import CATALOGUE
+from dissectors.rules.catalogue import CATALOGUE, citations
 from dissectors.rules.judgement import Evidence, Level, Requirement
 
 HERE = Path(__file__).resolve().parents[4]
@@ -19,6 +19,15 @@ ID = r"(?:(?:LINK|CHAN|MAIN|CONNID|TIME|ROBUST)|MIG-(?:SRC|DST|CLI))-\d{3}"
 QUOTED = re.compile(rf'"({ID})"')
 DEFINED = re.compile(rf"^\[[a-z_]+\.({ID})\]$", re.MULTILINE)
 VERSIONS = re.compile(r"|[<>]=?\d+(\.\d+)*")
+#: How a requirement begins: with who does it.
+ACTOR = re.compile(
+    r"(The (server|source|target|client|channel)|A (host|client|channel|target)|Source and target"
+    r"|migrate_\w+)\b"
+)
+#: Passives that hide who does it.
+RIDDLE = re.compile(r"\b(is|are) (survived|met|believed|heard|hurt)\b", re.IGNORECASE)
+#: Needs that cannot be read without the requirement's sentence.
+VAGUE = re.compile(r"\bsuch\b|^it\b")
 
 every = pytest.mark.parametrize("requirement", CATALOGUE.values(), ids=CATALOGUE.keys())
 
@@ -38,11 +47,15 @@ def test_ids_are_unique() -> None:
 
 @every
 def test_words(requirement: Requirement) -> None:
-    """A well-formed id, one sentence, a source, what is needed to judge it, a level and a duty."""
+    """A well-formed id, plain sentences, cited sources, what is needed to judge it, level and duty."""
     assert re.fullmatch(ID, requirement.id)
-    assert requirement.text.endswith(".")
-    assert requirement.source
-    assert requirement.needs
+    assert ACTOR.match(requirement.text)
+    for sentence in (requirement.text, requirement.why):
+        assert re.fullmatch(r"\S.*\S\.", sentence)
+        assert not RIDDLE.search(sentence)
+    assert citations(requirement)
+    assert re.fullmatch(r"\S.*[^.]", requirement.needs)
+    assert not VAGUE.search(requirement.needs)
     assert requirement.level in set(Level)
     assert requirement.duty == ("client" if requirement.id.startswith("MIG-CLI-") else "server")
     assert VERSIONS.fullmatch(requirement.versions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Generator, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,7 @@ from fixtures.bench.planting import Fault
 from fixtures.peer import PeerFailure
 from fixtures.system.certificates import Authority
 from fixtures.system.hosts import Ability, HarnessError, UsageError
+from reports.run.verdict import one_line
 from reports.views.allure_attachments import attach
 from suites import prove
 
@@ -115,6 +117,7 @@ def bench(
     finally:
         made.close()
         _tell(request.node, made)
+        del request.node.stash[BENCH]  # an item lives as long as the run
 
 
 def _marked(item: pytest.Item) -> list[str]:
@@ -141,6 +144,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
             raise failure
         return result
     in_vain = isinstance(failure, PeerFailure) and bench.in_vain(failure)
+    if isinstance(failure, AssertionError) and not in_vain and not prove.planted_in(pyfuncitem):
+        bench.assertion(one_line(failure))
     judgement = bench.finish()
     marked = _marked(pyfuncitem)
     _tell(pyfuncitem, bench)
@@ -186,8 +191,10 @@ def _keep(item: pytest.Item, bench: Bench) -> dict[str, str]:
     directory = Path(out) / "tests"
     directory.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", item.nodeid.removeprefix("suites/"))[-180:]
-    packets = directory / f"{name}.pcapng"
-    bench.pump.tape.write_pcapng(packets)
+    packets = directory / f"{name}.pcapng.gz"
+    if not bench.packets.exists():  # the test did not come to its end
+        bench.pump.tape.write_pcapng(bench.packets)
+    shutil.move(bench.packets, packets)
     kept = {"pcapng": os.fspath(packets)}
     lines = [
         f"{e.time:.6f} {e.host} {e.args.get('text', '')}"

@@ -280,6 +280,11 @@ class WrongProtocol(ConnectionEvent):
     server_speaks: str | None
 
 
+#: The name of the host event by which a test says what it has seen of a requirement. Its arguments:
+#: `requirement`, `kept`, `expected`, `seen`, `connection`, `about` (the label of the host that it is about).
+CLAIM = "claim"
+
+
 @dataclass(frozen=True, kw_only=True)
 class HostEvent(Event):
     """Something on the host (what plays the hypervisor): a call, a callback, a log line, its death.

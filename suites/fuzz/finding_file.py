@@ -18,7 +18,7 @@ from suites.fuzz.moves import Move, Setup, as_json, from_json
 from suites.fuzz.playground import Key, Stage
 
 FORMAT = 1
-NAME, PACKETS = "finding.json", "conversation.pcapng"
+NAME, PACKETS = "finding.json", "conversation.pcapng.gz"
 LOG_LINES = 8
 
 

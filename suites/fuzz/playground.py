@@ -368,13 +368,9 @@ class Stage:
 
     def _count(self, label: str, now: Mapping[str, int]) -> None:
         left = now["fds"] - self._files[label]
-        requirement = CATALOGUE["ROBUST-003"]
-        if left <= 0:
-            self.oracle.judgement.kept[requirement.id] += 1
-            return
-        last = self.pump.tape.host_events[-1]
-        found = Finding.at(requirement, last, "no descriptors left behind", f"{left} descriptors left behind")
-        self.oracle.judgement.findings.append(found)
+        expected, seen = "no descriptors left behind", f"{left} descriptors left behind"
+        claim = self.pump.tape.claim("ROBUST-003", kept=left <= 0, expected=expected, seen=seen, host=label)
+        self.oracle.observe(claim)
 
 
 def _closed_in_time(events: list[Event]) -> list[Event]:

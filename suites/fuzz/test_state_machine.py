@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from dissectors.rules.judgement import Judgement
 from fixtures.bench import Bench
 from fixtures.bench.launchers import Launcher
 from fixtures.bench.planting import requirement
@@ -50,5 +51,4 @@ def test_legal_and_illegal_orders(bench: Bench) -> None:
     campaign.run(examples=EXAMPLES_WITH_A_FAULT if bench.fault else EXAMPLES)
     found = [failure.finding for failure in campaign.failures.values()]
     bench.moves += [str(move) for failure in campaign.failures.values() for move in failure.moves]
-    bench.judgement.findings += [finding for finding in found if finding.requirement in FATAL]
-    bench.judgement.kept.update({requirement: campaign.kept[requirement] for requirement in FATAL})
+    bench.take(Judgement(found, campaign.kept), FATAL)

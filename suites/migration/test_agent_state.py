@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is under way between client and agent when a seamless migration begins: messages that it cuts, that
+the guest has not taken, and the tokens that go with them (server/migration-protocol.h, SpiceMigrateDataMain;
+server/char-device.cpp)."""
+
+from __future__ import annotations
+
+import struct
+from contextlib import suppress
+
+import pytest
+
+from dissectors.wire.constants import MsgcMain, MsgMain
+from fixtures.bench import Bench
+from fixtures.bench.planting import Fault, changed, dies, lost, requirement
+from fixtures.peer import Client, PeerFailure
+from fixtures.peer.duties import DUTIFUL, Duties, Step
+from fixtures.system.hosts import Ability, HarnessError, Host
+from suites.steps import announced, migrated, moved
+
+AGENT_DATA, AGENT_TOKEN = MsgMain.SPICE_MSG_MAIN_AGENT_DATA, MsgMain.SPICE_MSG_MAIN_AGENT_TOKEN
+GONE, COME = (
+    MsgMain.SPICE_MSG_MAIN_AGENT_DISCONNECTED,
+    MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS,
+)
+PLAIN, WITH_AGENT = ("keyboard", "mouse"), ("keyboard", "mouse", "agent")
+#: What a client grants the server with AGENT_START, and the server the client with INIT
+#: (spice.proto; server/reds.h, REDS_AGENT_WINDOW_SIZE).
+TOKENS = 10
+CHUNK = struct.Struct("<II")  # VDIChunkHeader: port (1: the client), size
+HEADER = 20  # VDAgentMessage without its data
+
+pytestmark = pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.CALLS, Ability.DEVICES)
+
+
+def message(number: int, size: int = 0) -> bytes:
+    """A VDAgentMessage (protocol 1, clipboard), told apart by its opaque number and its data."""
+    return struct.pack("<IIQI", 1, 4, number, size) + bytes((number + at) & 0xFF for at in range(size))
+
+
+def chunk(content: bytes) -> bytes:
+    """As it passes the guest's device."""
+    return CHUNK.pack(1, len(content)) + content
+
+
+def started(bench: Bench, source: Host, duties: Duties = DUTIFUL) -> Client:
+    """A client that has begun to talk to the agent."""
+    client = bench.client(source, channels=(), duties=duties)
+    client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", TOKENS))
+    bench.settle()
+    return client
+
+
+def written(bench: Bench, *hosts: Host) -> bytes:
+    """What the guest has taken from its device, at one host after the other."""
+    events = [e for e in bench.pump.tape.host_events if e.name == "chardev_write"]
+    return b"".join(bytes.fromhex(e.args["hex"]) for host in hosts for e in events if e.host == host.label)
+
+
+SPOKEN, NEXT = message(0x6E57, 64), message(0x4E58)
+WHOLE = chunk(SPOKEN)
+
+
+@requirement(
+    "MIG-DST-040", fault=changed("the last byte", AGENT_DATA, lambda b: b[:-1] + b"\xff", case="29 bytes")
+)
+@requirement("ROBUST-030", fault=dies(1, on="target"))
+@pytest.mark.parametrize(
+    "cut",
+    [
+        0,
+        1,
+        CHUNK.size - 1,
+        CHUNK.size,
+        CHUNK.size + 1,
+        CHUNK.size + HEADER - 1,
+        CHUNK.size + HEADER,
+        CHUNK.size + HEADER + 1,
+        len(WHOLE) - 1,
+        len(WHOLE),
+    ],
+    ids=lambda cut: f"{cut} bytes",
+)
+def test_agent_message_that_the_migration_cuts(bench: Bench, cut: int) -> None:
+    """The guest has written the first bytes of a message at the source and writes the others at the target:
+    in its chunk header, in the message's header, in its data."""
+    source, target = bench.pair(seamless=True, devices=WITH_AGENT)
+    client = started(bench, source)
+    if cut:
+        source.call("agent_send", hex=WHOLE[:cut].hex())
+    bench.settle()
+    left = client.main
+    with suppress(HarnessError, PeerFailure):
+        migrated(bench, source, client, target)
+        target.call("agent_send", hex=WHOLE[cut:].hex())
+        bench.settle()
+        target.call("agent_send", hex=chunk(NEXT).hex())
+        bench.settle()
+    bench.alive("after a migration that cut an agent message", source, target, proves="ROBUST-030")
+    if not source.life().alive or not target.life().alive:
+        return
+    told = b"".join(m.body for main in (left, client.main) for m in main.got(AGENT_DATA))
+    seen = f"{len(told)} bytes" if told != SPOKEN + NEXT else "all of it"
+    bench.claim(
+        told == SPOKEN + NEXT,
+        f"{len(SPOKEN)} bytes, then the next message of {len(NEXT)}",
+        seen,
+        target,
+        proves="MIG-DST-040",
+    )
+
+
+@requirement("MIG-DST-041", fault=Fault("the guest misses a byte", plant=("clip:agent",), on="target"))
+@requirement("MIG-DST-043", fault=lost(AGENT_DATA, host="target"))
+@pytest.mark.parametrize("attached", ["before", "after"])
+@pytest.mark.parametrize("room", [0, 1, CHUNK.size + 5, len(chunk(message(1, 8))) + 3])
+def test_messages_that_the_guest_has_not_taken(bench: Bench, room: int, attached: str) -> None:
+    """Three messages wait, the first perhaps taken in part; the agent is attached before MIGRATE_DATA comes
+    or after."""
+    source = bench.start("source", seamless=True, devices=WITH_AGENT)
+    target = bench.start(
+        "target", incoming=True, seamless=True, devices=WITH_AGENT if attached == "before" else PLAIN
+    )
+    client = started(bench, source)
+    source.call("chardev_take", device="agent", room=room)
+    sent = [message(number, 8) for number in (1, 2, 3)]
+    for one in sent:
+        client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, one)
+    bench.settle()
+    migrated(bench, source, client, target)
+    if attached == "after":
+        target.call("agent_attach")
+    bench.settle()
+    taken, due = written(bench, source, target), b"".join(map(chunk, sent))
+    bench.claim(taken == due, due.hex(), taken.hex(), target, proves="MIG-DST-041")
+    target.call("agent_send", hex=chunk(NEXT).hex())
+    bench.until(
+        lambda: client.main.got(AGENT_DATA), "what the guest says at the target", proves="MIG-DST-043"
+    )
+
+
+@requirement(
+    "MIG-DST-042",
+    fault=(
+        changed(
+            "one fewer",
+            AGENT_TOKEN,
+            lambda b: struct.pack("<I", int.from_bytes(b, "little") - 1),
+            host="target",
+        ),
+        changed(
+            "one more",
+            AGENT_TOKEN,
+            lambda b: struct.pack("<I", int.from_bytes(b, "little") + 1),
+            host="target",
+        ),
+    ),
+)
+@pytest.mark.parametrize("waiting", [False, True], ids=["taken", "waiting"])
+@pytest.mark.parametrize("before", [0, 1, 4, TOKENS])
+def test_tokens_of_both_sides_come_back(bench: Bench, before: int, waiting: bool) -> None:
+    """All ten tokens are used, some before the move; once the guest has taken all, all ten are back."""
+    source, target = bench.pair(seamless=True, devices=WITH_AGENT)
+    client = started(bench, source)
+    if waiting:
+        source.call("chardev_take", device="agent", room=0)
+    mains = [client.main]
+    for number in range(before):
+        client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, message(number))
+    bench.settle()
+    migrated(bench, source, client, target)
+    mains.append(client.main)
+    for number in range(before, TOKENS):
+        client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, message(number))
+    bench.settle()
+    back = sum(int(m.packet.num_tokens) for main in mains for m in main.got(AGENT_TOKEN))
+    bench.claim(back == TOKENS, f"{TOKENS} tokens", back, target)
+
+
+@requirement("MIG-DST-044", fault=(lost(GONE, host="target"), lost(COME, host="target")))
+def test_agent_that_is_replaced_before_the_data(bench: Bench) -> None:
+    """The target's agent is unplugged and plugged again while MIGRATE_DATA is on its way."""
+    source, target = bench.pair(seamless=True, devices=WITH_AGENT)
+    client = started(bench, source, DUTIFUL.holding(Step.MIGRATE_DATA))
+    announced(bench, source, client, target)
+    source.complete(target)
+    bench.settle()
+    target.call("agent_detach")
+    target.call("agent_attach")
+    client.release(Step.MIGRATE_DATA)
+    moved(bench, source, client)
+    told = [m.name for m in client.main.messages if m.type in (GONE, COME)]
+    bench.claim(
+        told == [GONE.name, COME.name], f"{GONE.name}, {COME.name}", ", ".join(told) or "nothing", target
+    )

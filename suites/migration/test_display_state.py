@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a display has under way when a seamless migration begins: streams, what its window holds back,
+surfaces, caches, and how fast the client's line is (server/migration-protocol.h, SpiceMigrateDataDisplay)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from dissectors.channels.encodings import GlzStream
+from dissectors.channels.image import SpiceImage
+from dissectors.framing.events import Message
+from dissectors.wire.constants import ChannelType, MsgBase, MsgcBase, MsgCursor, MsgDisplay
+from dissectors.wire.enums import ImageFlags, ImageType
+from fixtures.bench import Bench
+from fixtures.bench.planting import Fault, before, changed, lost, message_after_result, requirement, twice
+from fixtures.peer import Client, Connection
+from fixtures.peer.duties import DUTIFUL, Step
+from fixtures.relay import Alter, Match, Rule
+from fixtures.system.hosts import Ability, Host, Unsupported
+from suites.steps import announced, migrated, moved
+
+DISPLAY, CURSOR = ChannelType.SPICE_CHANNEL_DISPLAY, ChannelType.SPICE_CHANNEL_CURSOR
+MIGRATE, DATA = MsgBase.SPICE_MSG_MIGRATE, MsgBase.SPICE_MSG_MIGRATE_DATA
+DRAW_COPY, DRAW_FILL = MsgDisplay.SPICE_MSG_DISPLAY_DRAW_COPY, MsgDisplay.SPICE_MSG_DISPLAY_DRAW_FILL
+STREAM_CREATE, STREAM_DESTROY = (
+    MsgDisplay.SPICE_MSG_DISPLAY_STREAM_CREATE,
+    MsgDisplay.SPICE_MSG_DISPLAY_STREAM_DESTROY,
+)
+SURFACE_CREATE, SURFACE_DESTROY = (
+    MsgDisplay.SPICE_MSG_DISPLAY_SURFACE_CREATE,
+    MsgDisplay.SPICE_MSG_DISPLAY_SURFACE_DESTROY,
+)
+INVAL_PIXMAPS = MsgDisplay.SPICE_MSG_DISPLAY_INVAL_ALL_PIXMAPS
+DEVICES = ("keyboard", "mouse", "display")
+STREAM_ALL, GLZ = 2, 5  # spice-server.h, SPICE_STREAM_VIDEO_ALL; enums.h, SPICE_IMAGE_COMPRESSION_GLZ
+#: A stream begins with the 20th picture at one place (server/video-stream.h).
+FRAMES = 60
+#: The data of so many surfaces is longer than 1,024 bytes.
+MANY = 300
+#: The host's own loop turns so often while its display's worker might do what it must not.
+TURNS = 20
+#: The PONG of the net test names a time so much earlier: 256,000 bytes take longer than 10 Mbit/s allows
+#: (server/main-channel-client.cpp, net_test_stage).
+SLOW_US = 2_000_000
+
+pytestmark = pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.CALLS, Ability.DEVICES)
+
+
+def drawn(bench: Bench, host: Host) -> None:
+    """The display's worker has taken what the guest has drawn."""
+    bench.pump.until(lambda: not host.call("qxl_left"), what="the display's worker")
+    host.call("qxl_sync")
+    bench.settle()
+
+
+def display_of(client: Client) -> Connection:
+    return client.current.channels[DISPLAY, 0]
+
+
+def played(bench: Bench, host: Host, display: Connection) -> None:
+    """A video plays. Raises Unsupported if the build makes no stream of it."""
+    host.call("set_streaming_video", value=STREAM_ALL)
+    for frame in range(FRAMES):
+        host.call("qxl_image", seed=frame)
+        drawn(bench, host)
+        if display.got(STREAM_CREATE):
+            return
+    raise Unsupported("this build makes no stream of 60 pictures at one place")
+
+
+@requirement("MIG-SRC-060", fault=lost(STREAM_DESTROY))
+@requirement("MIG-SRC-041", fault=before(DATA, STREAM_DESTROY, bytes(4), channel=DISPLAY))
+def test_video_that_plays(bench: Bench) -> None:
+    """A stream is alive when the display moves: STREAM_CLIP, DRAW_COPY and STREAM_DESTROY followed
+    SPICE_MSG_MIGRATE (c7e81980)."""
+    source, target = bench.pair(seamless=True, devices=DEVICES)
+    client = bench.client(source)
+    display = display_of(client)
+    played(bench, source, display)
+    migrated(bench, source, client, target)
+    told = [m for m in display.messages if m.type in (STREAM_CREATE, STREAM_DESTROY, MIGRATE)]
+    ended = {m.body[:4] for m in told if m.type == STREAM_DESTROY}
+    left = {m.body[4:8] for m in told if m.type == STREAM_CREATE} - ended
+    bench.claim(not left, "STREAM_DESTROY of each stream", f"{len(left)} left open", proves="MIG-SRC-060")
+    last = told[-1].name
+    bench.claim(last == MIGRATE.name, "SPICE_MSG_MIGRATE after them", last, proves="MIG-SRC-060")
+
+
+@requirement("MIG-SRC-061", fault=before(MIGRATE, DRAW_FILL, bytes(60), channel=DISPLAY, case="display"))
+@pytest.mark.parametrize("channel", [DISPLAY, CURSOR], ids=lambda c: c.name[14:].lower())
+def test_stop_waits_for_the_window(bench: Bench, channel: ChannelType) -> None:
+    """The client's window is full when the machine stops; what is queued goes out before vm_stop returns,
+    and SPICE_MSG_MIGRATE after it (16b38ec8)."""
+    source, target = bench.pair(seamless=True, devices=DEVICES)
+    client = bench.client(source)
+    connection = client.current.channels[channel, 0]
+    drawn(bench, source)
+    announced(bench, source, client, target)
+    connection.answers.ack = False
+    count, kinds = 60, (DRAW_FILL,) if channel == DISPLAY else (MsgCursor.SPICE_MSG_CURSOR_SET,)
+    for place in range(count):
+        if channel == DISPLAY:
+            source.call("qxl_draw", left=place * 10, right=place * 10 + 9, top=place, color=place)
+        else:
+            source.call("qxl_cursor", x=place)
+    drawn(bench, source)
+    queued = count - len(connection.got(*kinds))
+    turns = 0
+
+    def acknowledge() -> None:
+        nonlocal turns
+        turns += 1
+        bench.pump.turn()
+        if turns >= TURNS:
+            connection.send(MsgcBase.SPICE_MSGC_ACK)
+
+    source.call("migrate_start")
+    source.call_meanwhile("vm_stop", acknowledge)  # type: ignore[attr-defined]  # of library hosts
+    bench.settle()
+    sent = len(connection.got(*kinds))
+    target.call("vm_start")
+    source.call("migrate_end", completed=1)
+    moved(bench, source, client)
+    late = len(connection.got(*kinds)) - sent
+    bench.claim(queued > 0, "a window that holds something back", f"{queued} held back")
+    seen = f"{sent} drawn before vm_stop returned, {late} later, after {turns} turns"
+    bench.claim(turns >= TURNS and late == 0, "vm_stop waits until the queue is empty", seen)
+
+
+@requirement(
+    "MIG-SRC-062", fault=changed("one surface fewer", DATA, lambda b: _one_fewer(b), channel=DISPLAY)
+)
+@requirement(
+    "MIG-DST-045", fault=(twice(SURFACE_DESTROY, host="target"), lost(SURFACE_DESTROY, nth=3, host="target"))
+)
+@pytest.mark.parametrize("count", [3, MANY])
+def test_surfaces_move(bench: Bench, count: int) -> None:
+    """Off-screen surfaces: the data names each, the target makes none of them again and gives them up with
+    its guest; with 300 of them the data is longer than 1,024 bytes (4c1a2ad3)."""
+    source, target = bench.pair(seamless=True, devices=DEVICES)
+    client = bench.client(source)
+    display = display_of(client)
+    source.call("qxl_surfaces", count=count, side=4)
+    bench.until(
+        lambda: len(display.got(SURFACE_CREATE)) == count + 1, "the guest's surfaces", proves="MIG-SRC-062"
+    )
+    target.call("qxl_load_surfaces", count=count, side=4)
+    migrated(bench, source, client, target)
+    data = display.got(DATA)[0].packet.surfaces_at_client
+    named = sorted(int(getattr(s, "id", s)) for s in data.surfaces)
+    due = list(range(count + 1))
+    bench.claim(named == due, f"surfaces 0 to {count}", f"{len(named)} of them", proves="MIG-SRC-062")
+    display = display_of(client)
+    target.call("qxl_surfaces", count=count, destroy=1)
+    drawn(bench, target)
+    gone = lambda: len(display.got(SURFACE_DESTROY)) >= count or display.ending  # noqa: E731
+    bench.until(gone, f"SURFACE_DESTROY of {count} surfaces", proves="MIG-DST-045")
+    bench.settle()
+    destroyed = sorted(int(m.packet.surface_id) for m in display.got(SURFACE_DESTROY))
+    again = len(display.got(SURFACE_CREATE))
+    seen = f"{len(destroyed)} destroyed, {again} made again"
+    fine = destroyed == due[1:] and not again
+    bench.claim(fine, f"surfaces 1 to {count} destroyed once, none made again", seen, proves="MIG-DST-045")
+
+
+def _one_fewer(data: bytes) -> bytes:
+    """The display's data without the last of its surfaces, which stand at its end."""
+    from dissectors.channels.migration_data import SpiceMsgMigrateDataDisplay
+
+    packet = SpiceMsgMigrateDataDisplay(data)
+    at = int(packet.surfaces_at_client_offset)
+    count = int.from_bytes(data[at : at + 4], "little")
+    return data[:at] + (count - 1).to_bytes(4, "little") + data[at + 4 :]
+
+
+def images(display: Connection) -> Iterator[tuple[Message, SpiceImage]]:
+    """Every image that was drawn, in order."""
+    for message in display.got(DRAW_COPY):
+        image = message.packet.src_bitmap
+        if isinstance(image, SpiceImage):
+            yield message, image
+
+
+@requirement(
+    "MIG-DST-046", fault=changed("not for the cache", DRAW_COPY, lambda b: _uncached(b), nth=1, host="target")
+)
+def test_cached_images_at_the_target(bench: Bench) -> None:
+    """An image that the client has cached at the source is drawn at the target: from the cache only if the
+    target knows the cache."""
+    source, target = bench.pair(seamless=True, devices=DEVICES)
+    client = bench.client(source)
+    known: set[int] = set()
+    for host in (source, target):
+        display = display_of(client)
+        for place, seed in enumerate((7, 8, 7)):
+            host.call("qxl_image", left=200 * place, seed=seed, cache=1)
+            drawn(bench, host)
+        bench.until(lambda d=display: len(list(images(d))) >= 3, "three images")  # type: ignore[misc]
+        emptied = [m.time for m in display.got(INVAL_PIXMAPS)]
+        for message, image in images(display):
+            if emptied and message.time >= emptied[0]:
+                known.clear()
+                emptied.pop(0)
+            if image.type == ImageType.SPICE_IMAGE_TYPE_FROM_CACHE:
+                bench.claim(image.id in known, f"an image in the cache, not {image.id:#x}", "FROM_CACHE")
+            elif image.flags & ImageFlags.SPICE_IMAGE_FLAGS_CACHE_ME:
+                known.add(image.id)
+        if host is source:
+            bench.claim(bool(known), "images for the client's cache", "none")
+            migrated(bench, source, client, target)
+
+
+def _uncached(drawing: bytes) -> bytes:
+    """DRAW_COPY without a clip: its image is no longer meant for the cache."""
+    flags = int.from_bytes(drawing[21:25], "little") + 9
+    return drawing[:flags] + b"\0" + drawing[flags + 1 :]
+
+
+@requirement(
+    "MIG-DST-047",
+    fault=Fault(
+        "numbers begin anew",
+        (Rule(Match("SPICE_MSG_DISPLAY_DRAW_COPY", host="target"), Alter(lambda piece: _renumbered(piece))),),
+    ),
+)
+def test_dictionary_goes_on(bench: Bench) -> None:
+    """GLZ images before and after the move: their numbers go up by one."""
+    source, target = bench.pair(seamless=True, devices=DEVICES)
+    client = bench.client(source)
+    numbers: list[int] = []
+    for host in (source, target):
+        host.call("set_image_compression", value=GLZ)
+        for place in range(3):
+            host.call("qxl_image", left=200 * place, top=100, seed=20 + place)
+            drawn(bench, host)
+        display = display_of(client)
+        due = len(numbers) + 3
+        bench.until(lambda d=display: len(list(images(d))) >= 3, "three images")  # type: ignore[misc]
+        for _, image in images(display):
+            stream = getattr(image.content, "data", None)
+            if image.type == ImageType.SPICE_IMAGE_TYPE_GLZ_RGB and isinstance(stream, GlzStream):
+                numbers.append(int(stream.image_id))
+        if len(numbers) < due - 2:
+            raise Unsupported("this build compresses no image with GLZ")
+        if host is source:
+            migrated(bench, source, client, target)
+    due_numbers = list(range(numbers[0], numbers[0] + len(numbers)))
+    bench.claim(numbers == due_numbers, due_numbers, numbers, target)
+
+
+def _renumbered(piece: object) -> object:
+    """The number of a GLZ image set back to 0."""
+    from dataclasses import replace
+
+    if not isinstance(piece, Message) or (at := piece.body.find(b"  ZL")) < 0:
+        return piece
+    body = piece.body[: at + 21] + bytes(8) + piece.body[at + 29 :]
+    return replace(piece, body=body)
+
+
+@requirement(
+    "MIG-DST-048", fault=changed("a fast line", DATA, lambda b: _fast(b), channel=DISPLAY, host="target1")
+)
+def test_slow_line_after_two_hops(bench: Bench) -> None:
+    """A client on a slow line is moved twice: the second source says so as the first did (f50827e5)."""
+    source = bench.start("source", seamless=True, devices=DEVICES)
+    client = bench.client(source, slow_us=SLOW_US)
+    told = []
+    for hop in (1, 2):
+        target = bench.start(f"target{hop}", incoming=True, seamless=True, devices=DEVICES)
+        client.steps.clear()
+        client.left.clear()
+        display = display_of(client)
+        migrated(bench, source, client, target)
+        told.append(int(display.got(DATA)[0].packet.low_bandwidth_setting))
+        source = target
+    if not told[0]:
+        raise Unsupported("this build takes the line for a fast one")
+    bench.claim(told == [1, 1], "low_bandwidth_setting 1 from both sources", told)
+
+
+def _fast(data: bytes) -> bytes:
+    from dissectors.channels.migration_data import SpiceMsgMigrateDataDisplay
+
+    packet = SpiceMsgMigrateDataDisplay(data)
+    packet.low_bandwidth_setting = 0
+    return bytes(packet)
+
+
+@requirement("MIG-DST-049", fault=message_after_result(DRAW_FILL, bytes(60), channel=DISPLAY, host="target"))
+@pytest.mark.parametrize("call", ["qxl_sync", "qxl_update_area", "qxl_reset"])
+def test_card_is_used_before_the_data(bench: Bench, call: str) -> None:
+    """The machine runs at the target, its guest draws and uses its card, and MIGRATE_DATA is still on its
+    way (8918664c)."""
+    source, target = bench.pair(seamless=True, devices=DEVICES)
+    client = bench.client(source, duties=DUTIFUL.holding(Step.MIGRATE_DATA))
+    drawn(bench, source)
+    announced(bench, source, client, target)
+    source.complete(target)
+    bench.until(lambda: display_of(client).got(DATA), "the display's MIGRATE_DATA")
+    display = client.target.channels[DISPLAY, 0]  # type: ignore[union-attr]
+    target.call("qxl_draw")
+    turns = 0
+    early: list[str] = []
+
+    def bring() -> None:
+        nonlocal turns
+        turns += 1
+        bench.pump.turn()
+        if turns == TURNS:
+            early.extend(m.name for m in display.messages)
+            client.release(Step.MIGRATE_DATA)
+
+    target.call_meanwhile(call, bring)  # type: ignore[attr-defined]  # of library hosts
+    bench.claim(turns >= TURNS, f"{call} waits for MIGRATE_DATA", f"it returned after {turns} turns", target)
+    wrong = [name for name in early if "DRAW" in name or "SURFACE" in name]
+    bench.claim(not wrong, "nothing drawn before MIGRATE_DATA", ", ".join(wrong), target)
+    moved(bench, source, client)
+    bench.until(lambda: display_of(client).got(DRAW_FILL, SURFACE_CREATE), "the display after it")
+
+
+@requirement("MIG-DST-050")
+@pytest.mark.slow
+def test_data_that_never_comes(bench: Bench) -> None:
+    """The display's MIGRATE_DATA is not brought: after ten real seconds the display is disconnected."""
+    source, target = bench.pair(seamless=True, devices=DEVICES)
+    client = bench.client(source, duties=DUTIFUL.skipping(Step.MIGRATE_DATA))
+    drawn(bench, source)
+    announced(bench, source, client, target)
+    display = client.target.channels[DISPLAY, 0]  # type: ignore[union-attr]
+    source.complete(target)
+    begun = bench.pump.now()
+    with bench.pump.in_real_time(), bench.owed():
+        bench.pump.until(lambda: display.ending, 15, "the display's end")
+    waited = bench.pump.now() - begun
+    bench.claim(9.5 <= waited <= 11.5, "the end after 10 s", f"after {waited:.1f} s")
+    target.call("qxl_draw")
+    drawn(bench, target)

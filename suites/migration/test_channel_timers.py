@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The channels' own timers in a seamless migration: none makes a channel speak once it has been told to move
+(server/red-channel-client.cpp; df260365)."""
+
+from __future__ import annotations
+
+import pytest
+
+from dissectors.wire.constants import ChannelType, MsgBase
+from fixtures.bench import Bench
+from fixtures.bench.planting import added, requirement
+from fixtures.peer.duties import DUTIFUL, Step
+from fixtures.system.hosts import Ability
+from suites.steps import announced, moved
+
+MIGRATE, PING, DATA = MsgBase.SPICE_MSG_MIGRATE, MsgBase.SPICE_MSG_PING, MsgBase.SPICE_MSG_MIGRATE_DATA
+MAIN = ChannelType.SPICE_CHANNEL_MAIN
+#: Channel -> the devices that make it.
+DEVICES = {
+    MAIN: (),
+    ChannelType.SPICE_CHANNEL_INPUTS: ("keyboard", "mouse"),
+    ChannelType.SPICE_CHANNEL_DISPLAY: ("display",),
+    ChannelType.SPICE_CHANNEL_CURSOR: ("display",),
+    ChannelType.SPICE_CHANNEL_PLAYBACK: ("playback",),
+    ChannelType.SPICE_CHANNEL_RECORD: ("record",),
+    ChannelType.SPICE_CHANNEL_SMARTCARD: ("smartcard",),
+    ChannelType.SPICE_CHANNEL_USBREDIR: ("usbredir",),
+    ChannelType.SPICE_CHANNEL_PORT: ("port:org.example",),
+    ChannelType.SPICE_CHANNEL_WEBDAV: ("webdav",),
+}
+OF_A_WORKER = (ChannelType.SPICE_CHANNEL_DISPLAY, ChannelType.SPICE_CHANNEL_CURSOR)
+#: The first PING of a channel is due 100 ms after its link. Where the timers are the host's, much more
+#: passes, but less than the 10 s for which a source waits for its clients; a display's worker has its own.
+#: A PING is put off until the TCP of the peer has acknowledged what was sent before, within 40 ms.
+IDLE_MS, WORKER_S, TCP_S = 9_000, 0.15, 0.05
+
+pytestmark = pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.CALLS, Ability.DEVICES, Ability.VIRTUAL_CLOCK)
+
+
+@requirement("MIG-SRC-041", fault=added(MIGRATE, PING, bytes(12), case="cursor-stays"))
+@pytest.mark.parametrize("held", [Step.FLUSH_MARK, Step.LEAVE_SOURCE], ids=["no flush mark", "stays"])
+@pytest.mark.parametrize("channel", list(DEVICES), ids=lambda c: c.name[14:].lower())
+def test_timers_after_migrate(bench: Bench, channel: ChannelType, held: Step) -> None:
+    """The machine moves as soon as the channel is linked, and the client takes its time, before its flush
+    mark or after the data."""
+    source, target = bench.pair(seamless=True, devices=DEVICES[channel])
+    client = bench.client(source, duties=DUTIFUL.holding(held))
+    announced(bench, source, client, target)
+    connection = client.main if channel == MAIN else client.current.channels[channel, 0]
+    source.complete(target)
+    bench.expect(connection, MIGRATE)
+    bench.pump.pass_real_time(WORKER_S if channel in OF_A_WORKER else TCP_S)
+    bench.pass_time(source, IDLE_MS)
+    kinds = [m.type for m in connection.messages]
+    after = [m.name for m in connection.messages[kinds.index(MIGRATE) + 1 :] if m.type != DATA]
+    bench.claim(not after, "nothing but MIGRATE_DATA", ", ".join(after), source)
+    client.release(held)
+    moved(bench, source, client)

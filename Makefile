@@ -10,7 +10,7 @@ OUT ?=
 WORKERS ?= auto
 REPEAT ?= 20
 
-.PHONY: certify test lint format selftest prove interop bench-inspect captures clean
+.PHONY: certify test lint format selftest prove known-verdicts interop bench-inspect captures clean
 .DEFAULT_GOAL := certify
 
 certify: $(STAMP)
@@ -37,6 +37,11 @@ selftest: $(VENV)/test-ready
 ONLY ?=
 prove: $(VENV)/test-ready
 	$(BIN)/pytest suites --ignore suites/selftest --prove --record-only -q -n $(WORKERS) $(if $(ONLY),-k $(ONLY))
+
+# The verdicts that `spice-conform explain` tells of released servers, from run directories of certify.
+RUNS ?=
+known-verdicts: $(STAMP)
+	$(BIN)/python -m reports.commands.known_verdicts $(RUNS)
 
 # spice-gtk through every kind of migration on SERVER, REPEAT times each (with 20: about ten minutes).
 interop: $(VENV)/test-ready

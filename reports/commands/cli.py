@@ -198,3 +198,12 @@ def requirements(as_json: bool) -> None:
     from reports.commands import requirements as listing
 
     click.echo(listing.as_json() if as_json else listing.as_text())
+
+
+@main.command()
+@click.argument("identifier", metavar="ID")
+def explain(identifier: str) -> None:
+    """Explain a requirement: why it matters, where it is written, how it is tested, what releases do."""
+    from reports.commands.explain import explain as text
+
+    click.echo(text(identifier))

@@ -6,23 +6,39 @@ from __future__ import annotations
 import io
 import json
 from contextlib import redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from textwrap import fill
 
 import pytest
 
-from dissectors.rules.catalogue import CATALOGUE
+from dissectors.rules.catalogue import CATALOGUE, citations
 from fixtures.system.hosts import HarnessError
 from reports.run.environment import ROOT
 
 WIDTH = 100
 
 
+@dataclass(frozen=True)
+class MarkedTest:
+    """A test's case that must judge a requirement. `title`: the first paragraph of its docstring. `faults`:
+    the names of what is planted for the requirement."""
+
+    nodeid: str
+    title: str
+    faults: tuple[str, ...] = ()
+
+    @property
+    def function(self) -> str:
+        """`file::function`, without the case's parameters."""
+        return self.nodeid.split("[")[0]
+
+
 class _Collector:
     """Takes each test's markers down."""
 
     def __init__(self) -> None:
-        self.tests: dict[str, list[str]] = {}
+        self.tests: dict[str, list[MarkedTest]] = {}
+        self.spoiled: dict[str, list[MarkedTest]] = {}
         self.trouble = ""
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -31,26 +47,48 @@ class _Collector:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         for item in session.items:
+            title = " ".join((getattr(item, "function", None).__doc__ or "").split("\n\n")[0].split())
             for mark in item.iter_markers("requirement"):
+                faults = tuple(fault.name for fault in mark.kwargs.get("fault", ()))
                 for identifier in mark.args:
-                    self.tests.setdefault(identifier, []).append(item.nodeid)
+                    self.tests.setdefault(identifier, []).append(MarkedTest(item.nodeid, title, faults))
+            if callspec := getattr(item, "callspec", None):
+                identifier, _, fault = callspec.id.partition(":")
+                if identifier in CATALOGUE and fault:  # a self-test that spoils a recorded conversation
+                    found = MarkedTest(item.nodeid, title, (fault,))
+                    self.spoiled.setdefault(identifier, []).append(found)
 
 
-def tests_by_requirement() -> dict[str, list[str]]:
-    """Requirement id -> test ids; HarnessError where the suites cannot be collected."""
+def _collected() -> _Collector:
+    """What pytest collects from the suites; HarnessError where it cannot."""
     collector = _Collector()
     options = ["-c", str(ROOT / "pytest.ini"), "--rootdir", str(ROOT), "-p", "no:cacheprovider"]
     with redirect_stdout(io.StringIO()):
         pytest.main([*options, "--collect-only", "-qq", str(ROOT / "suites")], plugins=[collector])
     if collector.trouble:
         raise HarnessError(collector.trouble)
-    return collector.tests
+    return collector
+
+
+def tests_by_requirement() -> dict[str, list[str]]:
+    """Requirement id -> test ids; HarnessError where the suites cannot be collected."""
+    return {i: [test.nodeid for test in tests] for i, tests in _collected().tests.items()}
+
+
+def marked_tests(*identifiers: str) -> list[tuple[list[MarkedTest], list[MarkedTest]]]:
+    """Of each requirement the cases that must judge it, and the self-tests that spoil a recording for it.
+    Raises HarnessError: the suites cannot be collected."""
+    collector = _collected()
+    return [(collector.tests.get(i, []), collector.spoiled.get(i, [])) for i in identifiers]
 
 
 def as_json() -> str:
-    """A list of requirements, each with `tests`."""
+    """A list of requirements, each with `tests`, and with `citations`: (part of its source, the document)."""
     tests = tests_by_requirement()
-    rows = [{**asdict(r), "tests": list(dict.fromkeys(tests.get(r.id, ())))} for r in CATALOGUE.values()]
+    rows = [
+        {**asdict(r), "citations": citations(r), "tests": list(dict.fromkeys(tests.get(r.id, ())))}
+        for r in CATALOGUE.values()
+    ]
     return json.dumps(rows, indent=1, ensure_ascii=False)
 
 

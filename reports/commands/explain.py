@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One requirement, explained: what it asks, why, where that is written, how it is tested and proved, and what
+released servers do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from itertools import groupby
+from textwrap import wrap
+
+from dissectors.rules.catalogue import CATALOGUE, citations
+from dissectors.rules.judgement import Evidence, Requirement
+from fixtures.system.hosts import UsageError
+from reports.commands import known_verdicts
+from reports.commands.requirements import MarkedTest, marked_tests
+from reports.run import deviations
+from reports.run.run_events import Deviation
+
+WIDTH, INDENT = 80, 12
+JUDGED_BY = {
+    Evidence.PACKETS: "the packets alone: a capture is enough",
+    Evidence.HOST: "the packets, and the events and settings of the server's host",
+    Evidence.TEST: "a test that makes its situation",
+}
+LEVELS = {
+    "MUST": "a server that breaks it does not conform",
+    "SHOULD": "a normative text recommends it: a difference is reported, not failed",
+    "OBSERVED": "every release does so: a difference is reported, not failed",
+    "ROBUST": "no input from a peer may end, hang or exhaust the server, or let a peer in",
+}
+
+
+def explain(identifier: str) -> str:
+    """The explanation, at most 80 columns wide. Raises UsageError: no such requirement; HarnessError: the
+    suites cannot be collected."""
+    requirement = CATALOGUE.get(identifier.upper())
+    if requirement is None:
+        raise UsageError(f"no requirement {ascii(identifier)[1:-1]}{_near(identifier)}")
+    return explanation(requirement, *marked_tests(requirement.id)[0])
+
+
+def explanation(requirement: Requirement, tests: list[MarkedTest], spoiled: list[MarkedTest]) -> str:
+    """The explanation from a requirement, its tests, and the self-tests that spoil recordings for it."""
+    lines = [f"{requirement.id}", "", *wrap(requirement.text, WIDTH), ""]
+    lines += _entry("Level", f"{requirement.level}: {LEVELS[requirement.level]}")
+    lines += _entry("Duty", f"the {requirement.duty}'s{_versions(requirement)}")
+    lines += _entry("Why", requirement.why)
+    lines += _entry(
+        "Source", *[line for where, document in citations(requirement) for line in (where, f"  {document}")]
+    )
+    lines += _entry("Judged by", JUDGED_BY[requirement.evidence])
+    lines += _entry("Needs", requirement.needs)
+    lines += ["", "Tests", *_tests(tests)]
+    lines += [
+        "",
+        "Planted faults (each must turn the requirement red: make prove)",
+        *_faults([*tests, *spoiled]),
+    ]
+    lines += ["", "Verdicts on libspice-server", *_verdicts(requirement, tests)]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _near(identifier: str) -> str:
+    """The ids that may have been meant."""
+    wanted = identifier.upper()
+    near = (
+        get_close_matches(wanted, CATALOGUE, n=4, cutoff=0.6)
+        or [i for i in CATALOGUE if i.startswith(wanted)][:4]
+    )
+    return f"; did you mean {', '.join(near)}?" if near else "; spice-conform requirements lists them"
+
+
+def _versions(requirement: Requirement) -> str:
+    return f", from version {requirement.versions.removeprefix('>=')} on" if requirement.versions else ""
+
+
+def _entry(name: str, *paragraphs: str) -> Iterator[str]:
+    """A name, and beside it paragraphs; one that begins with blanks is further in."""
+    head = f"{name:<{INDENT}}"
+    for paragraph in paragraphs:
+        further = " " * (len(paragraph) - len(paragraph.lstrip()))
+        more = " " * INDENT + further
+        yield from wrap(
+            paragraph.lstrip(),
+            WIDTH,
+            initial_indent=head + further,
+            subsequent_indent=more,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        head = " " * INDENT
+
+
+def _tests(tests: list[MarkedTest]) -> Iterator[str]:
+    """The tests by file, each with what its docstring says and the number of its cases."""
+    functions: dict[str, list[MarkedTest]] = {}
+    for test in tests:
+        functions.setdefault(test.function, []).append(test)
+    for path, names in groupby(functions, key=lambda function: function.split("::")[0]):
+        yield f"  {path}"
+        for function in names:
+            cases = functions[function]
+            count = f" ({len(set(cases))} cases)" if len(set(cases)) > 1 else ""
+            yield f"    {function.split('::')[1]}{count}"
+            yield from wrap(cases[0].title, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    if not functions:
+        yield "  none"
+
+
+def _faults(tests: list[MarkedTest]) -> Iterator[str]:
+    """The planted faults, and the test that shows each."""
+    told = dict.fromkeys((fault, test.function) for test in tests for fault in test.faults)
+    for fault, function in told:
+        yield from wrap(fault, WIDTH, initial_indent="  ", subsequent_indent="    ")
+        yield f"    in {function.split('::')[1]}"
+    if not told:
+        yield "  none"
+
+
+def _verdicts(requirement: Requirement, tests: list[MarkedTest]) -> Iterator[str]:
+    """By release, with the declared deviations."""
+    verdicts = known_verdicts.read().get(requirement.id, {})
+    for release, verdict in verdicts.items():
+        yield f"  {release:<10}{verdict}"
+    if not verdicts:
+        yield "  no release has been judged yet"
+    for deviation in deviations.load():
+        if _may_show(deviation, requirement, tests):
+            text = f"declared ({deviation.versions or 'all versions'}): {deviation.reason}"
+            yield from wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
+
+
+def _may_show(deviation: Deviation, requirement: Requirement, tests: list[MarkedTest]) -> bool:
+    """Whether a deviation may show on this requirement: it is named, and so are tests of it."""
+    shown = any(fnmatchcase(test.nodeid, glob) for test in tests for glob in deviation.tests)
+    return fnmatchcase(requirement.id, deviation.requirement) and (shown or not deviation.tests)

@@ -12,9 +12,18 @@ from __future__ import annotations
 from itertools import islice
 
 from dissectors.conversation import pairing
+from dissectors.conversation.agent_state import apply_agent
 from dissectors.conversation.late_joiners import UNDER_WAY, state_before
-from dissectors.conversation.migration_steps import AGENT_NEWS, ANSWERS, ENDS, STEPS, TARGET_STEPS
-from dissectors.conversation.order_tables import ANNOUNCEMENTS, WAITING, State, next_state
+from dissectors.conversation.migration_steps import ANSWERS, ENDS, STEPS, TARGET_STEPS
+from dissectors.conversation.order_tables import (
+    ANNOUNCEMENTS,
+    NOT_BEGUN,
+    TAKEN_ALONG,
+    WAITING,
+    State,
+    row,
+    step,
+)
 from dissectors.conversation.parties import MAIN, Connection, Migration, Server, Session
 from dissectors.framing.events import (
     Closed,
@@ -40,6 +49,8 @@ from dissectors.wire.constants import (
     LINK_HEADER_BYTES,
     LinkErr,
     MsgBase,
+    MsgcBase,
+    MsgcMain,
     MsgMain,
     Side,
 )
@@ -74,6 +85,7 @@ class Conversation:
         self.migrations: list[Migration] = []
         self.hosts: list[Server] = []
         self._orphans: list[Connection] = []  # channels without a session, so far
+        self.now = 0.0  # time of the latest event
 
     def connection(self, event: ConnectionEvent) -> Connection:
         """The connection of an event; made at need, for captures that begin in the middle."""
@@ -92,6 +104,7 @@ class Conversation:
 
     def apply(self, event: Event) -> None:
         """Takes one event in."""
+        self.now = max(self.now, event.time)
         if isinstance(event, HostEvent):
             self._apply_host(event)
         elif isinstance(event, Opened):
@@ -243,14 +256,16 @@ class Conversation:
 
     def _count(self, event: Message | Quiet, count: int) -> None:
         connection = self.connection(event)
+        self.now = max(self.now, event.time)
         connection.messages[event.sender] += count
         connection.serials[event.sender] = event.serial
 
-    def _apply_message(self, connection: Connection, event: Message) -> None:
+    def _remember(self, connection: Connection, event: Message) -> None:
+        """Keeps what later messages of the connection are compared with."""
         self._count(event, 1)
         connection.last[event.sender] = event
-        connection.layouts[event.sender, event.type] += 1
-        if connection.layouts[event.sender, event.type] == LAYOUTS:
+        connection.shown[event.sender, event.type] += 1
+        if connection.shown[event.sender, event.type] == LAYOUTS:
             connection.familiar[event.sender] |= {event.type}
         if event.sender is Side.CLIENT:
             connection.said.add(event.type)
@@ -258,13 +273,22 @@ class Conversation:
             connection.pings.append(event.body[:PONG_BYTES])
         elif event.type == MsgBase.SPICE_MSG_SET_ACK:
             connection.generations.append(event.body[:GENERATION_BYTES])
+        elif event.type == MsgBase.SPICE_MSG_MIGRATE:
+            connection.migrate = event
+
+    def _apply_message(self, connection: Connection, event: Message) -> None:
+        self._remember(connection, event)
         if not connection.channel:
             connection.channel = event.channel
         if connection.session is None and connection.channel and not connection.linked_whole:
             self._adopt(connection, event)
         if connection.is_main:
             self._apply_main(connection, event)
-        before, connection.state = connection.state, next_state(connection.state, event)
+        before, late = connection.state, connection.late
+        connection.state, more = step(before, event, late[event.sender])
+        late[event.sender] -= {event.type}
+        for side, kinds in more.items():
+            late[side] |= kinds
         session = connection.session
         if connection.is_main and session is not None and before is not connection.state:
             for channel in session.channels:
@@ -294,12 +318,16 @@ class Conversation:
         if session is None:
             return
         server = event.sender is Side.SERVER
+        apply_agent(session, event)
         if server and event.type == MsgMain.SPICE_MSG_MAIN_INIT:
             session.id = int(event.packet.session_id)
-            session.agent = bool(event.packet.agent_connected)
+            session.displays = int(event.packet.display_channels_hint)
+            session.clock = event.time, int(event.packet.multi_media_time)
             self.hosts[connection.host].ids.add(session.id)
-        elif server and event.type in AGENT_NEWS:
-            session.agent = event.type != MsgMain.SPICE_MSG_MAIN_AGENT_DISCONNECTED
+        elif server and event.type == MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME:
+            session.clock = event.time, int(event.packet.multi_media_time)
+        elif not server and event.type == MsgcBase.SPICE_MSGC_MIGRATE_DATA and session.arrived:
+            session.take_over(session.arrived.source)
         elif server and event.type == MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST:
             session.offered = frozenset(
                 (int(c.type), int(c.id)) for c in event.packet.channels if hasattr(c, "type")
@@ -313,6 +341,8 @@ class Conversation:
             return
         if not server and event.type in ANSWERS:
             migration.answer = event
+            if event.type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS and migration.target:
+                _take_along(migration.target.main)
         elif server and event.type in ENDS and not _over(migration):
             migration.ended = event
 
@@ -351,6 +381,15 @@ class Conversation:
         if before is not None:
             self._arrive(migration, before)
         return migration
+
+
+def _take_along(target: Connection) -> None:
+    """The client goes on seamlessly, whether its target has agreed or not."""
+    if target.state in NOT_BEGUN:
+        data = int(MsgcBase.SPICE_MSGC_MIGRATE_DATA)
+        target.late[Side.CLIENT] |= {data}
+        target.late[Side.SERVER] |= frozenset(row(target.channel, target.state, Side.SERVER).go)
+        target.state = TAKEN_ALONG.get(target.state, target.state)
 
 
 def _over(migration: Migration) -> bool:

@@ -1,19 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The messages that a conversation takes special note of: news of the agent, and the steps of a migration."""
+"""The messages that a conversation takes special note of: the steps of a migration."""
 
 from __future__ import annotations
 
 from dissectors.conversation.order_tables import ANNOUNCEMENTS
 from dissectors.wire.constants import MsgBase, MsgcBase, MsgcMain, MsgMain, Side
 
-#: What tells that the guest's agent has come or gone.
-AGENT_NEWS = frozenset(
-    {
-        MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED,
-        MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS,
-        MsgMain.SPICE_MSG_MAIN_AGENT_DISCONNECTED,
-    }
-)
 #: What the client answers to an announcement.
 ANSWERS = frozenset(
     {

@@ -18,9 +18,10 @@ FLUSH_DUE, DATA_DUE, GONE that SPICE_MSG_MIGRATE leads to by its flags.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
+from typing import NamedTuple
 
 from dissectors.framing.events import Message
 from dissectors.wire.constants import MESSAGE_NAMES, ChannelType, MsgBase, MsgcBase, MsgcMain, MsgMain, Side
@@ -38,7 +39,10 @@ class State(StrEnum):
     ANNOUNCED_SEAMLESS = "announced seamless"
     REFUSED = "refused"
     CONNECTED = "connected"
+    CONNECTED_AGAIN = "connected, said again"
     CONNECTED_SEAMLESS = "connected seamless"
+    SEAMLESS_AGAIN = "connected seamless, said again"
+    SEAMLESS_UNASKED = "connected seamless to a plain announcement"
     ENDED = "ended"
     SWITCHED = "switched"
     TARGET_WAIT = "target waits"
@@ -53,6 +57,7 @@ class State(StrEnum):
     TARGET_SILENT = "target channel waits"
     TARGET_RESTORING = "target channel restores"
     FLUSH_DUE = "flush mark due"
+    FLUSH_ONLY_DUE = "flush mark due, no data"
     DATA_DUE = "migrate data due"
     GONE = "gone"
     ORPHAN = "without a session"
@@ -67,16 +72,29 @@ class To:
 
 
 @dataclass(frozen=True)
+class Breach:
+    """An illegal step: the requirement that it breaks, and where it leads all the same (None: nowhere).
+
+    Whoever follows a breach is innocent: what either side owed in the state that was left may still come, and
+    so may what the other side answers (`excuses`).
+    """
+
+    requirement: str
+    to: State | None = None
+    excuses: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
 class Row:
     """What one side may send in one state.
 
-    `go`: steps. `stay`: allowed, nothing changes (None: everything else is). `breaks`: message -> requirement
-    that it breaks. `otherwise`: the requirement that any other message breaks.
+    `go`: steps. `stay`: allowed, nothing changes (None: everything else is). `breaks`: what breaks a
+    requirement of its own. `otherwise`: the requirement that any other message breaks.
     """
 
     go: Mapping[int, To] = field(default_factory=dict)
     stay: frozenset[int] | None = None
-    breaks: Mapping[int, str] = field(default_factory=dict)
+    breaks: Mapping[int, Breach] = field(default_factory=dict)
     otherwise: str = ""
 
 
@@ -132,25 +150,47 @@ NOTHING: frozenset[int] = frozenset()
 IN_FLIGHT = frozenset({int(B.SPICE_MSG_PING), int(B.SPICE_MSG_DISCONNECTING)})
 CLIENT_IN_FLIGHT = frozenset({int(BC.SPICE_MSGC_PONG), int(BC.SPICE_MSGC_ACK), int(BC.SPICE_MSGC_ACK_SYNC)})
 
-_NEVER_ON_SOURCE: dict[int, str] = {
-    M.SPICE_MSG_MAIN_INIT: "MAIN-002",
-    M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK: "MIG-DST-020",
-    M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: "MIG-DST-020",
-    B.SPICE_MSG_MIGRATE: "MIG-SRC-040",
-    B.SPICE_MSG_MIGRATE_DATA: "MIG-SRC-042",
+#: Answers that nobody asked for.
+_UNASKED: dict[int, Breach] = {
+    M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK: Breach("MIG-DST-020"),
+    M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: Breach("MIG-DST-020"),
 }
-_NO_ANSWER_DUE: dict[int, str] = {
-    M.SPICE_MSG_MAIN_INIT: "MIG-DST-023",
-    M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK: "MIG-DST-020",
-    M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: "MIG-DST-020",
+#: What a source must not send before it may move its client. SPICE_MSG_MIGRATE leads on by its flags.
+_NEVER_ON_SOURCE: dict[int, Breach] = {
+    **_UNASKED,
+    M.SPICE_MSG_MAIN_INIT: Breach("MAIN-002"),
+    B.SPICE_MSG_MIGRATE: Breach("MIG-SRC-040"),
+    B.SPICE_MSG_MIGRATE_DATA: Breach("MIG-SRC-042", State.GONE),
+    M.SPICE_MSG_MAIN_MIGRATE_END: Breach("MIG-SRC-015", State.ENDED),
 }
-_NOT_WHILE_IT_WAITS: dict[int, str] = {
-    M.SPICE_MSG_MAIN_INIT: "MIG-DST-002",
-    M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK: "MIG-DST-020",
-    M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: "MIG-DST-020",
+_ON_A_CONNECTED_SOURCE: dict[int, Breach] = {
+    **_UNASKED,
+    M.SPICE_MSG_MAIN_INIT: Breach("MAIN-002"),
+    B.SPICE_MSG_MIGRATE_DATA: Breach("MIG-SRC-042", State.GONE),
+    M.SPICE_MSG_MAIN_MIGRATE_BEGIN: Breach("MIG-SRC-025", State.ANNOUNCED),
+    M.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS: Breach("MIG-SRC-025", State.ANNOUNCED_SEAMLESS),
+}
+_NOT_WHILE_IT_WAITS: dict[int, Breach] = {
+    M.SPICE_MSG_MAIN_INIT: Breach("MIG-DST-002", State.TARGET_EARLY),
+    M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK: Breach("MIG-DST-020", State.TARGET_SEAMLESS),
+    M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: Breach("MIG-DST-020", State.TARGET_ANSWERED),
 }
 #: The client's MIGRATE_END belongs to the target.
-_END_ELSEWHERE: dict[int, str] = {MC.SPICE_MSGC_MAIN_MIGRATE_END: "MIG-CLI-004"}
+_END_ELSEWHERE: dict[int, Breach] = {MC.SPICE_MSGC_MAIN_MIGRATE_END: Breach("MIG-CLI-004")}
+#: A question that belongs to a target is answered by whoever gets it.
+_ASK_ELSEWHERE: dict[int, Breach] = {
+    MC.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS: Breach("MIG-CLI-015", excuses=frozenset(map(int, _UNASKED)))
+}
+_NOT_TO_A_SOURCE: dict[int, Breach] = {**_END_ELSEWHERE, **_ASK_ELSEWHERE}
+#: Said again, an answer is too late: it is met with MIGRATE_CANCEL, and the first one counts.
+_AGAIN: dict[int, Breach] = {
+    MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED: Breach("MIG-CLI-015", State.CONNECTED_AGAIN),
+    MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS: Breach("MIG-CLI-015", State.CONNECTED_AGAIN),
+}
+_SEAMLESS_AGAIN: dict[int, Breach] = {kind: Breach("MIG-CLI-015", State.SEAMLESS_AGAIN) for kind in _AGAIN}
+#: The client is on its way out: an active sound channel that it closes before main lets the server tell the
+#: time once more (server/reds.cpp, reds_enable_mm_time).
+AFTER_THE_END = frozenset({int(M.SPICE_MSG_MAIN_MULTI_MEDIA_TIME)})
 _ANNOUNCE: dict[int, To] = {
     M.SPICE_MSG_MAIN_MIGRATE_BEGIN: To(State.ANNOUNCED),
     M.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS: To(State.ANNOUNCED_SEAMLESS),
@@ -160,19 +200,48 @@ _CANCEL: dict[int, To] = {M.SPICE_MSG_MAIN_MIGRATE_CANCEL: To(State.READY)}
 
 #: SPICE_MSG_MIGRATE's flags (SpiceMigrateFlags) -> what the channel owes next.
 AFTER_MIGRATE: Mapping[int, State] = MappingProxyType(
-    {0: State.GONE, 1: State.FLUSH_DUE, 2: State.DATA_DUE, 3: State.FLUSH_DUE}
+    {0: State.GONE, 1: State.FLUSH_ONLY_DUE, 2: State.DATA_DUE, 3: State.FLUSH_DUE}
+)
+
+_CONNECTED = Row(
+    go={M.SPICE_MSG_MAIN_MIGRATE_END: To(State.ENDED, ("MIG-SRC-015",)), **_SWITCH, **_CANCEL},
+    stay=TALK,
+    breaks={**_ON_A_CONNECTED_SOURCE, B.SPICE_MSG_MIGRATE: Breach("MIG-SRC-040")},
+    otherwise="MAIN-003",
+)
+_CANCEL_OF_THE_SECOND: dict[int, To] = {M.SPICE_MSG_MAIN_MIGRATE_CANCEL: To(State.CONNECTED)}
+_CONNECTED_SEAMLESS = Row(
+    go={
+        B.SPICE_MSG_MIGRATE: To(State.FLUSH_DUE, ("MIG-SRC-040", "MIG-SRC-045")),
+        **_SWITCH,
+        **_CANCEL,
+    },
+    stay=TALK,
+    breaks={
+        **_ON_A_CONNECTED_SOURCE,
+        M.SPICE_MSG_MAIN_MIGRATE_END: Breach("MIG-SRC-045", State.ENDED),
+    },
+    otherwise="MAIN-003",
 )
 
 MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
     {
         (State.LINKED, S): Row(
-            go={M.SPICE_MSG_MAIN_INIT: To(State.READY, ("MAIN-001",))}, stay=NOTHING, otherwise="MAIN-001"
+            go={M.SPICE_MSG_MAIN_INIT: To(State.READY, ("MAIN-001",))},
+            stay=NOTHING,
+            breaks={
+                M.SPICE_MSG_MAIN_MIGRATE_BEGIN: Breach("MAIN-001", State.ANNOUNCED),
+                M.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS: Breach("MAIN-001", State.ANNOUNCED_SEAMLESS),
+                M.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST: Breach("MAIN-001", State.SWITCHED),
+                M.SPICE_MSG_MAIN_MIGRATE_END: Breach("MAIN-001", State.ENDED),
+            },
+            otherwise="MAIN-001",
         ),
         (State.LINKED, C): Row(),
         (State.READY, S): Row(
             go={**_ANNOUNCE, **_SWITCH},
             stay=TALK | {M.SPICE_MSG_MAIN_MIGRATE_CANCEL},  # the answer to a CONNECTED that came too late
-            breaks={**_NEVER_ON_SOURCE, M.SPICE_MSG_MAIN_MIGRATE_END: "MIG-SRC-015"},
+            breaks=_NEVER_ON_SOURCE,
             otherwise="MAIN-003",
         ),
         (State.READY, C): Row(
@@ -182,13 +251,13 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
                 MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS,
                 MC.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR,
             },
-            breaks={MC.SPICE_MSGC_MAIN_MIGRATE_END: "MIG-CLI-004"},
+            breaks=_NOT_TO_A_SOURCE,
             otherwise="MIG-CLI-015",
         ),
         (State.ANNOUNCED, S): Row(
             go={**_ANNOUNCE, **_SWITCH, **_CANCEL},
             stay=TALK,
-            breaks={**_NEVER_ON_SOURCE, M.SPICE_MSG_MAIN_MIGRATE_END: "MIG-SRC-015"},
+            breaks=_NEVER_ON_SOURCE,
             otherwise="MAIN-003",
         ),
         (State.ANNOUNCED, C): Row(
@@ -198,15 +267,15 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
             },
             stay=CLIENT_TALK,
             breaks={
-                MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS: "MIG-CLI-007",
-                MC.SPICE_MSGC_MAIN_MIGRATE_END: "MIG-CLI-004",
+                **_NOT_TO_A_SOURCE,
+                MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS: Breach("MIG-CLI-007", State.SEAMLESS_UNASKED),
             },
             otherwise="MIG-CLI-015",
         ),
         (State.ANNOUNCED_SEAMLESS, S): Row(
             go={**_ANNOUNCE, **_SWITCH, **_CANCEL},
             stay=TALK,
-            breaks={**_NEVER_ON_SOURCE, M.SPICE_MSG_MAIN_MIGRATE_END: "MIG-SRC-015"},
+            breaks=_NEVER_ON_SOURCE,
             otherwise="MAIN-003",
         ),
         (State.ANNOUNCED_SEAMLESS, C): Row(
@@ -216,47 +285,50 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
                 MC.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR: To(State.REFUSED, ("MIG-CLI-002",)),
             },
             stay=CLIENT_TALK,
-            breaks={MC.SPICE_MSGC_MAIN_MIGRATE_END: "MIG-CLI-004"},
+            breaks=_NOT_TO_A_SOURCE,
             otherwise="MIG-CLI-015",
         ),
         (State.REFUSED, S): Row(
             go={**_ANNOUNCE, **_SWITCH},
             stay=TALK | {M.SPICE_MSG_MAIN_MIGRATE_CANCEL},
-            breaks={**_NEVER_ON_SOURCE, M.SPICE_MSG_MAIN_MIGRATE_END: "MIG-SRC-018"},
+            breaks={**_NEVER_ON_SOURCE, M.SPICE_MSG_MAIN_MIGRATE_END: Breach("MIG-SRC-018", State.ENDED)},
             otherwise="MAIN-003",
         ),
-        (State.REFUSED, C): Row(stay=CLIENT_TALK, breaks=_END_ELSEWHERE, otherwise="MIG-CLI-015"),
-        (State.CONNECTED, S): Row(
-            go={M.SPICE_MSG_MAIN_MIGRATE_END: To(State.ENDED, ("MIG-SRC-015",)), **_SWITCH, **_CANCEL},
-            stay=TALK,
-            breaks={
-                **_NEVER_ON_SOURCE,
-                M.SPICE_MSG_MAIN_MIGRATE_BEGIN: "MIG-SRC-025",
-                M.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS: "MIG-SRC-025",
-            },
-            otherwise="MAIN-003",
+        (State.REFUSED, C): Row(stay=CLIENT_TALK, breaks=_NOT_TO_A_SOURCE, otherwise="MIG-CLI-015"),
+        (State.CONNECTED, S): _CONNECTED,
+        (State.CONNECTED, C): Row(
+            stay=CLIENT_TALK, breaks={**_NOT_TO_A_SOURCE, **_AGAIN}, otherwise="MIG-CLI-015"
         ),
-        (State.CONNECTED, C): Row(stay=CLIENT_TALK, breaks=_END_ELSEWHERE, otherwise="MIG-CLI-015"),
-        (State.CONNECTED_SEAMLESS, S): Row(
+        (State.CONNECTED_AGAIN, S): replace(_CONNECTED, go={**_CONNECTED.go, **_CANCEL_OF_THE_SECOND}),
+        (State.CONNECTED_AGAIN, C): Row(
+            stay=CLIENT_TALK, breaks={**_NOT_TO_A_SOURCE, **_AGAIN}, otherwise="MIG-CLI-015"
+        ),
+        (State.SEAMLESS_UNASKED, S): replace(
+            _CONNECTED, breaks={**_CONNECTED.breaks, B.SPICE_MSG_MIGRATE: Breach("MIG-SRC-049")}
+        ),
+        (State.SEAMLESS_UNASKED, C): Row(
+            stay=CLIENT_TALK, breaks={**_NOT_TO_A_SOURCE, **_AGAIN}, otherwise="MIG-CLI-015"
+        ),
+        (State.CONNECTED_SEAMLESS, S): _CONNECTED_SEAMLESS,
+        (State.CONNECTED_SEAMLESS, C): Row(
+            stay=CLIENT_TALK, breaks={**_NOT_TO_A_SOURCE, **_SEAMLESS_AGAIN}, otherwise="MIG-CLI-015"
+        ),
+        (State.SEAMLESS_AGAIN, S): replace(
+            _CONNECTED_SEAMLESS,
             go={
-                B.SPICE_MSG_MIGRATE: To(State.FLUSH_DUE, ("MIG-SRC-040", "MIG-SRC-045")),
-                **_SWITCH,
-                **_CANCEL,
+                **_CONNECTED_SEAMLESS.go,
+                M.SPICE_MSG_MAIN_MIGRATE_CANCEL: To(State.CONNECTED_SEAMLESS),
             },
-            stay=TALK,
-            breaks={
-                **{k: v for k, v in _NEVER_ON_SOURCE.items() if k != B.SPICE_MSG_MIGRATE},
-                M.SPICE_MSG_MAIN_MIGRATE_END: "MIG-SRC-045",
-                M.SPICE_MSG_MAIN_MIGRATE_BEGIN: "MIG-SRC-025",
-                M.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS: "MIG-SRC-025",
-            },
-            otherwise="MAIN-003",
         ),
-        (State.CONNECTED_SEAMLESS, C): Row(stay=CLIENT_TALK, breaks=_END_ELSEWHERE, otherwise="MIG-CLI-015"),
-        (State.ENDED, S): Row(stay=IN_FLIGHT, otherwise="MIG-SRC-023"),
-        (State.ENDED, C): Row(stay=CLIENT_TALK, breaks=_END_ELSEWHERE, otherwise="MIG-CLI-015"),
+        (State.SEAMLESS_AGAIN, C): Row(
+            stay=CLIENT_TALK, breaks={**_NOT_TO_A_SOURCE, **_SEAMLESS_AGAIN}, otherwise="MIG-CLI-015"
+        ),
+        (State.ENDED, S): Row(stay=IN_FLIGHT | AFTER_THE_END, otherwise="MIG-SRC-023"),
+        (State.ENDED, C): Row(stay=CLIENT_TALK, breaks=_NOT_TO_A_SOURCE, otherwise="MIG-CLI-015"),
         (State.SWITCHED, S): Row(
-            stay=IN_FLIGHT | {M.SPICE_MSG_MAIN_MIGRATE_CANCEL},  # to a CONNECTED that crossed it
+            stay=IN_FLIGHT
+            | AFTER_THE_END
+            | {M.SPICE_MSG_MAIN_MIGRATE_CANCEL},  # to a CONNECTED that crossed it
             otherwise="MIG-SRC-023",
         ),
         (State.SWITCHED, C): Row(
@@ -267,7 +339,7 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
                 MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS,
                 MC.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR,
             },
-            breaks=_END_ELSEWHERE,
+            breaks=_NOT_TO_A_SOURCE,
             otherwise="MIG-CLI-015",
         ),
         (State.TARGET_WAIT, S): Row(
@@ -314,14 +386,26 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
                 M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: To(State.TARGET_ANSWERED, ("MIG-DST-020",)),
             },
             stay=NOTHING,
-            breaks={M.SPICE_MSG_MAIN_INIT: "MIG-DST-002"},
+            breaks={M.SPICE_MSG_MAIN_INIT: Breach("MIG-DST-002", State.TARGET_EARLY)},
             otherwise="MIG-DST-003",
         ),
-        (State.TARGET_ASKED, C): Row(stay=CLIENT_TALK, otherwise="MIG-CLI-015"),
+        # A client that does not wait for the answer takes the target along.
+        (State.TARGET_ASKED, C): Row(
+            stay=CLIENT_TALK,
+            breaks={
+                BC.SPICE_MSGC_MIGRATE_DATA: Breach("MIG-CLI-015", State.READY),
+                MC.SPICE_MSGC_MAIN_MIGRATE_END: Breach("MIG-CLI-015", State.TARGET_INIT),
+            },
+            otherwise="MIG-CLI-015",
+        ),
         (State.TARGET_SEAMLESS, S): Row(
             go=_SWITCH,  # its own machine has moved on before the client came (MIG-SRC-018)
             stay=TALK - {B.SPICE_MSG_NOTIFY},
-            breaks={**_NO_ANSWER_DUE, B.SPICE_MSG_NOTIFY: "MIG-DST-027"},
+            breaks={
+                **_UNASKED,
+                M.SPICE_MSG_MAIN_INIT: Breach("MIG-DST-023"),
+                B.SPICE_MSG_NOTIFY: Breach("MIG-DST-027"),
+            },
             otherwise="MIG-DST-003",
         ),
         (State.TARGET_SEAMLESS, C): Row(
@@ -330,7 +414,11 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
                 MC.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS: To(State.TARGET_REASKED),
             },
             stay=CLIENT_TALK,
-            breaks={MC.SPICE_MSGC_MAIN_MIGRATE_END: "MIG-CLI-016"},
+            breaks={
+                MC.SPICE_MSGC_MAIN_MIGRATE_END: Breach(
+                    "MIG-CLI-016", excuses=frozenset({int(M.SPICE_MSG_MAIN_INIT)})
+                )
+            },
             otherwise="MIG-CLI-015",
         ),
         (State.TARGET_REASKED, S): Row(
@@ -340,7 +428,7 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
                 **_SWITCH,
             },
             stay=TALK,
-            breaks={M.SPICE_MSG_MAIN_INIT: "MIG-DST-023"},
+            breaks={M.SPICE_MSG_MAIN_INIT: Breach("MIG-DST-023")},
             otherwise="MIG-DST-003",
         ),
         (State.TARGET_REASKED, C): Row(
@@ -359,10 +447,16 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
 MIGRATING: Mapping[tuple[State, Side], Row] = MappingProxyType(
     {
         (State.FLUSH_DUE, S): Row(
-            stay=NOTHING, breaks={B.SPICE_MSG_MIGRATE_DATA: "MIG-SRC-042"}, otherwise="MIG-SRC-041"
+            stay=NOTHING,
+            breaks={B.SPICE_MSG_MIGRATE_DATA: Breach("MIG-SRC-042", State.GONE)},
+            otherwise="MIG-SRC-041",
         ),
         (State.FLUSH_DUE, C): Row(
             go={BC.SPICE_MSGC_MIGRATE_FLUSH_MARK: To(State.DATA_DUE, ("MIG-CLI-009",))}
+        ),
+        (State.FLUSH_ONLY_DUE, S): Row(stay=NOTHING, otherwise="MIG-SRC-041"),
+        (State.FLUSH_ONLY_DUE, C): Row(
+            go={BC.SPICE_MSGC_MIGRATE_FLUSH_MARK: To(State.GONE, ("MIG-CLI-009",))}
         ),
         (State.DATA_DUE, S): Row(
             go={B.SPICE_MSG_MIGRATE_DATA: To(State.GONE, ("MIG-SRC-041", "MIG-SRC-042"))},
@@ -378,12 +472,13 @@ MIGRATING: Mapping[tuple[State, Side], Row] = MappingProxyType(
 SECONDARY: Mapping[tuple[State, Side], Row] = MappingProxyType(
     {
         (State.OPEN, S): Row(
-            go={B.SPICE_MSG_MIGRATE: To(State.FLUSH_DUE)}, breaks={B.SPICE_MSG_MIGRATE_DATA: "MIG-SRC-042"}
+            go={B.SPICE_MSG_MIGRATE: To(State.FLUSH_DUE)},
+            breaks={B.SPICE_MSG_MIGRATE_DATA: Breach("MIG-SRC-042", State.GONE)},
         ),
         (State.OPEN, C): Row(
             breaks={
-                BC.SPICE_MSGC_MIGRATE_FLUSH_MARK: "MIG-CLI-009",
-                BC.SPICE_MSGC_MIGRATE_DATA: "MIG-CLI-010",
+                BC.SPICE_MSGC_MIGRATE_FLUSH_MARK: Breach("MIG-CLI-009"),
+                BC.SPICE_MSGC_MIGRATE_DATA: Breach("MIG-CLI-010"),
             }
         ),
         (State.TARGET_SILENT, S): Row(stay=NOTHING, otherwise="MIG-DST-005"),
@@ -406,19 +501,46 @@ def row(channel: int, state: State, sender: Side) -> Row:
     return rows.get((state, sender), FREE)
 
 
-def next_state(state: State, message: Message) -> State:
-    """Where a message leads; an illegal one leads where it says, so that one breach is told once."""
-    if message.sender is S and message.type == B.SPICE_MSG_MIGRATE:
-        return AFTER_MIGRATE.get(message.body[0] & 3 if message.body else 0, State.GONE)
-    cell = row(message.channel, state, message.sender).go.get(message.type)
+class Step(NamedTuple):
+    """Where a message leads, and what may come late after it, by who sends it."""
+
+    state: State
+    late: Mapping[Side, frozenset[int]]
+
+
+_NOTHING_LATE: Mapping[Side, frozenset[int]] = MappingProxyType({S: NOTHING, C: NOTHING})
+
+
+def step(state: State, message: Message, late: frozenset[int] = NOTHING) -> Step:
+    """Where a message leads; an illegal one leads where the table says, so that one breach is told once.
+
+    `late`: what its sender may still send after an earlier breach.
+    """
+    found = row(message.channel, state, message.sender)
+    cell, breach = found.go.get(message.type), found.breaks.get(message.type)
+    if message.sender is S and message.type == B.SPICE_MSG_MIGRATE and state not in MOVING:
+        to = AFTER_MIGRATE.get(message.body[0] & 3 if message.body else 0, State.GONE)
+        cell, breach = cell and To(to), breach and replace(breach, to=to)
     if cell is not None:
-        return cell.state
-    if message.channel == ChannelType.SPICE_CHANNEL_MAIN and (message.sender, message.type) in FORCED:
-        states, forced = FORCED[message.sender, message.type]
-        return forced if state in states else state
-    return state
+        return Step(cell.state, _NOTHING_LATE)
+    if breach is None or message.type in late:
+        return Step(state, _NOTHING_LATE)
+    other = C if message.sender is S else S
+    own, others = NOTHING, NOTHING
+    if breach.to is not None:  # the same again may be the one that was due
+        own = frozenset(found.go) | {message.type}
+        others = frozenset(row(message.channel, state, other).go)
+    return Step(breach.to or state, {other: others | breach.excuses, message.sender: own})
 
 
+#: Where a target's main channel goes that is asked for seamless migration when the client says at the source
+#: that it may begin: what either side owed there may still come.
+TAKEN_ALONG: Mapping[State, State] = MappingProxyType({State.TARGET_ASKED: State.TARGET_SEAMLESS})
+#: States of a source's channel that is on its way.
+MOVING = frozenset({State.FLUSH_DUE, State.FLUSH_ONLY_DUE, State.DATA_DUE, State.GONE})
+#: Of a source whose client has said that it is connected: MIGRATE_END, or SPICE_MSG_MIGRATE, is to end it.
+CONNECTED = frozenset({State.CONNECTED, State.CONNECTED_AGAIN, State.SEAMLESS_UNASKED})
+CONNECTED_SEAMLESS = frozenset({State.CONNECTED_SEAMLESS, State.SEAMLESS_AGAIN})
 #: States of a session that has not begun, of one that runs, and of one with an announcement out.
 NOT_BEGUN = frozenset(
     {
@@ -433,26 +555,6 @@ NOT_BEGUN = frozenset(
 #: Of a target's main channel: before the client's MIGRATE_END, and between that and INIT.
 WAITING = frozenset({State.TARGET_WAIT, State.TARGET_ANSWERED})
 INIT_DUE = frozenset({State.TARGET_INIT, State.TARGET_INIT_DUE})
-BEGUN = frozenset(State) - NOT_BEGUN
-
-#: Where messages lead that came when they must not have: (from these states, to that one).
-FORCED: Mapping[tuple[Side, int], tuple[frozenset[State], State]] = MappingProxyType(
-    {
-        (S, int(M.SPICE_MSG_MAIN_MIGRATE_END)): (BEGUN, State.ENDED),
-        (S, int(M.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST)): (BEGUN, State.SWITCHED),
-        (S, int(M.SPICE_MSG_MAIN_INIT)): (NOT_BEGUN, State.TARGET_EARLY),
-        (S, int(M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK)): (
-            frozenset({State.TARGET_WAIT}),
-            State.TARGET_SEAMLESS,
-        ),
-        (S, int(M.SPICE_MSG_MAIN_MIGRATE_BEGIN)): (BEGUN, State.ANNOUNCED),
-        (S, int(M.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS)): (BEGUN, State.ANNOUNCED_SEAMLESS),
-        (C, int(MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS)): (
-            frozenset({State.ANNOUNCED}),
-            State.CONNECTED_SEAMLESS,
-        ),
-    }
-)
 
 
 def legal(channel: int, state: State, sender: Side) -> frozenset[int] | None:

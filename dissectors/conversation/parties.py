@@ -49,11 +49,14 @@ class Connection:
     server_common: frozenset[int] = frozenset()
     server_caps: frozenset[int] = frozenset()
     state: State = State.LINKING
+    late: dict[Side, frozenset[int]] = field(  # types that may still come after a breach
+        default_factory=lambda: {Side.CLIENT: frozenset(), Side.SERVER: frozenset()}
+    )
     session: Session | None = None
     certain: bool = True  # nothing of it is missing so far
-    migrate_flags: int | None = None
+    migrate: Message | None = None  # SPICE_MSG_MIGRATE
     serials: dict[Side, int | None] = field(default_factory=lambda: {Side.CLIENT: None, Side.SERVER: None})
-    layouts: Counter[tuple[Side, int]] = field(default_factory=Counter)  # messages shown, by sender and type
+    shown: Counter[tuple[Side, int]] = field(default_factory=Counter)  # messages, by sender and type
     familiar: dict[Side, frozenset[int]] = field(  # types of which enough messages have been shown
         default_factory=lambda: {Side.CLIENT: frozenset(), Side.SERVER: frozenset()}
     )
@@ -131,11 +134,26 @@ class Session:
     offered: frozenset[tuple[int, int]] = frozenset()  # CHANNELS_LIST
     replaces: Session | None = None  # of another client, still open on this host when this one came
     agent: bool | None = None  # whether the guest's agent is there, as the server has said
+    agent_news: float = 0.0  # when it said so
+    started: bool = False  # the client has said AGENT_START
+    tokens: int | None = None  # that the client has for the agent; None: unknown
+    used: int = 0  # tokens that the client has used and not got back
+    displays: int | None = None  # INIT's display_channels_hint
+    clock: tuple[float, int] | None = None  # when the server last told the multimedia time, and which (ms)
 
     def connections(self) -> Iterator[Connection]:
         """Main first."""
         yield self.main
         yield from self.channels
+
+    def take_over(self, source: Session) -> None:
+        """What a seamless migration brings along: the agent and its tokens."""
+        if self.agent is None:
+            self.agent, self.agent_news = source.agent, source.agent_news
+        self.started = self.started or source.started
+        if source.tokens is not None:
+            self.tokens = max(self.tokens or 0, source.tokens)
+            self.used += source.used
 
 
 @dataclass(eq=False)

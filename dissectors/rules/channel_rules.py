@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from dissectors.conversation.conversation import GENERATION_BYTES, PONG_BYTES, Connection, Conversation
-from dissectors.conversation.order_tables import AFTER_MIGRATE, State
+from dissectors.conversation.order_tables import AFTER_MIGRATE, CONNECTED_SEAMLESS, MOVING, State
 from dissectors.framing.events import Message
 from dissectors.rules.order_rules import attempted_before
 from dissectors.rules.rule_engine import EVERY, FIRST, SHOWN, Broken, Kept, Ruling, at_end, check, on
@@ -129,12 +129,13 @@ def migrate(view: Conversation, event: Message) -> Iterator[Ruling]:
     if main is not None and main.certain:
         if attempted_before(view, main):
             return
-        moving = main.state in (State.CONNECTED_SEAMLESS, State.FLUSH_DUE, State.DATA_DUE, State.GONE)
+        moving = main.state in CONNECTED_SEAMLESS | MOVING
         moving = moving or (main.state is State.ENDED and _goes_seamlessly(main))  # MIG-SRC-045 tells that
+        believed = main.state is State.SEAMLESS_UNASKED
         yield check(
-            "MIG-SRC-040",
+            "MIG-SRC-049" if believed else "MIG-SRC-040",
             moving,
-            "MIGRATE only after the client's CONNECTED_SEAMLESS",
+            "MIGRATE only after the client's CONNECTED_SEAMLESS, the answer to BEGIN_SEAMLESS",
             f"main is '{main.state}'",
         )
 

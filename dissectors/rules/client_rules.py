@@ -6,11 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dissectors.conversation.conversation import Connection, Conversation, Migration
-from dissectors.conversation.order_tables import INIT_DUE, WAITING, State
+from dissectors.conversation.order_tables import INIT_DUE, NOT_BEGUN, WAITING, State
 from dissectors.framing.events import LinkBytes, Message, Opened
 from dissectors.rules.migration_facts import CONNECTED, END, SETTLED_S, SWITCH, WAIT_S
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
 from dissectors.wire.constants import MsgcBase, MsgcMain, Side
+
+#: A client that has left the source says MIGRATE_END to the target within this time, seconds.
+ARRIVES_S = 1.0
 
 
 @on(LinkBytes)
@@ -40,6 +43,38 @@ def client_links(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
         yield check(
             "MIG-CLI-001", seen == due, f"connection_id {_hex(due)}, the source's session id", _hex(seen)
         )
+        return
+
+
+@on(LinkBytes)
+def client_links_late(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
+    """CONNECTED says that all channels are linked: the target's machine may be stopped from then on."""
+    connection = view.connection(event)
+    if event.kind != "mess" or event.sender is not Side.CLIENT or event.packet.problems():
+        return
+    kind, number = int(event.packet.channel_type), int(event.packet.channel_id)
+    for migration in reversed(view.migrations):
+        answer, target = migration.answer, migration.target
+        if target is None or answer is None or answer.type not in CONNECTED or migration.ended is not None:
+            continue
+        here = connection.host == target.host and int(event.packet.connection_id) == target.main.connection_id
+        if not here or target.main.state not in NOT_BEGUN:
+            continue
+        at_source = [c for c in migration.source.channels if (c.channel, c.channel_id) == (kind, number)]
+        before = any(c.result is not None and c.result.time < answer.time for c in at_source)
+        again = any(
+            (c.channel, c.channel_id) == (kind, number)
+            for c in view.connections.values()
+            if c is not connection and c.host == target.host and c.connection_id == target.main.connection_id
+        )
+        arrived = target.main.result is not None and target.main.result.time < answer.time
+        if before and arrived and not again:  # MIG-CLI-003 tells of an answer before main's own link
+            yield Broken(
+                "MIG-CLI-020",
+                "CONNECTED only when the channels that the client has are linked to the target",
+                f"a link to channel {kind} after it",
+                answer,
+            )
         return
 
 
@@ -197,12 +232,14 @@ def client_owes(view: Conversation) -> Iterator[Ruling]:
         source, target = migration.source.main, migration.target
         if target is None or not target.main.certain or not source.certain:
             continue
+        left = source.closed.time if source.closed is not None else view.now
         ended = migration.ended is not None and migration.ended.type == END
         if (
             ended
             and target.main.linked
             and target.main.state in WAITING
             and _left_waiting(migration, target.main)
+            and (view.now - left > ARRIVES_S or target.main.closed is not None)
         ):
             if source.closed is not None and source.closed.by is not Side.SERVER:
                 yield Broken(

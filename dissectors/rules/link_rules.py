@@ -25,6 +25,8 @@ from dissectors.wire.constants import (
 )
 
 LATEST = 100  # connections that are looked back at
+#: A server closes what it has refused at once; this leaves it room for a slow line and a busy machine.
+REFUSED_S = 5.0
 OK = LinkErr.SPICE_LINK_ERR_OK
 FIXED_MESS = 18
 MAX_SIZE = 4096
@@ -228,10 +230,12 @@ def _offered(view: Conversation, connection: Connection) -> frozenset[int]:
 def closing(view: Conversation, event: Closed) -> Iterator[Ruling]:
     """After an error the server ends the connection; a faulty link message is never met with silence."""
     connection = view.connection(event)
-    refused = [e for e in (connection.reply, connection.result) if e is not None and link_error(e) != OK]
+    refusal = _refusal(connection)
     by_server = event.by is not Side.CLIENT and event.how in (Ending.CLOSED, Ending.RESET)
-    if refused and event.by is not Side.CLIENT:
+    if refusal is not None and event.by is not Side.CLIENT:
         yield check("LINK-016", by_server, "the server closes a link that it has refused", f"{event.how}")
+    elif refusal is not None and event.time - refusal.time > REFUSED_S:
+        yield _left_open(refusal, event.time)
     if connection.mess is None or connection.reply is not None or event.how is Ending.DIED:
         return
     fault = mess_fault(connection.mess.raw)
@@ -245,6 +249,28 @@ def closing(view: Conversation, event: Closed) -> Iterator[Ruling]:
         yield Broken(
             requirement, f"a link reply with {wanted}", f"no reply; the connection ended: {event.how}"
         )
+
+
+def _refusal(connection: Connection) -> LinkBytes | None:
+    """The reply or result that refused the link."""
+    said = [e for e in (connection.reply, connection.result) if e is not None and link_error(e) != OK]
+    return said[0] if said else None
+
+
+def _left_open(refusal: LinkBytes, until: float) -> Broken:
+    seconds = until - refusal.time
+    return Broken(
+        "LINK-016", "the server closes a link that it has refused", f"open for {seconds:.0f} s", refusal
+    )
+
+
+@at_end
+def left_open(view: Conversation) -> Iterator[Ruling]:
+    """A refused link that is still open when the evidence ends."""
+    for connection in view.connections.values():
+        refusal = _refusal(connection) if connection.closed is None else None
+        if refusal is not None and view.now - refusal.time > REFUSED_S:
+            yield _left_open(refusal, view.now)
 
 
 @on(Garbage)

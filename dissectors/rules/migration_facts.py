@@ -8,6 +8,7 @@ from dissectors.framing.events import HostEvent
 from dissectors.wire.constants import MsgcMain, MsgMain
 
 BEGIN = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN
+BEGIN_SEAMLESS = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS
 SWITCH = MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST
 END = MsgMain.SPICE_MSG_MAIN_MIGRATE_END
 CONNECTED = (

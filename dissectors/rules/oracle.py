@@ -26,7 +26,19 @@ from dissectors.rules.rule_engine import (
 from dissectors.wire.constants import Side
 
 #: The modules that declare rules.
-RULE_MODULES = ("order", "link", "channel", "session", "source", "target", "client", "seamless", "host")
+RULE_MODULES = (
+    "order",
+    "link",
+    "channel",
+    "session",
+    "agent",
+    "source",
+    "target",
+    "client",
+    "seamless",
+    "overdue",
+    "host",
+)
 #: The rule that any end of the process breaks.
 GENERAL = "ROBUST-001"
 

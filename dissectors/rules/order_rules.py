@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dissectors.conversation.conversation import Connection, Conversation
+from dissectors.conversation.conversation import ANSWERS, Connection, Conversation
 from dissectors.conversation.order_tables import State, row
 from dissectors.framing.events import Message
+from dissectors.rules.migration_facts import BEGIN, BEGIN_SEAMLESS
 from dissectors.rules.rule_engine import SHOWN, Broken, Kept, Ruling, on
-from dissectors.wire.constants import MESSAGE_NAMES, MsgMain, message_name
+from dissectors.wire.constants import MESSAGE_NAMES, MsgMain, Side, message_name
 
 
 @on(Message, SHOWN)
@@ -22,10 +23,16 @@ def order(view: Conversation, event: Message) -> Iterator[Ruling]:
     if step := cells.go.get(event.type):
         yield from map(Kept, step.keeps)
         return
-    if (broken := cells.breaks.get(event.type)) is None:
-        if cells.stay is None or event.type in cells.stay or not _known(event):
-            return
+    if event.type in connection.late[event.sender]:
+        return  # an earlier breach of somebody is why it comes now
+    if breach := cells.breaks.get(event.type):
+        broken = breach.requirement
+    elif cells.stay is None or event.type in cells.stay or not _known(event):
+        return
+    else:
         broken = cells.otherwise
+    if event.type in ANSWERS and event.sender is Side.CLIENT and _answer_due(connection):
+        return
     if broken == "MIG-SRC-040" and attempted_before(view, connection):
         broken = "MIG-SRC-048"  # an older attempt's answer is taken for this one's
     if broken:
@@ -41,6 +48,12 @@ def attempted_before(view: Conversation, connection: Connection) -> bool:
         m.source is connection.session and m.seamless and m.ended is not None and m.ended.type == given_up
         for m in view.migrations
     )
+
+
+def _answer_due(connection: Connection) -> bool:
+    """The server has announced more often than the client has answered."""
+    announced = sum(connection.shown[Side.SERVER, kind] for kind in (BEGIN, BEGIN_SEAMLESS))
+    return announced > sum(connection.shown[Side.CLIENT, kind] for kind in ANSWERS)
 
 
 def _known(event: Message) -> bool:

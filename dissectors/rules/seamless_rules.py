@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
-from dissectors.conversation.conversation import Conversation
-from dissectors.conversation.order_tables import State
+from dissectors.conversation.conversation import Connection, Conversation
+from dissectors.conversation.order_tables import MOVING, State
 from dissectors.framing.events import Message
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, on
 from dissectors.wire.constants import (
@@ -39,7 +39,11 @@ SET_BY_THE_MACHINE = frozenset(
         (ChannelType.SPICE_CHANNEL_RECORD, MsgRecord.SPICE_MSG_RECORD_MUTE),
     }
 )
-MOVING = frozenset({State.FLUSH_DUE, State.DATA_DUE, State.GONE})
+
+#: An end of a channel this soon after main's SPICE_MSG_MIGRATE may have come before its own, seconds.
+TOGETHER_S = 0.0001
+#: So long after main's SPICE_MSG_MIGRATE a source has surely moved its other channels, seconds.
+MOVES_S = 2.0
 
 
 @on(Message, *TOLD_BY_THE_SOURCE, states={State.TARGET_RESTORING})
@@ -67,12 +71,18 @@ def all_move(view: Conversation) -> Iterator[Ruling]:
         if main.state is not State.GONE or not main.certain or died:
             continue
         for channel in session.channels:
-            stays = channel.closed is None or channel.closed.by is not Side.CLIENT
-            stays = stays and main.closed is not None  # else it may be told yet
             if channel.state in MOVING:
                 yield Kept("MIG-SRC-050")
-            elif channel.state is State.OPEN and channel.certain and stays:
+            elif channel.state is State.OPEN and channel.certain and _left_behind(view, main, channel):
                 seen = f"none on channel {channel.channel}"
-                yield Broken(
-                    "MIG-SRC-050", "SPICE_MSG_MIGRATE on each channel", seen, channel.last[Side.SERVER]
-                )
+                yield Broken("MIG-SRC-050", "SPICE_MSG_MIGRATE on each channel", seen, main.migrate)
+
+
+def _left_behind(view: Conversation, main: Connection, channel: Connection) -> bool:
+    """The channel was there when main moved, and the server has had the time to move it as well."""
+    if main.migrate is None:
+        return False
+    begun = channel.result is not None and channel.result.time < main.migrate.time
+    if channel.closed is not None and channel.closed.time < main.migrate.time + TOGETHER_S:
+        return channel.closed.by is Side.SERVER and begun and channel.closed.time > main.migrate.time
+    return begun and (main.closed is not None or view.now - main.migrate.time > MOVES_S)

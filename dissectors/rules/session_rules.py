@@ -15,6 +15,10 @@ from dissectors.wire.enums import MouseMode
 
 #: So many sessions are looked back at.
 LATEST = 500
+#: The multimedia time may differ by so much from one message to the next, ms.
+LATENCY_MS = 10_000
+#: A display may be plugged in so long after INIT, and not before, seconds.
+PLUGGED_S = 1.0
 OK = LinkErr.SPICE_LINK_ERR_OK
 MAIN = ChannelType.SPICE_CHANNEL_MAIN
 
@@ -95,16 +99,6 @@ def agent(view: Conversation, event: Message) -> Iterator[Ruling]:
         yield check("MAIN-009", not able, "AGENT_CONNECTED_TOKENS: the client can take it", event.name)
 
 
-@on(Message, MsgMain.SPICE_MSG_MAIN_AGENT_DATA)
-def agent_data(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """The agent's data comes from an agent that is there."""
-    connection = view.connection(event)
-    if event.sender is not Side.SERVER or event.channel != MAIN or connection.session is None:
-        return
-    if event.type == MsgMain.SPICE_MSG_MAIN_AGENT_DATA and connection.session.agent is not None:
-        yield check("MAIN-003", connection.session.agent, "an agent that is connected", event.name)
-
-
 @at_end
 def talked(view: Conversation) -> Iterator[Ruling]:
     """Both sides have spoken in a session: the order table has told what they must not have said."""
@@ -145,6 +139,47 @@ def channels_list(view: Conversation, event: Message) -> Iterator[Ruling]:
     yield check("MAIN-010", all(kind != MAIN for kind, _ in listed), "no main channel in the list", listed)
 
 
+@on(Message, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST)
+def displays(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """INIT's hint is the number of the machine's displays, which the first CHANNELS_LIST names."""
+    session = view.connection(event).session
+    if session is None or session.displays is None or session.offered or session.clock is None:
+        return
+    if event.packet.problems():
+        return
+    listed = sum(int(c.type) == ChannelType.SPICE_CHANNEL_DISPLAY for c in event.packet.channels)
+    grown = session.displays < listed and event.time - session.clock[0] > PLUGGED_S
+    if not view.hosts[session.host].settings and not grown:
+        yield check(
+            "MAIN-017",
+            session.displays == listed,
+            f"a display_channels_hint of {listed}, as CHANNELS_LIST names them",
+            session.displays,
+        )
+
+
+@on(Message, MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME)
+def multimedia_time(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """The multimedia time goes on: neither back, nor ahead of the time that has passed.
+
+    What the server tells is its clock less the sound's latency, which may change by seconds. A machine that
+    slept has a clock that is behind."""
+    connection = view.connection(event)
+    session = connection.session
+    if session is None or session.clock is None or not connection.certain or event.packet.problems():
+        return
+    then, told = session.clock
+    went = ((int(event.packet.multi_media_time) - told + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+    passed = (event.time - then) * 1000
+    if passed >= 0:
+        yield check(
+            "MAIN-018",
+            -LATENCY_MS <= went <= passed + LATENCY_MS,
+            f"about {told} ms and the {passed:.0f} ms that have passed since",
+            f"{int(event.packet.multi_media_time)} ms",
+        )
+
+
 @on(Closed)
 def attach_answered(view: Conversation, event: Closed) -> Iterator[Ruling]:
     """ATTACH_CHANNELS in a running session is answered by CHANNELS_LIST."""
@@ -154,10 +189,10 @@ def attach_answered(view: Conversation, event: Closed) -> Iterator[Ruling]:
         yield Kept("MAIN-008")
 
 
-def _sessions_seen(view: Conversation) -> bool:
-    """Every connection was seen from its beginning, and a main channel was among them."""
+def _sessions_seen(view: Conversation, host: int) -> bool:
+    """Every connection was seen from its beginning, and a main channel of this host was among them."""
     known = view.connections.values()
-    return all(c.mess is not None for c in known) and any(c.is_main for c in known)
+    return all(c.mess is not None for c in known) and any(c.is_main and c.host == host for c in known)
 
 
 @on(LinkBytes)
@@ -182,7 +217,9 @@ def joins(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
         offered = session.offered
         if error == OK:
             yield Kept("CONNID-007" if session.main.as_target else "CONNID-002")
-        elif offered and (connection.channel, connection.channel_id) in offered:
+        elif error is LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID or (
+            offered and (connection.channel, connection.channel_id) in offered
+        ):
             which = "CONNID-007" if session.main.as_target else "CONNID-002"
             yield Broken(
                 which,
@@ -190,8 +227,8 @@ def joins(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
                 error.name if isinstance(error, LinkErr) else str(error),
             )
         return
-    if not settings and not _sessions_seen(view):
-        return  # a capture that begins in the middle: the session may be older than it
+    if not settings and not _sessions_seen(view, host):
+        return  # the session may be older than the capture, or its main channel not in it
     requirement = "CONNID-003" if sessions else "CONNID-009"
     if any(s.id == connection.connection_id for s in sessions):
         requirement = "CONNID-008"  # the id of a session that is over

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from dissectors.conversation.conversation import ANSWERS, Connection, Conversation, Migration, Server
-from dissectors.conversation.order_tables import ANNOUNCEMENTS, WAITING, State
+from dissectors.conversation.order_tables import ANNOUNCEMENTS, CONNECTED_SEAMLESS, WAITING, State
+from dissectors.conversation.order_tables import CONNECTED as CONNECTED_PLAIN
 from dissectors.framing.events import Closed, Ending, HostEvent, Message
 from dissectors.rules.migration_facts import (
     BEGIN,
+    BEGIN_SEAMLESS,
     CONNECTED,
     END,
     NEWEST_VERSION,
@@ -24,8 +26,8 @@ from dissectors.rules.migration_facts import (
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, check, on
 from dissectors.wire.constants import MainCap, MsgBase, MsgMain, Side
 
-BEGIN_SEAMLESS = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS
 CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
+CONNECTED_STATES = CONNECTED_PLAIN | CONNECTED_SEAMLESS
 TIMER_EARLY_S = 0.005  # a host's timer on the real clock
 UNSET_PORT = 0xFFFF
 
@@ -153,7 +155,7 @@ def source_end(view: Conversation, event: Message) -> Iterator[Ruling]:
     host = server_of(view, connection)
     if watched(host):
         yield from _after_call(host, connection, event)
-    if event.type == SWITCH and connection.state in (State.CONNECTED, State.CONNECTED_SEAMLESS):
+    if event.type == SWITCH and connection.state in CONNECTED_STATES:
         migration = session.migration
         answer = migration.answer if migration else None
         begin = migration.begin if migration else None
@@ -166,7 +168,7 @@ def source_end(view: Conversation, event: Message) -> Iterator[Ruling]:
         State.READY,
     ):
         yield Kept("MIG-SRC-018")
-    elif event.type == CANCEL and connection.state in (State.CONNECTED, State.CONNECTED_SEAMLESS):
+    elif event.type == CANCEL and connection.state in CONNECTED_STATES:
         yield Kept("MIG-SRC-017")
 
 
@@ -192,7 +194,7 @@ def _after_call(host: Server | None, connection: Connection, event: Message) -> 
         fine = fine and (connected is None or connected.time < called.time)  # type: ignore[union-attr]
         fine = fine or (event.type == SWITCH and switched is not None)
         yield check("MIG-SRC-016", fine, "nothing that ends the migration before migrate_end(1)", event.name)
-    elif event.type == CANCEL and connection.state in (State.CONNECTED, State.CONNECTED_SEAMLESS):
+    elif event.type == CANCEL and connection.state in CONNECTED_STATES:
         failed = called is not None and not called.args.get("completed")
         again = connected is not None and host is not None and _announced_twice(host)
         if not failed and not again and _came_late(host, connection):
@@ -262,9 +264,16 @@ def source_owes(view: Conversation, event: Closed) -> Iterator[Ruling]:
         (State.REFUSED, True): ("MIG-SRC-018", "SWITCH_HOST after migrate_end(1)"),
         (State.ANNOUNCED, True): ("MIG-SRC-018", "SWITCH_HOST after migrate_end(1)"),
         (State.ANNOUNCED_SEAMLESS, True): ("MIG-SRC-018", "SWITCH_HOST after migrate_end(1)"),
-    }.get((connection.state, completed))
+    }.get((_stands_for(connection.state), completed))
     if owed is not None:
         yield Broken(owed[0], owed[1], f"nothing; the connection ended: {event.how}")
+
+
+def _stands_for(state: State) -> State:
+    """An answer that was said again changes nothing."""
+    if state in CONNECTED_PLAIN:
+        return State.CONNECTED
+    return State.CONNECTED_SEAMLESS if state in CONNECTED_SEAMLESS else state
 
 
 @on(Closed)

@@ -171,7 +171,7 @@ def other_id(wire: Wire) -> Said:
 
 
 S, C = Side.SERVER, Side.CLIENT
-TIME, PING = MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME, MsgBase.SPICE_MSG_PING
+MODE, PING = MsgMain.SPICE_MSG_MAIN_MOUSE_MODE, MsgBase.SPICE_MSG_PING
 END = MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END
 CLIENT_END = ("target", "MAIN_MIGRATE_END")
 SEMI: Sequence[tuple[str, str, Spoil]] = [
@@ -190,7 +190,7 @@ SEMI: Sequence[tuple[str, str, Spoil]] = [
     ("MIG-CLI-003", "CONNECTED too early", moved(("source", "MAIN_MIGRATE_CONNECTED"), ("target", "result"))),
     ("MIG-DST-003", "the target's main speaks", added("target", "-MAIN_MIGRATE_END", S, PING, bytes(12))),
     ("MIG-DST-004", "PING before INIT", added("target", "-MAIN_INIT", S, PING, bytes(12))),
-    ("MIG-SRC-023", "talk after END", added("source", "MAIN_MIGRATE_END", S, TIME, bytes(4))),
+    ("MIG-SRC-023", "talk after END", added("source", "MAIN_MIGRATE_END", S, MODE, b"\3\0\1\0")),
     ("MIG-CLI-004", "the client's END to the source", added("source", "MAIN_MIGRATE_END", C, END)),
     ("MIG-CLI-013", "a PONG of its own", bytes_of("source", "PONG", slice(6, 10), b"\xaa" * 4)),
     ("CHAN-001", "an unknown message", added("source", "MAIN_CHANNELS_LIST", S, 149, b"??")),
@@ -201,7 +201,7 @@ SEAMLESS: Sequence[tuple[str, str, Spoil]] = [
     ("MIG-DST-020", "ACK without a request", dropped("target", ASK, ("target", ACK))),
     ("MIG-DST-020", "ACK twice", again("target", ACK)),
     ("MIG-CLI-008", "another version", bytes_of("target", ASK, slice(6, 10), bytes(4))),
-    ("MIG-SRC-041", "talk after MIGRATE_DATA", added("source", "MIGRATE_DATA", S, TIME, bytes(4))),
+    ("MIG-SRC-041", "talk after MIGRATE_DATA", added("source", "MIGRATE_DATA", S, MODE, b"\3\0\1\0")),
     (
         "MIG-SRC-042",
         "MIGRATE_DATA before the mark",

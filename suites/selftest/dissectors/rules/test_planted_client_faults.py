@@ -13,11 +13,20 @@ from itertools import pairwise
 
 import pytest
 
-from dissectors.framing.events import ConnectionEvent, Event, LinkBytes, Message, Opened
+from dissectors.framing.events import ConnectionEvent, Event, HostEvent, LinkBytes, Message, Opened
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import Finding
 from dissectors.rules.oracle import judge
-from dissectors.wire.constants import ChannelType, MainCap, MsgBase, MsgcBase, MsgcInputs, MsgcMain, Side
+from dissectors.wire.constants import (
+    ChannelType,
+    MainCap,
+    MsgBase,
+    MsgcBase,
+    MsgcInputs,
+    MsgcMain,
+    MsgMain,
+    Side,
+)
 from fixtures.library import LibraryLauncher
 from fixtures.peer import Client, Pump
 from fixtures.peer.peer_connection import EVERYTHING
@@ -153,6 +162,15 @@ def both(first: Spoil, second: Spoil) -> Spoil:
     return lambda events: second(first(events))
 
 
+def watched_for(seconds: float) -> Spoil:
+    """The conversation is watched so long after its last event."""
+
+    def spoil(events: Events) -> Events:
+        return [*events, HostEvent(time=events[-1].time + seconds, host="source", name="settled")]
+
+    return spoil
+
+
 LIST = Which("SPICE_MSG_MAIN_CHANNELS_LIST")
 CONNECTED = Which("SPICE_MSGC_MAIN_MIGRATE_CONNECTED")
 SEAMLESS = Which("SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS")
@@ -163,6 +181,7 @@ QUESTION = Which("SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS", "target")
 BROUGHT = Which("SPICE_MSGC_MIGRATE_DATA", "target", INPUTS)
 MARK = Which("SPICE_MSGC_MIGRATE_FLUSH_MARK", channel=INPUTS)
 INPUTS_INIT = Which("SPICE_MSG_INPUTS_INIT", channel=INPUTS)
+TARGET_INPUTS = Which("mess", "target", INPUTS)
 TARGET_MESS, TARGET_RESULT = Which("mess", "target"), Which("result", "target")
 
 
@@ -181,7 +200,7 @@ FAULTS: Mapping[str, tuple[Spoiled, ...]] = {
     "MIG-CLI-002": (Spoiled("no answer", "semi", both(without(CONNECTED), later(END, 11))),),
     "MIG-CLI-003": (Spoiled("CONNECTED before the result", "semi", moved(CONNECTED, TARGET_RESULT)),),
     "MIG-CLI-004": (
-        Spoiled("no MIGRATE_END", "semi", cut_before(CLIENT_END)),
+        Spoiled("no MIGRATE_END", "semi", both(cut_before(CLIENT_END), watched_for(2))),
         Spoiled("MIGRATE_END to the source", "semi", said(LIST, (MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END, b""))),
     ),
     "MIG-CLI-005": (Spoiled("MIGRATE_END too early", "semi", moved(CLIENT_END, END)),),
@@ -244,6 +263,25 @@ FAULTS: Mapping[str, tuple[Spoiled, ...]] = {
     "MIG-CLI-018": (
         Spoiled("a short body", "semi", said(LIST, (MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST, b"\1"))),
     ),
+    "MIG-CLI-019": (
+        Spoiled(
+            "eleven messages with ten tokens",
+            "semi",
+            both(
+                said(
+                    LIST,
+                    (MsgcMain.SPICE_MSGC_MAIN_AGENT_START, b"\12\0\0\0"),
+                    *[(MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, b"\1")] * 11,
+                ),
+                said(
+                    LIST,
+                    (MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS, b"\12\0\0\0"),
+                    sender=Side.SERVER,
+                ),
+            ),
+        ),
+    ),
+    "MIG-CLI-020": (Spoiled("CONNECTED before inputs are linked", "semi", moved(CONNECTED, TARGET_INPUTS)),),
 }
 CASES = [pytest.param(i, fault, id=f"{i}:{fault.name}") for i, faults in FAULTS.items() for fault in faults]
 

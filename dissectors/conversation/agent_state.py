@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a session knows of the guest's agent: whether it is there, started, and how many tokens it gives."""
+
+from __future__ import annotations
+
+from dissectors.conversation.parties import Session
+from dissectors.framing.events import Message
+from dissectors.wire.constants import MsgcMain, MsgMain, Side
+
+#: What tells that the guest's agent has come or gone.
+AGENT_NEWS = frozenset(
+    {
+        MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED,
+        MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS,
+        MsgMain.SPICE_MSG_MAIN_AGENT_DISCONNECTED,
+    }
+)
+
+
+def apply_agent(session: Session, event: Message) -> None:
+    """Takes in what a message on main tells of the agent.
+
+    A new grant for an agent that comes back counts on top of nothing, but never below what the client had:
+    messages may be on their way.
+    """
+    if event.sender is Side.CLIENT:
+        if event.type == MsgcMain.SPICE_MSGC_MAIN_AGENT_START:
+            session.started = True
+        elif event.type == MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA and session.tokens is not None:
+            session.tokens, session.used = max(session.tokens - 1, 0), session.used + 1
+        return
+    if event.type == MsgMain.SPICE_MSG_MAIN_INIT:
+        session.agent, session.agent_news = bool(event.packet.agent_connected), event.time
+        session.tokens, session.used = int(event.packet.agent_tokens), 0
+    elif event.type in AGENT_NEWS:
+        session.agent = event.type != MsgMain.SPICE_MSG_MAIN_AGENT_DISCONNECTED
+        session.agent_news = event.time
+    if event.type == MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS and session.tokens is not None:
+        session.tokens = max(session.tokens, int(event.packet.num_tokens))
+    elif event.type == MsgMain.SPICE_MSG_MAIN_AGENT_TOKEN and session.tokens is not None:
+        given = int(event.packet.num_tokens)
+        session.tokens, session.used = session.tokens + given, max(session.used - given, 0)

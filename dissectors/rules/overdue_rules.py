@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is missing: asked at the end, and broken only where the evidence shows that it had its time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dissectors.conversation.conversation import Connection, Conversation, Migration
+from dissectors.conversation.order_tables import INIT_DUE, State
+from dissectors.framing.events import Ending, Message
+from dissectors.rules.migration_facts import END, SWITCH, WAIT_S, server_of
+from dissectors.rules.rule_engine import Broken, Ruling, at_end
+from dissectors.wire.constants import ChannelType, MsgBase, MsgcDisplay, MsgcMain, Side
+
+#: An answer that nothing hinders comes within this time, seconds: room for a slow line and a busy machine.
+ANSWER_S = 5.0
+#: How late a server's timer may be, seconds.
+LATE_S = 2.0
+#: What a client relays, it relays at once; so long after it has left the source's channel it has, seconds.
+RELAY_S = 0.1
+FLUSH_STATES = frozenset({State.FLUSH_DUE, State.FLUSH_ONLY_DUE})
+
+
+def _until(view: Conversation, connection: Connection) -> float:
+    """To this time the connection was watched."""
+    return view.now if connection.closed is None else connection.closed.time
+
+
+def _by_client(connection: Connection) -> bool:
+    return connection.closed is not None and connection.closed.by is Side.CLIENT
+
+
+def _died(view: Conversation, connection: Connection) -> bool:
+    host = server_of(view, connection)
+    ended = connection.closed is not None and connection.closed.how is Ending.DIED
+    return ended or (host is not None and host.died is not None)
+
+
+@at_end
+def client_stays(view: Conversation) -> Iterator[Ruling]:
+    """A source drops the client that is still there when its wait is over."""
+    for migration in view.migrations:
+        source, ended = migration.source.main, migration.ended
+        host = server_of(view, source)
+        virtual = host is not None and bool(host.settings.get("virtual_clock"))
+        if ended is None or not source.certain or virtual or _died(view, source):
+            continue
+        waits = ended.type in (END, MsgBase.SPICE_MSG_MIGRATE)
+        waits = waits or (ended.type == SWITCH and migration.begin is not None)
+        stayed = _until(view, source) - ended.time
+        if waits and stayed > WAIT_S + LATE_S:
+            yield Broken(
+                "MIG-SRC-037",
+                f"the end of the connection {WAIT_S:.0f} s after {ended.name}",
+                f"still open after {stayed:.0f} s",
+                source.closed or ended,
+            )
+
+
+def _gone_on(migration: Migration | None) -> bool:
+    """The client has taken its session to the target."""
+    target = migration.target if migration is not None else None
+    return target is not None and target.main.state is State.READY
+
+
+@at_end
+def flush_mark_missing(view: Conversation) -> Iterator[Ruling]:
+    """A client that goes on with the migration answers SPICE_MSG_MIGRATE with its flush mark."""
+    for connection in view.connections.values():
+        asked = connection.migrate
+        if asked is None or connection.state not in FLUSH_STATES or not connection.certain:
+            continue
+        migration = connection.session.migration if connection.session is not None else None
+        left = _by_client(connection) and _gone_on(migration)
+        if _died(view, connection) or not (left or _until(view, connection) - asked.time > ANSWER_S):
+            continue
+        yield Broken("MIG-CLI-009", "FLUSH_MARK, for which SPICE_MSG_MIGRATE asks", "none", asked)
+
+
+@at_end
+def data_not_relayed(view: Conversation) -> Iterator[Ruling]:
+    """What the source's channel gave, the client gives to the target's."""
+    for migration in view.migrations:
+        target = migration.target
+        if target is None or not _gone_on(migration):
+            continue
+        for step in migration.steps:
+            if step.sender is not Side.SERVER or step.type != MsgBase.SPICE_MSG_MIGRATE_DATA:
+                continue
+            if _not_relayed(view, view.connections[step.connection], list(target.connections())):
+                yield Broken("MIG-CLI-010", "the target's channel gets this", "it does not", step)
+
+
+def _not_relayed(view: Conversation, source: Connection, target: list[Connection]) -> bool:
+    key = source.channel, source.channel_id
+    twin = next((c for c in target if (c.channel, c.channel_id) == key), None)
+    if twin is None or twin.state is not State.TARGET_RESTORING or not twin.certain:
+        return False
+    if _died(view, twin) or (twin.closed is not None and twin.closed.by is not Side.CLIENT):
+        return False
+    return _by_client(source) and _until(view, twin) - _until(view, source) > RELAY_S
+
+
+@at_end
+def answers_missing(view: Conversation) -> Iterator[Ruling]:
+    """What a server owes on main: INIT, the answer to DST_DO_SEAMLESS, CHANNELS_LIST."""
+    for connection in view.connections.values():
+        if not connection.is_main or not connection.linked or not connection.certain:
+            continue
+        last = connection.last[Side.CLIENT]
+        began = connection.result
+        if began is None or _died(view, connection):
+            continue
+        since = last.time if last is not None else began.time
+        if _until(view, connection) - since <= ANSWER_S:
+            continue
+        event = last or began
+        if connection.state is State.LINKED:
+            yield Broken("MAIN-001", "INIT", "nothing", began)
+        elif connection.state is State.TARGET_ASKED:
+            yield Broken("MIG-DST-020", "DST_SEAMLESS_ACK or NACK", "no answer to DST_DO_SEAMLESS", event)
+        elif connection.state in INIT_DUE:
+            yield Broken("MIG-DST-004", "INIT after the client's MIGRATE_END", "none", event)
+        elif _list_owed(connection):
+            yield Broken("MAIN-008", "CHANNELS_LIST after ATTACH_CHANNELS", "none", event)
+
+
+def _list_owed(connection: Connection) -> bool:
+    session = connection.session
+    asked = MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS in connection.said
+    ready = connection.state is State.READY
+    return asked and ready and session is not None and not session.offered and session.arrived is None
+
+
+@at_end
+def channels_silent(view: Conversation) -> Iterator[Ruling]:
+    """A channel that speaks first is heard at the target once the session has begun there."""
+    for session in view.sessions:
+        init = next((s for s in session.arrived.steps if _is_init(s)), None) if session.arrived else None
+        if init is None or init.connection != session.main.number:
+            continue
+        for channel in session.channels:
+            if channel.state is not State.OPEN or channel.messages[Side.SERVER] or not channel.certain:
+                continue
+            waited = min(_until(view, channel), _until(view, session.main)) - init.time
+            linked = channel.result is not None and channel.result.time < init.time
+            if linked and _speaks_first(channel) and waited > ANSWER_S and not _died(view, channel):
+                seen = f"not a message in {waited:.0f} s"
+                yield Broken("MIG-DST-006", "the channel works after MIGRATE_END", seen, init)
+
+
+def _is_init(step: Message) -> bool:
+    return step.sender is Side.SERVER and step.name == "SPICE_MSG_MAIN_INIT"
+
+
+def _speaks_first(channel: Connection) -> bool:
+    if channel.channel == ChannelType.SPICE_CHANNEL_DISPLAY:
+        return MsgcDisplay.SPICE_MSGC_DISPLAY_INIT in channel.said
+    return channel.channel in (ChannelType.SPICE_CHANNEL_INPUTS, ChannelType.SPICE_CHANNEL_CURSOR)

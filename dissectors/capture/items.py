@@ -20,6 +20,9 @@ from dissectors.wire.constants import Side
 Wait = Callable[[], bool]
 
 
+MOST_FACTS = 32  # of one connection that wait
+
+
 class CaptureError(ValueError):
     """A capture or key log that cannot be read (any further); the text is one line: what and where."""
 
@@ -33,13 +36,28 @@ class Item:
     file: int = 0
 
 
+@dataclass(slots=True)
+class Facts:
+    """Events of a connection that wait until it is told that there is this connection."""
+
+    waiting: list[ConnectionEvent] = field(default_factory=list)
+    told: bool = False
+
+    def tell(self, event: ConnectionEvent) -> Iterator[ConnectionEvent]:
+        """The event, now or with the connection's `Begin`."""
+        if self.told:
+            yield event
+        elif len(self.waiting) < MOST_FACTS:
+            self.waiting.append(event)
+
+
 @dataclass(slots=True, kw_only=True)
 class Begin(Item):
     """A connection that carries SPICE, or TLS that cannot be decrypted (a `Note` then says why).
 
     `directed`: it is known which end is the client; else `client` is only the end that was seen first, and
     `Side.CLIENT` in the chunks means that end. `midstream`: the beginning is not in the capture. `readable`,
-    `via` and `origin` as in `events.Opened`.
+    `via` and `origin` as in `events.Opened`. `depth`: layers (proxies, TLS, WebSocket) that were taken off.
     """
 
     connection: int
@@ -52,6 +70,8 @@ class Begin(Item):
     readable: bool = True
     via: str | None = None
     origin: Endpoint | None = None
+    depth: int = 0
+    facts: Facts = field(default_factory=lambda: Facts())
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,6 +93,23 @@ class Chunk(Item):
         """(frame, time) in which the byte at `offset` became available."""
         index = bisect_right(self.ends, offset) if len(self.ends) > 1 else 0
         return self.frames[index], self.times[index]
+
+    def tail(self, offset: int) -> Chunk:
+        """The bytes from `offset` on, of which there must be one at least."""
+        if not offset:
+            return self
+        index = bisect_right(self.ends, offset)
+        return Chunk(
+            connection=self.connection,
+            sender=self.sender,
+            data=self.data[offset:],
+            ends=[end - offset for end in self.ends[index:]],
+            frames=self.frames[index:],
+            times=self.times[index:],
+            time=self.times[index],
+            frame=self.frames[index],
+            file=self.file,
+        )
 
     def pieces(self) -> Iterator[tuple[bytes, float, int]]:
         """(data, time, frame) of each piece."""

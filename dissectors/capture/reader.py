@@ -253,7 +253,7 @@ class EventReader:
 
     def _gap(self, item: capture.Gap) -> Iterator[Event]:
         framer = self.framers[item.connection]
-        yield from framer.gap(item.sender, item.size, item.time, item.frame)
+        yield from framer.gap(item.sender, item.size, item.time, item.frame, cut=item.cut)
         for sender in Side:
             if framer.lost(sender) and (sender is item.sender or (item.connection, sender) not in self._lost):
                 self._look(item.connection, sender)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the stages of a connection (plain, TLS, WebSocket) have in common."""
+"""What the stages of a connection (plain, TLS, WebSocket, proxies) have in common."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from dissectors.capture.tls_keylog import KeyLog
 from dissectors.wire.constants import Side
 
 OTHER = {Side.CLIENT: Side.SERVER, Side.SERVER: Side.CLIENT}
+#: Layers that are taken off one connection: a proxy behind a proxy, TLS in it, WebSocket in that.
+DEEPEST = 8
 
 
 class Stage(Protocol):
@@ -35,6 +37,21 @@ class Shop:
     #: Makes the stage that finds out what a connection carries (set by `streams`: avoids a cycle).
     opening: Callable[[Begin, Shop], Stage] = field(kw_only=True)
 
+    def foreign(self, begin: Begin) -> Stage:
+        """It carries no SPICE: counted, and looked at no more."""
+        self.other_streams += 1
+        self.drop(begin.connection)
+        return Nothing()
+
+
+def announced(begin: Begin) -> Iterator[AnyItem]:
+    """The connection and what is known of it already, once."""
+    if not begin.facts.told:
+        begin.facts.told = True
+        yield begin
+        yield from begin.facts.waiting
+        begin.facts.waiting.clear()
+
 
 class Plain:
     """Nothing between TCP and SPICE."""
@@ -50,3 +67,50 @@ class Nothing:
     def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:
         """See `Stage`."""
         yield from ()
+
+
+class OnlyTheEnd:
+    """A connection that is told, but whose bytes are no SPICE."""
+
+    def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:
+        """See `Stage`."""
+        if isinstance(item, End):
+            yield item
+
+
+class Spoken:
+    """What one end has said and nobody has read yet, with the frames in which it came."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self._chunks: list[tuple[int, Chunk]] = []  # (where it begins in all that was said, chunk)
+        self._read = self._said = 0
+
+    def add(self, chunk: Chunk) -> None:
+        """More."""
+        self._chunks.append((self._said, chunk))
+        self._said += len(chunk.data)
+        self.data += chunk.data
+
+    def at(self, offset: int) -> tuple[int, float]:
+        """(frame, time) of the unread byte at `offset`."""
+        where = self._read + offset
+        start, chunk = next((s, c) for s, c in reversed(self._chunks) if s <= where)
+        return chunk.at(min(where - start, len(chunk.data) - 1))
+
+    def take(self, size: int) -> bytes:
+        """Read so many bytes."""
+        taken = bytes(self.data[:size])
+        del self.data[:size]
+        self._read += len(taken)
+        while self._chunks and self._chunks[0][0] + len(self._chunks[0][1].data) <= self._read:
+            self._chunks.pop(0)
+        return taken
+
+    def rest(self) -> list[Chunk]:
+        """All that is unread, as chunks; it is read then."""
+        left = [chunk.tail(max(0, self._read - start)) for start, chunk in self._chunks]
+        self._chunks.clear()
+        self.data.clear()
+        self._read = self._said
+        return left

@@ -1,27 +1,41 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Finds out what a connection carries: SPICE, TLS, WebSocket, or nothing that is asked for.
+"""Finds out what a connection carries: SPICE, TLS, HTTP (a tunnel, WebSocket), SOCKS, a PROXY protocol
+header, or nothing that is asked for.
 
 Ports are not looked at. SPICE begins with REDQ in both directions (SpiceLinkHeader, SpiceLinkReply); the
-client speaks first.
+client speaks first. What is inside a proxy's tunnel, TLS or WebSocket frames is looked at in the same way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dissectors.capture.http_talk import HEADERS_END, HttpStream, asks_for_websocket
 from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap
-from dissectors.capture.stream_context import OTHER, Nothing, Plain, Shop, Stage
-from dissectors.capture.tls_head import is_client_hello, is_record
-from dissectors.capture.websocket import WebSocketStream, is_upgrade
+from dissectors.capture.protocol_heads import (
+    HTTP_METHODS,
+    PROXY1,
+    PROXY2,
+    REDQ,
+    may_become,
+    protocol_name,
+)
+from dissectors.capture.proxy_header import ProxyHeaderStream
+from dissectors.capture.socks_talk import SocksStream, is_socks
+from dissectors.capture.spice_stream import SpiceStream
+from dissectors.capture.stream_context import DEEPEST, OTHER, Plain, Shop, Stage, announced
+from dissectors.capture.tls_head import is_client_hello, is_record, is_server_hello
+from dissectors.capture.websocket import WebSocketStream
+from dissectors.framing.events import ConnectFailed, Ending, Failure
 from dissectors.wire.constants import Side
 
-REDQ = b"REDQ"
-GET = b"GET "
 #: A link reply is at least so long (its public key alone has 162 bytes), a link message hardly ever.
 LINK_REPLY = 178
 #: Bytes of a connection that are held until it is clear what it carries.
 HELD = 1 << 14
 RECORD_HEADER = 5
+#: Clients begin so, where it is of interest.
+CLIENT_BEGINNINGS = (REDQ, PROXY1, PROXY2, *HTTP_METHODS)
 
 
 class Opening:
@@ -31,7 +45,8 @@ class Opening:
         self._begin = begin
         self._shop = shop
         self._heads: dict[Side, bytes] = {}  # in the order in which they spoke
-        self._held: list[Chunk] = []
+        self._holes: set[Side] = set()  # whose first bytes are missing
+        self._held: list[Chunk | Gap | End] = []
         self._size = 0
         self._flip = False
         self._stage: Stage | None = None
@@ -39,60 +54,131 @@ class Opening:
     def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:
         """See `Stage`."""
         if self._stage is None:
-            if isinstance(item, Chunk):
-                self._held.append(item)
-                self._size += len(item.data)
-                head = self._heads.get(item.sender, b"")
-                self._heads[item.sender] = head + item.data[: HELD - len(head)]
-                self._stage = self._decide(final=self._size > HELD)
-                held, self._held = (self._held, []) if self._stage else ([], self._held)
-            else:
-                self._stage = self._decide(final=True)
-                held, self._held = [*self._held, item], []  # type: ignore[list-item]
+            self._held.append(item)
+            if isinstance(item, End):
+                yield from self._wordless(item)
+            self._stage = self._found(item)
             if self._stage is None:
                 return
-            if isinstance(self._stage, Plain):
-                yield self._begin
+            held, self._held = self._held, []
+            self._heads.clear()
+            if isinstance(self._stage, Plain | SpiceStream):
+                yield from announced(self._begin)
         else:
-            held = [item]  # type: ignore[list-item]
+            held = [item]
         for one in held:
             if self._flip:
                 _turn(one)
             yield from self._stage.feed(one)
 
+    def _found(self, item: Chunk | Gap | End) -> Stage | None:
+        """What it is, now that `item` is known."""
+        if isinstance(item, Chunk):
+            self._size += len(item.data)
+            if item.sender not in self._holes:
+                head = self._heads.get(item.sender, b"")
+                self._heads[item.sender] = head + item.data[: HELD - len(head)]
+            return self._decide(final=self._size > HELD)
+        if isinstance(item, Gap):
+            if item.sender not in self._heads:
+                self._holes.add(item.sender)
+                return self._decide(final=False)
+        return self._decide(final=True)
+
     def _decide(self, final: bool) -> Stage | None:
         """The stage, None while it is not clear; `final`: decide with what there is."""
         begin = self._begin
-        waiting = False
+        if begin.depth > DEEPEST:
+            return self._shop.foreign(begin)
         for side, head in self._heads.items():
             if head.startswith(REDQ):
                 if not begin.directed and len(head) < 16 and not final:
                     return None
                 is_reply = len(head) >= 16 and int.from_bytes(head[12:16], "little") >= LINK_REPLY
                 return self._spice(OTHER[side] if is_reply else side)
-            if is_client_hello(head):
-                self._direct(side)
-                return _tls(begin, self._shop)
-            if begin.midstream and is_record(head):
-                return _tls(begin, self._shop)
-            if head.startswith(GET) and is_upgrade(head):
-                self._direct(side)
-                return WebSocketStream(begin, self._shop)
-            waiting = waiting or _may_become(head, begin.midstream)
-        if waiting and not final:
+            if (stage := self._layer(side, head)) is not None:
+                return stage
+        if not final and self._unclear():
             return None
-        if self._shop.own(begin.file) or (begin.midstream and self._heads):
+        if self._shop.own(begin.file):
             return Plain()
-        if not final and len(self._heads) < 2 and self._size < HELD // 4:
-            return None  # a bad link message; the other end's reply will tell
-        self._shop.other_streams += 1
-        self._shop.drop(begin.connection)
-        return Nothing()
+        if self._holes and (self._heads or len(self._holes) == len(Side)):
+            begin.midstream = True  # nothing tells what it is but what comes later
+            return Plain()
+        return Plain() if begin.midstream and self._heads else self._shop.foreign(begin)
+
+    def _layer(self, side: Side, head: bytes) -> Stage | None:
+        """What an end begins with where that is no SPICE: something that may have SPICE inside."""
+        begin, shop = self._begin, self._shop
+        if is_client_hello(head):
+            self._direct(side)
+            return _tls(begin, shop)
+        if (begin.midstream and is_record(head)) or (self._holes and is_server_hello(head)):
+            if self._holes:
+                self._direct(OTHER[side])
+            return _tls(begin, shop)
+        if begin.directed and side is Side.SERVER:
+            return None
+        if shop.own(begin.file) and not asks_for_websocket(head):
+            return None  # a test may have sent anything to a server
+        if head.startswith(HTTP_METHODS) and not begin.midstream:
+            self._direct(side)
+            return HttpStream(begin, shop, WebSocketStream)
+        if head.startswith((PROXY1, PROXY2)):
+            self._direct(side)
+            return ProxyHeaderStream(begin, shop)
+        if is_socks(head) and len(self._heads) == 2 and not begin.midstream:
+            if self._heads[OTHER[side]][:1] in (b"\0", b"\5"):
+                self._direct(side)
+                return SocksStream(begin, shop)
+        return None
+
+    def _unclear(self) -> bool:
+        """More bytes may still tell."""
+        begin = self._begin
+        for side, head in self._heads.items():
+            if head[:1] == b"\x16" or begin.midstream:
+                if len(head) <= RECORD_HEADER:
+                    return True
+            elif self._shop.own(begin.file) and head.startswith(b"GET ") and HEADERS_END not in head:
+                return True
+            elif may_become(head, CLIENT_BEGINNINGS) or (len(self._heads) < 2 and is_socks(head)):
+                return True
+            elif side is Side.SERVER and len(self._heads) < 2 and protocol_name(head):
+                return True  # it speaks first: a client may take it for SPICE
+        if begin.midstream:
+            return False
+        if self._holes:
+            return self._size < HELD // 4 and len(self._heads) + len(self._holes) < len(Side)
+        return len(self._heads) < 2 and self._size < HELD // 4  # a bad link message; the reply will tell
 
     def _spice(self, client: Side) -> Stage:
+        """One end speaks SPICE."""
         self._direct(client)
         self._begin.midstream = False
-        return Plain()
+        return Plain() if self._shop.own(self._begin.file) else SpiceStream(self._begin)
+
+    def _wordless(self, end: End) -> Iterator[AnyItem]:
+        """The server accepted the connection and closed it, and nobody has said anything."""
+        begin = self._begin
+        if self._heads or self._holes or begin.midstream or begin.depth or not begin.directed:
+            return
+        if end.by is Side.SERVER and end.how in (Ending.CLOSED, Ending.RESET):
+            how = "closed it (FIN)" if end.how is Ending.CLOSED else "reset it (RST)"
+            yield ConnectFailed(
+                time=end.time,
+                frame=end.frame,
+                connection=begin.connection,
+                client=begin.client,
+                server=begin.server,
+                how=Failure.WORDLESS,
+                why=f"the server accepted the connection and {how}; nobody sent a byte",
+                attempts=1,
+                first=begin.time,
+                last=begin.time,
+                until=end.time,
+                first_frame=begin.frame,
+            )
 
     def _direct(self, client: Side) -> None:
         """It is known now who the client is."""
@@ -109,15 +195,6 @@ def _tls(begin: Begin, shop: Shop) -> Stage:
     from dissectors.capture.tls import TlsStream
 
     return TlsStream(begin, shop)
-
-
-def _may_become(head: bytes, midstream: bool) -> bool:
-    """With more bytes it may still turn out to be something that is asked for."""
-    if head.startswith(GET):
-        return b"\r\n\r\n" not in head
-    if head[:1] == b"\x16" or midstream:
-        return len(head) <= RECORD_HEADER
-    return any(magic.startswith(head) for magic in (REDQ, GET))
 
 
 def _turn(item: Chunk | Gap | End) -> None:

@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap, Note, Run
-from dissectors.capture.stream_context import Shop, Stage
+from dissectors.capture.protocol_heads import protocol_name
+from dissectors.capture.stream_context import OnlyTheEnd, Shop, Stage, announced
+from dissectors.capture.tls_alerts import alert_event, encrypted_alert
+from dissectors.capture.tls_certificates import certificate_event, extensions, first_certificate, hello_wishes
 from dissectors.capture.tls_ciphers import SUITES, RecordCipher, Suite, Tls13, Unreadable, tls12_ciphers
 from dissectors.capture.tls_head import (
     ALERT,
@@ -23,9 +26,10 @@ from dissectors.capture.tls_head import (
     HEADER,
     is_record,
 )
+from dissectors.framing.events import ConnectionEvent, TlsHello, WrongProtocol
 from dissectors.wire.constants import Side
 
-SERVER_HELLO, KEY_UPDATE, FINISHED = 2, 24, 20
+SERVER_HELLO, CERTIFICATE, FINISHED, KEY_UPDATE = 2, 11, 20, 24
 ENCRYPT_THEN_MAC, SUPPORTED_VERSIONS = 22, 43
 TLS12, TLS13 = 0x0303, 0x0304
 #: The random of a ServerHello that is a HelloRetryRequest (RFC 8446, 4.1.3).
@@ -36,6 +40,10 @@ APPLICATION_RECORD = bytes([APPLICATION_DATA, 3, 3])
 LONGEST_HANDSHAKE = 1 << 17
 #: Records that may be lost in one hole, and bytes in which the next one is looked for.
 MOST_LOST, SEARCHED = 1024, 1 << 20
+#: Records of a connection without secrets that are looked at from outside; bytes of an encrypted alert.
+LOOKED_AT, SEALED_ALERT = 8, 2 + 1 + 16
+#: Who offers this asks for a web page.
+WEB_ONLY = "h2"
 
 LABELS = {
     Side.CLIENT: ("CLIENT_HANDSHAKE_TRAFFIC_SECRET", "CLIENT_TRAFFIC_SECRET_0"),
@@ -57,6 +65,8 @@ class Direction:
         self.encrypted = False
         self.sequence = 0
         self.epoch = 0  # TLS 1.3: 0 handshake, 1 application data
+        self.records = 0  # that were looked at from outside
+        self.finished = False  # its part of the handshake is over
         self.lost = 0  # > 0: bytes are missing; so many records may be
 
     def activate(self) -> None:
@@ -68,7 +78,12 @@ class TlsStream:
     """One TLS connection; what is inside goes to a stage of its own."""
 
     def __init__(self, begin: Begin, shop: Shop) -> None:
-        self._begin = replace(begin, tls=True)
+        self._begin = replace(begin, tls=True, depth=begin.depth + 1)
+        self._protocols: tuple[str, ...] = ()  # that the client offers
+        self._data = False  # a record of data was seen
+        self._where = (begin.frame, begin.time)  # of the present record
+        self._facts: list[ConnectionEvent] = []  # that the present chunk has brought
+        self._silent = False  # the server speaks no TLS: only the end matters
         self._shop = shop
         self._inner: Stage | None = None
         self._refused = False
@@ -76,6 +91,7 @@ class TlsStream:
         self._client_random = self._server_random = b""
         self._version = 0
         self._suite: Suite | None = None
+        self._suite_number = 0
         self._encrypt_then_mac = False
         self._opened = False
 
@@ -83,14 +99,22 @@ class TlsStream:
         """See `Stage`."""
         if isinstance(item, End):
             yield from self._end(item)
-        elif not self._refused:
+        elif self._silent:
+            return
+        elif self._refused:
+            if isinstance(item, Chunk) and self._inner is None:
+                yield from self._from_outside(item)
+        else:
             try:
                 if isinstance(item, Gap):
                     yield from self._gap(item)
                 else:
                     yield from self._chunk(item)
             except Refused as reason:
+                yield from self._tell_facts()
                 yield from self._refuse(str(reason), item)
+                if isinstance(item, Chunk) and self._inner is None:
+                    yield from self._from_outside(replace(item, data=b""))
 
     def _end(self, item: End) -> Iterator[AnyItem]:
         if self._inner is not None:
@@ -103,7 +127,11 @@ class TlsStream:
     def _refuse(self, reason: str, item: Chunk | Gap | End) -> Iterator[AnyItem]:
         self._refused = True
         if self._inner is None:
-            yield self._begin
+            if WEB_ONLY in self._protocols:
+                self._inner = self._shop.foreign(self._begin)
+                return
+            self._begin.readable = False
+            yield from announced(self._begin)
         number = self._begin.connection
         yield Note(
             text=f"TLS connection not decrypted: {reason}",
@@ -112,6 +140,71 @@ class TlsStream:
             frame=item.frame,
             file=item.file,
         )
+
+    def _tell_facts(self) -> Iterator[AnyItem]:
+        """What the present chunk has brought to light of the handshake."""
+        facts, self._facts = self._facts, []
+        for fact in facts:
+            yield from self._begin.facts.tell(fact)
+
+    def _wrong_protocol(self, chunk: Chunk, name: str) -> Iterator[AnyItem]:
+        """The server's first bytes are no TLS."""
+        frame, time = chunk.at(0)
+        self._silent = True
+        yield from self._begin.facts.tell(
+            WrongProtocol(
+                time=time,
+                frame=frame,
+                connection=chunk.connection,
+                client_speaks="TLS",
+                server_speaks=name,
+            )
+        )
+        yield from announced(self._begin)
+        self._inner = OnlyTheEnd()
+
+    def _alert(self, direction: Direction, sender: Side, body: bytes) -> None:
+        """An alert that could be read."""
+        frame, time = self._where
+        finished = direction.finished or self._data
+        number = self._begin.connection
+        event = alert_event(body, connection=number, sender=sender, time=time, frame=frame, finished=finished)
+        if event is not None:
+            self._facts.append(event)
+
+    def _from_outside(self, chunk: Chunk) -> Iterator[AnyItem]:
+        """The first records that cannot be decrypted: one that can only be an alert ends the handshake.
+
+        In TLS 1.3 it is the client's first one and as small as no other; in TLS 1.2 its header tells.
+        """
+        direction = self._directions[chunk.sender]
+        if direction.records > LOOKED_AT:
+            direction.buffer.clear()
+            return
+        base = len(direction.buffer)
+        direction.buffer += chunk.data
+        while len(direction.buffer) >= HEADER and direction.records <= LOOKED_AT:
+            header = bytes(direction.buffer[:HEADER])
+            size = HEADER + int.from_bytes(header[3:])
+            if not is_record(header) or len(direction.buffer) < size:
+                break
+            del direction.buffer[:size]
+            base -= size
+            direction.records += 1
+            sealed = header[0] == ALERT and not self._data
+            if header[0] == APPLICATION_DATA:
+                first = self._version == TLS13 and chunk.sender is Side.CLIENT and not direction.finished
+                sealed = first and size == HEADER + SEALED_ALERT
+                direction.finished = True
+                self._data = self._data or self._version != TLS13
+            if sealed:
+                frame, time = chunk.at(max(-base - 1, 0)) if chunk.data else (chunk.frame, chunk.time)
+                number, finished = chunk.connection, self._data
+                yield from self._begin.facts.tell(
+                    encrypted_alert(
+                        connection=number, sender=chunk.sender, time=time, frame=frame, finished=finished
+                    )
+                )
 
     def _gap(self, gap: Gap) -> Iterator[AnyItem]:
         direction = self._directions[gap.sender]
@@ -127,28 +220,43 @@ class TlsStream:
         if self._begin.midstream:
             raise Refused("it began before the capture")
         direction = self._directions[chunk.sender]
+        if chunk.sender is Side.SERVER and not direction.records:
+            direction.records = 1
+            if (name := protocol_name(chunk.data)) not in (None, "TLS"):
+                yield from self._wrong_protocol(chunk, name)
+                return
         base = len(direction.buffer)
         direction.buffer += chunk.data
         run = Run()
         refused: Refused | None = None
         try:
-            for kind, plain, end in self._records(direction, chunk.sender):
-                if kind == HANDSHAKE:
-                    self._handshake(direction, chunk.sender, plain)
-                elif kind == CHANGE_CIPHER_SPEC and self._version == TLS12:
-                    direction.activate()
-                elif kind == APPLICATION_DATA and plain:
-                    run.add(plain, *chunk.at(end - base - 1))
+            for kind, plain, end in self._records(direction, chunk, base):
+                if kind == APPLICATION_DATA:
+                    if plain:
+                        run.add(plain, *chunk.at(end - base - 1))
+                else:
+                    self._control(direction, chunk.sender, kind, plain)
         except Refused as reason:
             refused = reason
+        yield from self._tell_facts()
         if run.parts:
+            self._data = True
             if self._inner is None:
                 self._inner = self._shop.opening(self._begin, self._shop)
             yield from self._inner.feed(run.chunk(chunk.connection, chunk.sender, chunk.file))
         if refused:
             raise refused
 
-    def _records(self, direction: Direction, sender: Side) -> Iterator[tuple[int, bytes, int]]:
+    def _control(self, direction: Direction, sender: Side, kind: int, plain: bytes) -> None:
+        """A record that holds no data."""
+        if kind == ALERT:
+            self._alert(direction, sender, plain)
+        elif kind == HANDSHAKE:
+            self._handshake(direction, sender, plain)
+        elif kind == CHANGE_CIPHER_SPEC and self._version != TLS13:
+            direction.activate()
+
+    def _records(self, direction: Direction, chunk: Chunk, base: int) -> Iterator[tuple[int, bytes, int]]:
         """(content type, plain bytes, offset of the end in the buffer as it was) of every whole record."""
         buffer, start = direction.buffer, 0
         try:
@@ -166,7 +274,8 @@ class TlsStream:
                     return
                 body = bytes(buffer[start + HEADER : end])
                 start = end
-                yield *self._open(direction, sender, header, body), end
+                self._where = chunk.at(max(end - base - 1, 0))
+                yield *self._open(direction, chunk.sender, header, body), end
         finally:
             del buffer[:start]
 
@@ -224,11 +333,14 @@ class TlsStream:
             del data[:size]
             try:
                 if kind == CLIENT_HELLO and sender is Side.CLIENT:
-                    self._client_random = body[2:34]
+                    self._client_hello(body)
+                elif kind == CERTIFICATE and sender is Side.SERVER:
+                    self._certificate(body)
                 elif kind == SERVER_HELLO and sender is Side.SERVER:
                     self._server_hello(body)
             except (struct.error, IndexError):
                 raise Refused("its handshake is damaged") from None
+            direction.finished = direction.finished or kind == FINISHED
             if self._version == TLS13 and kind == FINISHED and direction.encrypted:
                 direction.epoch = 1
                 direction.activate()
@@ -238,26 +350,46 @@ class TlsStream:
         if len(data) > LONGEST_HANDSHAKE or (direction.encrypted and self._version == TLS12):
             data.clear()  # nothing that matters
 
+    def _client_hello(self, body: bytes) -> None:
+        """The random, and what the client wishes."""
+        self._client_random = body[2:34]
+        name, self._protocols = hello_wishes(body)
+        frame, time = self._where
+        number = self._begin.connection
+        hello = TlsHello(
+            time=time, frame=frame, connection=number, server_name=name, protocols=self._protocols
+        )
+        self._facts.append(hello)
+
+    def _certificate(self, body: bytes) -> None:
+        """What the server presents."""
+        frame, time = self._where
+        der = first_certificate(body, tls13=self._version == TLS13)
+        event = certificate_event(der, connection=self._begin.connection, time=time, frame=frame)
+        if event is not None:
+            self._facts.append(event)
+
     def _server_hello(self, body: bytes) -> None:
         """Version, cipher suite and the extensions that change the record layer (RFC 8446, 4.1.3)."""
         version, random, sid = struct.unpack_from("!H32sB", body)
         if random == RETRY:
             return
         (number,) = struct.unpack_from("!H", body, 35 + sid)
-        extensions = dict(_extensions(body, 35 + sid + 3))
-        if SUPPORTED_VERSIONS in extensions:
-            version = int.from_bytes(extensions[SUPPORTED_VERSIONS])
-        if version not in (TLS12, TLS13):
-            raise Refused(f"TLS version {version:#06x} is not supported (1.2 and 1.3 are)")
+        found = dict(extensions(body, 35 + sid + 3))
+        if SUPPORTED_VERSIONS in found:
+            version = int.from_bytes(found[SUPPORTED_VERSIONS])
         self._version, self._server_random = version, random
-        self._encrypt_then_mac = ENCRYPT_THEN_MAC in extensions
+        self._encrypt_then_mac = ENCRYPT_THEN_MAC in found
         self._suite = SUITES.get(number)
-        if self._suite is None:
-            raise Refused(f"cipher suite {number:#06x} is not supported")
+        self._suite_number = number
 
     def _cipher(self, direction: Direction, sender: Side) -> RecordCipher:
         """The keys of a direction as it is now."""
         suite = self._suite
+        if self._version and self._version not in (TLS12, TLS13):
+            raise Refused(f"TLS version {self._version:#06x} is not supported (1.2 and 1.3 are)")
+        if suite is None and self._version:
+            raise Refused(f"cipher suite {self._suite_number:#06x} is not supported")
         if suite is None:
             raise Refused("its handshake is not in the capture")
         label = LABELS[sender][direction.epoch] if self._version == TLS13 else "CLIENT_RANDOM"
@@ -273,12 +405,3 @@ class TlsStream:
             suite, secret, self._client_random, self._server_random, self._encrypt_then_mac
         )
         return ciphers[sender is Side.SERVER]
-
-
-def _extensions(body: bytes, position: int) -> Iterator[tuple[int, bytes]]:
-    """(type, data) of the extensions whose length field is at `position`, if there are any."""
-    position += 2
-    while position + 4 <= len(body):
-        kind, size = struct.unpack_from("!HH", body, position)
-        yield kind, body[position + 4 : position + 4 + size]
-        position += 4 + size

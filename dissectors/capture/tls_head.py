@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA = 20, 21, 22, 23
-CLIENT_HELLO = 1  # a handshake message
+CLIENT_HELLO, SERVER_HELLO = 1, 2  # handshake messages
 HEADER = 5
 LONGEST = (1 << 14) + 2048  # body of a record (RFC 5246, 6.2.3)
 
@@ -23,3 +23,8 @@ def is_record(head: bytes) -> bool:
 def is_client_hello(head: bytes) -> bool:
     """The first bytes are those of a ClientHello."""
     return is_record(head) and head[0] == HANDSHAKE and head[5:6] == bytes([CLIENT_HELLO])
+
+
+def is_server_hello(head: bytes) -> bool:
+    """The first bytes are those of a ServerHello."""
+    return is_record(head) and head[0] == HANDSHAKE and head[5:6] == bytes([SERVER_HELLO])

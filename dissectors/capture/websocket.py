@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""WebSocket connections (RFC 6455): the HTTP upgrade, then frames to plain bytes."""
+"""WebSocket connections (RFC 6455) behind their HTTP upgrade: frames to plain bytes."""
 
 from __future__ import annotations
 
@@ -10,28 +10,16 @@ from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap, Note, Run
 from dissectors.capture.stream_context import Shop
 from dissectors.wire.constants import Side
 
-HEADERS_END = b"\r\n\r\n"
-#: HTTP headers are not longer.
-LONGEST_HEADERS = 1 << 14
 CONTINUATION, BINARY = 0, 2
 CONTROL = 8  # opcodes from here on are control frames
 
 
-def is_upgrade(head: bytes) -> bool:
-    """A whole HTTP request that asks for WebSocket."""
-    request, end, _ = head.partition(HEADERS_END)
-    return bool(end) and any(
-        name.strip().lower() == b"upgrade" and value.strip().lower() == b"websocket"
-        for name, _, value in (line.partition(b":") for line in request.split(b"\r\n")[1:])
-    )
-
-
 class Frames:
-    """One direction: HTTP headers, then frames, which are told as their bytes come."""
+    """One direction's frames, which are told as their bytes come. `texts`: how many were text, no SPICE."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._open = False  # the headers are over
+        self.texts = 0
         self._left = 0  # bytes of the present frame that are still to come
         self._mask = b""  # for the next bytes, rotated
         self._wanted = False  # the present frame holds data
@@ -42,8 +30,8 @@ class Frames:
         buffer = self._buffer
         base = len(buffer)
         buffer += data
-        position = 0 if self._open else self._headers()
-        while position >= 0:
+        position = 0
+        while True:
             if self._left:
                 part = bytes(buffer[position : position + self._left])
                 if not part:
@@ -58,21 +46,6 @@ class Frames:
                 break
         if position > 0:
             del buffer[:position]
-
-    def _headers(self) -> int:
-        """Where the frames begin, -1 while the headers are not over."""
-        end = self._buffer.find(HEADERS_END)
-        if end < 0:
-            if len(self._buffer) > LONGEST_HEADERS:
-                raise ValueError("its HTTP headers do not end")
-            return -1
-        status = bytes(self._buffer[:end]).split(b"\r\n")[0].split(b" ")
-        if status[0].startswith(b"HTTP/") and status[1:2] != [b"101"]:
-            raise ValueError("the server refused the upgrade")
-        if b"permessage-deflate" in self._buffer[:end] and status[0].startswith(b"HTTP/"):
-            raise ValueError("compressed frames are not supported")
-        self._open = True
-        return end + len(HEADERS_END)
 
     def _header(self, position: int) -> int:
         """Reads a frame header; its size, 0 while it is not whole."""
@@ -90,6 +63,7 @@ class Frames:
         self._mask = head[total - 4 : total] if masked else b""
         if CONTINUATION < opcode < CONTROL:
             self._binary = opcode == BINARY
+            self.texts += not self._binary
         self._wanted = opcode < CONTROL and self._binary
         return total
 
@@ -111,6 +85,7 @@ class WebSocketStream:
         self._inner = shop.opening(replace(begin, websocket=True), shop)
         self._frames = {side: Frames() for side in Side}
         self._lost: set[Side] = set()
+        self._text_told = False
 
     def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:
         """See `Stage`. Nothing proves where a frame begins after a hole: that direction is over then."""
@@ -134,6 +109,9 @@ class WebSocketStream:
                 yield from self._inner.feed(run.chunk(item.connection, item.sender, item.file))
             if reason:
                 yield self._note(reason, item)
+            elif self._frames[item.sender].texts and not self._text_told:
+                self._text_told = True
+                yield self._note("text frames are there; SPICE has binary ones", item)
 
     def _note(self, text: str, item: Chunk | Gap) -> Note:
         return Note(

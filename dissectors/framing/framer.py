@@ -104,16 +104,16 @@ class Framer:
             yield from self._drain(other, lambda _: None)
 
     def gap(
-        self, sender: Side, size: int | None, time: float, frame: int | None = None
+        self, sender: Side, size: int | None, time: float, frame: int | None = None, *, cut: bool = False
     ) -> list[ConnectionEvent]:
-        """`size` bytes of `sender` are missing (None: unknown how many).
+        """`size` bytes of `sender` are missing (None: unknown how many; `cut`: by the capture's snap length).
 
         Inside a message whose size is known the framer keeps its place; else the direction is lost until
         `resume` finds a boundary.
         """
         direction = self._dir[sender]
         self._at = (time, frame)
-        event = Gap(time=time, frame=frame, connection=self.connection, sender=sender, bytes=size)
+        event = Gap(time=time, frame=frame, connection=self.connection, sender=sender, bytes=size, cut=cut)
         if direction.stage is Stage.DATA and size is not None:
             if size <= direction.skipping:
                 direction.skipping -= size

@@ -122,7 +122,8 @@ def test_losses_add_up(tmp_path_factory: pytest.TempPathFactory, seed: int, rate
             place[item.sender] += len(item.data)
         elif isinstance(item, Gap):
             place[item.sender] += item.size or 0
-    assert all(place[side] <= len(whole) for side, whole in said(turns).items())
+    # A FIN that is lost together with the bytes before it looks like one byte more.
+    assert all(place[side] <= len(whole) + 1 for side, whole in said(turns).items())
 
 
 def test_snap_length_leaves_gaps(tmp_path: Path) -> None:

@@ -328,7 +328,7 @@ def test_websocket_that_breaks(tmp_path: Path) -> None:
     assert told.says()[Side.CLIENT] == LINK + b"last"
     refused = [wire[0], (Side.SERVER, b"HTTP/1.1 400 Bad\r\n\r\n")]
     told = story(record(tmp_path / "c", refused))
-    assert [note.text for note in told.notes] == ["WebSocket: the server refused the upgrade"]
+    assert [note.text for note in told.notes] == ["WebSocket: the server refused the upgrade: 400 Bad"]
     reserved = [*wire[:2], (Side.SERVER, b"\xf2\x01x")]
     told = story(record(tmp_path / "d", reserved))
     assert ["reserved" in note.text for note in told.notes] == [True]

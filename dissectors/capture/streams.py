@@ -140,9 +140,11 @@ class Opening:
             if head[:1] == b"\x16" or begin.midstream:
                 if len(head) <= RECORD_HEADER:
                     return True
-            elif self._shop.own(begin.file) and head.startswith(b"GET ") and HEADERS_END not in head:
-                return True
-            elif may_become(head, CLIENT_BEGINNINGS) or (len(self._heads) < 2 and is_socks(head)):
+            elif (
+                self._asks_slowly(head)
+                or may_become(head, CLIENT_BEGINNINGS)
+                or (len(self._heads) < 2 and is_socks(head))
+            ):
                 return True
             elif side is Side.SERVER and len(self._heads) < 2 and protocol_name(head):
                 return True  # it speaks first: a client may take it for SPICE
@@ -151,6 +153,10 @@ class Opening:
         if self._holes:
             return self._size < HELD // 4 and len(self._heads) + len(self._holes) < len(Side)
         return len(self._heads) < 2 and self._size < HELD // 4  # a bad link message; the reply will tell
+
+    def _asks_slowly(self, head: bytes) -> bool:
+        """In our own recordings only a whole request tells whether it asks for WebSocket."""
+        return self._shop.own(self._begin.file) and head.startswith(b"GET ") and HEADERS_END not in head
 
     def _spice(self, client: Side) -> Stage:
         """One end speaks SPICE."""

@@ -20,7 +20,6 @@ from fixtures.peer import PeerFailure
 from fixtures.system.certificates import Authority
 from fixtures.system.hosts import Ability, HarnessError, UsageError
 from reports.run.verdict import one_line
-from reports.views.allure_attachments import attach
 from suites import prove
 
 pytest_plugins = ["reports.run.plugin", "reports.views.publishing_plugin"]
@@ -164,14 +163,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
 
 def _tell(item: pytest.Item, bench: Bench) -> None:
-    """The evidence, once, for the reports (`reports.run.plugin` reads it) and for Allure."""
+    """The evidence, once, for the reports (`reports.run.plugin` reads it)."""
     if bench.told:
         return
     bench.told = True
     findings = bench.judgement.findings
     artefacts = {} if item.config.getoption("planted_faults") else _keep(item, bench)
-    if artefacts and item.config.getoption("--alluredir", None):
-        attach(item.name, bench.pump.tape.events(), findings, artefacts)
     evidence = {
         "server": bench.spec,
         "identities": {host.label: asdict(host.identity) for host in bench.hosts},
@@ -186,7 +183,7 @@ def _tell(item: pytest.Item, bench: Bench) -> None:
 def _keep(item: pytest.Item, bench: Bench) -> dict[str, str]:
     """Writes the test's packets and the hosts' log lines below the run's directory."""
     out = item.config.getoption("--out")
-    if not out:
+    if not out or not bench.pump.tape.events():
         return {}
     directory = Path(out) / "tests"
     directory.mkdir(parents=True, exist_ok=True)

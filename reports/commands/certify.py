@@ -60,7 +60,7 @@ def certify(request: Request) -> Exit:
     if request.check:
         _check(pairs)
     with ProgressLine() as progress, TemporaryDirectory(prefix=".scratch-", dir=out) as scratch:
-        options += [f"--alluredir={out / 'allure'}", f"--basetemp={scratch}"]
+        options.append(f"--basetemp={scratch}")
         status = run_pytest(pytest_command(options, out, request.root), out, progress.show)
     if not (out / EVENTS).exists() or (out / EVENTS).stat().st_size == 0:
         raise HarnessError(_why(out, status))

@@ -182,11 +182,13 @@ def compare(before: Path, after: Path) -> None:
 
 @main.command()
 @click.argument("run", type=RUN)
-def verify(run: Path) -> None:
-    """Judge a run again from its captured packets alone. Exit status 1 if a verdict does not hold."""
+@click.option("--signers", type=PATH, metavar="FILE", help="Who may have signed it (ssh-keygen's format).")
+def verify(run: Path, signers: Path | None) -> None:
+    """Check a run: its seal, its reports against its events, each verdict from the packets alone.
+    Exit status 1 if it does not hold."""
     from reports.commands.verify import verify as again
 
-    text, holds = again(run)
+    text, holds = again(run, signers)
     click.echo(text)
     sys.exit(0 if holds else 1)
 

@@ -1,80 +1,112 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Judge a run again: every verdict from the captured packets alone, beside what its certificate says."""
+"""`spice-conform verify`: is this run what was recorded, does it agree with itself, do its packets say so?
+
+The seal (and the signature, if asked) first, then certificate and page against the events, then each verdict
+from the packets alone.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+import json
+import os
+import re
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-from dissectors.rules.catalogue import CATALOGUE
-from dissectors.rules.judgement import Verdict
-from reports.run.evidence import read
-from reports.views.certificate import load
+from reports.run import seal
+from reports.run.environment import suite_version
+from reports.run.judged_again import JUDGED, differences
+from reports.run.run_events import CaseFinished
+from reports.run.tally import Run
+from reports.views import certificate, junit, page
 
-_JUDGED = (Verdict.PASS, Verdict.FAIL, Verdict.DEVIATES, Verdict.DIFFERS)
-
-
-class Check(StrEnum):
-    """What judging again came to."""
-
-    HOLDS = "holds"
-    DIFFERS = "does not hold"
-    OWN = "stands on the test's own assertion, which the packets alone cannot show"
-    NOTHING = "was not judged by the run"
+LINES_SHOWN = 20
+#: Fewer cases than this are judged in one process.
+MANY = 60
+#: What of a page is drawn from the packets: it is left out where pages are compared.
+_DRAWN = re.compile(
+    r'<figure data-part="[0-9.]+"></figure>|<script type="application/json" id="pack-\d+">[^<]*</script>\s*'
+)
 
 
-@dataclass(frozen=True)
-class Checked:
-    """One test, judged again; `why` is one line where it does not hold."""
-
-    nodeid: str
-    check: Check
-    why: str = ""
-
-
-def check(case: Mapping[str, Any], directory: Path) -> Checked:
-    """Judge one test again. A client's faults count only where the test judged its client.
-    A finding without a frame is the test's own: it saw what no packet shows."""
-    nodeid, path = case["nodeid"], case["artefacts"].get("pcapng")
-    if case["verdict"] not in _JUDGED:
-        return Checked(nodeid, Check.NOTHING)
-    if path is None:
-        return Checked(nodeid, Check.OWN)
-    reading = read(directory / path)
-    if not reading.events:
-        return Checked(nodeid, Check.DIFFERS, f"{path} is missing or cannot be read")
-    claimed = {(f["requirement"], f["seen"]): f["frame"] for f in case["findings"]}
-    found = {(f.requirement, f.seen) for f in reading.judgement.findings}
-    lost = [claim for claim, frame in claimed.items() if frame and claim not in found]
-    new = [f for f in found if f not in claimed and CATALOGUE[f[0]].duty == "server"]
-    if lost or new:
-        return Checked(nodeid, Check.DIFFERS, _difference(lost, new))
-    return Checked(nodeid, Check.HOLDS if claimed.keys() <= found else Check.OWN)
-
-
-def _difference(lost: Iterable[tuple[str, str]], new: Iterable[tuple[str, str]]) -> str:
-    words = [f"{requirement} ({seen}) is not in the packets" for requirement, seen in sorted(lost)]
-    words += [f"the packets break {requirement} ({seen})" for requirement, seen in sorted(new)]
-    return "; ".join(words)
+def verify(directory: Path, signers: Path | None = None) -> tuple[str, bool]:
+    """What to print, and whether the run holds. Raises UsageError: no sealed run there, no signature."""
+    if not (directory / seal.FILE).exists():
+        Run.read(directory)  # says so where it is no run at all, or an old one
+    manifest = seal.read(directory)
+    signed = f", signed by {seal.signed_by(directory, signers)}" if signers else ""
+    troubles = list(seal.broken(directory, manifest))
+    if troubles:
+        return _told([f"seal {manifest.seal}: broken", *troubles]), False
+    run = Run.read(directory)
+    run.seal = manifest.seal
+    troubles = list(_consistency(run, directory))
+    if troubles:
+        return _told(["the run does not agree with itself", *troubles]), False
+    troubles = list(_packets(run, directory))
+    if troubles:
+        return _told(["the packets do not say what the run says", *troubles]), False
+    judged = sum(case.verdict in JUDGED for case in run.cases)
+    shown = sum("pcapng" in case.artefacts for case in run.cases if case.verdict in JUDGED)
+    lines = [
+        f"{run.headline}: the run holds",
+        f"  seal      {manifest.seal}{signed}",
+        f"  files     {len(manifest.evidence) + len(manifest.reports)}, as they were sealed",
+        f"  reports   say what the events say: {len(run.cases)} tests, {judged} of them judged",
+        f"  packets   {shown} verdicts judged again from packets alone",
+    ]
+    if judged > shown:
+        lines.append(f"            {judged - shown} have no packets")
+    return "\n".join(lines), True
 
 
-def verify(directory: Path) -> tuple[str, bool]:
-    """What to print, and whether every verdict that packets can show holds."""
-    certificate = load(directory)
-    checks = [check(case, directory) for case in certificate["tests"]]
-    return "\n".join(_lines(certificate, checks)), all(c.check is not Check.DIFFERS for c in checks)
+def _told(lines: list[str]) -> str:
+    more = [f"and {len(lines) - LINES_SHOWN} more"] if len(lines) > LINES_SHOWN else []
+    return "\n".join(lines[:LINES_SHOWN] + more)
 
 
-def _lines(certificate: Mapping[str, Any], checks: list[Checked]) -> Iterator[str]:
-    counts = Counter(c.check for c in checks)
-    yield f"{certificate['verdict']}, {len(checks)} tests judged again from their packets"
-    for kind in Check:
-        if counts[kind]:
-            yield f"{counts[kind]:>6}  {kind}"
-    for checked in checks:
-        if checked.check is Check.DIFFERS:
-            yield f"{checked.nodeid}: {checked.why}"
+def _consistency(run: Run, directory: Path) -> Iterator[str]:
+    """Certificate, JUnit and page against the events, and the events against themselves."""
+    if run.finished is None:
+        yield "events.ndjson: the run has no end"
+    if not run.interrupted and run.total is not None and run.total != len(run.cases):
+        yield f"events.ndjson: {run.total} tests were found, {len(run.cases)} are there"
+    stored = certificate.load(directory)
+    expected = json.loads(json.dumps(certificate.certificate(run)))
+    for name in stored.keys() | expected.keys():
+        if stored.get(name) != expected.get(name):
+            yield f"{certificate.FILE}: {name} is not what the events say"
+    if (directory / junit.FILE).read_bytes() != junit.junit(run):
+        yield f"{junit.FILE}: is not what the events say"
+    text = (directory / page.FILE).read_text(encoding="utf-8")
+    if f"<h1>{run.headline}</h1>" not in text:
+        yield f"{page.FILE}: the verdict is not what the events say"
+    elif run.started.suite != suite_version():
+        return  # another version of the suite writes another page
+    elif _without_drawings(text) != _without_drawings(page.page(run)):
+        yield f"{page.FILE}: is not what the events say"
+
+
+def _without_drawings(text: str) -> str:
+    return re.sub(r"\s+", " ", _DRAWN.sub("", text))
+
+
+def _packets(run: Run, directory: Path) -> Iterator[str]:
+    again = partial(_again, directory, run)
+    if len(run.cases) < MANY:
+        found = map(again, range(len(run.cases)))
+        yield from (line for lines in found for line in lines)
+        return
+    context = get_context("fork")  # the run need not be handed on
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
+        for lines in pool.map(again, range(len(run.cases)), chunksize=8):
+            yield from lines
+
+
+def _again(directory: Path, run: Run, index: int) -> list[str]:
+    case: CaseFinished = run.cases[index]
+    told = differences(directory, run.started.kind, case, run.started.deviations)
+    return [f"{case.nodeid}: {line}" for line in told]

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from reports.ladder.lanes import Ladder, ladder
-from reports.run.evidence import Evidence, key
+from reports.run.evidence import sketch
 from reports.run.run_events import CaseFinished
 
 
-def recorded_ladder(evidence: Evidence, case: CaseFinished) -> Ladder | None:
+def recorded_ladder(directory: Path, case: CaseFinished) -> Ladder | None:
     """A case's ladder with its findings at their messages; None without packets."""
-    reading = evidence.of(case)
-    if not reading.events:
-        return None
-    told = set(map(key, case.findings))
-    return ladder(reading.events, [f for f in reading.judgement.findings if key(f) in told])
+    events = sketch(directory, case)
+    return ladder(events, case.findings) if events else None

@@ -123,6 +123,8 @@ def pytest_runtest_makereport(
         "reason": verdicts.one_line(exception) if exception else "",
     }
     report.spice_case = case  # type: ignore[attr-defined]  # pytest keeps and serialises extra attributes
+    if call.when == "teardown":  # an item lives as long as the run: what it told is in the report
+        item.user_properties[:] = [entry for entry in item.user_properties if entry[0] != "spice"]
     judging = not item.config.getoption("planted_faults", False)
     if report.failed and judging and is_case(report):
         decision = _decide(report, [report], item.config.stash[DEVIATIONS])
@@ -232,6 +234,11 @@ class Recorder:
         if report.when in ("setup", "call"):
             return
         del self._phases[report.nodeid]
+        self._write(report, phases)
+        for phase in phases:  # the terminal keeps each report for its summary
+            phase.user_properties = [entry for entry in phase.user_properties if entry[0] != "spice"]
+
+    def _write(self, report: pytest.TestReport, phases: list[pytest.TestReport]) -> None:
         if is_case(report) or any(map(is_case, phases)):
             try:
                 self._open().finished(self._case(report, phases))

@@ -12,8 +12,12 @@ from pathlib import Path
 from fixtures.system.hosts import UsageError
 from reports.run.run_events import EVENTS
 
-#: What a run writes; an earlier run's are removed from a directory that is used again.
-OUTPUTS = ("certificate.json", "junit.xml", "index.html", "pytest.log", "tests", "allure")
+#: What a run records: events, packets and logs; what `fuzz` and `replay` write of their own.
+EVIDENCE = (EVENTS, "tests", "findings", "fuzz.json", "replay.json", "conversation.pcapng.gz", "pytest.log")
+#: What is made of it.
+REPORTS = ("certificate.json", "certificate.html", "junit.xml", "index.html", "allure")
+#: All that a run writes; an earlier run's is removed from a directory that is used again.
+OUTPUTS = (*EVIDENCE, *REPORTS, "manifest.json", "manifest.json.sig")
 
 
 def fresh(base: Path = Path("results")) -> Path:
@@ -41,7 +45,7 @@ def prepare(path: Path) -> Path:
 
 
 def _clear(path: Path) -> None:
-    for name in (*OUTPUTS, EVENTS):
+    for name in OUTPUTS:
         old = path / name
         if old.is_dir() and not old.is_symlink():
             shutil.rmtree(old)

@@ -109,6 +109,7 @@ class Run:
     cases: list[CaseFinished] = field(default_factory=list)
     finished: RunFinished | None = None
     total: int | None = None
+    seal: str | None = None
 
     @classmethod
     def of(cls, events: Iterable[RunEvent]) -> Run:
@@ -158,18 +159,19 @@ class Run:
     @cached_property
     def results(self) -> Mapping[tuple[str, str], Result]:
         """(requirement id, SPEC) -> result, for every requirement and every build."""
+        evidence: dict[tuple[str, str], list[Evidence]] = {}
+        for case in self.cases:
+            for identifier in dict.fromkeys((*case.requirements, *case.kept, *_broken(case))):
+                requirement = self.requirements.get(identifier)
+                if requirement and (said := evidence_of(case, requirement, self.started.deviations)):
+                    evidence.setdefault((identifier, case.server), []).append(said)
         return {
-            (requirement.id, server): Result(requirement, server, tuple(self._evidence(requirement, server)))
+            (requirement.id, server): Result(
+                requirement, server, tuple(evidence.get((requirement.id, server), ()))
+            )
             for requirement in self.requirements.values()
             for server in self.servers
         }
-
-    def _evidence(self, requirement: Requirement, server: str) -> Iterator[Evidence]:
-        for case in self.cases:
-            if case.server == server:
-                evidence = evidence_of(case, requirement, self.started.deviations)
-                if evidence is not None:
-                    yield evidence
 
     def verdict(self, requirement: str) -> Verdict | None:
         """The worst over the builds; None where none judged it."""
@@ -252,6 +254,10 @@ class Run:
         levels = list(Level)
         found = [r for r in self.results.values() if r.verdict in verdicts]
         yield from sorted(found, key=lambda r: levels.index(r.requirement.level))
+
+
+def _broken(case: CaseFinished) -> Iterator[str]:
+    return (finding.requirement for finding in case.findings)
 
 
 def _plural(count: int, noun: str) -> str:

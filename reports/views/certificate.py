@@ -36,6 +36,8 @@ def certificate(run: Run) -> dict[str, Any]:
         "started": timestamp(run.started.started),
         "finished": timestamp(run.finished.finished) if run.finished else None,
         "seed": run.started.seed,
+        "kind": run.started.kind,
+        "seal": run.seal,
         "environment": dict(run.started.environment),
         "servers": [_server(run, server) for server in run.servers],
         "requirements": [_requirement(run, r) for r in run.requirements.values()],

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -21,6 +21,7 @@ from reports.run.run_events import CaseFinished
 from reports.run.tally import Result, Run
 from reports.run.verdict import WORST_FIRST
 from reports.views.certificate import NOT_JUDGED, counted, timestamp
+from reports.views.packed_parts import PackedParts
 
 FILE = "index.html"
 
@@ -55,6 +56,7 @@ class View:
 
     run: Run
     ladder_of: LadderOf
+    parts: PackedParts = field(default_factory=PackedParts)
 
     @property
     def tone(self) -> str:
@@ -130,10 +132,10 @@ class View:
         """The tests, the worst first, otherwise as they ran."""
         return sorted(self.run.cases, key=lambda case: WORST_FIRST.index(case.verdict))
 
-    def drawing(self, case: CaseFinished) -> Markup | None:
-        """A test's ladder; None where its packets cannot be read."""
+    def drawing(self, case: CaseFinished) -> str | None:
+        """The place of a test's ladder among the packed parts; None where its packets cannot be read."""
         ladder = self.ladder_of(case)
-        return Markup(ladder_svg.svg(ladder, case.title)) if ladder and ladder.rows else None
+        return self.parts.add(ladder_svg.svg(ladder, case.title)) if ladder and ladder.rows else None
 
     def uneven(self, requirement: Requirement) -> bool:
         """Whether the builds do not agree."""

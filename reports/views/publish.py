@@ -11,9 +11,9 @@ from pathlib import Path
 
 from fixtures.system.hosts import UsageError
 from reports.ladder.recorded_ladder import recorded_ladder
-from reports.run.evidence import Evidence
+from reports.run import seal
 from reports.run.tally import Run, merge
-from reports.views import certificate, junit, page
+from reports.views import allure_results, certificate, junit, page
 
 
 def publish(directory: Path) -> Run:
@@ -23,20 +23,20 @@ def publish(directory: Path) -> Run:
 
 
 def write(run: Run, directory: Path) -> Run:
-    """`certificate.json`, `junit.xml` and `index.html`, each whole or not at all; gives the run with the
-    frames of its findings."""
-    evidence = Evidence(directory)
-    run = replace(run, cases=[evidence.located(case) for case in run.cases])
+    """`certificate.json`, `junit.xml` and `index.html`, each whole or not at all; gives the run."""
+    run.seal = seal.Manifest(seal.evidence_of(directory), {}).seal
     files = {
         certificate.FILE: json.dumps(certificate.certificate(run), indent=1, ensure_ascii=False).encode(),
         junit.FILE: junit.junit(run),
-        page.FILE: page.page(run, partial(recorded_ladder, evidence)).encode(),
+        page.FILE: page.page(run, partial(recorded_ladder, directory)).encode(),
     }
     try:
         for name, content in files.items():
             part = directory / f".{name}.part"
             part.write_bytes(content)
             part.replace(directory / name)
+        allure_results.write(run, directory)
+        seal.write(directory)
     except OSError as error:
         raise UsageError(
             f"cannot write reports to {directory}: {error.strerror}; name another directory with --out"

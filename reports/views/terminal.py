@@ -74,6 +74,8 @@ def summary(run: Run, out: Path, *, colour: bool, width: int = WIDTH) -> str:
             f"{entry.requirement} ({entry.symptom}); take it out or narrow its versions"
         )
     console.print(f"Results: {out}/index.html, certificate.json, junit.xml")
+    if run.seal:
+        console.print(f"Seal: {run.seal}")
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in text.splitlines())
 

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,11 +15,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from dissectors.rules.judgement import Verdict
-from fixtures.system.hosts import UsageError
-from reports.commands import verify
 from reports.commands.compare import comparison
 from reports.ladder.lanes import ladder
-from reports.run.run_events import CaseFinished, encode
+from reports.run.run_events import encode
 from reports.run.tally import Run, merge
 from reports.views import certificate, junit, page
 from reports.views.terminal import summary
@@ -91,6 +92,17 @@ def test_page_stands_alone(everything: Run, many: bool) -> None:
     assert "known since 2012" in text
 
 
+def test_ladders_are_packed_once(everything: Run) -> None:
+    """Each test's ladder has its place, and is there once its group is unpacked."""
+    text = page.page(everything, lambda _: ladder(conversation()))
+    places = re.findall(r'<figure data-part="(\d+)\.(\d+)">', text)
+    assert len(places) == len(set(places)) == len(everything.cases)
+    packed = dict(re.findall(r'id="pack-(\d+)">([^<]*)<', text))
+    for group, index in places:
+        parts = json.loads(gzip.decompress(base64.b64decode(packed[group])))
+        assert parts[int(index)].startswith("<svg")
+
+
 def test_certificate_is_json_and_whole(everything: Run) -> None:
     data = json.loads(json.dumps(certificate.certificate(everything)))
     rows = {row["id"]: row for row in data["requirements"]}
@@ -149,33 +161,6 @@ def test_comparison() -> None:
     assert comparison(before, before) == ("system: 0 of 4 requirements changed", False)
     text, worse = comparison(run(case("a", server="one")), run(case("a", server="two")))
     assert (text, worse) == ("one -> two: 0 of 4 requirements changed", False)
-
-
-def _written(directory: Path, *cases: CaseFinished) -> Path:
-    (directory / certificate.FILE).write_text(json.dumps(certificate.certificate(run(*cases))))
-    return directory
-
-
-def test_verify_misses_packets(tmp_path: Path) -> None:
-    text, holds = verify.verify(_written(tmp_path, case("a")))
-    assert not holds
-    assert "cases/a.pcapng is missing or cannot be read" in text
-
-
-def test_verify_leaves_out_what_has_no_packets(tmp_path: Path) -> None:
-    own = replace(case("a", Verdict.FAIL, MUST, [found(MUST)]), artefacts={})
-    text, holds = verify.verify(_written(tmp_path, own, case("b", Verdict.UNSUPPORTED)))
-    assert holds
-    assert "1  stands on the test's own assertion" in text
-    assert "1  was not judged by the run" in text
-
-
-@pytest.mark.parametrize("content", [None, "{", '{"format": 0}', "[]"])
-def test_no_certificate(tmp_path: Path, content: str | None) -> None:
-    if content is not None:
-        (tmp_path / certificate.FILE).write_text(content)
-    with pytest.raises(UsageError):
-        verify.verify(tmp_path)
 
 
 def test_case_lines_are_one_line(everything: Run) -> None:

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A case judged again from its packets alone: they hold what was said, what the hosts did, and what the test
+claimed or waited for and did not get."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from dissectors.capture import CaptureError
+from dissectors.framing.events import HostEvent
+from dissectors.rules.catalogue import CATALOGUE
+from dissectors.rules.judgement import Finding, Judgement, Verdict
+from dissectors.rules.oracle import Oracle
+from reports.run.evidence import recorded
+from reports.run.run_events import CaseFinished, Deviation
+from reports.run.verdict import Told, Trouble, decide
+
+#: Verdicts that findings, or their absence, make.
+JUDGED = (Verdict.PASS, Verdict.FAIL, Verdict.DEVIATES, Verdict.DIFFERS)
+
+
+class Again:
+    """One case's packets, read and judged."""
+
+    def __init__(self, directory: Path, case: CaseFinished) -> None:
+        self.case = case
+        self.identities: dict[str, dict[str, Any]] = {}
+        self.readable = True
+        self._oracle = Oracle()
+        count = 0
+        try:
+            for event in recorded(directory, case):
+                count += 1
+                if isinstance(event, HostEvent) and event.name == "configured":
+                    self.identities[event.host] = dict(event.args.get("identity") or {})
+                self._oracle.observe(event)
+        except CaptureError:
+            self.readable = False
+        self.readable = self.readable and (count > 0 or case.verdict not in JUDGED)
+        self.judgement: Judgement = self._oracle.close()
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the packets show. A client's faults count only where the case counts them."""
+        told = {key(f) for f in self.case.findings}
+        return [
+            f for f in self.judgement.findings if CATALOGUE[f.requirement].duty == "server" or key(f) in told
+        ]
+
+    def differences(self, kind: str, declared: Sequence[Deviation]) -> Iterator[str]:
+        """One line for each way in which the packets do not say what the run says. `kind`: of the run."""
+        if not self.readable:
+            yield f"{self.case.artefacts['pcapng']} is missing or cannot be read"
+            return
+        yield from self._builds()
+        claimed, found = {key(f) for f in self.case.findings}, {key(f) for f in self.findings}
+        for requirement, _, seen in sorted(claimed - found):
+            yield f"{requirement} ({seen}) is not in the packets"
+        if kind == "fuzz" or self.case.awaited is not None:
+            return  # a campaign does not count what a server does once a client has broken the order
+        for requirement, _, seen in sorted(found - claimed):
+            yield f"the packets break {requirement} ({seen})"
+        if Counter(self.case.kept) != self.judgement.kept:
+            yield f"the packets keep {_counts(self.judgement.kept, self.case.kept)}"
+        if claimed == found:
+            yield from self._verdict(declared)
+
+    def _verdict(self, declared: Sequence[Deviation]) -> Iterator[str]:
+        case = self.case
+        heard = Told(
+            server=case.server,
+            identities=case.identities,
+            requirements=case.requirements,
+            findings=tuple(self.findings),
+            kept=self.judgement.kept,
+            verdict=None,
+            reason="",
+            artefacts={},
+            moves=case.moves,
+        )
+        trouble = Trouble.FINDINGS if _fails(self.findings, case.requirements) else None
+        verdict = decide(heard, trouble, case.reason, test=case.nodeid, declared=declared).verdict
+        judged = self.judgement.kept.keys() | self.judgement.broken
+        if verdict is Verdict.PASS and not judged.issuperset(case.requirements):
+            verdict = Verdict.INCONCLUSIVE
+        failed = verdict in (Verdict.FAIL, Verdict.DEVIATES)
+        if verdict is not case.verdict if case.verdict in JUDGED else failed:
+            yield f"the run says {case.verdict}, the packets {verdict}"
+
+    def _builds(self) -> Iterator[str]:
+        for label, identity in self.case.identities.items():
+            seen = self.identities.get(label)
+            if seen is not None and (seen.get("sha256"), seen.get("version")) != (
+                identity.sha256,
+                identity.version,
+            ):
+                yield f"the {label}'s build is {seen.get('version')} {seen.get('sha256')} in the packets"
+
+
+def key(finding: Finding) -> tuple[str, str, str]:
+    """What makes two findings of one recording the same."""
+    return finding.requirement, finding.expected, finding.seen
+
+
+def differences(directory: Path, kind: str, case: CaseFinished, declared: Sequence[Deviation]) -> list[str]:
+    """What the packets of a case say otherwise; nothing for a case without packets."""
+    if "pcapng" not in case.artefacts:
+        return []
+    return list(Again(directory, case).differences(kind, declared))
+
+
+def _fails(findings: Iterable[Finding], marked: Sequence[str]) -> bool:
+    """Whether a test with these findings failed."""
+    return any(f.requirement in marked or f.level in ("MUST", "ROBUST") for f in findings)
+
+
+def _counts(there: Counter[str], here: Any) -> str:
+    ids = sorted(i for i in there.keys() | here.keys() if there[i] != here.get(i, 0))
+    return ", ".join(f"{i} {there[i]} times, not {here.get(i, 0)}" for i in ids[:4])

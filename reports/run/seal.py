@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The seal of a run: `manifest.json` holds the SHA-256 of every file that the run has written.
+
+`evidence` lists what was recorded (events, packets, logs, findings), `reports` what was made of it. The seal
+is the SHA-256 of the evidence's list; certificate, page and terminal show it. The manifest can be signed:
+
+    ssh-keygen -Y sign -f KEY -n spice-conformance RUN/manifest.json      (writes RUN/manifest.json.sig)
+    spice-conform verify RUN --signers FILE      (FILE: see ssh-keygen(1), ALLOWED SIGNERS)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fixtures.system.hosts import UsageError
+from reports.run.run_directory import EVIDENCE, REPORTS
+
+FILE = "manifest.json"
+SIGNATURE = f"{FILE}.sig"
+NAMESPACE = "spice-conformance"
+FORMAT = 1
+SIGNING_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Path relative to the run's directory -> SHA-256 (hex)."""
+
+    evidence: Mapping[str, str]
+    reports: Mapping[str, str]
+
+    @property
+    def seal(self) -> str:
+        """SHA-256 (hex) of the evidence's list."""
+        return hashlib.sha256(_canonical(self.evidence)).hexdigest()
+
+
+def evidence_of(directory: Path) -> dict[str, str]:
+    """What a run has recorded. Raises OSError."""
+    return dict(_hashes(directory, EVIDENCE))
+
+
+def write(directory: Path) -> Manifest:
+    """Seals a directory whose evidence and reports are complete. Raises OSError."""
+    made = Manifest(evidence_of(directory), dict(_hashes(directory, REPORTS)))
+    text = {"format": FORMAT, "seal": made.seal, "evidence": made.evidence, "reports": made.reports}
+    (directory / SIGNATURE).unlink(missing_ok=True)  # of an earlier manifest
+    (directory / FILE).write_text(json.dumps(text, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return made
+
+
+def read(directory: Path) -> Manifest:
+    """The manifest that a directory holds. Raises UsageError with one line."""
+    path = directory / FILE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        made = Manifest(dict(data["evidence"]), dict(data["reports"]))
+        if data["seal"] != made.seal:
+            raise UsageError(f"{path}: the seal is not that of the evidence it lists")
+    except OSError as error:
+        why = "a run from before runs were sealed, or one that was killed; write its reports with"
+        raise UsageError(f"{path}: {error.strerror}: {why} `spice-conform report {directory}`") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}: not a manifest: {error}") from None
+    return made
+
+
+def broken(directory: Path, manifest: Manifest) -> Iterator[str]:
+    """One line for each file that is not what was sealed."""
+    sealed = {**manifest.evidence, **manifest.reports}
+    found = dict(_hashes(directory, (*EVIDENCE, *REPORTS)))
+    for path in sorted(sealed.keys() | found.keys()):
+        if path not in found:
+            yield f"{path}: is missing"
+        elif path not in sealed:
+            yield f"{path}: was not there when the run was sealed"
+        elif sealed[path] != found[path]:
+            yield f"{path}: was changed after the run was sealed"
+
+
+def signed_by(directory: Path, signers: Path) -> str:
+    """Who has signed the manifest, of those in a file of allowed signers. Raises UsageError: nobody has."""
+    tool = shutil.which("ssh-keygen")
+    if tool is None:
+        raise UsageError("ssh-keygen is not here; install OpenSSH's client to check signatures")
+    manifest, signature = directory / FILE, directory / SIGNATURE
+    if not signature.exists():
+        raise UsageError(f"{signature} does not exist: the run is not signed")
+    finding = [tool, "-Y", "find-principals", "-s", str(signature), "-f", str(signers)]
+    who = _run(finding, b"").splitlines()
+    if not who:
+        raise UsageError(f"{signature}: not signed by anybody in {signers}")
+    checking = [tool, "-Y", "verify", "-f", str(signers), "-I", who[0], "-n", NAMESPACE, "-s", str(signature)]
+    if not _run(checking, manifest.read_bytes()):
+        raise UsageError(f"{signature}: not the signature of this {FILE}")
+    return who[0]
+
+
+def _run(command: list[str], data: bytes) -> str:
+    """What a tool prints; nothing where it fails."""
+    done = subprocess.run(command, input=data, capture_output=True, timeout=SIGNING_SECONDS, check=False)
+    return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else ""
+
+
+def _canonical(hashes: Mapping[str, str]) -> bytes:
+    return json.dumps(hashes, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _hashes(directory: Path, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for name in names:
+        top = directory / name
+        files = sorted(p for p in top.rglob("*") if p.is_file()) if top.is_dir() else [top] * top.is_file()
+        for path in files:
+            with path.open("rb") as file:
+                yield path.relative_to(directory).as_posix(), hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Parts of a page that few readers open: packed together, unpacked by the page's script when one is opened.
+
+A part is HTML. `GROUP` parts make one `<script>` element whose text is base64 of gzip of a JSON list. The
+place of a part in the page is an element with `data-part="GROUP.INDEX"`.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+
+#: Parts that are packed together: alike as they are, they pack the better; too many take long to unpack.
+GROUP = 32
+
+
+class PackedParts:
+    """Takes the parts of one page."""
+
+    def __init__(self) -> None:
+        self._open: list[str] = []
+        self._packed: list[str] = []
+
+    def add(self, part: str) -> str:
+        """Packs a part; its place, for `data-part`."""
+        place = f"{len(self._packed)}.{len(self._open)}"
+        self._open.append(part)
+        if len(self._open) == GROUP:
+            self._pack()
+        return place
+
+    def groups(self) -> list[str]:
+        """The text of each element `pack-GROUP`; nothing can be added after that."""
+        if self._open:
+            self._pack()
+        return self._packed
+
+    def _pack(self) -> None:
+        packed = gzip.compress(json.dumps(self._open, ensure_ascii=False).encode(), 9, mtime=0)
+        self._packed.append(base64.b64encode(packed).decode())
+        self._open = []

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`verify`: an untouched run of each kind holds; whatever is touched is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fixtures.system.hosts import UsageError
+from reports.commands import fuzz, replay
+from reports.commands.verify import verify
+from reports.run import seal
+from reports.run.exit_status import Exit
+from reports.views.publish import publish
+
+#: Tests that pass, differ, deviate (a death, a claim of the test's own) and are not judged.
+SELECTED = (
+    "suites/link/test_authentication.py",
+    "suites/robust/test_survival.py::test_unsolicited_flush_mark",
+    "suites/migration/test_seamless.py::test_after_a_cancelled_attempt",
+    "suites/migration/test_live.py::test_target_that_dies",
+)
+PATIENCE = 120.0  # seconds
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run over some tests of the installed library."""
+    out = tmp_path_factory.mktemp("sealed") / "run"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *SELECTED, "--out", str(out)]
+    subprocess.run(command, cwd=Path(__file__).parents[4], check=False, timeout=PATIENCE, capture_output=True)
+    return out
+
+
+@pytest.fixture
+def run(sealed: Path, tmp_path: Path) -> Path:
+    """A copy of it to be touched."""
+    return Path(shutil.copytree(sealed, tmp_path / "run"))
+
+
+def test_an_untouched_run_holds(run: Path) -> None:
+    text, holds = verify(run)
+    assert holds, text
+    manifest = seal.read(run)
+    assert manifest.seal in text
+    assert manifest.seal == json.loads((run / "certificate.json").read_text())["seal"]
+    assert manifest.seal in (run / "index.html").read_text()
+
+
+def test_one_flipped_byte_is_told(run: Path) -> None:
+    """In any file."""
+    manifest = seal.read(run)
+    for name in (*manifest.evidence, *manifest.reports):
+        path = run / name
+        whole = path.read_bytes()
+        place = len(whole) // 2
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        text, holds = verify(run)
+        assert (holds, name in text) == (False, True), name
+        path.write_bytes(whole)
+    assert verify(run)[1]
+
+
+def _events(run: Path, change: Callable[[list[dict[str, object]]], object]) -> None:
+    path = run / "events.ndjson"
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    change(events)
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+
+
+def _passed(events: list[dict[str, object]]) -> None:
+    for event in events:
+        if event.get("verdict") in ("DEVIATES", "FAIL"):
+            event |= {"verdict": "PASS", "findings": [], "reason": ""}
+
+
+def _build(events: list[dict[str, object]]) -> None:
+    for event in events:
+        for identity in event.get("identities", {}).values():  # type: ignore[attr-defined]
+            identity["sha256"] = "ab" * 32
+
+
+def _removed(events: list[dict[str, object]]) -> None:
+    events.remove(next(e for e in events if e.get("verdict") == "DEVIATES"))
+
+
+@pytest.mark.parametrize("change", [_passed, _build, _removed])
+@pytest.mark.parametrize("again", [False, True], ids=["sealed-once", "sealed-again"])
+def test_edited_events_are_told(
+    run: Path, change: Callable[[list[dict[str, object]]], object], again: bool
+) -> None:
+    """Also by somebody who writes every report and the seal anew: the packets say otherwise."""
+    _events(run, change)
+    if again:
+        publish(run)
+    text, holds = verify(run)
+    assert not holds, text
+
+
+@pytest.mark.parametrize("name", ["certificate.json", "index.html", "junit.xml"])
+def test_an_edited_report_is_told(run: Path, name: str) -> None:
+    """Though it is sealed again."""
+    path = run / name
+    path.write_text(path.read_text().replace("DEVIATES", "PASS"))
+    seal.write(run)
+    text, holds = verify(run)
+    assert not holds
+    assert name in text
+
+
+def test_a_replay_and_a_campaign_hold(tmp_path: Path) -> None:
+    assert fuzz.main(out=tmp_path / "fuzz", seed=2, examples=12) in (Exit.CONFORMANT, Exit.NOT_CONFORMANT)
+    assert verify(tmp_path / "fuzz") == (verify(tmp_path / "fuzz")[0], True)
+    for finding in (tmp_path / "fuzz" / "findings").iterdir():
+        replay.main(finding, server="system", out=tmp_path / "replay")
+        text, holds = verify(tmp_path / "replay")
+        assert holds, text
+
+
+def test_a_signature(run: Path, tmp_path: Path) -> None:
+    """Made and checked by ssh-keygen; a manifest that was changed, or another's key, is refused."""
+    tool = shutil.which("ssh-keygen")
+    if tool is None:
+        pytest.skip("no ssh-keygen")
+    key, signers = tmp_path / "key", tmp_path / "signers"
+    subprocess.run([tool, "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    with pytest.raises(UsageError, match="not signed"):
+        verify(run, key)
+    signers.write_text(f"lab@example.org {key.with_suffix('.pub').read_text()}")
+    subprocess.run([tool, "-q", "-Y", "sign", "-f", key, "-n", seal.NAMESPACE, run / seal.FILE], check=True)
+    text, holds = verify(run, signers)
+    assert holds
+    assert "signed by lab@example.org" in text
+    (run / seal.FILE).write_text((run / seal.FILE).read_text() + "\n")
+    with pytest.raises(UsageError, match="not the signature"):
+        verify(run, signers)
+
+
+def test_an_old_run_is_one_line(run: Path) -> None:
+    (run / seal.FILE).unlink()
+    with pytest.raises(UsageError, match="spice-conform report"):
+        verify(run)
+    _events(run, lambda events: events[0].pop("format"))
+    with pytest.raises(UsageError, match="a run of format 1"):
+        verify(run)

@@ -227,9 +227,9 @@ def arrival(view: Conversation, migration: Migration, attempts: Attempts) -> Arr
     if target is not None and begun(target, migration):
         switched = ended_by(migration, MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST)
         return Arrival(Outcome.SWITCHED if switched else Outcome.COMPLETED)
-    if failed:
-        return Arrival(Outcome.LOST, failed[-1].reason, failed[-1].seen, failed[-1].event)
     refused = answer is not None and answer.type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR
+    if failed and (target is None or refused or target.main.closed is not None):
+        return Arrival(Outcome.LOST, failed[-1].reason, failed[-1].seen, failed[-1].event)
     hidden = attempts.hidden(migration)
     where = announced(migration)
     if hidden:
@@ -311,7 +311,7 @@ class Phase:
 
 
 def phases(migration: Migration) -> list[Phase]:
-    """announced, linked, connected, moved, ended, arrived: those that were seen, in the order of time."""
+    """announced, linked, connected (or not), moved (or cancelled), ended, arrived: those that were seen, in the order of time."""
     found: list[tuple[str, Event]] = list(_phases(migration))
     if not found:
         return []
@@ -328,7 +328,7 @@ def _phases(migration: Migration) -> Iterator[tuple[str, Event]]:
         yield "linked", target.main.result
     if migration.answer is not None:
         error = migration.answer.type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR
-        yield "refused" if error else "connected", migration.answer
+        yield "not connected" if error else "connected", migration.answer
     if migration.ended is not None:
         cancelled = migration.ended.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
         yield "cancelled" if cancelled else "moved", migration.ended

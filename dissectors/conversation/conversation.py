@@ -9,6 +9,7 @@ rules need, never the traffic itself: its size does not grow with the capture.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 
 from dissectors.conversation import pairing
@@ -323,6 +324,7 @@ class Conversation:
             session.id = int(event.packet.session_id)
             session.displays = int(event.packet.display_channels_hint)
             session.clock = event.time, int(event.packet.multi_media_time)
+            session.init = event
             self.hosts[connection.host].ids.add(session.id)
         elif server and event.type == MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME:
             session.clock = event.time, int(event.packet.multi_media_time)
@@ -334,6 +336,8 @@ class Conversation:
             )
         elif server and event.type in ANNOUNCEMENTS:
             self._announce(session, event)
+        elif not server and event.type == MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA and session.agent_data is None:
+            session.agent_data = replace(event, body=b"", whole=False)
         migration = session.migration
         if migration is None:
             migration = self._under_way(session, event)

@@ -133,6 +133,8 @@ class Session:
     arrived: Migration | None = None  # in which it is the target
     offered: frozenset[tuple[int, int]] = frozenset()  # CHANNELS_LIST
     replaces: Session | None = None  # of another client, still open on this host when this one came
+    init: Message | None = None
+    agent_data: Message | None = None  # the first that the client sent to the agent
     agent: bool | None = None  # whether the guest's agent is there, as the server has said
     agent_news: float = 0.0  # when it said so
     started: bool = False  # the client has said AGENT_START

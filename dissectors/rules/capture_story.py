@@ -1,0 +1,396 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The story of a capture as data: what `inspect --json` prints and what every view of it is made from.
+
+The keys are an interface: they are added to, never renamed. All texts are visible ones
+(`dissectors.wire.visible_text`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from dissectors.conversation.arrival import (
+    Arrival,
+    Attempt,
+    Attempts,
+    Outcome,
+    Reason,
+    announced,
+    arrival,
+    error_name,
+    phases,
+    unfit_address,
+)
+from dissectors.conversation.conversation import Connection, Migration, Session
+from dissectors.conversation.pairing import client_of
+from dissectors.framing.events import Event, Message
+from dissectors.rules.advice import NEXT, next_of_finding
+from dissectors.rules.catalogue import CATALOGUE
+from dissectors.rules.judgement import Evidence, Finding
+from dissectors.wire.constants import MsgcMain, MsgMain, Side, channel_name
+from dissectors.wire.visible_text import all_visible, visible_host
+
+if TYPE_CHECKING:
+    from dissectors.rules.inspector import Inspection
+
+#: So many foreign failed connections are listed; of more only the number is told.
+MOST_ATTEMPTS = 200
+#: A session of another client that ends within this time (s) was taken over.
+TAKEN_S = 5.0
+
+
+def story(inspection: Inspection) -> dict[str, Any]:
+    """The story so far; unknown values are None. Times in seconds, durations in ms."""
+    told: dict[str, Any] = all_visible(_Story(inspection).whole())
+    return told
+
+
+class _Story:
+    def __init__(self, inspection: Inspection) -> None:
+        self._inspection = inspection
+        self._view = inspection.oracle.conversation
+        self._source = inspection.source
+        self._attempts = Attempts(self._view)
+
+    def whole(self) -> dict[str, Any]:
+        inspection, view = self._inspection, self._view
+        migrations = [self._migration(migration) for migration in view.migrations]
+        return {
+            "capture": self._capture(),
+            "sessions": [self._session(session) for session in view.sessions],
+            "migrations": migrations,
+            "attempts": [self._attempt(attempt) for attempt in self._told_attempts[:MOST_ATTEMPTS]],
+            "refused": [self._refusal(connection) for connection in self._refused],
+            "notes": [*self._notes()],
+            "findings": [self._finding(finding) for finding in inspection.findings],
+            "doubtful": [{**self._finding(finding), "why": why} for finding, why in inspection.doubtful],
+            "gaps": [
+                {"connection": g.connection, "packet": g.frame, "sender": str(g.sender), "bytes": g.bytes}
+                for g in inspection.gaps
+            ],
+            "unjudged": [
+                {"requirement": requirement, "why": f"it takes {why}"}
+                for requirement, why in inspection.oracle.judgement.unjudged(CATALOGUE)
+                if CATALOGUE[requirement].evidence is Evidence.PACKETS
+            ],
+        }
+
+    def _capture(self) -> dict[str, Any]:
+        reader, judgement = self._source.reader, self._inspection.oracle.judgement
+        spice = {c.number for s in self._view.sessions for c in s.connections()}
+        spice |= {c.number for c in self._view.connections.values() if c.mess is not None}
+        read = sum(sum(c.messages.values()) for c in self._view.connections.values())
+        return {
+            "files": [str(path) for path in self._inspection.paths],
+            "packets": reader.packets,
+            "bytes": reader.bytes,
+            "seconds": round(reader.seconds, 6),
+            "streams": reader.streams,
+            "other_streams": self._source.other_streams,
+            "spice_streams": len(spice),
+            "messages": read,
+            "judged": len(judgement.broken | judgement.kept.keys()),
+            "nothing_judged": self._inspection.nothing_judged,
+            "notes": self._source.notes,
+        }
+
+    # ---- findings
+
+    def _finding(self, finding: Finding) -> dict[str, Any]:
+        requirement = CATALOGUE[finding.requirement]
+        return {
+            "requirement": finding.requirement,
+            "level": str(finding.level),
+            "text": requirement.text,
+            "duty": requirement.duty,
+            "why": requirement.why or None,
+            "next": next_of_finding(requirement.area, requirement.duty),
+            "packet": finding.frame,
+            "file": self._file(finding.connection),
+            "time": finding.time,
+            "connection": finding.connection,
+            "host": finding.host or self._server(finding.connection),
+            "expected": finding.expected,
+            "seen": finding.seen,
+        }
+
+    def _file(self, connection: int | None) -> str | None:
+        paths = self._inspection.paths
+        index = self._source.files.get(connection) if connection is not None else None
+        if len(paths) == 1:
+            return str(paths[0])
+        return str(paths[index]) if index is not None else None
+
+    def _server(self, number: int | None) -> str | None:
+        connection = self._view.connections.get(number) if number is not None else None
+        return str(connection.server) if connection is not None and connection.server is not None else None
+
+    # ---- sessions
+
+    def _session(self, session: Session) -> dict[str, Any]:
+        return {
+            "session_id": session.id,
+            "host": self._host_name(session),
+            "target": session.main.as_target,
+            "channels": [self._channel(connection) for connection in session.connections()],
+        }
+
+    def _host_name(self, session: Session) -> str | None:
+        label = self._view.hosts[session.host].label if session.host >= 0 else None
+        opened = session.main.opened
+        return label or (str(opened.server) if opened else None)
+
+    def _channel(self, connection: Connection) -> dict[str, Any]:
+        opened, framer = connection.opened, self._source.framers.get(connection.number)
+        sides = {side: framer.counts(side) for side in Side} if framer is not None else {}
+        return {
+            "type": connection.channel,
+            "id": connection.channel_id,
+            "connection": connection.number,
+            "connection_id": connection.connection_id,
+            "client": str(opened.client) if opened else None,
+            "server": str(opened.server) if opened else None,
+            "via": visible_host(opened.via) if opened and opened.via else None,
+            "tls": opened.tls if opened else None,
+            "mini_header": framer.known_header if framer is not None else None,
+            "messages": sum(sum(counts.values()) for counts, _ in sides.values()),
+            "bytes": sum(size for _, size in sides.values()),
+            "ended": str(connection.closed.how) if connection.closed else None,
+        }
+
+    # ---- migrations
+
+    def _migration(self, migration: Migration) -> dict[str, Any]:
+        subject = migration.subject
+        outcome = arrival(self._view, migration, self._attempts)
+        attempts = self._attempts.of(migration)
+        steps = phases(migration)
+        presented = self._presented(migration, attempts)
+        return {
+            "scheme": scheme(migration),
+            "outcome": str(outcome.outcome),
+            "reason": str(outcome.reason) if outcome.reason else None,
+            "why": self._why(migration, outcome, presented),
+            "next": NEXT[outcome.reason] if outcome.reason else None,
+            "packet": outcome.event.frame if outcome.event else None,
+            "client": client_of(migration.source),
+            "source": self._host_name(migration.source),
+            "target": self._host_name(migration.target) if migration.target else None,
+            "session_id": migration.source.id,
+            "target_session_id": migration.target.id if migration.target else None,
+            "host": visible_host(migration.host) if migration.host is not None else None,
+            "port": migration.port,
+            "tls_port": migration.tls_port,
+            "cert_subject": subject.decode("utf-8", "replace") if subject is not None else None,
+            "presented_subject": presented,
+            "unreachable": unfit_address(migration),
+            "phases": [
+                {"name": step.name, "ms": round(step.after, 3), "packet": step.event.frame} for step in steps
+            ],
+            "duration_ms": round(steps[-1].after, 3) if len(steps) > 1 else None,
+            "attempts": [self._attempt(attempt) for attempt in attempts],
+            "steps": [_step(event) for event in migration.steps],
+        }
+
+    def _why(self, migration: Migration, outcome: Arrival, presented: str | None) -> str | None:
+        if not outcome.why:
+            return None
+        words = [outcome.why]
+        if outcome.reason is Reason.ALERT:
+            subject = migration.subject
+            announced_subject = subject.decode("utf-8", "replace") if subject else None
+            words.append(
+                f"announced subject “{announced_subject}”" if subject else "no subject was announced"
+            )
+            if presented:
+                words.append(f"the certificate says “{presented}”")
+        unfit = unfit_address(migration)
+        if unfit and outcome.outcome is not Outcome.CANCELLED:
+            words.append(unfit)
+        return "; ".join(words)
+
+    def _presented(self, migration: Migration, attempts: list[Attempt]) -> str | None:
+        """The subject of the certificate that the target showed, where it is in clear."""
+        shown = [attempt.connection.certificate for attempt in attempts]
+        if migration.target is not None:
+            shown += [c.certificate for c in migration.target.connections()]
+        return next((one.subject for one in reversed(shown) if one is not None), None)
+
+    # ---- what came to nothing
+
+    @cached_property
+    def _hosts(self) -> set[str]:
+        """Addresses that have to do with SPICE here."""
+        hosts = {s.main.opened.server.host for s in self._view.sessions if s.main.opened is not None}
+        return hosts | {m.host for m in self._view.migrations if m.host}
+
+    @cached_property
+    def _told_attempts(self) -> list[Attempt]:
+        """Connections that came to nothing and have to do with SPICE, as far as anybody can say."""
+        found = [a for a in self._attempts.all if self._matters(a)]
+        return sorted(found, key=lambda attempt: attempt.event.time)
+
+    def _matters(self, attempt: Attempt) -> bool:
+        if attempt.connection.failed is None:
+            return True
+        hosts = self._hosts
+        return not hosts or attempt.connection.failed.server.host in hosts
+
+    def _attempt(self, attempt: Attempt) -> dict[str, Any]:
+        connection = attempt.connection
+        return {
+            "connection": connection.number,
+            "client": str(connection.client) if connection.client else None,
+            "server": str(connection.server) if connection.server else None,
+            "reason": str(attempt.reason),
+            "seen": attempt.seen,
+            "next": NEXT[attempt.reason],
+            "packet": attempt.event.frame,
+            "time": attempt.event.time,
+        }
+
+    @cached_property
+    def _refused(self) -> list[Connection]:
+        return [c for c in self._view.connections.values() if c.refusal is not None]
+
+    def _refusal(self, connection: Connection) -> dict[str, Any]:
+        refusal = connection.refusal
+        assert refusal is not None
+        error = error_name(int(refusal.packet.error))
+        return {
+            "connection": connection.number,
+            "channel": connection.channel or None,
+            "channel_id": connection.channel_id,
+            "connection_id": connection.connection_id,
+            "client": str(connection.client) if connection.client else None,
+            "server": str(connection.server) if connection.server else None,
+            "by": str(refusal.sender),
+            "error": error,
+            "why": self._refusal_why(connection, error),
+            "next": NEXT[
+                {"PERMISSION_DENIED": Reason.DENIED, "BAD_CONNECTION_ID": Reason.BAD_ID}.get(
+                    error, Reason.LINK
+                )
+            ],
+            "packet": refusal.frame,
+            "time": refusal.time,
+        }
+
+    def _refusal_why(self, connection: Connection, error: str) -> str:
+        if error == "PERMISSION_DENIED":
+            return "the ticket is wrong, missing or has expired"
+        if error == "NEED_SECURED":
+            return "this channel is allowed over TLS only"
+        if error == "NEED_UNSECURED":
+            return "this channel is not allowed over TLS"
+        if error != "BAD_CONNECTION_ID":
+            return "the server does not take this link message"
+        open_there = [
+            s.id
+            for s in self._view.sessions
+            if s.host == connection.host and s.id is not None and _open_at(s, connection)
+        ]
+        ids = ", ".join(f"{number:#010x}" for number in open_there[:4])
+        named = f"it named session {connection.connection_id:#010x}"
+        elsewhere = next(
+            (
+                self._host_name(s)
+                for s in self._view.sessions
+                if s.id == connection.connection_id and s.host != connection.host and _open_at(s, connection)
+            ),
+            None,
+        )
+        if connection.connection_id in open_there:
+            return f"{named}, which is open there"
+        if elsewhere:
+            return f"{named}, which is open at {elsewhere} and not there"
+        return f"{named}; open there: {ids}" if ids else f"{named}; none is known to be open there"
+
+    # ---- notes
+
+    def _notes(self) -> Iterator[dict[str, Any]]:
+        for session in self._view.sessions:
+            yield from self._take_over(session)
+            if session.main.as_target and session.arrived is None:
+                text = (
+                    f"the client {client_of(session) or 'of unknown address'} comes to {self._host_name(session)} "
+                    f"with session {session.main.connection_id:#010x}: where it comes from is not in the capture"
+                )
+                yield _note("arrival", text, session.main.mess, session.main)
+        for migration in self._view.migrations:
+            unfit = unfit_address(migration)
+            if unfit:
+                text = f"the announcement of {announced(migration)} cannot help this client: {unfit}"
+                yield _note("address", text, migration.begin or migration.ended, migration.source.main)
+            yield from self._agent_lost(migration)
+
+    def _take_over(self, session: Session) -> Iterator[dict[str, Any]]:
+        old = session.replaces
+        if old is None or session.arrived is not None or session.main.as_target:
+            return
+        begun = session.main.result or session.main.opened
+        closed = old.main.closed
+        new_client, old_client = client_of(session), client_of(old)
+        where = self._host_name(session)
+        if closed is None or begun is None or closed.time - begun.time > TAKEN_S:
+            text = f"{new_client} and {old_client} are both connected to {where}"
+        else:
+            who = f"{new_client}" if new_client != old_client else f"another client at {new_client}"
+            text = f"{who} took {where} over from {old_client}, whose session ended at frame {closed.frame}"
+        yield _note("take-over", text, begun, session.main)
+
+    def _agent_lost(self, migration: Migration) -> Iterator[dict[str, Any]]:
+        source, target = migration.source, migration.target
+        if target is None or source.agent is not True or target.agent is not False:
+            return
+        init = target.init
+        if init is None:
+            return
+        text = f"the agent was connected at the source and is not at the target (INIT, frame {init.frame})"
+        if target.agent_data is not None and MsgcMain.SPICE_MSGC_MAIN_AGENT_START not in target.main.said:
+            text += f"; the client's AGENT_DATA goes on without AGENT_START (frame {target.agent_data.frame})"
+        text += ": look at the target's agent device and at the guest's agent"
+        yield _note("agent", text, init, target.main)
+
+
+def _open_at(session: Session, connection: Connection) -> bool:
+    closed, refusal = session.main.closed, connection.refusal
+    return closed is None or refusal is None or closed.time > refusal.time
+
+
+def _note(kind: str, text: str, event: Event | None, connection: Connection) -> dict[str, Any]:
+    frame = event.frame if event is not None else None
+    return {"kind": kind, "text": text, "packet": frame, "connection": connection.number}
+
+
+def _step(event: Message) -> dict[str, Any]:
+    return {
+        "time": event.time,
+        "packet": event.frame,
+        "connection": event.connection,
+        "sender": str(event.sender),
+        "message": event.name,
+    }
+
+
+def scheme(migration: Migration) -> str:
+    """semi-seamless, seamless or switch-host; `A, then B` where one fell back to the other."""
+    announced_as = "seamless" if migration.seamless else "semi-seamless"
+    switched = (
+        migration.ended is not None and migration.ended.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST
+    )
+    if migration.begin is None and (migration.ended is None or switched) and migration.answer is None:
+        return "switch-host"
+    if switched:
+        return f"{announced_as}, then switch-host"
+    if migration.seamless and migration.answer is not None:
+        if migration.answer.type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED:
+            return "seamless, then semi-seamless"
+    return announced_as
+
+
+def channel_words(kind: int | None, number: int) -> str:
+    """`main 0`; what is not known is said so."""
+    return f"{channel_name(kind)} {number}" if kind else "unknown"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from dissectors.framing.events import (
     Ending,
     Endpoint,
     Event,
+    Gap,
     HostEvent,
     Message,
     Opened,

@@ -18,7 +18,7 @@ from dissectors.conversation.order_tables import State
 from dissectors.conversation.pairing import client_of, ended_by
 from dissectors.conversation.parties import Connection, Migration, Session
 from dissectors.framing.events import Ending, Endpoint, Event, Failure, Message
-from dissectors.wire.constants import LinkErr, MsgcBase, MsgcMain, MsgMain, Side
+from dissectors.wire.constants import LinkErr, MsgcBase, MsgcMain, MsgMain, Side, channel_name
 
 #: Two clocks, two interfaces: an attempt may seem to be this much older than its announcement (s).
 SLACK_S = 0.05
@@ -108,7 +108,7 @@ def failure_of(connection: Connection) -> Attempt | None:
     if refusal is not None:
         error = error_name(int(refusal.packet.error))
         reasons = {"PERMISSION_DENIED": Reason.DENIED, "BAD_CONNECTION_ID": Reason.BAD_ID}
-        seen = f"{server} refused the link with {error}"
+        seen = f"{server} refused {_channel(connection)} with {error}"
         return Attempt(connection, reasons.get(error, Reason.LINK), seen, refusal)
     if connection.tunnel is not None and (connection.tunnel.refused or connection.tunnel.answer is None):
         tunnel = connection.tunnel
@@ -126,6 +126,13 @@ def failure_of(connection: Connection) -> Attempt | None:
     if connection.wrong is not None:
         return Attempt(connection, Reason.PROTOCOL, _wrong(connection), connection.wrong)
     return None
+
+
+def _channel(connection: Connection) -> str:
+    """`the main link`, `the link of display 1`."""
+    if connection.is_main or not connection.channel:
+        return "the main link" if connection.is_main else "the link"
+    return f"the link of {channel_name(connection.channel)} {connection.channel_id}"
 
 
 def _wrong(connection: Connection) -> str:
@@ -234,6 +241,10 @@ def arrival(view: Conversation, migration: Migration, attempts: Attempts) -> Arr
     where = announced(migration)
     if hidden:
         why = f"TLS to {hidden[-1].server} is not decrypted: what happens there cannot be read"
+        if refused:
+            return Arrival(
+                Outcome.LOST, Reason.HIDDEN, f"the client says that it could not connect; {why}", answer
+            )
         return Arrival(Outcome.NOT_SEEN, Reason.HIDDEN, why, hidden[-1].opened)
     if target is not None and target.main.closed is not None and (ended is not None or refused):
         return _dropped(target)

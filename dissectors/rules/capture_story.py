@@ -67,7 +67,13 @@ class _Story:
             "findings": [self._finding(finding) for finding in inspection.findings],
             "doubtful": [{**self._finding(finding), "why": why} for finding, why in inspection.doubtful],
             "gaps": [
-                {"connection": g.connection, "packet": g.frame, "sender": str(g.sender), "bytes": g.bytes}
+                {
+                    "connection": g.connection,
+                    "packet": g.frame,
+                    "sender": str(g.sender),
+                    "bytes": g.bytes,
+                    "cut": g.cut,
+                }
                 for g in inspection.gaps
             ],
             "unjudged": [
@@ -314,10 +320,9 @@ class _Story:
         for session in self._view.sessions:
             yield from self._take_over(session)
             if session.main.as_target and session.arrived is None:
-                text = (
-                    f"the client {client_of(session) or 'of unknown address'} comes to {self._host_name(session)} "
-                    f"with session {session.main.connection_id:#010x}: where it comes from is not in the capture"
-                )
+                client, number = client_of(session) or "an unknown client", session.main.connection_id
+                text = f"{client} comes to {self._host_name(session)} with session {number:#010x}"
+                text += ": where it comes from is not in the capture"
                 yield _note("arrival", text, session.main.mess, session.main)
         for migration in self._view.migrations:
             unfit = unfit_address(migration)

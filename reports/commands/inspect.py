@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import signal
 import sys
 import time
@@ -86,7 +87,8 @@ def _console() -> Console:
     """Standard output: colour and its own width where it is a terminal."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else WIDTH
+    columns = os.environ.get("COLUMNS", "")
+    width = None if sys.stdout.isatty() or columns.isdigit() else WIDTH
     return Console(highlight=False, emoji=False, markup=False, width=width)
 
 
@@ -97,7 +99,7 @@ def _show(inspection: Inspection, story: Story, wanted: Wanted) -> int:
     elif not wanted.messages and (inspection.source.reader.packets or not inspection.error):
         from reports.inspection.story_text import print_story
 
-        print_story(_console(), inspection.as_dict(), story.ladder(limit=80), unjudged=wanted.unjudged)
+        print_story(_console(), inspection.as_dict(), story.ladders(limit=80), unjudged=wanted.unjudged)
     if wanted.html:
         from reports.inspection.capture_page import page
 
@@ -108,7 +110,9 @@ def _show(inspection: Inspection, story: Story, wanted: Wanted) -> int:
             raise UsageError(f"cannot write {wanted.html}: {error.strerror}") from None
     if inspection.error:
         return _unreadable(inspection.error)
-    return Exit.FINDINGS if inspection.findings else Exit.CLEAN
+    if inspection.findings:
+        return Exit.FINDINGS
+    return Exit.NOTHING_JUDGED if inspection.nothing_judged else Exit.CLEAN
 
 
 def _read(inspection: Inspection, wanted: Wanted) -> Story:
@@ -159,16 +163,11 @@ class Story:
         """Every finding."""
         return self._inspection.findings
 
-    def ladder(self, limit: int) -> Ladder:
-        """The ladder of what was kept; source and target by name where there is one migration."""
-        from reports.ladder.lanes import ladder
+    def ladders(self, limit: int) -> list[tuple[str, Ladder]]:
+        """(title, ladder) of what was kept, in at most about `limit` rows each."""
+        from reports.inspection.story_ladders import ladders
 
-        migrations = self._inspection.as_dict()["migrations"]
-        names = {}
-        if len(migrations) == 1:
-            ends = ((migrations[0][name], name) for name in ("source", "target"))
-            names = {where: name for where, name in ends if where}
-        return ladder(self.events, self.findings, names=names, limit=limit)
+        return ladders(self._inspection.oracle.conversation, self.events, self.findings, limit)
 
 
 def _routine(event: Event) -> bool:

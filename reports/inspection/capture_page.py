@@ -10,9 +10,10 @@ from typing import Any, Protocol
 from markupsafe import Markup
 from scapy.utils import hexdump
 
-from dissectors.framing.events import Event, HostEvent, LinkBytes, Message
-from dissectors.rules.catalogue import CATALOGUE
+from dissectors.framing.events import ConnectFailed, ConnectionEvent, Event, HostEvent, LinkBytes, Message
 from dissectors.wire.constants import channel_name
+from dissectors.wire.visible_text import visible
+from reports.inspection.migration_text import durations
 from reports.ladder import ladder_svg, wording
 from reports.ladder.lanes import Ladder
 from reports.views.page import environment
@@ -31,29 +32,33 @@ class Kept(Protocol):
     def agent(self) -> Mapping[int, Sequence[Any]]:
         """Agent messages by the place in `events` of what completed them."""
 
-    def ladder(self, limit: int) -> Ladder:
-        """The ladder in at most about `limit` rows."""
+    def ladders(self, limit: int) -> list[tuple[str, Ladder]]:
+        """(title, ladder) of each group of sessions, in at most about `limit` rows each."""
 
 
 def page(story: Mapping[str, Any], kept: Kept, *, show_secrets: bool = False) -> str:
     """The page's text."""
-    ladder = kept.ladder(ROWS)
+    ladders = [(title, ladder) for title, ladder in kept.ladders(ROWS) if ladder.rows]
     details = {
         row.event: {
             "time": ladder_svg.clock(row.time),
             **_details(kept.events[row.event], show_secrets=show_secrets),
             **_agent(kept.agent.get(row.event, ())),
         }
+        for _, ladder in ladders
         for row in ladder.rows
         if row.event is not None
     }
-    drawing = Markup(ladder_svg.svg(ladder, "Ladder of the capture", interactive=True))
+    drawings = [
+        (title, Markup(ladder_svg.svg(ladder, title or "Ladder of the capture", interactive=True)))
+        for title, ladder in ladders
+    ]
     template = environment().get_template("inspect.html")
     return template.render(
         story=story,
-        drawing=drawing if ladder.rows else None,
+        drawings=drawings,
         details=_script(details),
-        total=len(CATALOGUE),
+        durations=durations,
         channel_name=channel_name,
     )
 
@@ -84,8 +89,11 @@ def _details(event: Event, *, show_secrets: bool) -> dict[str, Any]:
         case HostEvent():
             label, detail = wording.host(event)
             told |= {"title": label, "host": event.host, "fields": detail}
-        case _:
-            told["title"] = type(event).__name__
+        case ConnectFailed():
+            told |= {"title": f"connection {event.how}", "connection": event.connection, "fields": event.why}
+        case ConnectionEvent():
+            label, detail, _ = wording.around(event)
+            told |= {"title": label, "connection": event.connection, "fields": detail}
     return told
 
 
@@ -95,7 +103,7 @@ def _agent(packets: Sequence[Any]) -> dict[str, str]:
 
 
 def _fields(packet: Any) -> str:
-    return str(packet.show(dump=True))
+    return "\n".join(map(visible, str(packet.show(dump=True)).split("\n")))
 
 
 def _bytes(data: Sequence[int] | bytes) -> str:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from dissectors.framing.events import (
     Closed,
+    ConnectFailed,
     ConnectionEvent,
     Event,
     Gap,
@@ -20,9 +21,16 @@ from dissectors.framing.events import (
     LinkBytes,
     Message,
     Opened,
+    ProxyHeader,
+    ProxyTunnel,
+    TlsAlert,
+    TlsCertificate,
+    TlsHello,
+    WrongProtocol,
 )
 from dissectors.rules.judgement import FAILING, Finding
 from dissectors.wire.constants import Side, channel_name
+from dissectors.wire.visible_text import visible
 from reports.inspection.agent_view import AgentTalk, lines
 from reports.ladder import wording
 
@@ -69,16 +77,16 @@ class Lines:
             self._console.print(line, soft_wrap=True)
         for words in lines(self._agent.completed(event)):
             if line is not None:
-                self._console.print(Text(" " * INDENT + words), soft_wrap=True)
+                self._console.print(Text(" " * INDENT + visible(words)), soft_wrap=True)
         for found in findings:
             style = "bold red" if found.level in FAILING else "yellow"
             words = f"  ^ {found.requirement} [{found.level}] expected {found.expected}; seen: {found.seen}"
-            self._console.print(Text(words, style), soft_wrap=True)
+            self._console.print(Text(visible(words), style), soft_wrap=True)
 
     def _line(self, event: Event, broken: bool) -> Text | None:
         match event:
-            case Opened():
-                self._servers[event.connection] = event.host or str(event.server)
+            case Opened() | ConnectFailed():
+                self._servers[event.connection] = getattr(event, "host", None) or str(event.server)
             case LinkBytes(kind="mess"):
                 self._channels[event.connection] = wording.channel_of_link(event)
             case Message():
@@ -99,7 +107,7 @@ class Lines:
         frame = "" if event.frame is None else str(event.frame)
         head = f"{frame:>7} {time:>12.6f}  {self._where(event):<22} {channel:<10} "
         style = "red" if broken else "dim" if routine else ""
-        return Text(head + " ".join(filter(None, (name, detail))), style)
+        return Text(visible(head + " ".join(filter(None, (name, detail)))), style)
 
     def _where(self, event: Event) -> str:
         if isinstance(event, HostEvent):
@@ -128,6 +136,10 @@ def _words(event: Event) -> tuple[str, str, bool] | None:
             return "gap", f"{'?' if event.bytes is None else f'{event.bytes:,}'} bytes missing", False
         case Garbage():
             return "no SPICE", event.reason, False
+        case ConnectFailed():
+            return f"connection {event.how}", f"to {event.server} by {event.client}: {event.why}", False
+        case TlsHello() | TlsCertificate() | TlsAlert() | ProxyTunnel() | ProxyHeader() | WrongProtocol():
+            return wording.around(event)
         case HostEvent():
             return *wording.host(event), wording.is_backstage(event)
     return None

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The story of a capture on a terminal: summary, ladder, findings. Colour only where there is a terminal."""
+"""The story of a capture on a terminal: what was read, what happened, whose fault it was; the ladders.
+
+Colour only where there is a terminal; no line has more than 100 columns.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
@@ -12,76 +15,173 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import FAILING
 from dissectors.wire.constants import channel_name
+from reports.inspection import migration_text
+from reports.inspection.migration_text import labelled, session_id
 from reports.ladder import ladder_text
 from reports.ladder.lanes import Ladder
 
 Story = Mapping[str, Any]  # what `Inspection.as_dict` gives
 
+WIDEST = 100
 _LADDER_STYLES = {"head": "bold", "routine": "dim", "broken": "bold red", "differs": "yellow", "": ""}
 _DOUBTS_SHOWN = 10
 _MIGRATIONS_SHOWN = 20
 _SESSIONS_SHOWN = 40  # channels; more are only counted
+_NOTES_SHOWN = 12
+_REFUSED_SHOWN = 8
 
 
-def print_story(console: Console, story: Story, ladder: Ladder, *, unjudged: bool = False) -> None:
-    """Everything, the findings last."""
-    width = min(console.width, 100)
-    _summary(console, story)
+def print_story(
+    console: Console, story: Story, ladders: Sequence[tuple[str, Ladder]], *, unjudged: bool = False
+) -> None:
+    """Everything: the summary first, the verdict last."""
+    width = min(console.width, WIDEST)
+    _summary(console, story, width)
     for number, migration in enumerate(story["migrations"][:_MIGRATIONS_SHOWN], 1):
-        _migration(console, number, migration)
+        console.print()
+        for line in migration_text.lines(number, migration, width):
+            console.print(line, soft_wrap=True)
     if (more := len(story["migrations"]) - _MIGRATIONS_SHOWN) > 0:
         console.print(f"\nand {_plural(more, 'migration')} more (--json has them all)")
-    _sessions(console, story, width)
-    if ladder.rows and (story["migrations"] or story["findings"] or not story["sessions"]):
-        console.print()
-        for style, line in ladder_text.lines(ladder, width):
-            console.print(Text(line, _LADDER_STYLES[style]), soft_wrap=True)
-    _gaps(console, story)
+    _refused(console, story, width)
+    _attempts(console, story, width)
+    _notes(console, story, width)
     _findings(console, story, width)
     _doubtful(console, story, width)
+    _sessions(console, story, width)
+    for title, ladder in ladders:
+        _ladder(console, title, ladder, width)
+    _gaps(console, story, width)
     _unjudged(console, story, width, whole=unjudged)
+    _verdict(console, story, width)
 
 
-def _summary(console: Console, story: Story) -> None:
+def _print(console: Console, words: str, width: int, style: str = "", indent: str = "") -> None:
+    for line in wrap(words, width, initial_indent=indent, subsequent_indent=indent + "  ") or [""]:
+        console.print(Text(line, style), soft_wrap=True)
+
+
+def _summary(console: Console, story: Story, width: int) -> None:
+    """How much was read, how much of it was SPICE, how much was judged."""
     facts = story["capture"]
-    other = f" ({facts['other_streams']} without SPICE)" if facts.get("other_streams") else ""
-    seen = ", ".join(_plural(len(story[f"{noun}s"]), noun) for noun in ("session", "migration"))
-    console.print(
-        f"{facts['packets']:,} packets, {facts['bytes']:,} bytes, {facts['seconds']:.3f} s; "
-        f"{_plural(facts['streams'], 'TCP connection')}{other}; {seen}",
-        soft_wrap=True,
+    words = f"Read: {facts['packets']:,} packets, {facts['bytes']:,} bytes, {facts['seconds']:.3f} s"
+    if len(facts["files"]) > 1:
+        words += f", {len(facts['files'])} files"
+    _print(console, words, width)
+    other = facts["other_streams"]
+    words = f"SPICE: {facts['spice_streams']:,} of {_plural(facts['streams'], 'TCP connection')}"
+    words += f" ({other:,} without SPICE)" if other else ""
+    words += (
+        f"; {_plural(len(story['sessions']), 'session')}, {_plural(len(story['migrations']), 'migration')}, "
     )
+    _print(console, words + _plural(facts["messages"], "message"), width)
+    if facts["nothing_judged"]:
+        why = "no SPICE session was found" if not story["sessions"] else "no message could be read"
+        _print(console, f"Judged: nothing, {why}", width, "bold yellow")
+    else:
+        found = f"{_plural(len(story['findings']), 'finding')}, {len(story['doubtful'])} doubtful"
+        _print(console, f"Judged: {_plural(facts['judged'], 'rule')}; {found}", width)
     for note in facts.get("notes", ()):
-        console.print(Text(f"Note: {note}", "yellow"))
+        _print(console, f"Note: {note}", width, "yellow")
 
 
 def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def _id(number: int | None) -> str:
-    return "unknown" if number is None else f"{number:#010x}"
-
-
-def _migration(console: Console, number: int, migration: Mapping[str, Any]) -> None:
-    good = migration["outcome"] in ("completed", "switched")
+def _refused(console: Console, story: Story, width: int) -> None:
+    """Links that a server refused and that no migration has told."""
+    told = {a["connection"] for m in story["migrations"] for a in m["attempts"]}
+    refused = [one for one in story["refused"] if one["connection"] not in told]
+    if not refused:
+        return
     console.print()
-    console.print(
-        Text(f"Migration {number}: ", "bold")
-        + Text(f"{migration['scheme']}, {migration['outcome']}", "bold green" if good else "bold yellow")
-    )
-    console.print(f"  source     {migration['source'] or 'unknown'}, session {_id(migration['session_id'])}")
-    target = migration["target"] or "not seen"
-    session = f", session {_id(migration['target_session_id'])}" if migration["target"] else ""
-    console.print(f"  target     {target}{session}")
-    subject = migration["cert_subject"]
-    words = [f"host {migration['host'] or 'unknown'}", f"port {migration['port']}"]
-    words += [f"TLS port {migration['tls_port']}"] if migration["tls_port"] else []
-    words += [f"certificate subject “{subject}”"] if subject else ["no certificate subject"]
-    console.print(f"  announced  {', '.join(words)}", soft_wrap=True)
+    console.print(Text(f"Refused: {_plural(len(refused), 'link')}", "bold yellow"))
+    advice = ""
+    for one in refused[:_REFUSED_SHOWN]:
+        channel = f"{channel_name(one['channel'])} {one['channel_id']}" if one["channel"] else "unknown"
+        words = f"{one['server']} refuses {channel} of {one['client']}: {one['error']} ({one['why']})"
+        _print(console, f"frame {one['packet']}: {words}", width, indent="  ")
+        if one["next"] != advice:
+            advice = one["next"]
+            for line in labelled("  next", advice, width):
+                console.print(line)
+    if (more := len(refused) - _REFUSED_SHOWN) > 0:
+        console.print(f"  and {more:,} more (--json has them all)")
+
+
+def _attempts(console: Console, story: Story, width: int) -> None:
+    """Connections that came to nothing and are told nowhere else."""
+    told = {a["connection"] for m in story["migrations"] for a in m["attempts"]}
+    told |= {one["connection"] for one in story["refused"]}
+    others = [one for one in story["attempts"] if one["connection"] not in told]
+    if not others:
+        return
+    console.print()
+    console.print(Text(f"Came to nothing: {_plural(len(others), 'connection')}", "bold yellow"))
+    advice = ""
+    for one in others[:_REFUSED_SHOWN]:
+        words = f"{one['seen']} (client {one['client']})"
+        _print(console, f"frame {one['packet']}: {words}", width, indent="  ")
+        if one["next"] != advice:
+            advice = one["next"]
+            for line in labelled("  next", advice, width):
+                console.print(line)
+    if (more := len(others) - _REFUSED_SHOWN) > 0:
+        console.print(f"  and {more:,} more (--json has them all)")
+
+
+def _notes(console: Console, story: Story, width: int) -> None:
+    notes = story["notes"]
+    if not notes:
+        return
+    console.print()
+    for note in notes[:_NOTES_SHOWN]:
+        place = f"frame {note['packet']}: " if note["packet"] else ""
+        _print(console, f"Note: {place}{note['text']}", width, "yellow")
+    if (more := len(notes) - _NOTES_SHOWN) > 0:
+        console.print(f"and {more:,} more (--json has them all)")
+
+
+def _findings(console: Console, story: Story, width: int) -> None:
+    several = len(story["capture"]["files"]) > 1
+    for found in story["findings"]:
+        console.print()
+        style = "bold red" if found["level"] in FAILING else "bold yellow"
+        places = (
+            f"frame {found['packet']}" if found["packet"] else None,
+            f"file {found['file']}" if several and found["file"] else None,
+            f"connection {found['connection']}" if found["connection"] else None,
+            found["host"],
+        )
+        place = ", ".join(str(part) for part in places if part)
+        head = Text(f"{found['requirement']} {found['level']}", style) + Text(f"  {place}")
+        console.print(head, soft_wrap=True)
+        _print(console, found["text"], width, indent="  ")
+        for label, words in (
+            ("expected", found["expected"]),
+            ("seen", found["seen"]),
+            ("whose duty", f"the {found['duty']}'s"),
+            ("next", found["next"]),
+        ):
+            for line in labelled(label, str(words), width):
+                console.print(line)
+
+
+def _doubtful(console: Console, story: Story, width: int) -> None:
+    doubtful = story["doubtful"]
+    if not doubtful:
+        return
+    console.print()
+    console.print(Text(f"{_plural(len(doubtful), 'rule')} may have been broken, or not:", "yellow"))
+    for found in doubtful[:_DOUBTS_SHOWN]:
+        place = f", frame {found['packet']}" if found["packet"] else ""
+        words = f"{found['requirement']}{place}: {found['seen']} ({found['why']})"
+        _print(console, words, width, indent="  ")
+    if len(doubtful) > _DOUBTS_SHOWN:
+        console.print(f"  and {len(doubtful) - _DOUBTS_SHOWN} more (--json has them all)")
 
 
 def _sessions(console: Console, story: Story, width: int) -> None:
@@ -89,20 +189,22 @@ def _sessions(console: Console, story: Story, width: int) -> None:
     if not rows:
         return
     table = Table(box=SIMPLE_HEAD, width=width, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in ("Session", "Host", "Channel", "Client", "Header"):
+    for heading in ("Session", "Host", "Channel", "Client"):
         table.add_column(heading, overflow="fold")
     for heading in ("Messages", "Bytes"):
         table.add_column(heading, justify="right")
     table.add_column("Ended", overflow="fold")
     for session, channel in rows[:_SESSIONS_SHOWN]:
-        header = {True: "mini", False: "full", None: "-"}[channel["mini_header"]]
         tls = " TLS" if channel["tls"] else ""
+        full = ", full headers" if channel["mini_header"] is False else ""
+        via = f" for {channel['via']}" if channel.get("via") else ""
+        main = channel["type"] == 1
+        name = f"{channel_name(channel['type'])} {channel['id']}" if channel["type"] else "unknown"
         table.add_row(
-            _id(session["session_id"]) if channel["type"] == 1 else "",
-            str(session["host"] or ""),
-            f"{channel_name(channel['type'])} {channel['id']}{tls}",
+            session_id(session["session_id"]) if main else "",
+            f"{channel['server'] or session['host'] or ''}{via}",
+            f"{name}{tls}{full}",
             channel["client"] or "",
-            header,
             f"{channel['messages']:,}",
             f"{channel['bytes']:,}",
             channel["ended"] or "open",
@@ -112,70 +214,55 @@ def _sessions(console: Console, story: Story, width: int) -> None:
         console.print(f"and {len(rows) - _SESSIONS_SHOWN} channels more (--json has them all)")
 
 
-def _gaps(console: Console, story: Story) -> None:
-    gaps = story["gaps"]
+def _ladder(console: Console, title: str, ladder: Ladder, width: int) -> None:
+    if not ladder.rows:
+        return
+    console.print()
+    if title:
+        console.print(Text(title, "bold"))
+    for style, line in ladder_text.lines(ladder, width):
+        console.print(Text(line, _LADDER_STYLES[style]), soft_wrap=True)
+
+
+def _gaps(console: Console, story: Story, width: int) -> None:
+    gaps = [gap for gap in story["gaps"] if not gap.get("cut")]
     if not gaps:
         return
     console.print()
     known = sum(gap["bytes"] or 0 for gap in gaps)
     first = ", ".join(f"connection {gap['connection']} at frame {gap['packet']}" for gap in gaps[:4])
     words = f"{_plural(len(gaps), 'gap')} in what was captured, {known:,} bytes or more: {first}"
-    console.print(Text(words + (" ..." if len(gaps) > 4 else ""), "yellow"), soft_wrap=True)
-
-
-def _findings(console: Console, story: Story, width: int) -> None:
-    console.print()
-    findings = story["findings"]
-    for found in findings:
-        style = "bold red" if found["level"] in FAILING else "bold yellow"
-        place = ", ".join(
-            filter(
-                None,
-                (
-                    found["packet"] and f"frame {found['packet']}",
-                    found["connection"] and f"connection {found['connection']}",
-                    found["host"],
-                ),
-            )
-        )
-        console.print(Text(f"{found['requirement']} {found['level']}", style) + Text(f"  {place}"))
-        for label, words in (("", found["text"]), ("expected", found["expected"]), ("seen", found["seen"])):
-            indent = f"  {label:<9}" if label else "  "
-            for line in wrap(str(words), width, initial_indent=indent, subsequent_indent=" " * len(indent)):
-                console.print(line)
-    if findings:
-        failing = sum(found["level"] in FAILING for found in findings)
-        words = f"{_plural(len(findings), 'finding')}, {failing} of level MUST or ROBUST"
-        console.print(Text(words, "bold red" if failing else "bold yellow"))
-    elif story["sessions"]:
-        console.print(Text("No rule was broken in what was captured.", "bold green"))
-    else:
-        console.print(Text("No SPICE session was found in what was captured.", "bold yellow"))
-
-
-def _doubtful(console: Console, story: Story, width: int) -> None:
-    doubtful = story["doubtful"]
-    if not doubtful:
-        return
-    console.print(Text(f"{_plural(len(doubtful), 'rule')} may have been broken, or not:", "yellow"))
-    for found in doubtful[:_DOUBTS_SHOWN]:
-        place = f", frame {found['packet']}" if found["packet"] else ""
-        words = f"{found['requirement']}{place}: {found['seen']} ({found['why']})"
-        for line in wrap(words, width, initial_indent="  ", subsequent_indent="    "):
-            console.print(line)
-    if len(doubtful) > _DOUBTS_SHOWN:
-        console.print(f"  and {len(doubtful) - _DOUBTS_SHOWN} more (--json has them all)")
+    _print(console, words + (" ..." if len(gaps) > 4 else ""), width, "yellow")
 
 
 def _unjudged(console: Console, story: Story, width: int, *, whole: bool) -> None:
     missing = story["unjudged"]
     if not missing:
         return
-    hint = ":" if whole else " (--unjudged lists them with the reason)"
-    console.print(f"{len(missing)} of {len(CATALOGUE)} rules could not be judged{hint}")
+    console.print()
+    hint = ":" if whole else " (--unjudged lists them, with what it takes)"
+    _print(console, f"Not judged: {_plural(len(missing), 'rule')} that a capture can show{hint}", width)
     if not whole:
         return
     for entry in missing:
         head = f"  {entry['requirement']:<14} "
         for line in wrap(entry["why"], width, initial_indent=head, subsequent_indent=" " * len(head)):
             console.print(line)
+
+
+def _verdict(console: Console, story: Story, width: int) -> None:
+    findings = story["findings"]
+    lost = [m for m in story["migrations"] if m["outcome"] in migration_text.BAD]
+    also = ""
+    if lost:
+        also = f"; the client of {_plural(len(lost), 'migration')} did not arrive"
+    if findings:
+        failing = sum(found["level"] in FAILING for found in findings)
+        words = f"{_plural(len(findings), 'finding')}, {failing} of level MUST or ROBUST{also}"
+        _print(console, words, width, "bold red" if failing or lost else "bold yellow")
+    elif story["capture"]["nothing_judged"]:
+        why = "No SPICE session was found" if not story["sessions"] else "No message could be read"
+        _print(console, f"{why} in what was captured: nothing is judged{also}.", width, "bold yellow")
+    else:
+        words = f"No rule was broken in what was captured{also}."
+        _print(console, words, width, "bold red" if lost else "bold green")

@@ -18,7 +18,7 @@ def lines(ladder: Ladder, width: int = 100) -> Iterator[tuple[str, str]]:
     columns, at least 60. What does not fit on its arrow follows on lines of its own."""
     width = max(60, width)
     columns = _columns(len(ladder.lanes), width)
-    yield "head", _heads(ladder.lanes, columns)
+    yield "head", _heads(ladder.lanes, columns, width)
     for row in ladder.rows:
         broken = "broken" if row.failing or row.kind is Kind.DEATH else "differs" if row.faults else ""
         line = _line(row, columns, width)
@@ -46,11 +46,15 @@ def _columns(count: int, width: int) -> list[int]:
     return [first + (last - first) * n // max(1, count - 1) for n in range(count)]
 
 
-def _heads(lanes: tuple[str, ...], columns: list[int]) -> str:
+def _heads(lanes: tuple[str, ...], columns: list[int], width: int) -> str:
+    """The lanes' names over their lanes, as far as they fit."""
     line = ""
+    room = (columns[1] - columns[0] - 1) if len(columns) > 1 else width
     for lane, column in zip(lanes, columns, strict=True):
-        line = line.ljust(max(column - len(lane) // 2, len(line) + bool(line))) + lane
-    return line
+        name = _cut(lane, max(room, 8))
+        start = min(column - len(name) // 2, width - len(name))
+        line = line.ljust(max(start, len(line) + bool(line))) + name
+    return line[:width].rstrip()
 
 
 def _line(row: Row, columns: list[int], width: int) -> str:

@@ -11,9 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import groupby
+from operator import attrgetter
+from typing import NamedTuple
 
 from dissectors.framing.events import (
     Closed,
+    ConnectFailed,
     ConnectionEvent,
     Event,
     Garbage,
@@ -22,10 +25,12 @@ from dissectors.framing.events import (
     Message,
     Opened,
     Quiet,
+    TlsCertificate,
 )
 from dissectors.framing.events import Gap as LostBytes
 from dissectors.rules.judgement import FAILING, Finding
 from dissectors.wire.constants import Side, channel_name
+from dissectors.wire.visible_text import visible
 from reports.ladder import wording
 
 CLIENT = "client"
@@ -85,16 +90,20 @@ def ladder(
     findings: Iterable[Finding] = (),
     *,
     names: Mapping[str, str] | None = None,
+    parties: Mapping[int, Parties] | None = None,
     collapse: bool = True,
     limit: int | None = 240,
 ) -> Ladder:
-    """The ladder of a conversation. `collapse` leaves the hosts' bookkeeping out and puts runs of routine
+    """The ladder of a conversation. `parties`: the connections to show, by number, and what to call their
+    ends (None: all of them). `collapse` leaves the hosts' bookkeeping out and puts runs of routine
     messages in one row each; of more than `limit` rows the middle, where no fault is near, is left out.
     `names`: what to call a server that the events name by its address alone."""
     many = list(events)
-    builder = _Builder(many, names or {})
+    builder = _Builder(many, names or {}, parties)
     rows = [row for n, event in enumerate(many) if (row := builder.row(n, event)) is not None]
-    rows = _blame(rows, many, list(findings))
+    rows.sort(key=_time)  # what a capture proves late is told late
+    shown = [found for found in findings if parties is None or found.connection in (None, *parties)]
+    rows = _blame(rows, many, shown, builder.zero)
     if collapse:
         rows = [row for row in rows if row.faults or row.kind is not Kind.CALLBACK or not row.routine]
         rows = list(_collapse(rows))
@@ -103,20 +112,35 @@ def ladder(
     return Ladder(builder.lanes, tuple(rows))
 
 
+class Parties(NamedTuple):
+    """What to call the two ends of a connection."""
+
+    client: str
+    server: str
+
+
+_time = attrgetter("time")
+
+
 @dataclass
 class _Builder:
     events: Sequence[Event]
     names: Mapping[str, str]
+    parties: Mapping[int, Parties] | None = None
     lanes: tuple[str, ...] = ()
+    zero: float = 0.0  # time of the first event that is shown
     _host_of: dict[int, str] = field(default_factory=dict)
+    _client_of: dict[int, str] = field(default_factory=dict)
+    _clients: list[str] = field(default_factory=list)
     _channel_of: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for event in self.events:
+            if not self._shown(event):
+                continue
             match event:
-                case Opened():
-                    where = event.host or str(event.server)
-                    self._host_of[event.connection] = self.names.get(where, where)
+                case Opened() | ConnectFailed():
+                    self._place(event)
                 case LinkBytes(kind="mess"):
                     self._channel_of[event.connection] = wording.channel_of_link(event)
                 case Message():
@@ -124,62 +148,67 @@ class _Builder:
                 case _:
                     pass
         hosts = dict.fromkeys((*self._host_of.values(), *_hosts(self.events)))
-        self.lanes = _lanes(list(hosts) or ["server"])
-        self._zero = self.events[0].time if self.events else 0.0
+        self._clients = list(dict.fromkeys(self._client_of.values())) or [CLIENT]
+        self.lanes = _lanes(list(hosts) or ["server"], self._clients)
+        self.zero = min((event.time for event in self.events if self._shown(event)), default=0.0)
+
+    def _shown(self, event: Event) -> bool:
+        if self.parties is None or not isinstance(event, ConnectionEvent):
+            return True
+        return event.connection in self.parties
+
+    def _place(self, event: Opened | ConnectFailed) -> None:
+        """The two lanes of a connection."""
+        if self.parties is not None:
+            self._client_of[event.connection], self._host_of[event.connection] = self.parties[
+                event.connection
+            ]
+            return
+        where = getattr(event, "host", None) or str(event.server)
+        self._host_of[event.connection] = self.names.get(where, where)
+        self._client_of[event.connection] = CLIENT
 
     def row(self, number: int, event: Event) -> Row | None:
-        row = self._row(event)
-        return row and replace(row, time=event.time - self._zero, frame=event.frame, event=number)
+        row = self._row(event) if self._shown(event) else None
+        return row and replace(row, time=event.time - self.zero, frame=event.frame, event=number)
 
     def _row(self, event: Event) -> Row | None:
         if isinstance(event, HostEvent):
             return self._host_row(event)
         if not isinstance(event, ConnectionEvent):
             return None
-        client, server = self.lanes.index(CLIENT), self._lane(event.connection)
+        client = self.lanes.index(self._client_of.get(event.connection, self._clients[0]))
+        server = self._lane(event.connection)
         channel = self._channel_of.get(event.connection, "")
-        sender = getattr(event, "sender", Side.CLIENT)
-        start, to = (client, server) if sender is Side.CLIENT else (server, client)
+        start, to = (server, client) if _from_server(event) else (client, server)
         arrow = Row(0.0, Kind.ARROW, "", lane=start, to=to, channel=channel)
+        if isinstance(event, Opened | ConnectFailed | Closed):
+            return self._end_row(event, arrow, client, server)
+        return _said(event, arrow)
+
+    def _end_row(self, event: ConnectionEvent, arrow: Row, client: int, server: int) -> Row | None:
+        """A connection begins, fails to begin, or ends."""
         match event:
             case Opened() if event.connection in self._channel_of:
                 return None  # its link message says it better
             case Opened():
                 label = "TLS connection" if event.tls else "TCP connection"
                 return replace(arrow, label=label, detail=str(event.server), routine=True)
-            case LinkBytes():
-                label, detail, routine = wording.link(event)
-                return replace(arrow, label=label, name=label, detail=detail, routine=routine)
-            case Message():
-                return replace(
-                    arrow,
-                    label=wording.short(event),
-                    name=event.name,
-                    detail=wording.detail(event),
-                    routine=wording.is_routine(event),
-                )
-            case Quiet():
-                noun = "message" if event.count == 1 else "messages"
-                text = f"{event.count:,} {noun}, {event.bytes:,} bytes"
-                return replace(arrow, label=text, routine=True, count=event.count)
-            case LostBytes():
-                size = "an unknown number of" if event.bytes is None else f"{event.bytes:,}"
-                return Row(0.0, Kind.NOTE, f"{size} bytes of the {event.sender} are missing", channel=channel)
-            case Garbage():
-                return replace(arrow, label="no SPICE", detail=event.reason)
+            case ConnectFailed():
+                label, why = f"connection {event.how}", visible(event.why)
+                return replace(arrow, kind=Kind.END, lane=client, to=server, label=label, detail=why)
+            case Closed(by=None):
+                return replace(arrow, kind=Kind.END, label=str(event.how))
             case Closed():
-                if event.by is None:
-                    return replace(arrow, kind=Kind.END, label=str(event.how))
                 start, to = (client, server) if event.by is Side.CLIENT else (server, client)
                 return replace(arrow, kind=Kind.END, label=str(event.how), lane=start, to=to)
-            case _:
-                return None
+        return None
 
     def _lane(self, connection: int) -> int:
         host = self._host_of.get(connection)
         if host is not None:
             return self.lanes.index(host)
-        return next(n for n, lane in enumerate(self.lanes) if lane != CLIENT)
+        return next(n for n, lane in enumerate(self.lanes) if lane not in self._clients)
 
     def _host_row(self, event: HostEvent) -> Row | None:
         lane = self.lanes.index(event.host)
@@ -196,25 +225,64 @@ def _hosts(events: Iterable[Event]) -> Iterable[str]:
     return (event.host for event in events if isinstance(event, HostEvent))
 
 
-def _lanes(hosts: list[str]) -> tuple[str, ...]:
-    """Source, client, target; a lone target stands right of its client, any other lone server left."""
+def _from_server(event: ConnectionEvent) -> bool:
+    """Its arrow begins at the server."""
+    return isinstance(event, TlsCertificate) or getattr(event, "sender", Side.CLIENT) is Side.SERVER
+
+
+def _said(event: ConnectionEvent, arrow: Row) -> Row | None:
+    """Something travels, or is missing."""
+    match event:
+        case LinkBytes():
+            label, detail, routine = wording.link(event)
+            return replace(arrow, label=label, name=label, detail=detail, routine=routine)
+        case Message():
+            return replace(
+                arrow,
+                label=wording.short(event),
+                name=event.name,
+                detail=wording.detail(event),
+                routine=wording.is_routine(event),
+            )
+        case Quiet():
+            noun = "message" if event.count == 1 else "messages"
+            text = f"{event.count:,} {noun}, {event.bytes:,} bytes"
+            return replace(arrow, label=text, routine=True, count=event.count)
+        case LostBytes(cut=True):
+            return None  # said once for all
+        case LostBytes():
+            size = "an unknown number of" if event.bytes is None else f"{event.bytes:,}"
+            words = f"{size} bytes of the {event.sender} are missing"
+            return Row(0.0, Kind.NOTE, words, channel=arrow.channel, routine=event.bytes is None)
+        case Garbage():
+            return replace(arrow, label="no SPICE", detail=visible(event.reason))
+    label, detail, routine = wording.around(event)
+    return replace(arrow, label=label, detail=detail, routine=routine)
+
+
+def _lanes(hosts: list[str], clients: list[str]) -> tuple[str, ...]:
+    """Source, client, target; a lone target stands right of its client, any other lone server left, or
+    between two clients. More clients stand right of what they talk to."""
     if hosts == ["target"]:
-        return (CLIENT, "target")
+        return (*clients, "target")
     first = "source" if "source" in hosts else hosts[0]
-    return (first, CLIENT, *(host for host in hosts if host != first))
+    rest = [host for host in hosts if host != first]
+    if len(clients) > 1 and not rest:
+        return (clients[0], first, *clients[1:])
+    return (first, clients[0], *rest, *clients[1:])
 
 
-def _blame(rows: list[Row], events: Sequence[Event], findings: list[Finding]) -> list[Row]:
+def _blame(rows: list[Row], events: Sequence[Event], findings: list[Finding], zero: float) -> list[Row]:
     """Put each finding on the row of its event; one without such a row gets a row of its own."""
     for found in findings:
-        words = f"{found.requirement}: expected {found.expected}; seen: {found.seen}"
+        words = visible(f"{found.requirement}: expected {found.expected}; seen: {found.seen}")
         failing = found.level in FAILING
         index = _row_of(found, rows, events)
         if index is not None:
             row = rows[index]
             rows[index] = replace(row, faults=(*row.faults, words), failing=row.failing or failing)
         elif events and found.time:
-            time = found.time - events[0].time
+            time = found.time - zero
             place = next((n for n, row in enumerate(rows) if row.time > time), len(rows))
             note = Row(time, Kind.NOTE, "here", frame=found.frame, faults=(words,), failing=failing)
             rows.insert(place, note)

@@ -7,8 +7,20 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any
 
-from dissectors.framing.events import HostEvent, LinkBytes, Message
+from dissectors.framing.events import (
+    ConnectionEvent,
+    HostEvent,
+    LinkBytes,
+    Message,
+    ProxyHeader,
+    ProxyTunnel,
+    TlsAlert,
+    TlsCertificate,
+    TlsHello,
+    WrongProtocol,
+)
 from dissectors.wire.constants import Side, channel_name
+from dissectors.wire.visible_text import visible, visible_host
 
 #: Messages that are part of every session and say little about it.
 ROUTINE = frozenset({"PING", "PONG", "SET_ACK", "ACK_SYNC", "ACK", "NAME", "UUID", "MULTI_MEDIA_TIME"})
@@ -78,7 +90,7 @@ def detail(message: Message) -> str:
 
 
 def _destination(packet: Any, names: tuple[str, ...]) -> str:
-    host = _text(getattr(packet, "host", b"")) or "?"
+    host = visible_host(_text(getattr(packet, "host", b""))) or "?"
     words = [f"{host}:{getattr(packet, 'port', '?')}"]
     if sport := getattr(packet, "sport", 0):
         words.append(f"tls {sport}")
@@ -101,7 +113,31 @@ def _field(packet: Any, name: str) -> str:
 
 
 def _text(value: Any) -> str:
-    return value.rstrip(b"\0").decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "")
+    """A text from the wire, made visible."""
+    return visible(
+        value.rstrip(b"\0").decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "")
+    )
+
+
+def around(event: ConnectionEvent) -> tuple[str, str, bool]:
+    """(label, detail, is it routine) of what goes on around SPICE: TLS, proxies, other protocols."""
+    match event:
+        case TlsHello():
+            return "TLS ClientHello", visible(event.server_name or ""), True
+        case TlsCertificate():
+            return "TLS certificate", f"“{visible(event.subject)}”", False
+        case TlsAlert():
+            name = event.name or "encrypted"
+            return f"TLS alert {name}", "fatal" if event.fatal else "warning", False
+        case ProxyTunnel():
+            words = f"{visible_host(event.target or '?')}: {visible(event.answer or 'no answer')}"
+            return event.protocol, words, False
+        case ProxyHeader():
+            return f"PROXY protocol {event.version}", f"from {event.source or 'unknown'}", False
+        case WrongProtocol():
+            speaks = f"client {event.client_speaks or 'silent'}, server {event.server_speaks or 'silent'}"
+            return "wrong protocol", speaks, False
+    return type(event).__name__, "", True
 
 
 def link(event: LinkBytes) -> tuple[str, str, bool]:
@@ -161,5 +197,5 @@ def _arguments(args: Mapping[str, Any]) -> str:
 def _argument(name: str, value: Any) -> str:
     if any(word in name.lower() for word in _SECRETS):
         return "(hidden)"
-    text = str(value)
+    text = visible(str(value))
     return text if len(text) <= 80 else f"{text[:79]}…"

@@ -44,7 +44,7 @@ addEventListener("keydown", (event) => event.key === "Escape" && !detail.hidden 
 let zoom = 100;
 const scale = (by) => {
   zoom = Math.min(400, Math.max(50, zoom * by));
-  drawing.querySelector("svg").style.width = `${zoom}%`;
+  for (const svg of drawing.querySelectorAll("svg")) svg.style.width = `${zoom}%`;
 };
 byId("larger").addEventListener("click", () => scale(1.25));
 byId("smaller").addEventListener("click", () => scale(0.8));

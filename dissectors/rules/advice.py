@@ -25,14 +25,15 @@ NEXT: Mapping[Reason, str] = MappingProxyType(
         Reason.WORDLESS: "Look at the server's log at this time, and at what else may listen on this port.",
         Reason.ALERT: "Compare the certificate that the target presents, its issuer and its dates with the "
         "announced subject and with the CA that the client trusts.",
-        Reason.PROTOCOL: "Look whether port and TLS port are exchanged in the announcement or in the client's "
-        "settings, and what listens on this port.",
+        Reason.PROTOCOL: "Look whether port and TLS port are exchanged in the announcement or in the "
+        "client's settings, and what listens on this port.",
         Reason.PROXY: "Look at the proxy's log and rules: it must let this client through to the target, "
         "with a ticket that is valid for it.",
         Reason.DROPPED: "Look at the logs of the end that closed it, at this time.",
         Reason.HIDDEN: "Give the TLS secrets (--keylog, written by the client with SSLKEYLOGFILE).",
         Reason.CLIENT: "Look at the client's log, and capture on the client's machine.",
-        Reason.ABSENT: "Capture on the client's machine or before the target too: inspect takes several files.",
+        Reason.ABSENT: "Capture on the client's machine or before the target too (several files can be "
+        "given).",
         Reason.CUT: "Capture longer.",
     }
 )

@@ -29,6 +29,7 @@ from dissectors.capture.record import OWN_APPLICATION
 from dissectors.framing.events import Ending, Endpoint, HostEvent
 from dissectors.wire.constants import Side
 
+COMMENT = 1  # opt_comment
 RAW_IP = 101  # link type: an IP packet and nothing before it
 MICROSECONDS, TICKS = 6, 1_000_000  # of if_tsresol: decimal places of a time, and ticks a second
 LARGEST = 65_495  # TCP payload that an IP packet of 65,535 bytes can carry
@@ -63,21 +64,35 @@ class PcapngWriter:
     numbered by the caller. Not safe for several threads at once.
     """
 
-    def __init__(self, file: BinaryIO, *, epoch: float = 0.0, comment: str = "") -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        *,
+        epoch: float = 0.0,
+        comment: str = "",
+        application: str = OWN_APPLICATION,
+    ) -> None:
         self.frame = 0
+        self._note = b""  # the comment of the next packet
         self._file = file
         self._epoch = epoch
         self._connections: dict[int, _Connection] = {}
         self._stand_ins: dict[str, IPv4Address] = {}
-        options = _option(SHB_USERAPPL, OWN_APPLICATION.encode())
+        options = _option(SHB_USERAPPL, application.encode())
         if comment:
-            options = _option(1, comment.encode()) + options
+            options = _option(COMMENT, comment.encode()) + options
         self._block(SHB, struct.pack("<IHHq", BYTE_ORDER, 1, 0, -1) + options + _option(0, b""))
         resolution = _option(IF_TSRESOL, bytes([MICROSECONDS])) + _option(0, b"")
         self._block(IDB, struct.pack("<HHI", RAW_IP, 0, 0) + resolution)
 
-    def open_connection(self, connection: int, client: Endpoint, server: Endpoint, time: float) -> int:
-        """A handshake of three packets."""
+    def note(self, text: str) -> None:
+        """The next packet carries this comment."""
+        self._note = text.encode("utf-8", "replace")
+
+    def open_connection(
+        self, connection: int, client: Endpoint, server: Endpoint, time: float, *, handshake: bool = True
+    ) -> int:
+        """A handshake of three packets, or none for a connection that began before."""
         ends = {
             Side.CLIENT: _End(self._address(client.host), client.port, connection * 0x9E3779B1 & 0xFFFFFFFF),
             Side.SERVER: _End(self._address(server.host), server.port, connection * 0x85EBCA6B & 0xFFFFFFFF),
@@ -87,9 +102,22 @@ class PcapngWriter:
                 if end.address.version == 4:
                     end.address = IPv6Address(b"\0" * 10 + b"\xff\xff" + end.address.packed)
         self._connections[connection] = _Connection(ends)
+        if not handshake:
+            return self.frame
         self._packet(connection, Side.CLIENT, SYN, b"", time)
         self._packet(connection, Side.SERVER, SYN | ACK, b"", time)
         return self._packet(connection, Side.CLIENT, ACK, b"", time)
+
+    def attempt(self, client: Endpoint, server: Endpoint, time: float) -> int:
+        """A SYN that nobody answers."""
+        number = -1 - len(self._connections)
+        self.open_connection(number, client, server, time, handshake=False)
+        return self._packet(number, Side.CLIENT, SYN, b"", time)
+
+    def skip(self, connection: int, sender: Side, size: int) -> None:
+        """Bytes of `sender` are missing: a hole in the sequence numbers."""
+        source = self._connections[connection].ends[sender]
+        source.sequence = (source.sequence + size) & 0xFFFFFFFF
 
     def segment(self, connection: int, sender: Side, data: bytes, time: float) -> int:
         """Bytes that `sender` sent; more than a packet holds become several packets."""
@@ -168,7 +196,9 @@ class PcapngWriter:
         target.unacknowledged = 0
         ticks = self._ticks(time)
         head = struct.pack("<IIIII", 0, ticks >> 32, ticks & 0xFFFFFFFF, len(packet), len(packet))
-        self._block(EPB, head + _padded(packet))
+        note, self._note = self._note, b""
+        options = _option(COMMENT, note) + _option(0, b"") if note else b""
+        self._block(EPB, head + _padded(packet) + options)
         self.frame += 1
         return self.frame
 

@@ -90,7 +90,7 @@ class EventReader:
         self._directory = Directory()
         self._late: dict[int, LateStart] = {}  # connections of which nobody knows yet what they are
         self._places: dict[int, Place] = {}  # what has been found out about those that began late
-        self._turned: set[int] = set()  # connections whose client is the end that was taken for the server
+        self.turned: set[int] = set()  # connections whose client is the end that was taken for the server
         self._without_spice = 0
         self._known: dict[tuple[str, str], dict[str, Any]] = {}
 
@@ -129,7 +129,7 @@ class EventReader:
         if not item.tls:
             self._directory.add_server(item.server)
         elif not item.directed and self._directory.is_server(item.client):
-            self._turned.add(item.connection)
+            self.turned.add(item.connection)
             turned(item)
         yield from self._admit(item, UNKNOWN)
 
@@ -176,7 +176,7 @@ class EventReader:
         number = late.begin.connection
         del self._late[number]
         if place.flip:
-            self._turned.add(number)
+            self.turned.add(number)
             turned(late.begin)
         self._directory.add_server(late.begin.server)
         yield from self._admit(late.begin, place)
@@ -195,7 +195,7 @@ class EventReader:
             return
         if item.connection not in self.framers:
             return  # it was given up
-        if item.connection in self._turned:
+        if item.connection in self.turned:
             turned(item)
         match item:
             case Chunk():

@@ -95,7 +95,8 @@ def failure_of(connection: Connection) -> Attempt | None:
     server = connection.server
     failed = connection.failed
     if failed is not None:
-        times = f" ({failed.attempts} SYNs in {failed.until - failed.first:.1f} s)"
+        plural = "s" if failed.attempts > 1 else ""
+        times = f" ({failed.attempts} SYN{plural} in {failed.until - failed.first:.1f} s)"
         told = {
             Failure.UNANSWERED: f"{server} did not answer{times}",
             Failure.REFUSED: f"{server} refused the connection ({failed.why})",

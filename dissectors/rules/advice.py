@@ -22,7 +22,7 @@ NEXT: Mapping[Reason, str] = MappingProxyType(
         "only the source.",
         Reason.UNANSWERED: "Look at the firewall and the routes between the client and this address; the client "
         "must reach the target itself, not only the source.",
-        Reason.WORDLESS: "Look at the server's log at this time, and at what else may listen on this port.",
+        Reason.WORDLESS: "Look at the server's log at this time, and at what else may listen there.",
         Reason.ALERT: "Compare the certificate that the target presents, its issuer and its dates with the "
         "announced subject and with the CA that the client trusts.",
         Reason.PROTOCOL: "Look whether port and TLS port are exchanged in the announcement or in the "

@@ -3,7 +3,8 @@
 
 Exit status of certify, replay and fuzz: 0 conformant (declared deviations only), 1 not conformant, 2 usage,
 3 harness error, server would not start or interrupted, 4 a declared deviation no longer occurs.
-inspect: 0 nothing found, 1 findings, 2 not readable. compare and verify: 0 the same or better, 1 not.
+inspect: 0 nothing found, 1 findings, 2 not readable, 3 nothing could be judged.
+compare and verify: 0 the same or better, 1 not.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ def certify(**asked: Any) -> None:
 @click.option("--keylog", type=PATH, metavar="FILE", help="TLS secrets (SSLKEYLOGFILE format).")
 @click.option("--json", "as_json", is_flag=True, help="For machines; the keys are fixed.")
 @click.option("--html", type=PATH, metavar="FILE", help="Write one self-contained page.")
+@click.option("--write", type=PATH, metavar="FILE", help="Write a pcapng of SPICE alone, with comments.")
 @click.option("--messages", is_flag=True, help="A line for each message.")
 @click.option("--channel", multiple=True, metavar="NAME", help="Only messages of this channel.")
 @click.option("--type", "types", multiple=True, metavar="GLOB", help="Only messages of these names.")

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """`spice-conform inspect`: what happened in captures, and which rule was broken at which packet.
 
-Exit status: 0 nothing found, 1 findings, 2 not readable (any further; what could be read is shown).
+Exit status: 0 judged and nothing found, 1 findings, 2 not readable (any further; what could be read is
+shown), 3 nothing could be judged.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Wanted:
     keylog: Path | None = None
     as_json: bool = False
     html: Path | None = None
+    write: Path | None = None
     messages: bool = False
     channel: Sequence[str] = ()
     types: Sequence[str] = ()
@@ -65,8 +67,7 @@ class Wanted:
 def main(**asked: object) -> int:
     """Read, print, and say what came out; UsageError: one line."""
     wanted = Wanted(**asked)  # type: ignore[arg-type]
-    if wanted.html and not wanted.html.absolute().parent.is_dir():
-        raise UsageError(f"{wanted.html}: no such directory")
+    _check(wanted)
     gc.set_threshold(YOUNG)
     with _stop_asked() as stopped, _progress(wanted) as progress:
         try:
@@ -81,6 +82,21 @@ def main(**asked: object) -> int:
             return _unreadable(error)
         story = _read(inspection, wanted)
     return _show(inspection, story, wanted)
+
+
+def _check(wanted: Wanted) -> None:
+    """UsageError where what is asked for cannot be."""
+    for out in filter(None, (wanted.html, wanted.write)):
+        if not out.absolute().parent.is_dir():
+            raise UsageError(f"{out}: no such directory")
+    if wanted.write is None:
+        return
+    if any(str(path) == "-" for path in wanted.captures) or wanted.follow:
+        raise UsageError("--write reads the captures twice: it takes files, no pipe, and not --follow")
+    if any(
+        path.exists() and wanted.write.exists() and path.samefile(wanted.write) for path in wanted.captures
+    ):
+        raise UsageError(f"{wanted.write}: this is one of the captures")
 
 
 def _console() -> Console:
@@ -108,6 +124,13 @@ def _show(inspection: Inspection, story: Story, wanted: Wanted) -> int:
             wanted.html.write_text(text, encoding="utf-8")
         except OSError as error:
             raise UsageError(f"cannot write {wanted.html}: {error.strerror}") from None
+    if wanted.write:
+        from reports.inspection.capture_export import export
+
+        try:
+            export(inspection, wanted.write, wanted.keylog)
+        except OSError as error:
+            raise UsageError(f"cannot write {wanted.write}: {error.strerror}") from None
     if inspection.error:
         return _unreadable(inspection.error)
     if inspection.findings:

@@ -323,7 +323,7 @@ class Phase:
 
 
 def phases(migration: Migration) -> list[Phase]:
-    """announced, linked, connected (or not), moved (or cancelled), ended, arrived: those that were seen, in the order of time."""
+    """announced, linked, connected (or not), moved (or cancelled), ended, arrived: those that were seen."""
     found: list[tuple[str, Event]] = list(_phases(migration))
     if not found:
         return []

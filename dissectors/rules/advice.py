@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What to look at next: a sentence for each reason why a client did not arrive, and for each kind of finding."""
+"""What to look at next: a sentence for each reason why a client did not arrive, and for findings."""
 
 from __future__ import annotations
 
@@ -10,30 +10,47 @@ from dissectors.conversation.arrival import Reason
 
 NEXT: Mapping[Reason, str] = MappingProxyType(
     {
-        Reason.DENIED: "Look at the ticket: the target has none, another one, or it had expired when the client "
-        "came (set_password and expire_password on the target, before the migration).",
-        Reason.BAD_ID: "Look whether that session is still open on this host, and whether its main channel goes "
-        "to the same machine (a load balancer, an address that has moved).",
+        Reason.DENIED: (
+            "Look at the ticket: the target has none, another one, or it had expired when the "
+            "client came (set_password and expire_password on the target, before the migration)."
+        ),
+        Reason.BAD_ID: (
+            "Look whether that session is still open on this host, and whether its main channel "
+            "goes to the same machine (a load balancer, an address that has moved)."
+        ),
         Reason.LINK: "Look at the server's log at this time: it says why it refused the link.",
-        Reason.REFUSED: "Look whether the target's server listens on this address and port, and whether the "
-        "announcement (client_migrate_info) names the port that it listens on.",
-        Reason.PROHIBITED: "Look at the firewall that answered, and open the way from the client to this port.",
-        Reason.UNREACHABLE: "Look at the client's routes to this address: it must reach the target itself, not "
-        "only the source.",
-        Reason.UNANSWERED: "Look at the firewall and the routes between the client and this address; the client "
-        "must reach the target itself, not only the source.",
+        Reason.REFUSED: (
+            "Look whether the target's server listens on this address and port, and whether the "
+            "announcement (client_migrate_info) names the port that it listens on."
+        ),
+        Reason.PROHIBITED: "Look at the firewall that answered, and open the way to this port.",
+        Reason.UNREACHABLE: (
+            "Look at the client's routes to this address: it must reach the target itself, not "
+            "only the source."
+        ),
+        Reason.UNANSWERED: (
+            "Look at the firewall and the routes between the client and this address; the client "
+            "must reach the target itself, not only the source."
+        ),
         Reason.WORDLESS: "Look at the server's log at this time, and at what else may listen there.",
-        Reason.ALERT: "Compare the certificate that the target presents, its issuer and its dates with the "
-        "announced subject and with the CA that the client trusts.",
-        Reason.PROTOCOL: "Look whether port and TLS port are exchanged in the announcement or in the "
-        "client's settings, and what listens on this port.",
-        Reason.PROXY: "Look at the proxy's log and rules: it must let this client through to the target, "
-        "with a ticket that is valid for it.",
+        Reason.ALERT: (
+            "Compare the certificate that the target presents, its issuer and its dates with the "
+            "announced subject and with the CA that the client trusts."
+        ),
+        Reason.PROTOCOL: (
+            "Look whether port and TLS port are exchanged in the announcement or in the client's "
+            "settings, and what listens on this port."
+        ),
+        Reason.PROXY: (
+            "Look at the proxy's log and rules: it must let this client through to the target, "
+            "with a ticket that is valid for it."
+        ),
         Reason.DROPPED: "Look at the logs of the end that closed it, at this time.",
         Reason.HIDDEN: "Give the TLS secrets (--keylog, written by the client with SSLKEYLOGFILE).",
         Reason.CLIENT: "Look at the client's log, and capture on the client's machine.",
-        Reason.ABSENT: "Capture on the client's machine or before the target too (several files can be "
-        "given).",
+        Reason.ABSENT: (
+            "Capture on the client's machine or before the target too (several files can be given)."
+        ),
         Reason.CUT: "Capture longer.",
     }
 )

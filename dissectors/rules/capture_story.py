@@ -80,6 +80,10 @@ class _Story:
                 {"requirement": requirement, "why": f"it takes {why}"}
                 for requirement, why in inspection.oracle.judgement.unjudged(CATALOGUE)
                 if CATALOGUE[requirement].evidence is Evidence.PACKETS
+            ]
+            + [
+                {"requirement": requirement, "why": why}
+                for requirement, why in inspection.oracle.judgement.not_looked_at()
             ],
         }
 

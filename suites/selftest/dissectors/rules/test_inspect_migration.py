@@ -108,7 +108,12 @@ def essence(told: dict[str, Any]) -> dict[str, Any]:
     """The story without frame numbers and times, which reordering and resegmenting change."""
     return {
         "migrations": [
-            {**m, "steps": [(s["connection"], s["sender"], s["message"]) for s in m["steps"]]}
+            {
+                **m,
+                "steps": [(s["connection"], s["sender"], s["message"]) for s in m["steps"]],
+                "phases": [phase["name"] for phase in m["phases"]],
+                "duration_ms": None,
+            }
             for m in told["migrations"]
         ],
         "sessions": told["sessions"],

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from dissectors.framing.events import (
     Ending,
     Endpoint,
     Event,
-    Gap,
     HostEvent,
     Message,
     Opened,

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dissectors.conversation.parties import Session
 from dissectors.framing.events import Message
 from dissectors.wire.constants import MsgcMain, MsgMain, Side
@@ -26,7 +28,9 @@ def apply_agent(session: Session, event: Message) -> None:
     if event.sender is Side.CLIENT:
         if event.type == MsgcMain.SPICE_MSGC_MAIN_AGENT_START:
             session.started = True
-        elif event.type == MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA and session.tokens is not None:
+        if event.type == MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA and session.agent_data is None:
+            session.agent_data = replace(event, body=b"", whole=False)
+        if event.type == MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA and session.tokens is not None:
             session.tokens, session.used = max(session.tokens - 1, 0), session.used + 1
         return
     if event.type == MsgMain.SPICE_MSG_MAIN_INIT:

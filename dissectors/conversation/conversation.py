@@ -9,7 +9,6 @@ rules need, never the traffic itself: its size does not grow with the capture.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import islice
 
 from dissectors.conversation import pairing
@@ -336,8 +335,6 @@ class Conversation:
             )
         elif server and event.type in ANNOUNCEMENTS:
             self._announce(session, event)
-        elif not server and event.type == MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA and session.agent_data is None:
-            session.agent_data = replace(event, body=b"", whole=False)
         migration = session.migration
         if migration is None:
             migration = self._under_way(session, event)

@@ -65,10 +65,8 @@ def explanation(requirement: Requirement, tests: list[MarkedTest], spoiled: list
 def _near(identifier: str) -> str:
     """The ids that may have been meant."""
     wanted = identifier.upper()
-    near = (
-        get_close_matches(wanted, CATALOGUE, n=4, cutoff=0.6)
-        or [i for i in CATALOGUE if i.startswith(wanted)][:4]
-    )
+    begin = [i for i in CATALOGUE if wanted and i.startswith(wanted)][:4]
+    near = begin or get_close_matches(wanted, CATALOGUE, n=4)
     return f"; did you mean {', '.join(near)}?" if near else "; spice-conform requirements lists them"
 
 

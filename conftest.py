@@ -206,8 +206,8 @@ def _keep(item: pytest.Item, bench: Bench) -> dict[str, str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Slow tests only when asked for; with planted faults only tests that have some."""
-    if not config.getoption("-m"):
+    """Slow tests only when asked for; with planted faults the tests that have some, slow ones too."""
+    if not config.getoption("-m") and not config.getoption("planted_faults"):
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
     if config.getoption("planted_faults"):
         items[:] = prove.one_of_each(items)

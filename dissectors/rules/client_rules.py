@@ -78,6 +78,23 @@ def client_links_late(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
         return
 
 
+@on(Message, *CONNECTED)
+def client_has_linked_all(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """CONNECTED comes when each of the source's channels has its link to the target."""
+    session = view.connection(event).session
+    migration = session.migration if session is not None else None
+    target = migration.target if migration is not None else None
+    if event.sender is not Side.CLIENT or migration is None or target is None:
+        return
+    linked = {
+        (c.channel, c.channel_id)
+        for c in view.connections.values()
+        if c.host == target.host and c.connection_id == target.main.connection_id and c.result is not None
+    }
+    if {(c.channel, c.channel_id) for c in migration.source.channels if c.closed is None} <= linked:
+        yield Kept("MIG-CLI-020")
+
+
 def _same_client(migration: Migration, connection: Connection) -> bool:
     """Both links come from one address."""
     one, other = migration.source.main.opened, connection.opened

@@ -64,7 +64,10 @@ def _collected() -> _Collector:
     collector = _Collector()
     options = ["-c", str(ROOT / "pytest.ini"), "--rootdir", str(ROOT), "-p", "no:cacheprovider"]
     with redirect_stdout(io.StringIO()):
-        pytest.main([*options, "--collect-only", "-qq", str(ROOT / "suites")], plugins=[collector])
+        pytest.main(
+            [*options, "--collect-only", "-qq", "-m", "slow or not slow", str(ROOT / "suites")],
+            plugins=[collector],
+        )
     if collector.trouble:
         raise HarnessError(collector.trouble)
     return collector

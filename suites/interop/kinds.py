@@ -9,10 +9,12 @@ from fixtures.bench.planting import requirement
 from fixtures.gtk.gtk_scenarios import Kind
 
 DUTIES = {
-    Kind.SEMI_SEAMLESS: ("MIG-CLI-001", "MIG-CLI-002", "MIG-CLI-003", "MIG-CLI-004", "MIG-CLI-005"),
+    Kind.SEMI_SEAMLESS: (
+        *("MIG-CLI-001", "MIG-CLI-002", "MIG-CLI-003", "MIG-CLI-004", "MIG-CLI-005", "MIG-CLI-020"),
+    ),
     Kind.SEAMLESS: (
         *("MIG-CLI-001", "MIG-CLI-002", "MIG-CLI-003", "MIG-CLI-007", "MIG-CLI-008"),
-        *("MIG-CLI-009", "MIG-CLI-010", "MIG-CLI-011", "MIG-CLI-016"),
+        *("MIG-CLI-009", "MIG-CLI-010", "MIG-CLI-011", "MIG-CLI-016", "MIG-CLI-020"),
     ),
     Kind.SWITCH_HOST: ("MIG-CLI-002", "MIG-CLI-006"),
     Kind.LATE: ("MIG-CLI-006",),

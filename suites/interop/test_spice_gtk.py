@@ -7,7 +7,9 @@ import pytest
 
 from dissectors.wire.constants import Side
 from fixtures.bench import Bench
+from fixtures.bench.planting import requirement
 from fixtures.gtk.gtk_scenarios import CHANNELS, DEVICES, Kind, Scene
+from fixtures.system.hosts import Ability
 from suites.interop.kinds import kinds
 
 pytestmark = pytest.mark.client_duties
@@ -37,13 +39,24 @@ def test_chain(bench: Bench, kind: Kind) -> None:
 
 
 @kinds(Kind.SEMI_SEAMLESS, Kind.SEAMLESS)
+@requirement("MIG-CLI-019")
+@pytest.mark.needs(Ability.CALLS)
 def test_with_agent(bench: Bench, kind: Kind) -> None:
-    """With a guest's agent attached (on QEMU its port: no guest is there to open it)."""
+    """The client has begun to talk to the guest's agent."""
     scene = Scene(bench, kind, devices=(*DEVICES, "agent"))
     scene.ready()
-    if scene.source.identity.kind == "library":
-        start = "SPICE_MSGC_MAIN_AGENT_START"
-        scene.until(lambda: scene.said(scene.source, Side.CLIENT, start), start)
+    data = "SPICE_MSGC_MAIN_AGENT_DATA"
+    scene.until(lambda: scene.said(scene.source, Side.CLIENT, data), data)
+    scene.move()
+    scene.alive(scene.target)
+    scene.leave()
+
+
+@kinds(Kind.SEMI_SEAMLESS, Kind.SEAMLESS)
+def test_with_agent_that_is_not_there(bench: Bench, kind: Kind) -> None:
+    """The machine has a port for the agent, and nobody in the guest has opened it."""
+    scene = Scene(bench, kind, devices=(*DEVICES, "agent"))
+    scene.ready()
     scene.move()
     scene.alive(scene.target)
     scene.leave()

@@ -15,7 +15,16 @@ from dissectors.framing.events import Message
 from dissectors.wire.constants import ChannelType, MsgBase, MsgCursor, MsgDisplay
 from dissectors.wire.enums import ImageFlags, ImageType
 from fixtures.bench import Bench
-from fixtures.bench.planting import before, changed, lost, message_after_result, requirement, twice
+from fixtures.bench.planting import (
+    before,
+    changed,
+    closed_after,
+    lost,
+    message_after_result,
+    requirement,
+    stuck_after,
+    twice,
+)
 from fixtures.peer import Client, Connection
 from fixtures.peer.duties import DUTIFUL, Step
 from fixtures.system.hosts import Ability, Host, Unsupported
@@ -307,7 +316,13 @@ def test_card_is_used_before_the_data(bench: Bench, call: str) -> None:
     bench.until(lambda: display_of(client).got(DRAW_FILL, SURFACE_CREATE), "the display after it")
 
 
-@requirement("MIG-DST-050")
+@requirement(
+    "MIG-DST-050",
+    fault=(
+        closed_after("result", host="target", channel=DISPLAY),
+        stuck_after("result", host="target", channel=DISPLAY),
+    ),
+)
 @pytest.mark.slow
 def test_data_that_never_comes(bench: Bench) -> None:
     """The display's MIGRATE_DATA is not brought: after ten real seconds the display is disconnected."""

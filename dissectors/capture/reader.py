@@ -25,6 +25,7 @@ from dissectors.framing.events import (
     HostEvent,
     Message,
     Opened,
+    WrongProtocol,
 )
 from dissectors.framing.framer import NO_QUIET, Framer, Mark
 from dissectors.framing.resync import KEPT, Found, Resync
@@ -107,6 +108,7 @@ class EventReader:
                 case HostRecord():
                     yield from self._host(item)
                 case ConnectionEvent():
+                    self._note_speakers(item)
                     yield item
                 case Note():
                     self.notes.append(item.text)
@@ -119,6 +121,13 @@ class EventReader:
         if alone := sum(len(sides) == 1 for sides in self._speak.values()):
             which = "1 connection" if alone == 1 else f"{alone} connections"
             self.notes.append(f"in {which} only one end says anything: the other direction may be missing")
+
+    def _note_speakers(self, item: ConnectionEvent) -> None:
+        """Who has said something that is no SPICE."""
+        sender = getattr(item, "sender", None)
+        speakers = set(Side) if isinstance(item, WrongProtocol) or sender is None else {sender}
+        if speakers and item.connection in self.framers:
+            self._speak.setdefault(item.connection, set()).update(speakers)
 
     def _begin(self, item: Begin) -> Iterator[Event]:
         if item.midstream and not item.tls:

@@ -118,14 +118,14 @@ def failure_of(connection: Connection) -> Attempt | None:
         return Attempt(
             connection, Reason.PROXY, f"the {kind} proxy {server} refused the tunnel: {answer}", tunnel
         )
+    if connection.wrong is not None:
+        return Attempt(connection, Reason.PROTOCOL, _wrong(connection), connection.wrong)
     fatal = [alert for alert in connection.alerts if alert.fatal]
     if fatal and not connection.messages[Side.SERVER]:
         alert = fatal[0]
         name = alert.name or "an encrypted alert, whose name needs the TLS secrets"
         who = "the client" if alert.sender is Side.CLIENT else str(server)
         return Attempt(connection, Reason.ALERT, f"{who} ended TLS with {name}", alert)
-    if connection.wrong is not None:
-        return Attempt(connection, Reason.PROTOCOL, _wrong(connection), connection.wrong)
     return None
 
 
@@ -141,7 +141,10 @@ def _wrong(connection: Connection) -> str:
     assert wrong is not None
     client, server = wrong.client_speaks or "nothing", wrong.server_speaks or "nothing"
     if client == "SPICE" and server == "TLS":
-        return f"{connection.server} wants TLS, and the client speaks plain SPICE"
+        alert = next((f" alert, {alert.name}" for alert in connection.alerts if alert.name), "")
+        return f"{connection.server} answers plain SPICE with a TLS{alert}: this port wants TLS"
+    if client == "TLS" and server == "SPICE":
+        return f"{connection.server} answers TLS with plain SPICE: this port has no TLS"
     return f"at {connection.server} the client speaks {client} and the server {server}"
 
 

@@ -67,10 +67,8 @@ def migration_to(view: Conversation, session: Session) -> Migration | None:
 
 def session_before(view: Conversation, migration: Migration) -> Session | None:
     """The target's part may come first: captures of two hosts, one behind the other or by two clocks."""
-    if migration.source.id is None:
-        return None
     waiting = (s for s in islice(reversed(view.sessions), LATEST) if s.main.as_target and s.arrived is None)
-    here = [s for s in waiting if s.id == migration.source.id]
+    here = [s for s in waiting if migration.source.id in (None, s.id)]
     return _best([(_brings(migration, session), session) for session in here])
 
 

@@ -7,6 +7,7 @@ The keys are an interface: they are added to, never renamed. All texts are visib
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -103,7 +104,7 @@ class _Story:
             "messages": read,
             "judged": len(judgement.broken | judgement.kept.keys()),
             "nothing_judged": self._inspection.nothing_judged,
-            "notes": self._source.notes,
+            "notes": _counted(self._source.notes),
         }
 
     # ---- findings
@@ -321,6 +322,7 @@ class _Story:
     # ---- notes
 
     def _notes(self) -> Iterator[dict[str, Any]]:
+        yield from self._cut()
         for session in self._view.sessions:
             yield from self._take_over(session)
             if session.main.as_target and session.arrived is None:
@@ -331,9 +333,19 @@ class _Story:
         for migration in self._view.migrations:
             unfit = unfit_address(migration)
             if unfit:
-                text = f"the announcement of {announced(migration)} cannot help this client: {unfit}"
+                text = f"the announcement sends the client to {visible_host(announced(migration))}: {unfit}"
+                if migration.target is not None:
+                    text += f"; it has come to {self._host_name(migration.target)} all the same"
                 yield _note("address", text, migration.begin or migration.ended, migration.source.main)
             yield from self._agent_lost(migration)
+
+    def _cut(self) -> Iterator[dict[str, Any]]:
+        """Once for all packets that the capture cut."""
+        cut = [gap for gap in self._inspection.gaps if gap.cut]
+        if cut and not any("-s 0" in note for note in self._source.notes):
+            size = sum(gap.bytes or 0 for gap in cut)
+            text = f"packets are cut by a snap length, {size:,} bytes are missing: capture with -s 0"
+            yield {"kind": "cut", "text": text, "packet": cut[0].frame, "connection": cut[0].connection}
 
     def _take_over(self, session: Session) -> Iterator[dict[str, Any]]:
         old = session.replaces
@@ -362,6 +374,12 @@ class _Story:
             text += f"; the client's AGENT_DATA goes on without AGENT_START (frame {target.agent_data.frame})"
         text += ": look at the target's agent device and at the guest's agent"
         yield _note("agent", text, init, target.main)
+
+
+def _counted(notes: list[str]) -> list[str]:
+    """Each note once, with how often it was made."""
+    counts = Counter(notes)
+    return [note if times == 1 else f"{note} ({times} times)" for note, times in counts.items()]
 
 
 def _open_at(session: Session, connection: Connection) -> bool:

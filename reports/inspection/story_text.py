@@ -197,8 +197,8 @@ def _sessions(console: Console, story: Story, width: int) -> None:
     for session, channel in rows[:_SESSIONS_SHOWN]:
         tls = " TLS" if channel["tls"] else ""
         full = ", full headers" if channel["mini_header"] is False else ""
-        via = f" for {channel['via']}" if channel.get("via") else ""
         main = channel["type"] == 1
+        via = f" for {channel['via']}" if channel["via"] and main else ""
         name = f"{channel_name(channel['type'])} {channel['id']}" if channel["type"] else "unknown"
         table.add_row(
             session_id(session["session_id"]) if main else "",

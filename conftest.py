@@ -18,7 +18,8 @@ from fixtures.bench.launchers import Launchers, Pairing, pairings
 from fixtures.bench.planting import Fault
 from fixtures.peer import PeerFailure
 from fixtures.system.certificates import Authority
-from fixtures.system.hosts import Ability, HarnessError, UsageError
+from fixtures.system.hosts import Ability, HarnessError, Unsupported, UsageError
+from reports.run.exit_status import Exit
 from reports.run.verdict import one_line
 from suites import prove
 
@@ -35,6 +36,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--server", metavar="SPEC", action="append", help="server under test; may be repeated")
     group.addoption("--source", metavar="SPEC", help="build of a migration's source")
     group.addoption("--target", metavar="SPEC", help="build of a migration's target")
+    group.addoption("--server-version", metavar="V", help="version of a build that does not tell it")
+    group.addoption("--check-builds", action="store_true", help="start each build once before any test")
     group.addoption("--repeat", metavar="N", type=int, default=1, help="each test on a bench so many times")
     group.addoption(
         "--prove",
@@ -56,7 +59,22 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[PAIRINGS] = pairings(option("--server") or [], option("--source"), option("--target"))
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
-    config.stash[LAUNCHERS] = Launchers()
+    config.stash[LAUNCHERS] = Launchers(version=option("--server-version"))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """With `--check-builds`: what is wrong with a build is said once, before any test."""
+    config = session.config
+    if not config.getoption("--check-builds") or hasattr(config, "workerinput"):
+        return
+    try:
+        for pair in config.stash[PAIRINGS]:
+            config.stash[LAUNCHERS].pair(pair)
+            for spec in dict.fromkeys((pair.source, pair.target)):
+                config.stash[LAUNCHERS].check(spec)
+    except (HarnessError, Unsupported, UsageError) as error:
+        status = Exit.USAGE if isinstance(error, UsageError) else Exit.HARNESS
+        pytest.exit(str(error), returncode=status)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

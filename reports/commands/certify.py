@@ -10,18 +10,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fixtures.bench.launchers import Launchers, Pairing, pairings
-from fixtures.system.hosts import HarnessError
-from reports.commands.fetching import drawn
+from fixtures.system.hosts import HarnessError, UsageError
 from reports.run import profiles
 from reports.run import run_directory as directory
 from reports.run.deviations import SHIPPED, load
 from reports.run.environment import ROOT
 from reports.run.exit_status import Exit
+from reports.run.run_directory import RESULTS
 from reports.run.run_events import EVENTS, RunFinished, encode
 from reports.run.runner import LOG, pytest_command, run_pytest
+from reports.run.selection import failed_last, files_with, shard_of, wanted_ids
 from reports.run.tally import Run
 from reports.views.terminal import ProgressLine, summary
+
+#: How SPECs begin whose builds may have to be fetched or built.
+FETCHED = ("debian:", "source:")
+#: Pytest's exit status where no test was collected, or all were left out.
+NOTHING_RAN = 5
+#: And where what was asked is wrong: its own, and that of conftest.py's check of the builds.
+WRONG_USE = (4, 2)
+#: So few files are not worth several processes.
+FEW_FILES = 6
 
 
 @dataclass(frozen=True)
@@ -36,52 +45,128 @@ class Request:
     out: Path | None = None
     workers: str | None = None
     seed: int | None = None
+    requirements: Sequence[str] = ()
+    levels: Sequence[str] = ()
+    last_failed: bool = False
+    rerun: int = 0
+    shard: str | None = None
+    version: str | None = None
     more: Sequence[str] = ()
     root: Path = ROOT
     check: bool = True
 
     def options(self) -> list[str]:
-        """As pytest's options."""
-        options = ["-p", "reports.run.plugin", "--deviations", str((self.deviations or SHIPPED).absolute())]
+        """As pytest's options. Raises UsageError: something names nothing."""
+        deviations = str((self.deviations or SHIPPED).absolute())
+        options = ["-p", "reports.run.plugin", "--deviations", deviations]
         options += [f"--server={spec}" for spec in self.servers]
-        pairs = {"--source": self.source, "--target": self.target, "-n": self.workers, "--seed": self.seed}
+        options += [f"--requirement={glob}" for glob in self.requirements]
+        options += [f"--level={level}" for level in self.levels]
+        pairs = {
+            "--source": self.source,
+            "--target": self.target,
+            "--seed": self.seed,
+            "--shard": self.shard,
+            "--server-version": self.version,
+            "--repeat": self.rerun + 1 if self.rerun else None,
+        }
         for option, value in pairs.items():
             if value is not None:
                 options += [option, str(value)]
-        return [*options, *profiles.options(self.profiles, self.root), *self.more]
+        chosen, paths = profiles.options(self.profiles, self.root)
+        if self.requirements or self.levels:
+            paths = self._files(paths)
+        few = bool(self.requirements or self.last_failed) and len(paths) <= FEW_FILES
+        options += ["-n", self.workers or ("0" if few else "auto")]
+        options += [f"--scope={word}" for word in self.left_out or [""]]
+        options += [f"--again={word}" for word in self.command]
+        return [*options, *chosen, *map(str, paths), *self.more]
+
+    def _files(self, paths: Sequence[Path]) -> list[Path]:
+        ids = wanted_ids(self.requirements, self.levels)
+        if not (found := files_with(ids, paths)):
+            raise UsageError(f"no test of this profile is about {', '.join(sorted(ids)[:4])}")
+        return found
+
+    @property
+    def left_out(self) -> list[str]:
+        """The options that leave tests out, empty for a full run."""
+        named = [name for name in self.profiles if name != profiles.DEFAULT]
+        words = [] if len(named) < len(self.profiles) else [f"--profile {name}" for name in named]
+        words += [f"--requirement {glob}" for glob in self.requirements]
+        words += [f"--level {level}" for level in self.levels]
+        words += ["--last-failed"] if self.last_failed else []
+        words += [f"--shard {self.shard}"] if self.shard else []
+        words += self.more if any(_selects(word) for word in self.more) else []
+        return words
+
+    @property
+    def command(self) -> list[str]:
+        """What to type to run it again."""
+        words = ["spice-conform", "certify"]
+        for spec in self.servers:
+            words += ["--server", spec]
+        for option, value in (
+            ("--source", self.source),
+            ("--target", self.target),
+            ("--version", self.version),
+        ):
+            words += [option, value] if value else []
+        words += [part for word in self.left_out if word not in self.more for part in word.split(" ", 1)]
+        words += ["--deviations", str(self.deviations)] if self.deviations else []
+        words += ["--rerun", str(self.rerun)] if self.rerun else []
+        words += ["--seed", str(self.seed)] if self.seed is not None else []
+        return [*words, *(["--", *self.more] if self.more else [])]
+
+
+def _selects(word: str) -> bool:
+    """Whether an option of pytest's leaves tests out."""
+    return word.startswith(("-k", "-m", "--deselect", "--ignore")) or "test_" in word
 
 
 def certify(request: Request) -> Exit:
     """Run, write the reports, say what came out. UsageError, HarnessError: one line."""
     load(request.deviations or SHIPPED)  # what is wrong with the request is said before anything starts
+    if request.shard:
+        shard_of(request.shard)
+    failed = failed_last(request.out or RESULTS) if request.last_failed else []
     options = request.options()
-    pairs = pairings(list(request.servers), request.source, request.target)
     out = directory.prepare(request.out or directory.fresh())
     if request.check:
-        _check(pairs)
+        options.append("--check-builds")
+        _fetch(request)
     with ProgressLine() as progress, TemporaryDirectory(prefix=".scratch-", dir=out) as scratch:
-        options.append(f"--basetemp={scratch}")
+        if failed:
+            listed = Path(scratch) / "tests"
+            listed.write_text("\n".join(failed), encoding="utf-8")
+            options.append(f"--tests-from={listed}")
+        options.append(f"--basetemp={scratch}/tmp")
+        progress.say("collecting tests")
         status = run_pytest(pytest_command(options, out, request.root), out, progress.show)
-    if not (out / EVENTS).exists() or (out / EVENTS).stat().st_size == 0:
-        raise HarnessError(_why(out, status))
-    from reports.views.publish import publish  # a fifth of a second that the first test need not wait for
+        if not (out / EVENTS).exists() or (out / EVENTS).stat().st_size == 0:
+            raise _trouble(out, status)
+        from reports.views.publish import publish  # a fifth of a second that the first test need not wait for
 
-    _mark_end(out, status)
-    run = publish(out)
+        _mark_end(out, status)
+        progress.say("writing reports")
+        run = publish(out)
+    if not run.cases and status == NOTHING_RAN:
+        raise UsageError(f"no test matches {' '.join(request.left_out) or 'this profile'}")
     if not run.cases:
-        raise HarnessError(_why(out, status))
+        raise _trouble(out, status)
     print(summary(run, out, colour=sys.stdout.isatty()))
     return run.exit
 
 
-def _check(pairs: Sequence[Pairing]) -> None:
-    """Start each build once: one that does not start is said in one line, before any test."""
-    for spec in dict.fromkeys(spec for pair in pairs for spec in (pair.source, pair.target)):
-        with drawn(spec) as (progress, say), closing(Launchers(say, progress)) as launchers:
-            launchers.check(spec)
-    with closing(Launchers()) as launchers:
-        for pair in pairs:
-            launchers.pair(pair)
+def _fetch(request: Request) -> None:
+    """Gets builds that are not there yet, where progress can be seen."""
+    specs = dict.fromkeys([*request.servers, request.source or "", request.target or ""])
+    for spec in [spec for spec in specs if spec.startswith(FETCHED)]:
+        from fixtures.bench.launchers import Launchers  # takes half a second
+        from reports.commands.fetching import drawn
+
+        with drawn(spec) as (progress, say), closing(Launchers(say, progress, request.version)) as launchers:
+            launchers.of(spec)
 
 
 def _mark_end(out: Path, status: int | None) -> None:
@@ -93,14 +178,16 @@ def _mark_end(out: Path, status: int | None) -> None:
             file.write(encode(RunFinished(run.started.started, why)) + "\n")
 
 
-def _why(out: Path, status: int | None) -> str:
-    """The line of pytest's own words that says most."""
+def _trouble(out: Path, status: int | None) -> UsageError | HarnessError:
+    """Why nothing ran: the line of pytest's own words that says most."""
     if status is None:
-        return "interrupted before the first test; nothing was judged"
+        return HarnessError("interrupted before the first test; nothing was judged")
     log = out / LOG
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     said = [line[len(mark) :].strip() for mark in _TELLING for line in lines if line.startswith(mark)]
-    return f"{said[0] if said else f'pytest ended with status {status}'} (all of it: {log})"
+    if said and status in WRONG_USE:
+        return UsageError(said[0].removeprefix("_pytest.outcomes.Exit: "))
+    return HarnessError(f"{said[0] if said else f'pytest ended with status {status}'} (all of it: {log})")
 
 
 #: How lines of pytest begin that say why nothing ran, the most telling first.

@@ -71,9 +71,17 @@ def main() -> None:
 @click.option("--source", metavar="SPEC", help="Build of the source of a mixed pair.")
 @click.option("--target", metavar="SPEC", help="Build of the target of a mixed pair.")
 @click.option("--profile", "profiles", multiple=True, metavar="NAME", help="What to run; 'list' lists them.")
+@click.option("--requirement", "requirements", multiple=True, metavar="GLOB", help="Only tests of these.")
+@click.option("--level", "levels", multiple=True, metavar="NAME", help="Only tests of these levels.")
+@click.option("--last-failed", is_flag=True, help="Only tests that failed in the last run (of --out DIR).")
+@click.option(
+    "--rerun", type=click.IntRange(min=0), default=0, metavar="N", help="Each test N times more; flaky fails."
+)
+@click.option("--shard", metavar="I/N", help="Only the I-th of N parts that take about as long.")
+@click.option("--version", metavar="V", help="Version of a build that does not tell it (lib:PATH).")
 @click.option("--deviations", type=PATH, metavar="FILE", help="Declared deviations instead of the shipped.")
 @click.option("--out", type=PATH, metavar="DIR", help="Where results go (default: results/<time>/).")
-@click.option("-n", "workers", metavar="N", help="Processes to run tests in ('auto': one for each CPU).")
+@click.option("-n", "workers", metavar="N", help="Processes to run tests in (default: one for each CPU).")
 @click.option("--seed", type=int, metavar="N", help="Seed of random choices (default: the suite's version).")
 @click.argument("more", nargs=-1, type=click.UNPROCESSED)
 def certify(**asked: Any) -> None:
@@ -172,12 +180,13 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
 @main.command()
 @click.argument("before", type=RUN)
 @click.argument("after", type=RUN)
-def compare(before: Path, after: Path) -> None:
+@click.option("--markdown", is_flag=True, help="As Markdown, for the summary of a CI job.")
+def compare(before: Path, after: Path, markdown: bool) -> None:
     """Say what changed from one run to another. Exit status 1 if something is worse."""
     from reports.commands.compare import comparison
     from reports.run.tally import Run
 
-    text, worse = comparison(Run.read(before), Run.read(after))
+    text, worse = comparison(Run.read(before), Run.read(after), markdown=markdown)
     click.echo(text)
     sys.exit(1 if worse else 0)
 

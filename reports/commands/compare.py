@@ -65,9 +65,11 @@ def _verdict(run: Run, requirement: str, server: str) -> Verdict | None:
     return result.verdict if result else None
 
 
-def comparison(before: Run, after: Run) -> tuple[str, bool]:
+def comparison(before: Run, after: Run, *, markdown: bool = False) -> tuple[str, bool]:
     """The lines to print, and whether something is worse."""
     many = list(changes(before, after))
+    if markdown:
+        return "\n".join(_markdown(before, after, many)), any(change.worse for change in many)
     lines: list[str] = []
     for pair in pairs(before, after):
         own = [change for change in many if change.servers == pair]
@@ -77,3 +79,30 @@ def comparison(before: Run, after: Run) -> tuple[str, bool]:
     if not lines:
         lines = ["The runs have no build in common; nothing to compare."]
     return "\n".join(lines), any(change.worse for change in many)
+
+
+def _markdown(before: Run, after: Run, many: list[Change]) -> Iterator[str]:
+    """A table for each pair of builds."""
+    if not pairs(before, after):
+        yield "The runs have no build in common; nothing to compare."
+    for pair in pairs(before, after):
+        own = [change for change in many if change.servers == pair]
+        yield f"### {_cell(pair[0] if pair[0] == pair[1] else ' -> '.join(pair))}"
+        yield ""
+        yield f"{len(own)} of {len(after.requirements)} requirements changed."
+        if own:
+            yield ""
+            yield "| | Requirement | Before | After | Text |"
+            yield "|---|---|---|---|---|"
+        for change in own:
+            before_, after_ = (str(v) if v else NOT_JUDGED for v in (change.before, change.after))
+            known = after.requirements.get(change.requirement) or before.requirements[change.requirement]
+            word = "worse" if change.worse else "other"
+            yield f"| {word} | {change.requirement} | {before_} | {after_} | {_cell(known.text)} |"
+        yield ""
+
+
+def _cell(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return shown.replace("|", "\\|").replace("<", "&lt;")

@@ -9,20 +9,20 @@ fixture told something, if it is marked with `requirement`, or if it lies in `su
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Generator, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 
-from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import Verdict
 from fixtures.bench.launchers import Pairing, pairings
 from fixtures.system.hosts import UsageError
 from reports.run import run_directory as directory
+from reports.run import selection
 from reports.run import verdict as verdicts
 from reports.run.deviations import SHIPPED, load
 from reports.run.environment import suite_seed
@@ -59,6 +59,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--level", metavar="LEVEL", action="append", default=[], help="only tests of these levels"
     )
     group.addoption("--seed", metavar="N", type=int, help="of random choices (default: the suite's own)")
+    group.addoption("--shard", metavar="I/N", help="only the I-th of N parts that take about as long")
+    group.addoption("--tests-from", metavar="FILE", help="only the tests whose ids a file lists")
+    group.addoption("--scope", metavar="WORD", action="append", help="what was left out, for the reports")
+    group.addoption("--again", metavar="WORD", action="append", help="the command, for the reports")
     group.addoption("--record-only", action="store_true", help="leave the reports to the caller")
 
 
@@ -79,6 +83,8 @@ def pytest_configure(config: pytest.Config) -> None:
             config.option.out = str(out)  # xdist hands its workers this very option
             recorder = Recorder(config, out, at_once=bool(asked))
             config.stash[RECORDER] = recorder
+            if config.getoption("--requirement") or config.getoption("--level"):
+                selection.wanted_ids(config.getoption("--requirement"), config.getoption("--level"))
             config.pluginmanager.register(recorder, "spice-recorder")
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
@@ -88,20 +94,38 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    globs, levels = config.getoption("--requirement"), {v.upper() for v in config.getoption("--level")}
-    if not globs and not levels:
-        return
-
-    def wanted(item: pytest.Item) -> bool:
-        ids = _marked(item)
-        return any(not globs or any(fnmatchcase(i, glob) for glob in globs) for i in ids) and any(
-            not levels or (i in CATALOGUE and CATALOGUE[i].level in levels) for i in ids
-        )
-
-    chosen = [item for item in items if wanted(item)]
-    config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+    option = config.getoption
+    globs, levels, shard = option("--requirement"), option("--level"), option("--shard")
+    chosen = items[:]
+    if globs or levels:
+        ids = selection.wanted_ids(globs, levels)
+        chosen = [item for item in chosen if not ids.isdisjoint(_marked(item))]
+    if file := option("--tests-from"):
+        listed = frozenset(Path(file).read_text(encoding="utf-8").splitlines())
+        chosen = [item for item in chosen if item.nodeid in listed]
+    if shard:
+        mine = selection.in_shard([item.nodeid for item in chosen], *selection.shard_of(shard))
+        chosen = [item for item in chosen if item.nodeid in mine]
+    kept = set(chosen)
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = chosen
+
+
+def left_out(config: pytest.Config) -> list[str]:
+    """The options that leave tests out, empty for a full run."""
+    option = config.getoption
+    if (scope := option("--scope")) is not None:
+        return [word for word in scope if word]
+    found = [f"--requirement {glob}" for glob in option("--requirement")]
+    found += [f"--level {level}" for level in option("--level")]
+    found += [f"--shard {shard}"] if (shard := option("--shard")) else []
+    found += [f"-k {word}"] if (word := option("keyword", "")) else []
+    found += [f"-m {word}"] if (word := option("markexpr", "")) else []
+    if config.args_source is pytest.Config.ArgsSource.ARGS:
+        found += [os.path.relpath(arg, config.rootpath) for arg in config.args]
+    return found
 
 
 def _marked(item: pytest.Item) -> list[str]:
@@ -205,6 +229,8 @@ class Recorder:
                 servers=asked_servers(self.config),
                 deviations=self.config.stash[DEVIATIONS],
                 seed=self.config.option.seed,
+                selection=left_out(self.config),
+                command=self.config.getoption("--again") or ["pytest", *self.config.invocation_params.args],
             )
             if self._total is not None:
                 self._run.found(self._total)

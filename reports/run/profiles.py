@@ -20,17 +20,20 @@ def known() -> dict[str, dict[str, Any]]:
     return tomllib.loads(FILE.read_text(encoding="utf-8"))
 
 
-def options(names: Iterable[str], root: Path = ROOT) -> list[str]:
-    """Pytest's options for some profiles together (none: the default); UsageError for an unknown one."""
+def options(names: Iterable[str], root: Path = ROOT) -> tuple[list[str], list[Path]]:
+    """Pytest's options and the paths of some profiles together (none: the default); UsageError for an
+    unknown one."""
     table = known()
     chosen = list(names) or [DEFAULT]
     for name in chosen:
         if name not in table:
             raise UsageError(f"no profile {name!r}; there are {', '.join(sorted(table))}")
-    return list(_options([table[name] for name in chosen], root))
+    selections = [table[name] for name in chosen]
+    paths = [root / path for path in _union(selections, "paths")]
+    return list(_options(selections)), [path for path in paths if path.exists()]
 
 
-def _options(chosen: list[dict[str, Any]], root: Path) -> Iterator[str]:
+def _options(chosen: list[dict[str, Any]]) -> Iterator[str]:
     for key, option in (("requirements", "--requirement"), ("levels", "--level")):
         if all(selection.get(key) for selection in chosen):  # one without a limit lifts it
             for value in _union(chosen, key):
@@ -38,8 +41,6 @@ def _options(chosen: list[dict[str, Any]], root: Path) -> Iterator[str]:
     markers = [selection.get("markers", "") for selection in chosen]
     if all(markers):
         yield f"-m={' or '.join(f'({m})' for m in markers)}"
-    paths = [root / path for path in _union(chosen, "paths")]
-    yield from (str(path) for path in paths if path.exists())
 
 
 def _union(chosen: list[dict[str, Any]], key: str) -> list[str]:

@@ -12,6 +12,8 @@ from pathlib import Path
 from fixtures.system.hosts import UsageError
 from reports.run.run_events import EVENTS
 
+#: Where runs go that are given no directory.
+RESULTS = Path("results")
 #: What a run records: events, packets and logs; what `fuzz` and `replay` write of their own.
 EVIDENCE = (EVENTS, "tests", "findings", "fuzz.json", "replay.json", "conversation.pcapng.gz", "pytest.log")
 #: What is made of it.
@@ -20,7 +22,7 @@ REPORTS = ("certificate.json", "certificate.html", "junit.xml", "index.html", "a
 OUTPUTS = (*EVIDENCE, *REPORTS, "manifest.json", "manifest.json.sig")
 
 
-def fresh(base: Path = Path("results")) -> Path:
+def fresh(base: Path = RESULTS) -> Path:
     """`results/<time>/` below the current directory, a name that is free. Nothing is made yet."""
     name = time.strftime("%Y-%m-%dT%H-%M-%S")
     names = [name, *(f"{name}-{n}" for n in range(2, 100))]

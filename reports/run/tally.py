@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,20 @@ from reports.run.run_events import (
     read_events,
 )
 from reports.run.verdict import weigh, worst
+
+#: How a test's id tells which repetition it is (conftest.py, `--repeat`).
+_REPETITION = re.compile(r"\b\d+of\d+-?|-\d+of\d+\b")
+#: Requirements that others of their kind break too, and how such a finding begins: it ended, it hangs.
+GENERAL: Mapping[str, tuple[str, ...]] = {
+    "ROBUST-001": ("it ended by",),
+    "ROBUST-002": ("it does not answer", "no answer for"),
+}
+
+
+def base(nodeid: str) -> str:
+    """A test's id without which repetition of it this is."""
+    return _REPETITION.sub("", nodeid).replace("[]", "")
+
 
 #: So many cases that happened to keep a requirement are named where no test is about it.
 WITNESSES = 5
@@ -79,8 +94,14 @@ class Occurrence:
 
 
 def findings_of(case: CaseFinished, requirement: str) -> tuple[Finding, ...]:
-    """The findings of a case against one requirement."""
-    return tuple(f for f in case.findings if f.requirement == requirement)
+    """The findings of a case against one requirement. A death that another requirement names breaks the
+    general one too: that does not read PASS beside it."""
+    begins = GENERAL.get(requirement, ())
+    return tuple(
+        f
+        for f in case.findings
+        if f.requirement == requirement or (f.level is Level.ROBUST and f.seen.startswith(begins or ("\0",)))
+    )
 
 
 def evidence_of(
@@ -161,7 +182,7 @@ class Run:
         """(requirement id, SPEC) -> result, for every requirement and every build."""
         evidence: dict[tuple[str, str], list[Evidence]] = {}
         for case in self.cases:
-            for identifier in dict.fromkeys((*case.requirements, *case.kept, *_broken(case))):
+            for identifier in dict.fromkeys((*case.requirements, *case.kept, *_broken(case), *GENERAL)):
                 requirement = self.requirements.get(identifier)
                 if requirement and (said := evidence_of(case, requirement, self.started.deviations)):
                     evidence.setdefault((identifier, case.server), []).append(said)
@@ -210,13 +231,35 @@ class Run:
         """Why the run is not whole, None if it is."""
         return self.finished.interrupted if self.finished else "the run was killed before its end"
 
+    @cached_property
+    def flaky(self) -> tuple[str, ...]:
+        """Tests whose repetitions (`--rerun`) did not all come to one verdict."""
+        verdicts: dict[str, set[Verdict]] = {}
+        for case in self.cases:
+            verdicts.setdefault(f"{base(case.nodeid)} {case.server}", set()).add(case.verdict)
+        return tuple(name.rpartition(" ")[0] for name, seen in verdicts.items() if len(seen) > 1)
+
+    @property
+    def full(self) -> bool:
+        """Whether the run covers every test of the suites."""
+        return self.started.kind == "certify" and not self.started.selection
+
+    @property
+    def scope(self) -> str:
+        """What the verdict covers, in a few words."""
+        if self.full:
+            return "the full suite"
+        if self.started.kind == "certify":
+            return f"a selection ({' '.join(self.started.selection)})"
+        return {"fuzz": "a fuzz campaign", "replay": "a replay"}.get(self.started.kind, self.started.kind)
+
     @property
     def exit(self) -> Exit:
         """The documented exit status."""
         verdicts = {case.verdict for case in self.cases}
         if self.interrupted or not verdicts & {Verdict.PASS, Verdict.FAIL, Verdict.DEVIATES, Verdict.DIFFERS}:
             return Exit.HARNESS
-        if Verdict.FAIL in verdicts:
+        if Verdict.FAIL in verdicts or self.flaky:
             return Exit.NOT_CONFORMANT
         if Verdict.ERROR in verdicts:
             return Exit.HARNESS
@@ -227,6 +270,8 @@ class Run:
         """The verdict in two words or three."""
         if self.interrupted:
             return "NOT COMPLETE"
+        if self.exit is Exit.CONFORMANT and not self.full:
+            return "NOTHING FAILED"
         return {
             Exit.CONFORMANT: "CONFORMANT",
             Exit.NOT_CONFORMANT: "NOT CONFORMANT",
@@ -247,6 +292,8 @@ class Run:
         words += [f"{n} {'is' if n == 1 else 'are'} not"] if (n := counts[Verdict.FAIL]) else []
         words += [f"{n} not kept as declared"] if (n := counts[Verdict.DEVIATES]) else []
         words += [f"{_plural(len(self.stale), 'declared deviation')} no longer seen"] if self.stale else []
+        words += [f"{_plural(len(self.flaky), 'test')} came to different verdicts"] if self.flaky else []
+        words += [] if self.full else [f"covers {self.scope} only"]
         return "; ".join(words) + "."
 
     def results_with(self, *verdicts: Verdict) -> Iterator[Result]:
@@ -288,6 +335,21 @@ def _reaches(entry: Deviation, case: CaseFinished) -> bool:
     return any(fnmatchcase(requirement, entry.requirement) for requirement in judged)
 
 
+def _together(selections: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """What several runs left out together. Every shard of a run is that run whole."""
+    shards: dict[tuple[str, ...], set[str]] = {}
+    for selection in selections:
+        rest = tuple(word for word in selection if not word.startswith("--shard"))
+        shards.setdefault(rest, set()).update(word for word in selection if word.startswith("--shard"))
+    left: dict[str, None] = {}
+    for rest, found in shards.items():
+        counts = {word.rpartition("/")[2] for word in found}
+        if found and (len(counts) > 1 or len(found) < int(min(counts))):
+            left |= dict.fromkeys(sorted(found))
+        left |= dict.fromkeys(rest)
+    return tuple(left)
+
+
 def merge(runs: Iterable[Run]) -> Run:
     """Several runs side by side; the newest catalogue wins, a run that is not whole makes all not whole."""
     many = sorted(runs, key=lambda run: run.started.started)
@@ -300,6 +362,8 @@ def merge(runs: Iterable[Run]) -> Run:
         servers=tuple(dict.fromkeys(s for run in many for s in run.servers)),
         requirements=tuple({r.id: r for run in many for r in run.started.requirements}.values()),
         deviations=tuple(dict.fromkeys(d for run in many for d in run.started.deviations)),
+        kind=newest.kind if len({run.started.kind for run in many}) == 1 else "several kinds",
+        selection=_together([run.started.selection for run in many]),
     )
     reasons = [f"{run.servers}: {run.interrupted}" for run in many if run.interrupted]
     ends = [run.finished.finished for run in many if run.finished]

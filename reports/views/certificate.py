@@ -8,6 +8,7 @@ each build with its cases and evidence. Paths are relative to the run's director
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -37,6 +38,13 @@ def certificate(run: Run) -> dict[str, Any]:
         "finished": timestamp(run.finished.finished) if run.finished else None,
         "seed": run.started.seed,
         "kind": run.started.kind,
+        "scope": {
+            "full": run.full,
+            "text": run.scope,
+            "selection": list(run.started.selection),
+            "command": shlex.join(run.started.command),
+        },
+        "flaky": list(run.flaky),
         "seal": run.seal,
         "environment": dict(run.started.environment),
         "servers": [_server(run, server) for server in run.servers],

@@ -9,6 +9,7 @@ in a property; INCONCLUSIVE and UNSUPPORTED as skipped.
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from xml.etree import ElementTree as ET
 
@@ -44,7 +45,7 @@ def _suite(root: ET.Element, run: Run, server: str) -> None:
     suite = ET.SubElement(
         root,
         "testsuite",
-        name=server,
+        name=plain(server),
         tests=str(len(cases)),
         failures=str(outcomes["failure"]),
         errors=str(outcomes["error"]),
@@ -52,7 +53,9 @@ def _suite(root: ET.Element, run: Run, server: str) -> None:
         time=f"{sum(case.duration_s for case in cases):.3f}",
         timestamp=timestamp(run.started.started),
     )
-    facts = {"suite": run.started.suite, "verdict": run.headline, "seed": str(run.started.seed)}
+    facts = {"suite": run.started.suite, "verdict": run.headline, "scope": run.scope, "server": server}
+    facts |= {"seed": str(run.started.seed), "seal": run.seal or ""}
+    facts |= {"command": shlex.join(run.started.command)}
     for label, build in run.identities.get(server, {}).items():
         facts |= {f"{label}.version": build.version or "", f"{label}.sha256": build.sha256 or ""}
     _properties(suite, facts)
@@ -70,17 +73,34 @@ def _case(suite: ET.Element, case: CaseFinished) -> None:
     module, _, name = case.nodeid.partition("::")
     classname = module.removesuffix(".py").replace("/", ".")
     element = ET.SubElement(
-        suite, "testcase", classname=classname, name=_fit(name or module), time=f"{case.duration_s:.3f}"
+        suite,
+        "testcase",
+        classname=classname,
+        name=_fit(without_build(name, case.server) or module),
+        file=module,
+        time=f"{case.duration_s:.3f}",
     )
     facts = {"verdict": str(case.verdict), "title": case.title, **case.artefacts}
     facts |= {f"requirement.{n}": r for n, r in enumerate(case.requirements, 1)}
     _properties(element, facts)
     outcome = _OUTCOME.get(case.verdict)
     if outcome:
-        told = ET.SubElement(element, outcome, message=_fit(f"{case.verdict}: {case.reason}"))
+        kind = case.findings[0].requirement if case.findings else str(case.verdict)
+        told = ET.SubElement(element, outcome, type=kind, message=_fit(f"{case.verdict}: {case.reason}"))
         told.text = _fit("\n".join(map(sentence, case.findings))) or None
-    elif case.findings:
-        ET.SubElement(element, "system-out").text = _fit("\n".join(map(sentence, case.findings)))
+    told_lines = [f"{case.verdict}: {case.reason}".rstrip(": "), *map(sentence, case.findings)]
+    told_lines += [f"{kind}: {path}" for kind, path in case.artefacts.items()]
+    ET.SubElement(element, "system-out").text = _fit("\n".join(told_lines))
+
+
+def plain(server: str) -> str:
+    """A SPEC without the directories in it: names stay the same wherever a build lies."""
+    return " > ".join(re.sub(r"^([a-z]+:|)/.*/", r"\1", part) for part in server.split(" > "))
+
+
+def without_build(name: str, server: str) -> str:
+    """A test's name without its build."""
+    return name.replace(f"[{server}-", "[").replace(f"[{server}]", "").replace(f"-{server}", "")
 
 
 def sentence(finding: Finding) -> str:

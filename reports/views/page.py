@@ -59,6 +59,11 @@ class View:
     parts: PackedParts = field(default_factory=PackedParts)
 
     @property
+    def command(self) -> str:
+        """What to type to run it again."""
+        return shlex.join(self.run.started.command)
+
+    @property
     def tone(self) -> str:
         """The page's own tone."""
         if self.run.exit is Exit.CONFORMANT:
@@ -174,20 +179,12 @@ def environment() -> Environment:
         "tone": lambda verdict: TONES[verdict],
         "name": lambda verdict: str(verdict) if verdict else NOT_JUDGED,
         "timestamp": lambda seconds: timestamp(seconds).replace("T", " ")[:19] + " UTC",
-        "again": again,
         "hex": lambda number: "unknown" if number is None else f"{number:#010x}",
         "basename": lambda path: Path(path).name,
     }
     env.globals["ladder_style"] = Markup(ladder_svg.style())
     env.globals["include_raw"] = lambda name: Markup(_template(name).read_text(encoding="utf-8"))
     return env
-
-
-def again(server: str) -> str:
-    """The options that ask for a build (`SOURCE > TARGET`: a pair) once more."""
-    source, pair, target = server.partition(" > ")
-    options = ("--source", source, "--target", target) if pair else ("--server", server)
-    return shlex.join(options)
 
 
 def _template(name: str) -> Path:

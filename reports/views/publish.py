@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,8 @@ from pathlib import Path
 from fixtures.system.hosts import UsageError
 from reports.ladder.recorded_ladder import recorded_ladder
 from reports.run import seal
+from reports.run.run_directory import EventFile
+from reports.run.run_events import CaseFinished, CasesFound, encode
 from reports.run.tally import Run, merge
 from reports.views import allure_results, certificate, junit, page
 
@@ -45,16 +47,33 @@ def write(run: Run, directory: Path) -> Run:
 
 
 def side_by_side(directories: list[Path], out: Path) -> Run:
-    """Several runs put into one; their evidence stays where it is and is named from `out`."""
+    """Several runs put into one, a run of its own: their events in one file, their evidence copied. Shards of
+    one run make that run. Raises UsageError, OSError."""
     runs = []
-    for directory in directories:
+    taken: set[str] = set()
+    for number, directory in enumerate(directories, 1):
         run = Run.read(directory)
-        run.cases = [
-            replace(
-                case,
-                artefacts={k: os.path.relpath(directory / path, out) for k, path in case.artefacts.items()},
-            )
-            for case in run.cases
-        ]
+        run.cases = [_brought(case, directory, out, taken, number) for case in run.cases]
         runs.append(run)
-    return merge(runs)
+    run = merge(runs)
+    file = EventFile(out)
+    events = [run.started, CasesFound(run.total or len(run.cases)), *run.cases, run.finished]
+    for event in events:
+        if event is not None:
+            file.write(encode(event))
+    file.close()
+    return run
+
+
+def _brought(case: CaseFinished, directory: Path, out: Path, taken: set[str], number: int) -> CaseFinished:
+    """The case with its evidence below `out`; a name that another run has taken gets the run's number."""
+    artefacts = {}
+    for kind, path in case.artefacts.items():
+        top, _, rest = path.partition("/")
+        place = path if path not in taken else f"{top}/{number}/{rest}" if rest else f"tests/{number}/{top}"
+        taken.add(place)
+        artefacts[kind] = place
+        if (directory / path).is_file():
+            (out / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(directory / path, out / place)
+    return replace(case, artefacts=artefacts)

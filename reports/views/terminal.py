@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import io
+import shlex
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
@@ -17,12 +20,15 @@ from rich.table import Table
 from rich.text import Text
 
 from dissectors.rules.judgement import Finding, Verdict
+from reports.run import deviations
 from reports.run.exit_status import Exit
 from reports.run.run_events import CaseFinished, CasesFound, RunEvent
 from reports.run.tally import Evidence, Result, Run
 from reports.views.certificate import counted
 
 WIDTH = 100
+#: Seconds between two lines of progress where there is no terminal.
+EVERY_S = 8.0
 
 STYLES = {
     Verdict.PASS: "green",
@@ -67,6 +73,12 @@ def summary(run: Run, out: Path, *, colour: bool, width: int = WIDTH) -> str:
     console.print(Text(run.headline, "bold green" if good else "bold red"), Text(run.sentence))
     counts = counted(run.counts())
     console.print("Requirements: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+    if not run.full:
+        console.print(f"Scope: {run.scope}; again: {shlex.join(run.started.command)}")
+    for name in run.flaky:
+        console.print(f"Flaky: {name} came to different verdicts")
+    for near in dict.fromkeys(_nearly(run)):
+        console.print(near)
     for occurrence in run.stale:
         entry = occurrence.deviation
         console.print(
@@ -78,6 +90,24 @@ def summary(run: Run, out: Path, *, colour: bool, width: int = WIDTH) -> str:
         console.print(f"Seal: {run.seal}")
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def _nearly(run: Run) -> Iterator[str]:
+    """Failures that a deviation declares for other versions."""
+    for case in run.cases:
+        if case.verdict is not Verdict.FAIL:
+            continue
+        for found in case.findings:
+            if deviations.declared(run.started.deviations, found, case.circumstances) is not None:
+                continue
+            entry = deviations.declared_for_others(run.started.deviations, found, case.circumstances)
+            if entry is not None:
+                versions = {b.version or "of an unknown version" for b in case.identities.values()}
+                yield (
+                    f"{found.requirement} on {', '.join(sorted(versions))} matches a deviation declared for"
+                    f" {entry.versions} ({entry.symptom}); if it is the same fault, extend its `versions`"
+                    " in a copy of reports/run/deviations.toml and give that with --deviations"
+                )
 
 
 def _table(run: Run) -> Table:
@@ -143,7 +173,7 @@ def _finding(finding: Finding, case: CaseFinished) -> Iterator[Text]:
 
 class ProgressLine:
     """One line while a run goes on: how far, how many of each verdict, what failed. Without a terminal: a
-    line for each new trouble."""
+    line every `EVERY_S` seconds, and one for each new trouble."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True, highlight=False, emoji=False, markup=False)
@@ -160,20 +190,46 @@ class ProgressLine:
             disable=not self._console.is_terminal,
         )
         self._task: TaskID = self._progress.add_task("starting", total=None, counts="")
+        self._doing, self._total, self._begun = "starting", 0, time.monotonic()
+        self._over = Event()
+        self._ticking = Thread(target=self._tick, daemon=True)
 
     def __enter__(self) -> Self:
         self._progress.start()
+        self._ticking.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._over.set()
+        self._ticking.join()
         self._progress.stop()
+
+    def say(self, what: str) -> None:
+        """What goes on besides tests."""
+        self._doing = what
+        self._progress.update(self._task, description=what)
+        self._line()
+
+    def _tick(self) -> None:
+        while not self._over.wait(EVERY_S):
+            self._line()
+
+    def _line(self) -> None:
+        """Where there is no terminal: how far it is."""
+        if self._console.is_terminal:
+            return
+        words = ", ".join(f"{n} {verdict}" for verdict in Verdict if (n := self._counts[verdict]))
+        done = f" {sum(self._counts.values())} of {self._total}" if self._total else ""
+        seconds = time.monotonic() - self._begun
+        self._console.print(f"{seconds:5.0f} s  {self._doing}{done}{': ' if words else ''}{words}")
 
     def show(self, event: RunEvent) -> None:
         """Take one event of the run in."""
         match event:
             case CasesFound(total):
+                self._doing, self._total = "testing", total
                 self._progress.update(self._task, total=total, description="testing")
             case CaseFinished():
                 self._case(event)

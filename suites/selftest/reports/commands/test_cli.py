@@ -67,6 +67,9 @@ def test_help_imports_nothing_heavy() -> None:
     ("arguments", "status", "words"),
     [
         (("certify", "--profile", "nope"), 2, "no profile 'nope'"),
+        (("certify", "--requirement", "NOPE-*"), 2, "no requirement 'NOPE-*'"),
+        (("certify", "--level", "MAY"), 2, "no level 'MAY'"),
+        (("certify", "--shard", "5/4"), 2, "write I/N"),
         (("certify", "--deviations", "nope.toml"), 2, "nope.toml: No such file"),
         (("certify", "--server", "nope"), 2, "'nope' names no server"),
         (("certify", "--out", "/dev/null/x"), 2, "cannot write results to"),

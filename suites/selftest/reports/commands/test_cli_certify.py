@@ -163,10 +163,14 @@ def test_the_same_directory_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tests", "why"), [("raise OSError('no library')", "no library"), ("x = 1", "pytest ended with status 5")]
+    ("tests", "error", "why"),
+    [
+        ("raise OSError('no library')", HarnessError, "no library"),
+        ("x = 1", UsageError, "no test matches this profile"),
+    ],
 )
-def test_nothing_ran(tmp_path: Path, tests: str, why: str) -> None:
-    with pytest.raises(HarnessError, match=why):
+def test_nothing_ran(tmp_path: Path, tests: str, error: type[Exception], why: str) -> None:
+    with pytest.raises(error, match=why):
         _run(tmp_path, tests)
 
 

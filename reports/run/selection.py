@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which tests of the suites run: by requirement, level, earlier failure, shard."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from dissectors.rules.catalogue import CATALOGUE
+from dissectors.rules.judgement import Level, Verdict
+from fixtures.system.hosts import UsageError
+from reports.run.run_events import EVENTS
+from reports.run.tally import Run, base
+
+#: Seconds that a case of each test takes, measured; `python -m reports.run.selection RUN` writes it anew.
+SECONDS_FILE = Path(__file__).with_name("test_seconds.json")
+#: What a test takes that is not in the file.
+USUAL_SECONDS = 0.3
+
+
+def wanted_ids(globs: Sequence[str], levels: Sequence[str]) -> frozenset[str]:
+    """The requirements that globs and levels name. Raises UsageError: one of them names nothing."""
+    known = {level.value for level in Level}
+    for level in levels:
+        if level.upper() not in known:
+            raise UsageError(f"no level {level!r}; there are {', '.join(known)}")
+    for glob in globs:
+        if not any(fnmatchcase(i, glob) for i in CATALOGUE):
+            raise UsageError(f"no requirement {glob!r}; `spice-conform requirements` lists them")
+    wanted = {v.upper() for v in levels}
+    found = frozenset(
+        r.id
+        for r in CATALOGUE.values()
+        if (not globs or any(fnmatchcase(r.id, glob) for glob in globs)) and (not wanted or r.level in wanted)
+    )
+    if not found:
+        raise UsageError(f"no requirement {' or '.join(globs)} has level {' or '.join(levels)}")
+    return found
+
+
+def files_with(ids: Iterable[str], paths: Iterable[Path]) -> list[Path]:
+    """The test files below `paths` whose text names one of the requirements: a marker names it in full."""
+    named = re.compile("|".join(rf"{re.escape(i)}(?![0-9])" for i in sorted(ids)))
+    files = [f for path in paths for f in (sorted(path.rglob("test_*.py")) if path.is_dir() else [path])]
+    return [file for file in dict.fromkeys(files) if named.search(file.read_text(encoding="utf-8"))]
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """`I/N`: which shard of how many. Raises UsageError."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise UsageError(f"--shard {text}: write I/N, such as 1/4, with I from 1 to N")
+    return int(match[1]), int(match[2])
+
+
+def in_shard(nodeids: Sequence[str], index: int, count: int) -> frozenset[str]:
+    """The tests of one shard: the longest first, each to the shard that has the least to do. All shards of
+    a run come to the same division."""
+    seconds = known_seconds()
+    cost = {nodeid: seconds.get(nodeid.partition("[")[0], USUAL_SECONDS) for nodeid in nodeids}
+    loads = [0.0] * count
+    mine: set[str] = set()
+    for nodeid in sorted(nodeids, key=lambda n: (-cost[n], n)):
+        least = loads.index(min(loads))
+        loads[least] += cost[nodeid]
+        if least == index - 1:
+            mine.add(nodeid)
+    return frozenset(mine)
+
+
+def known_seconds() -> Mapping[str, float]:
+    """Test (without its parameters) -> seconds a case."""
+    found: dict[str, float] = json.loads(SECONDS_FILE.read_text(encoding="utf-8"))
+    return found
+
+
+def failed_last(results: Path) -> list[str]:
+    """The tests that did not pass in a run, or in the newest run below a directory. Raises UsageError:
+    there is no run, or nothing failed."""
+    runs = [results] if (results / EVENTS).exists() else sorted(results.glob(f"*/{EVENTS}"))
+    if not runs:
+        raise UsageError(f"--last-failed: no earlier run in {results}")
+    last = runs[-1] if runs[-1].is_dir() else runs[-1].parent
+    run = Run.read(last)
+    bad = (Verdict.FAIL, Verdict.ERROR)
+    failed = [case.nodeid for case in run.cases if case.verdict in bad or base(case.nodeid) in run.flaky]
+    if not failed:
+        raise UsageError(f"--last-failed: nothing failed in {last}")
+    return failed
+
+
+def main(directory: Path) -> None:
+    """Writes the seconds of a run's tests."""
+    times: dict[str, list[float]] = {}
+    for case in Run.read(directory).cases:
+        times.setdefault(case.nodeid.partition("[")[0], []).append(case.duration_s)
+    mean = {test: round(sum(each) / len(each), 2) for test, each in sorted(times.items())}
+    SECONDS_FILE.write_text(json.dumps(mean, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(Path(sys.argv[1]))

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which tests run: requirements and levels, shards, what failed last; what a selection may be called."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dissectors.rules.catalogue import CATALOGUE
+from dissectors.rules.judgement import Verdict
+from fixtures.system.hosts import UsageError
+from reports.run.environment import ROOT
+from reports.run.exit_status import Exit
+from reports.run.run_events import RunEvent, RunFinished, encode
+from reports.run.selection import failed_last, files_with, in_shard, shard_of, wanted_ids
+from reports.run.tally import Run, merge
+from suites.selftest.reports.run.report_samples import CRASH, DEVIATION, MUST, ROBUST, case, found, run
+
+
+def test_globs_and_levels() -> None:
+    assert wanted_ids(["LINK-001"], []) == {"LINK-001"}
+    assert wanted_ids(["LINK-*"], ["robust", "MUST"]) <= {i for i in CATALOGUE if i.startswith("LINK")}
+    assert wanted_ids([], ["OBSERVED"]) == {r.id for r in CATALOGUE.values() if r.level == "OBSERVED"}
+
+
+@pytest.mark.parametrize(
+    ("globs", "levels", "why"),
+    [
+        (["NOPE-*"], [], "no requirement 'NOPE"),
+        ([], ["MAY"], "no level 'MAY'"),
+        (["ROBUST-*"], ["SHOULD"], "no re"),
+    ],
+)
+def test_what_names_nothing(globs: list[str], levels: list[str], why: str) -> None:
+    with pytest.raises(UsageError, match=why) as caught:
+        wanted_ids(globs, levels)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_matter() -> None:
+    found = files_with(["MIG-SRC-018"], [ROOT / "suites" / "migration"])
+    assert ROOT / "suites" / "migration" / "test_switch_host.py" in found
+    assert len(found) < len(list((ROOT / "suites" / "migration").glob("test_*.py")))
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "4", "a/b", "1/0"])
+def test_no_such_shard(text: str) -> None:
+    with pytest.raises(UsageError, match="write I/N"):
+        shard_of(text)
+
+
+def test_shards_hold_each_test_once_and_are_even() -> None:
+    """By the seconds that the tests are known to take."""
+    seconds = json.loads((ROOT / "reports" / "run" / "test_seconds.json").read_text())
+    many = [f"{test}[{n}]" for test in seconds for n in range(2)]
+    parts = [in_shard(many, index, 4) for index in (1, 2, 3, 4)]
+    assert sorted(test for part in parts for test in part) == sorted(many)
+    loads = [sum(seconds[test.partition("[")[0]] for test in part) for part in parts]
+    assert max(loads) - min(loads) <= max(seconds.values())
+
+
+def _part(whole: Run, selection: tuple[str, ...], *names: str) -> Run:
+    cases = [c for c in whole.cases if c.nodeid.partition("::")[2] in names]
+    return Run(replace(whole.started, selection=selection), cases, whole.finished, len(cases))
+
+
+def test_all_shards_are_the_run() -> None:
+    whole = run(
+        case("a"), case("b", Verdict.DEVIATES, ROBUST, [found(ROBUST, CRASH)]), deviations=[DEVIATION]
+    )
+    first, second = _part(whole, ("--shard 1/2",), "a"), _part(whole, ("--shard 2/2",), "b")
+    both = merge([first, second])
+    assert both.full
+    assert (both.headline, both.counts(), both.exit) == (whole.headline, whole.counts(), whole.exit)
+    assert not merge([first]).full
+    assert merge([first]).scope == "a selection (--shard 1/2)"
+
+
+def test_only_a_full_run_is_called_conformant() -> None:
+    whole = run(case("a"))
+    assert whole.headline == "CONFORMANT"
+    part = _part(whole, ("--profile smoke",), "a")
+    assert (part.headline, part.exit) == ("NOTHING FAILED", Exit.CONFORMANT)
+    assert "--profile smoke" in part.sentence
+
+
+def test_what_failed_last(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no earlier run"):
+        failed_last(tmp_path)
+    whole = run(case("a"), case("b", Verdict.FAIL, MUST, [found(MUST)]), case("c", Verdict.ERROR))
+    own = tmp_path / "2026-01-01"
+    own.mkdir()
+    events: list[RunEvent] = [whole.started, *whole.cases, RunFinished(1.0)]
+    (own / "events.ndjson").write_text("".join(f"{encode(event)}\n" for event in events))
+    names = [nodeid.partition("::")[2] for nodeid in failed_last(tmp_path)]
+    assert names == ["b", "c"]
+    assert failed_last(own) == failed_last(tmp_path)
+
+
+def test_a_verdict_that_changes_is_flaky() -> None:
+    good, bad = case("t[system-1of2]"), case("t[system-2of2]", Verdict.INCONCLUSIVE)
+    assert run(good, case("t[system-2of2]")).flaky == ()
+    assert run(good, bad).flaky == ("suites/migration/test_x.py::t[system]",)
+    assert run(good, bad).exit is Exit.NOT_CONFORMANT
+
+
+def test_no_general_pass_beside_a_declared_death() -> None:
+    """ROBUST-001 says that nothing ends the process: it did, by what another requirement names."""
+    general = CATALOGUE["ROBUST-001"]
+    died = case("b", Verdict.DEVIATES, ROBUST, [found(ROBUST, f"it ended by SIGTRAP: {CRASH}")])
+    kept = case("a", requirement=general, kept=1)
+    both = run(kept, replace(died, requirements=(ROBUST.id,)), deviations=[DEVIATION])
+    both.started = replace(both.started, requirements=(*both.started.requirements, general))
+    assert both.verdict(general.id) is Verdict.DEVIATES

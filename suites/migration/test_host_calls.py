@@ -298,3 +298,32 @@ def test_wait_begins_anew(bench: Bench) -> None:
     bench.pass_time(source, 1)
     late = bench.seen(source, CONNECT_DONE)
     bench.claim(late == 1, "completion 10,000 ms after the second announcement", late, proves="TIME-001")
+
+
+@requirement("MIG-SRC-068", fault=other_result("migrate_start"))
+def test_migrate_start(bench: Bench) -> None:
+    """migrate_start is valid between migrate_connect and migrate_end, with a client and without."""
+    source, target = bench.pair()
+    results = [source.call("migrate_start")]
+    client = bench.client(source, channels=())
+    results.append(source.call("migrate_start"))
+    begun_client = bench.seen(source, CONNECT_DONE)
+    announced(bench, source, client, target)
+    before = len(client.main.messages)
+    results += [source.call("migrate_start"), source.call("migrate_start")]
+    bench.settle()
+    said = [m.name for m in client.main.messages[before:]]
+    source.cancel(target)
+    results.append(source.call("migrate_start"))
+    bench.claim(results == [-1, -1, 0, 0, -1], [-1, -1, 0, 0, -1], results)
+    bench.claim(not said and not begun_client, "nothing on the wire", ", ".join(said))
+
+
+@requirement("MIG-SRC-069", fault=other_result("add_migration"))
+def test_migration_interfaces(bench: Bench) -> None:
+    """A machine gets migration interfaces of several versions; the first that fits is the only one."""
+    source = bench.start(migration=False)
+    versions = ((2, 1), (0, 1), (1, 2), (1, 1), (1, 1), (1, 0))
+    results = [source.call("add_migration", major=major, minor=minor) for major, minor in versions]
+    due = [-1, -1, -1, 0, -1, -1]
+    bench.claim(results == due, dict(zip(versions, due, strict=True)), results)

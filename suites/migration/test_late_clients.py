@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Clients that come, answer or leave at another time than expected, and what the next client finds
+(semi-seamless scheme, source (2) and (4); server/reds.cpp)."""
+
+from __future__ import annotations
+
+import pytest
+
+from dissectors.wire.constants import ChannelType, MainCap, MsgBase, MsgcMain, MsgInputs, MsgMain
+from fixtures.bench import Bench
+from fixtures.bench.planting import added, before, lost, requirement, timers
+from fixtures.peer.duties import ANSWERS_LATE, DUTIFUL, NEVER_LEAVES, Step
+from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.system.hosts import Ability
+from suites.steps import announced, arrived, ended, migrated
+
+INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
+BEGIN, END = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, MsgMain.SPICE_MSG_MAIN_MIGRATE_END
+SWITCH, CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST, MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
+INIT, LIST = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
+MIGRATE, DATA = MsgBase.SPICE_MSG_MIGRATE, MsgBase.SPICE_MSG_MIGRATE_DATA
+MODIFIERS = MsgInputs.SPICE_MSG_INPUTS_KEY_MODIFIERS
+CONNECTED = MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED
+CONNECT_DONE, END_DONE = "migrate_connect_complete", "migrate_end_complete"
+TIMEOUT_MS = 10_000
+#: CLIENT_CONNECTIVITY_TIMEOUT, how often it is looked at, and how long a host's clock is moved at a time, ms.
+SILENT_MS, LATEST_MS, STEP_MS = 30_000, 90_000, 1_000
+NUM_LOCK = 2  # spice.proto, keyboard_modifier_flags
+
+pytestmark = pytest.mark.needs(Ability.CALLS, Ability.CALLBACKS)
+seamless_only = pytest.mark.needs(Ability.SEAMLESS_DATA)
+
+
+@requirement("MIG-SRC-064", fault=(timers(500, case="SWITCH_HOST"), timers(-500, case="SWITCH_HOST")))
+@pytest.mark.parametrize("after", ["SWITCH_HOST", "MIGRATE", "FLUSH_MARK", "MIGRATE_DATA"])
+@pytest.mark.needs(Ability.VIRTUAL_CLOCK)
+@seamless_only
+def test_client_that_stays(bench: Bench, after: str) -> None:
+    """The client does nothing more after SWITCH_HOST, SPICE_MSG_MIGRATE, its flush mark or the data."""
+    source, target = bench.pair(seamless=True)
+    skipped = {
+        "SWITCH_HOST": (Step.ANSWER, Step.LEAVE_SOURCE, Step.SWITCH_HOST),
+        "MIGRATE": (Step.FLUSH_MARK, Step.MIGRATE_DATA, Step.LEAVE_SOURCE),
+        "FLUSH_MARK": (Step.MIGRATE_DATA, Step.LEAVE_SOURCE),
+        "MIGRATE_DATA": (Step.LEAVE_SOURCE,),
+    }[after]
+    client = bench.client(source, channels=(INPUTS,), duties=DUTIFUL.skipping(*skipped))
+    left = [*client.current]
+    if after == "SWITCH_HOST":
+        source.announce(target)
+        bench.pass_time(source, TIMEOUT_MS)
+    else:
+        announced(bench, source, client, target)
+    source.complete(target)
+    ended(bench, source)
+    bench.pass_time(source, TIMEOUT_MS - 1)
+    early = [c.name for c in left if c.ending], bench.seen(source, END_DONE)
+    bench.claim(early == ([], 0), "still there after 9,999 ms", early, source)
+    bench.pass_time(source, 1)
+    stays = [c.name for c in left if not c.ending], bench.seen(source, END_DONE)
+    bench.claim(stays == ([], 1), "all disconnected after 10,000 ms, and one completion", stays, source)
+
+
+@requirement("TIME-006", fault=(timers(-25_000, case="seamless"), timers(70_000, case="seamless")))
+@pytest.mark.parametrize(
+    "seamless", [pytest.param(True, marks=seamless_only), False], ids=["seamless", "semi-seamless"]
+)
+@pytest.mark.needs(Ability.VIRTUAL_CLOCK)
+def test_client_that_dies_at_the_target(bench: Bench, seamless: bool) -> None:
+    """The client arrives and then answers nothing any more."""
+    source, target = bench.pair(seamless=seamless)
+    client = bench.client(source, channels=())
+    bench.settle()
+    migrated(bench, source, client, target)
+    main = client.main
+    main.answers.none()
+    waited = 0
+    while not main.ending and waited < LATEST_MS:
+        bench.pass_time(target, STEP_MS)
+        waited += STEP_MS
+    seen = f"the end after {waited} ms" if main.ending else f"open after {waited} ms"
+    fine = main.ending is not None and waited >= SILENT_MS
+    bench.claim(fine, f"the end after {SILENT_MS} to {LATEST_MS} ms", seen, target)
+
+
+@requirement("MIG-SRC-065", fault=(lost(END, case="1-answers"), before(END, CANCEL, case="1-answers")))
+@pytest.mark.parametrize("answers", [1, 2], ids=lambda n: f"{n}-answers")
+def test_two_announcements(bench: Bench, answers: int) -> None:
+    """The machine is announced twice before the client has answered; it answers the second alone, or both."""
+    source, target = bench.pair()
+    client = bench.client(source, channels=(), duties=ANSWERS_LATE)
+    main = client.main
+    source.announce(target)
+    bench.until(lambda: client.target and client.target.linked, "BEGIN", proves="MIG-SRC-020")
+    source.announce(target)
+    bench.until(lambda: len(main.got(BEGIN)) == 2, "a second BEGIN", proves="MIG-SRC-020")
+    bench.until(lambda: client.target and client.target.linked, "BEGIN", proves="MIG-SRC-020")
+    if answers == 2:
+        main.send(CONNECTED)
+        bench.settle()
+    client.release(Step.ANSWER)
+    bench.until(lambda: bench.seen(source, CONNECT_DONE), CONNECT_DONE)
+    bench.settle()
+    cancelled = bool(main.got(CANCEL))
+    bench.claim(not cancelled, "no CANCEL to a client that is connected", CANCEL.name, source)
+    if not cancelled:
+        source.complete(target)
+        with bench.owed():
+            arrived(bench, client)
+        told = [m.name for m in main.got(END, CANCEL, SWITCH)]
+        bench.claim(told == [END.name], f"{END.name} alone", ", ".join(told), source)
+
+
+@requirement("MIG-SRC-066", fault=lost(MODIFIERS, nth=2))
+@seamless_only
+@pytest.mark.parametrize(
+    "held", [Step.FLUSH_MARK, Step.LEAVE_SOURCE], ids=["before the mark", "after the data"]
+)
+def test_lights_of_the_next_client(bench: Bench, held: Step) -> None:
+    """A client leaves in the middle of its move, the machine stays, and its next client hears of lights."""
+    source, target = bench.pair(seamless=True)
+    client = bench.client(source, channels=(INPUTS,), duties=DUTIFUL.holding(held))
+    announced(bench, source, client, target)
+    source.complete(target)
+    bench.until(lambda: client.current.channels[INPUTS, 0].got(MIGRATE), MIGRATE.name, proves="MIG-SRC-050")
+    bench.settle()
+    client.close()
+    bench.settle()
+    following = bench.client(source, channels=(INPUTS,))
+    inputs = following.current.channels[INPUTS, 0]
+    for lights in (NUM_LOCK, 0):
+        source.call("kbd_leds", leds=lights)
+        bench.settle()
+    told = [m.body[0] for m in inputs.got(MODIFIERS)]
+    bench.claim(told == [NUM_LOCK, 0], f"KEY_MODIFIERS {NUM_LOCK}, then 0", told, source)
+
+
+@requirement("MIG-SRC-067", fault=lost(CANCEL, case="both"))
+@seamless_only
+@pytest.mark.parametrize("semi", [True, False], ids=["both", "only seamless"])
+def test_failed_migration_of_a_seamless_client(bench: Bench, semi: bool) -> None:
+    """The migration fails after CONNECTED_SEAMLESS; the client has SEMI_SEAMLESS_MIGRATE too, or not."""
+    lacking = () if semi else (MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE,)
+    source, target = bench.pair(seamless=True)
+    client = bench.client(source, channels=(), capabilities=EVERYTHING.without(*lacking))
+    announced(bench, source, client, target)
+    source.cancel(target)
+    bench.settle()
+    told = [m.name for m in client.main.got(CANCEL)]
+    bench.claim(told == [CANCEL.name], CANCEL.name, ", ".join(told) or "nothing", source)
+
+
+@requirement("MIG-SRC-070", fault=(lost(LIST, nth=2), timers(-500)))
+@pytest.mark.needs(Ability.VIRTUAL_CLOCK)
+def test_client_that_comes_after_the_end(bench: Bench) -> None:
+    """The old client has been told to leave and stays; a new one takes its place before the wait is over."""
+    source, target = bench.pair()
+    client = bench.client(source, channels=(), duties=NEVER_LEAVES)
+    staying = client.main
+    announced(bench, source, client, target)
+    source.complete(target)
+    bench.until(lambda: staying.got(END), END.name, proves="MIG-SRC-015")
+    with bench.owed():
+        following = bench.client(source, channels=(INPUTS,))
+    bench.settle()
+    bench.pass_time(source, 3 * TIMEOUT_MS)
+    following.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
+    bench.settle()
+    told = [m.name for m in following.main.messages if m.type in (BEGIN, END, SWITCH, CANCEL)]
+    lives = not following.main.ending and len(following.main.got(INIT)) == 1
+    bench.claim(
+        lives and not told, "INIT, and nothing of the migration", ", ".join(told) or "its end", source
+    )
+    lists = len(following.main.got(LIST))
+    bench.claim(lists >= 1, "CHANNELS_LIST", lists, source)
+    completions = bench.seen(source, END_DONE)
+    bench.claim(completions == 1, f"one {END_DONE}", completions, source)
+
+
+@requirement(
+    "MIG-DST-056",
+    fault=(
+        lost("SPICE_MSG_MAIN_MIGRATE_BEGIN*", host="target1"),
+        added("SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK", BEGIN, host="target1"),
+    ),
+)
+@seamless_only
+def test_next_migration_before_the_data(bench: Bench) -> None:
+    """The target is to migrate on while the client's MIGRATE_DATA is on its way."""
+    source = bench.start("source", seamless=True)
+    first, second = (bench.start(label, incoming=True, seamless=True) for label in ("target1", "target2"))
+    client = bench.client(source, channels=(), duties=DUTIFUL.holding(Step.MIGRATE_DATA))
+    announced(bench, source, client, first)
+    arriving = client.target.main if client.target else client.main
+    source.complete(first)
+    bench.until(lambda: client.main.got(DATA), DATA.name, proves="MIG-SRC-047")
+    first.announce(second)
+    bench.settle()
+
+    def begins() -> list[str]:
+        return [m.name for m in arriving.messages if "MIGRATE_BEGIN" in m.name]
+
+    bench.claim(not begins(), "no announcement before MIGRATE_DATA", begins(), first)
+    client.steps.clear()
+    client.release(Step.MIGRATE_DATA)
+    bench.until(begins, "the announcement after MIGRATE_DATA")
+    bench.until(lambda: bench.seen(first, CONNECT_DONE), f"{CONNECT_DONE} of the first target")
+    client.left.clear()
+    first.complete(second)
+    bench.until(lambda: client.left, "the next move")
+    bench.claim(len(begins()) == 1, "one announcement", len(begins()), first)

@@ -201,7 +201,9 @@ def end_complete(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
     if not call.args.get("completed"):
         yield Broken("MIG-SRC-035", "no migrate_end_complete after a failed migration", event.name)
         return
-    if left or not any(c.name == f"call:{CONNECT}" for c in host.calls):
+    # a client that comes now takes the place of the one that is waited for
+    came = [m for m in here if m.mess is not None and call.time < m.mess.time <= event.time]
+    if left or came or not any(c.name == f"call:{CONNECT}" for c in host.calls):
         yield Kept("MIG-SRC-033")
         return
     waited = _waited(call, event)

@@ -44,8 +44,11 @@ def announcement(view: Conversation, event: Message) -> Iterator[Ruling]:
         yield check("MIG-SRC-007", bool(packet.host), "a host name or address inside the message", "none")
         yield from _terminated(packet)
     if connection.mess is not None and not switch:
-        able = MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE in connection.client_caps
-        yield check("MIG-SRC-002", able, "no BEGIN to a client without SEMI_SEAMLESS_MIGRATE", event.name)
+        cap = MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE
+        if event.type == BEGIN_SEAMLESS:
+            cap = MainCap.SPICE_MAIN_CAP_SEAMLESS_MIGRATE
+        able = cap in connection.client_caps
+        yield check("MIG-SRC-002", able, f"no announcement to a client without {cap.name[15:]}", event.name)
     if event.type == BEGIN_SEAMLESS:
         both = connection.client_caps & connection.server_caps
         able = MainCap.SPICE_MAIN_CAP_SEAMLESS_MIGRATE in both or connection.mess is None

@@ -150,7 +150,7 @@ def test_failed_migration_of_a_seamless_client(bench: Bench, semi: bool) -> None
     bench.claim(told == [CANCEL.name], CANCEL.name, ", ".join(told) or "nothing", source)
 
 
-@requirement("MIG-SRC-070", fault=(lost(LIST, nth=2), timers(-500)))
+@requirement("MIG-SRC-070", fault=lost(LIST, nth=2))
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_client_that_comes_after_the_end(bench: Bench) -> None:
     """The old client has been told to leave and stays; a new one takes its place before the wait is over."""

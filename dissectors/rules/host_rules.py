@@ -129,21 +129,30 @@ def _causes(view: Conversation, host: Server, call: HostEvent, event: HostEvent)
     for main in view.connections.values():
         if main.host != index or not main.is_main or main.opened is None:
             continue
-        if call.time < main.opened.time <= event.time and not main.as_target:
-            yield "MIG-SRC-026"  # a new client throws the old one out
         if not main.linked or (main.closed is not None and main.closed.time < call.time):
             continue
         able = MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE in main.client_caps
+        if host.settings.get("seamless"):
+            able |= MainCap.SPICE_MAIN_CAP_SEAMLESS_MIGRATE in main.client_caps
         if main.closed is not None and main.closed.time <= event.time:
             yield "MIG-SRC-031"
         elif able and _answered(main, call):
             yield "MIG-SRC-029" if main.state is State.REFUSED else "MIG-SRC-028"
         elif able:
             waiting += 1
+    if _newcomer(view, host, call, event):
+        yield "MIG-SRC-026"
     if not waiting and not any(c.name == f"return:{CONNECT}" and c.time >= call.time for c in host.calls):
         yield "MIG-SRC-030"
     if any(c.time >= call.time for c in _calls(host, END)):
         yield "MIG-SRC-032"
+
+
+def _newcomer(view: Conversation, host: Server, call: HostEvent, event: HostEvent) -> bool:
+    """Whether a new client came between the two: it throws out the one that is waited for."""
+    index = view.hosts.index(host)
+    mains = [c for c in view.connections.values() if c.host == index and c.is_main and not c.as_target]
+    return any(c.opened is not None and call.time < c.opened.time <= event.time for c in mains)
 
 
 def _answered(main: Connection, call: HostEvent) -> bool:
@@ -201,9 +210,7 @@ def end_complete(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
     if not call.args.get("completed"):
         yield Broken("MIG-SRC-035", "no migrate_end_complete after a failed migration", event.name)
         return
-    # a client that comes now takes the place of the one that is waited for
-    came = [m for m in here if m.mess is not None and call.time < m.mess.time <= event.time]
-    if left or came or not any(c.name == f"call:{CONNECT}" for c in host.calls):
+    if left or _newcomer(view, host, call, event) or not any(c.name == f"call:{CONNECT}" for c in host.calls):
         yield Kept("MIG-SRC-033")
         return
     waited = _waited(call, event)

@@ -116,6 +116,11 @@ class Capture(Iterator[AnyItem]):
         """Files (by index) that show the two directions of a connection in another order than they had."""
         return self._tcp.mixed
 
+    @property
+    def several(self) -> Set[int]:
+        """Files (by index) with packets of several interfaces, whose times need not agree."""
+        return {index for index, file in enumerate(self._files) if file.several_interfaces}
+
     def drop(self, connection: int) -> None:
         """Nothing more of this connection is wanted (it is no SPICE after all)."""
         self._tcp.ignore(connection)

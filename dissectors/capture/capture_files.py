@@ -147,6 +147,11 @@ class CaptureFile:
         finally:
             source.close()
 
+    @property
+    def several_interfaces(self) -> bool:
+        """So far packets of several interfaces were described."""
+        return self._format is not None and self._format.several
+
     def _in_order(self, batch: list[Record]) -> list[Record]:
         """The records that are next, and their times noted."""
         ordered = batch

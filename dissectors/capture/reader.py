@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,16 @@ class EventReader:
     def other_streams(self) -> int:
         """TCP connections that carry no SPICE, as far as is known."""
         return self.reader.other_streams + self._without_spice
+
+    @property
+    def mixed(self) -> Set[int]:
+        """Files (by index) that show the two directions of a connection in another order than they had."""
+        return self.reader.mixed
+
+    @property
+    def several(self) -> Set[int]:
+        """Files (by index) with packets of several interfaces."""
+        return self.reader.several
 
     def __iter__(self) -> Iterator[Event]:
         for item in self.reader:

@@ -117,7 +117,7 @@ class Conversation:
             self._apply_message(self.connection(event), event)
         elif isinstance(event, Quiet):
             self._count(event, event.count)
-        elif isinstance(event, Gap | Garbage):
+        elif isinstance(event, Garbage) or (isinstance(event, Gap) and not event.inside):
             self.connection(event).certain = False
         elif isinstance(
             event, TlsHello | TlsCertificate | TlsAlert | ProxyTunnel | ProxyHeader | WrongProtocol
@@ -303,6 +303,7 @@ class Conversation:
             event.sender is Side.SERVER
             and event.type == MsgBase.SPICE_MSG_MIGRATE_DATA
             and leaving is not None
+            and event.whole
         ):
             leaving.data[connection.channel, connection.channel_id] = event.body
         main_only = event.type > BASE_LAST

@@ -145,12 +145,14 @@ class Quiet(ConnectionEvent):
 class Gap(ConnectionEvent):
     """`bytes` bytes of one direction are missing (None: unknown how many).
 
-    `cut`: the packet is there, but the capture kept only its beginning (snap length).
+    `cut`: the packet is there, but the capture kept only its beginning (snap length). `inside`: it lies
+    inside one message whose header was seen, so that no message is missing.
     """
 
     sender: Side
     bytes: int | None
     cut: bool = False
+    inside: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ import struct
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from operator import itemgetter
 
 from dissectors.framing import link_sizes
@@ -115,15 +116,16 @@ class Framer:
         self._at = (time, frame)
         event = Gap(time=time, frame=frame, connection=self.connection, sender=sender, bytes=size, cut=cut)
         if direction.stage is Stage.DATA and size is not None:
+            inside = replace(event, inside=True)
             if size <= direction.skipping:
                 direction.skipping -= size
-                return [event, *self._drain(sender, lambda _: None)]
+                return [inside, *self._drain(sender, lambda _: None)]
             at = head_size(self.mini)
             if not direction.skipping and len(direction.buffer) >= at:
                 there = len(direction.buffer) + direction.missing
                 if size <= at + head(direction.buffer, 0, self.mini)[1] - there:
                     direction.missing += size
-                    return [event, *self._drain(sender, lambda _: None)]
+                    return [inside, *self._drain(sender, lambda _: None)]
         if direction.stage is not Stage.OVER:
             if direction.stage is not Stage.DATA and sender is Side.SERVER:
                 self._lose_client()

@@ -16,7 +16,7 @@ from dissectors.capture.reader import EventReader, Quieter
 from dissectors.capture.record import Progress
 from dissectors.framing.events import Event, Gap
 from dissectors.framing.framer import NO_QUIET
-from dissectors.rules.doubts import Holes
+from dissectors.rules.doubts import Doubts
 from dissectors.rules.judgement import Finding, Judgement
 from dissectors.rules.oracle import Oracle
 
@@ -41,7 +41,7 @@ class Inspection:
         quiet: Quieter = (lambda *_: NO_QUIET) if everything else self.oracle.quiet
         self.source = EventReader(paths, keylog=keylog, follow=follow, progress=progress, quiet=quiet)
         self.gaps: list[Gap] = []
-        self._holes = Holes(self.oracle.conversation, self.source.files, self.source.reader.mixed)
+        self._doubts = Doubts(self.oracle.conversation, self.source)
         self.error: CaptureError | None = None
         self._over = False
         self._last_weighed: list[tuple[Finding, str | None]] | None = None
@@ -52,7 +52,7 @@ class Inspection:
             for event in self.source:
                 if isinstance(event, Gap):
                     self.gaps.append(event)
-                self._holes.observe(event)
+                self._doubts.observe(event)
                 yield event, self.oracle.observe(event)
         except CaptureError as error:
             self.error = error
@@ -72,7 +72,7 @@ class Inspection:
     def _weighed(self) -> list[tuple[Finding, str | None]]:
         """The oracle's findings and what speaks against them; the same again once all is read."""
         if not self._over or self._last_weighed is None:
-            self._last_weighed = self._holes.doubts(self.oracle.judgement.findings)
+            self._last_weighed = self._doubts.weigh(self.oracle.judgement.findings)
         return self._last_weighed
 
     def finish(self) -> Judgement:

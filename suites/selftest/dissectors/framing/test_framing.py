@@ -142,7 +142,7 @@ def test_a_hole_inside_a_body_keeps_the_place(mini: bool) -> None:
     data = frames([(RESET, bytes(100)), (MARK, b"")], mini)
     assert framer.feed(Side.SERVER, data[:50], 0.0) == []
     (gap,) = framer.gap(Side.SERVER, 30, 1.0)
-    assert gap == Gap(time=1.0, connection=1, sender=Side.SERVER, bytes=30)
+    assert gap == Gap(time=1.0, connection=1, sender=Side.SERVER, bytes=30, inside=True)
     cut, mark = framer.feed(Side.SERVER, data[80:], 2.0)
     assert isinstance(cut, Message)
     assert isinstance(mark, Message)

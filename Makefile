@@ -10,7 +10,7 @@ OUT ?=
 WORKERS ?= auto
 REPEAT ?= 20
 
-.PHONY: certify test lint format selftest prove known-verdicts interop bench-inspect captures clean
+.PHONY: certify test lint format selftest prove known-verdicts interop bench-inspect bench-run captures clean
 .DEFAULT_GOAL := certify
 
 certify: $(STAMP)
@@ -49,6 +49,9 @@ interop: $(VENV)/test-ready
 
 bench-inspect: $(VENV)/test-ready
 	$(BIN)/python -m reports.inspection.bench_inspect
+
+bench-run: $(VENV)/test-ready
+	$(BIN)/python -m reports.commands.bench_run
 
 captures: $(VENV)/test-ready
 	$(BIN)/python -m fixtures.captures.make all

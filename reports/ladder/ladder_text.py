@@ -62,7 +62,9 @@ def _line(row: Row, columns: list[int], width: int) -> str:
     for column in columns:
         cells[column] = "│"
     words = " ".join(filter(None, (row.channel, row.label)))
-    room = (columns[1] - columns[0] - 7) if len(columns) > 1 else width - columns[0] - 7
+    room = (columns[1] - columns[0] - 5) if len(columns) > 1 else width - columns[0] - 5
+    if len(words) > room and row.channel == "main" and row.kind is Kind.ARROW:
+        words = row.label  # it goes without saying
     if row.detail and len(words) + 1 + len(row.detail) <= room:
         words += f" {row.detail}"
     if row.kind in (Kind.ARROW, Kind.END) and row.to is not None:
@@ -80,7 +82,7 @@ def _line(row: Row, columns: list[int], width: int) -> str:
 def _arrow(cells: list[str], start: int, end: int, words: str, *, dashed: bool) -> None:
     low, high = min(start, end), max(start, end)
     room = high - low - 1
-    label = f" {_cut(words, room - 6)} "
+    label = f" {_cut(words, room - 4)} "
     _put(cells, low + 1, label.center(room, "╌" if dashed else "─"))
     if end < start:
         cells[end + 1] = "x" if dashed else "◀"

@@ -195,7 +195,7 @@ class _Builder:
                 label = "TLS connection" if event.tls else "TCP connection"
                 return replace(arrow, label=label, detail=str(event.server), routine=True)
             case ConnectFailed():
-                label, why = f"connection {event.how}", visible(event.why)
+                label, why = f"SYN {event.how}", visible(event.why)
                 return replace(arrow, kind=Kind.END, lane=client, to=server, label=label, detail=why)
             case Closed(by=None):
                 return replace(arrow, kind=Kind.END, label=str(event.how))

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Asks a server: words in, answers out, each play once in a lifetime.
+
+What is known already is read from a tree of answers; what cannot happen (a message on a connection that is
+not open, anything after the process' end) is answered without a play. A play repeats the word from its
+beginning on a fresh host, so every answer on the way is checked against the tree: a server that answers
+otherwise is asked again and reported, never guessed away.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from aalpy.base import SUL
+
+from dissectors.wire.constants import channel_name
+from fixtures.bench.launchers import Launcher
+from fixtures.system.hosts import HarnessError
+from suites.fuzz.moves import MAIN, End, Id, Link, Send
+from suites.model.answers import IMPOSSIBLE, Answer
+from suites.model.letters import Letter, alphabet
+from suites.model.subject import Play, Subject
+
+Word = tuple[str, ...]  # names of letters
+MAIN_NAME = channel_name(MAIN)
+#: How often a word is played again whose answers differ.
+AGAIN = 3
+
+
+class Undecided(HarnessError):
+    """A server that answers differently each time. `word`: what it was asked; `seen`: how often it gave which
+    answer to the last letter."""
+
+    def __init__(self, word: Word, seen: Counter[str]) -> None:
+        told = "; ".join(f"{count} times '{answer}'" for answer, count in seen.most_common())
+        super().__init__(f"the server answers differently each time to [{', '.join(word)}]: {told}")
+        self.word, self.seen = word, seen
+
+
+@dataclass
+class Node:
+    """A state of knowledge: what was answered last, and what is known of each further letter."""
+
+    answer: Answer
+    next: dict[str, Node] = field(default_factory=dict)
+
+
+class Player(Protocol):
+    """Plays words on fresh hosts."""
+
+    def many(self, words: Sequence[Word]) -> Iterable[tuple[Word, list[Answer]]]:
+        """Each word with its answers, in any order; fewer answers than letters where the process ended."""
+
+
+@dataclass
+class OwnPlayer:
+    """Plays one word after the other in this process."""
+
+    launcher: Launcher
+    subject: Subject
+
+    def many(self, words: Sequence[Word]) -> Iterable[tuple[Word, list[Answer]]]:
+        """As `Player` says."""
+        letters = {letter.name: letter for letter in alphabet(self.subject.role)}
+        return (
+            (word, play_word(self.launcher, self.subject, [letters[name] for name in word])) for word in words
+        )
+
+
+def play_word(launcher: Launcher, subject: Subject, letters: Sequence[Letter]) -> list[Answer]:
+    """The answer to each letter; IMPOSSIBLE for those that cannot be played."""
+    play = Play(launcher, subject)
+    answers: list[Answer] = []
+    last = Answer("")
+    try:
+        for letter in letters:
+            can = possible(letter, last)
+            last = play.play(letter.move) if can else replace(last, text=IMPOSSIBLE)
+            answers.append(last)
+    finally:
+        play.close()
+    return answers
+
+
+def possible(letter: Letter, after: Answer) -> bool:
+    """Whether a letter can be played after this answer: a message and an end need their connection; a session
+    has to be there to have an id of its own; a second link goes to main only, where it evicts the first."""
+    move = letter.move
+    if after.over:
+        return False
+    if isinstance(move, Send | End):
+        return channel_name(move.channel) in after.open
+    if not isinstance(move, Link):
+        return True
+    if move.id is Id.OWN and MAIN_NAME not in after.open:
+        return False
+    return move.channel == MAIN or channel_name(move.channel) not in after.open
+
+
+@dataclass
+class Knowledge:
+    """The tree of answers. `plays`, `letters_played`: what this run has asked of servers."""
+
+    subject: Subject
+    root: Node = field(default_factory=lambda: Node(Answer("")))
+    plays: int = 0
+    letters_played: int = 0
+
+    def __post_init__(self) -> None:
+        self.letters = {letter.name: letter for letter in alphabet(self.subject.role)}
+
+    def answers(self, word: Word) -> list[str] | None:
+        """The answers to a word, None where one is not known yet."""
+        node, known = self.root, []
+        for name in word:
+            if not possible(self.letters[name], node.answer):
+                known.append(IMPOSSIBLE)
+            elif name in node.next:
+                node = node.next[name]
+                known.append(node.answer.text)
+            else:
+                return None
+        return known
+
+    def note(self, word: Word, answers: Sequence[Answer]) -> Word | None:
+        """Adds what a play gave. The part of the word whose last answer is not the one that is known, if
+        there is one: nothing behind it is added then."""
+        node = self.root
+        self.plays += 1
+        for index, (name, answer) in enumerate(zip(word, answers, strict=True)):
+            if not possible(self.letters[name], node.answer):
+                continue
+            self.letters_played += 1
+            found = node.next.get(name)
+            if found is None:
+                found = node.next[name] = Node(answer)
+            elif found.answer != answer:
+                return tuple(word[: index + 1])
+            node = found
+        return None
+
+    def forget(self, word: Word) -> None:
+        """Takes a word's last answer out, and all behind it."""
+        node = self.root
+        for name in word[:-1]:
+            node = node.next.get(name, node)
+        node.next.pop(word[-1], None)
+
+    def __len__(self) -> int:
+        """How many answers are known."""
+        count, todo = -1, [self.root]
+        while todo:
+            node = todo.pop()
+            count += 1
+            todo += node.next.values()
+        return count
+
+
+class Teacher(SUL):  # type: ignore[misc]  # AALpy has no types
+    """AALpy's system under learning: asks a player for what is not known yet.
+
+    `save` is called now and then with what is known; `say` with lines of progress.
+    """
+
+    def __init__(self, knowledge: Knowledge, player: Player) -> None:
+        super().__init__()
+        self.knowledge, self.player = knowledge, player
+        self._word: list[str] = []
+
+    def query(self, word: Word) -> list[str]:
+        """The answers to a word. Raises Undecided."""
+        self.num_queries += 1
+        self.num_steps += len(word)
+        self.learn([tuple(word)])
+        answers = self.knowledge.answers(tuple(word))
+        assert answers is not None
+        return answers
+
+    def learn(self, words: Iterable[Word]) -> None:
+        """Has every word played that is not known. Raises Undecided."""
+        unknown = [word for word in dict.fromkeys(words) if self.knowledge.answers(word) is None]
+        for word, answers in self.player.many(unknown):
+            if (doubtful := self.knowledge.note(word, answers)) is not None:
+                self._decide(doubtful)
+
+    def _decide(self, word: Word) -> None:
+        """Asks again what was answered in two ways. Always raises Undecided: one of the two stands in the
+        tree, and nobody can say which is right."""
+        known = self.knowledge.answers(word)
+        seen = Counter([known[-1]] if known else [])
+        for _, answers in self.player.many([word] * AGAIN):
+            seen[answers[-1].text] += 1
+        self.knowledge.forget(word)
+        raise Undecided(word, seen)
+
+    def pre(self) -> None:
+        """Begins a word that comes letter by letter."""
+        self._word = []
+
+    def post(self) -> None:
+        """Nothing is left to be done: plays end by themselves."""
+
+    def step(self, letter: Any) -> Any:
+        """The answer to one more letter of the word."""
+        self._word.append(letter)
+        return self.query(tuple(self._word))[-1]

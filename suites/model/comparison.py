@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Two models side by side: equal, or every difference with its shortest distinguishing sequence."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from fixtures.system.hosts import UsageError
+from suites.model.mealy import Model, Word
+
+
+@dataclass
+class Difference:
+    """Where two machines part. `word`: the shortest that shows it; its last letter is answered in two ways.
+
+    `also`: further words that end in the same letter and the same two answers, from other states.
+    """
+
+    word: Word
+    before: list[str]  # both models' answers to all letters but the last
+    left: str
+    right: str
+    also: list[Word] = field(default_factory=list)
+
+    @property
+    def letter(self) -> str:
+        """The letter that is answered in two ways."""
+        return self.word[-1]
+
+
+def differences(left: Model, right: Model) -> list[Difference]:
+    """Every difference of two models of one subject, the shortest first. Raises UsageError for two subjects
+    or alphabets. What lies behind a difference is not compared: nobody knows which state is which there."""
+    if left.subject != right.subject:
+        raise UsageError(f"these are models of two things: {left.subject} and {right.subject}")
+    if list(left.alphabet) != list(right.alphabet):
+        raise UsageError("these models have two alphabets: learn one of them again")
+    found: dict[tuple[str, str, str], Difference] = {}
+    for word, ours, theirs in _disagreements(left, right):
+        key = (word[-1], ours, theirs)
+        if key in found:
+            found[key].also.append(word)
+        else:
+            found[key] = Difference(word, left.answers(word[:-1]), ours, theirs)
+    return list(found.values())
+
+
+def _disagreements(left: Model, right: Model) -> Iterator[tuple[Word, str, str]]:
+    """(word, answer, answer) for every pair of states that is reached alike and every letter, by length."""
+    reached: dict[tuple[int, int], Word] = {(0, 0): ()}
+    todo = deque(reached)
+    while todo:
+        here, there = pair = todo.popleft()
+        for name in left.alphabet:
+            ours, on = left.steps[here][name]
+            theirs, over = right.steps[there][name]
+            word = (*reached[pair], name)
+            if ours != theirs:
+                yield word, ours, theirs
+            elif (on, over) not in reached:
+                reached[on, over] = word
+                todo.append((on, over))

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Plays words in several processes at once, on every processor of this machine.
+
+Each worker is `python -m suites.model.crew SPEC ROLE SEAMLESS`: a word is a line of JSON on its standard
+input, its answers a line on its standard output. It ends with its input, so that none outlives this process.
+"""
+
+from __future__ import annotations
+
+import json
+import selectors
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from fixtures.bench.launchers import Launchers
+from fixtures.system.hosts import HarnessError, Unsupported, UsageError
+from suites.model.answers import Answer
+from suites.model.asking import OwnPlayer, Word
+from suites.model.subject import Subject
+
+#: A worker that ends is replaced so often, in all.
+REPLACED = 8
+
+
+class Crew:
+    """A player of `width` processes for one server and subject; close it when all is asked."""
+
+    def __init__(self, server: str, subject: Subject, width: int) -> None:
+        self.width = width
+        self._argv = [
+            sys.executable,
+            "-m",
+            "suites.model.crew",
+            server,
+            subject.role,
+            str(int(subject.seamless)),
+        ]
+        self._replaced = 0
+        self._workers = [self._hire() for _ in range(width)]
+
+    def _hire(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0, bufsize=0
+        )
+
+    def many(self, words: Sequence[Word]) -> Iterator[tuple[Word, list[Answer]]]:
+        """As `Player` says. A worker that somebody killed is replaced and its word played again."""
+        waiting = deque(words)
+        busy: dict[int, Word] = {}
+        with selectors.DefaultSelector() as selector:
+            while waiting or busy:
+                for index, worker in enumerate(self._workers):
+                    if waiting and index not in busy:
+                        busy[index] = waiting.popleft()
+                        selector.register(_output(worker), selectors.EVENT_READ, index)
+                        self._tell(worker, busy[index])
+                for key, _ in selector.select():
+                    index = key.data
+                    selector.unregister(key.fileobj)
+                    word = busy.pop(index)
+                    line = _line(self._workers[index])
+                    if line is None:
+                        self._replace(index)
+                        waiting.appendleft(word)
+                    else:
+                        yield word, _answers(line)
+
+    @staticmethod
+    def _tell(worker: subprocess.Popen[bytes], word: Word) -> None:
+        assert worker.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended: its output says so
+            worker.stdin.write(json.dumps(word).encode() + b"\n")
+
+    def _replace(self, index: int) -> None:
+        self._replaced += 1
+        _end(self._workers[index])
+        if self._replaced > REPLACED:
+            raise HarnessError(f"{self._replaced} workers have ended by themselves: see what they print")
+        self._workers[index] = self._hire()
+
+    def close(self) -> None:
+        """Ends the workers. Can be called twice."""
+        for worker in self._workers:
+            _end(worker)
+        self._workers.clear()
+
+
+def _output(worker: subprocess.Popen[bytes]) -> int:
+    assert worker.stdout is not None
+    return worker.stdout.fileno()
+
+
+def _line(worker: subprocess.Popen[bytes]) -> bytes | None:
+    assert worker.stdout is not None
+    line = worker.stdout.readline()
+    return line if line.endswith(b"\n") else None
+
+
+def _end(worker: subprocess.Popen[bytes]) -> None:
+    for pipe in (worker.stdin, worker.stdout):
+        if pipe is not None:
+            pipe.close()
+    try:
+        worker.wait(5)
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        worker.wait()
+
+
+def _answers(line: bytes) -> list[Answer]:
+    """Raises HarnessError where the worker says that it could not play."""
+    data = json.loads(line)
+    if isinstance(data, str):
+        raise HarnessError(data)
+    return [Answer.from_list(entry) for entry in data]
+
+
+def main(server: str, role: str, seamless: str) -> int:
+    """A worker's life."""
+    launchers = Launchers()
+    try:
+        player = OwnPlayer(launchers.of(server), Subject(role, seamless == "1"))
+        for line in sys.stdin:
+            try:
+                told: object = [
+                    a.as_list() for _, found in player.many([tuple(json.loads(line))]) for a in found
+                ]
+            except (HarnessError, UsageError, Unsupported) as error:
+                told = str(error)
+            print(json.dumps(told), flush=True)
+    except (KeyboardInterrupt, BrokenPipeError):
+        return 3
+    finally:
+        launchers.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

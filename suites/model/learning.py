@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Learns a server: AALpy's L# over the teacher, with the walks as its equivalence oracle."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aalpy.learning_algs import run_Lsharp
+
+from fixtures.bench.launchers import Launchers
+from fixtures.library import LibraryLauncher
+from fixtures.system.hosts import Identity, Unsupported
+from suites.model.answers import Answer
+from suites.model.asking import Knowledge, Player, Teacher, Undecided, Word
+from suites.model.crew import Crew
+from suites.model.mealy import Model, canonical
+from suites.model.store import Store
+from suites.model.subject import Subject
+from suites.model.walks import Effort, Walks
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Noted:
+    """A player whose plays are written down as they come."""
+
+    player: Player
+    store: Store
+
+    def many(self, words: Sequence[Word]) -> Iterable[tuple[Word, list[Answer]]]:
+        """As `Player` says."""
+        for word, answers in self.player.many(words):
+            self.store.add(word, answers)
+            yield word, answers
+
+
+def identify(launchers: Launchers, server: str) -> Identity:
+    """Which build a SPEC is. Raises UsageError, HarnessError, Unsupported (no library build)."""
+    launcher = launchers.of(server)
+    if not isinstance(launcher, LibraryLauncher):
+        raise Unsupported(
+            f"{server}: learning needs a library build, whose hypervisor's calls can be made singly"
+        )
+    return launcher.identity
+
+
+def learn(
+    server: str,
+    build: Identity,
+    subject: Subject,
+    *,
+    seed: int = 0,
+    effort: Effort = Effort(),
+    width: int | None = None,
+    say: Say = lambda _: None,
+    cache: Path | None = None,
+) -> Model:
+    """The model of one subject. `width`: in how many processes to play (default: one for each CPU); `cache`:
+    where answers are kept, in place of the user's cache.
+
+    Raises HarnessError where the server or the disk fails, Undecided where it answers differently each time.
+    What was answered until then is kept.
+    """
+    begun, knowledge = time.monotonic(), Knowledge(subject)
+    store = Store(knowledge, build, say, cache)
+    if store.loaded:
+        say(f"{store.loaded} plays are known from before")
+    knowledge.plays = knowledge.letters_played = 0
+    crew = Crew(server, subject, width or os.cpu_count() or 1)
+    try:
+        teacher = Teacher(knowledge, Noted(crew, store))
+        walks = Walks(teacher, lambda machine: read_machine(subject, knowledge, machine), seed, effort, say)
+        machine = run_Lsharp(
+            list(knowledge.letters),
+            teacher,
+            walks,
+            "mealy",
+            extension_rule="SepSeq",
+            separation_rule="SepSeq",
+            cache_and_non_det_check=False,  # the teacher does both
+            print_level=0,
+        )
+    except Undecided:
+        store.drop()
+        raise
+    finally:
+        crew.close()
+        store.close()
+    model = read_machine(subject, knowledge, machine)
+    about = {
+        "server": server,
+        "version": build.version,
+        "build": build.sha256,
+        "asked": {"plays": knowledge.plays, "letters": knowledge.letters_played, "known": len(knowledge)},
+        "oracle": {
+            "what": "every single deviation of the schemes, then random walks from every state",
+            "walks": effort.walks,
+            "length": effort.length,
+            "seed": seed,
+            "rounds": walks.rounds,
+            "last": walks.walked,
+        },
+        "seconds": round(time.monotonic() - begun, 1),
+    }
+    return Model(model.subject, model.alphabet, model.steps, about)
+
+
+def read_machine(subject: Subject, knowledge: Knowledge, machine: Any) -> Model:
+    """AALpy's machine as a model."""
+    steps = {
+        state: {name: (state.output_fun[name], state.transitions[name]) for name in knowledge.letters}
+        for state in machine.states
+    }
+    return canonical(subject, list(knowledge.letters), steps, machine.initial_state, {})

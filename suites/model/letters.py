@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the learner may ask: the input alphabet, made from the order tables.
+
+A letter is a short name and the move that it stands for (`suites.fuzz.moves`). One client and one host: the
+client's links with each kind of id, every message that the tables of main or of a secondary channel name as
+a step or as a breach, the hypervisor's calls, the clock past each timer, and the ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from dissectors.conversation.order_tables import MAIN as MAIN_TABLE
+from dissectors.conversation.order_tables import MIGRATING as MIGRATING_TABLE
+from dissectors.conversation.order_tables import SECONDARY as SECONDARY_TABLE
+from dissectors.conversation.order_tables import Row, State
+from dissectors.wire.constants import ChannelType, MsgcMain, Side, channel_name, message_name
+from suites.fuzz.moves import MAIN, Call, End, Id, Link, Move, Pass, Send
+
+INPUTS = int(ChannelType.SPICE_CHANNEL_INPUTS)
+CHANNELS = (MAIN, INPUTS)
+ROLES = ("source", "target")
+#: Past the migration timer (10 s) and the latency PING (15 s): a client that answers PINGs in between.
+SHORT_MS = 16_000
+#: Twice past the connectivity timer (30 s), whatever had been left of it: a client that is silent meanwhile.
+LONG_MS = 61_000
+#: The hypervisor's calls of each role.
+CALLS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "source": ("announce", "migrate_start", "finish", "fail", "vm_stop", "vm_start"),
+        "target": ("vm_start",),
+    }
+)
+#: The ids that clients link main with. Any but 0 makes a target of whatever host: those are asked of a target,
+#: which is not asked to announce. Both at once would be the product of two machines and tell little more.
+MAIN_IDS: Mapping[str, tuple[Id, ...]] = MappingProxyType(
+    {"source": (Id.ZERO,), "target": (Id.ZERO, Id.OWN, Id.WRONG)}
+)
+SECONDARY_IDS = (Id.ZERO, Id.OWN, Id.WRONG)
+#: Said in any state, answered at once: whether a session runs.
+ASKING = frozenset({int(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)})
+
+
+@dataclass(frozen=True)
+class Letter:
+    """`name`: as models and pictures show it."""
+
+    name: str
+    move: Move
+
+
+def alphabet(role: str) -> tuple[Letter, ...]:
+    """The letters of a role, always in the same order: models number their states by it."""
+    return tuple(_letters(role))
+
+
+def _letters(role: str) -> Iterator[Letter]:
+    for channel in CHANNELS:
+        for id_ in MAIN_IDS[role] if channel == MAIN else SECONDARY_IDS:
+            yield Letter(f"{channel_name(channel)}: link, id {id_}", Link(0, role, channel, id_))
+    for channel in CHANNELS:
+        for kind in _said(channel):
+            short = message_name(channel, Side.CLIENT, kind).removeprefix("SPICE_MSGC_").removeprefix("MAIN_")
+            yield Letter(f"{channel_name(channel)}: {short}", Send(0, role, channel, kind))
+    for name in CALLS[role]:
+        yield Letter(f"call {name}", Call(role, name))
+    for ms in (SHORT_MS, LONG_MS):
+        yield Letter(f"clock {ms // 1000} s", Pass(role, ms))
+    for channel in CHANNELS:
+        yield Letter(f"{channel_name(channel)}: close", End(0, role, channel))
+
+
+def _said(channel: int) -> list[int]:
+    """The client's messages that a table names as a step or as a breach."""
+    if channel == MAIN:
+        return sorted(ASKING | _named(MAIN_TABLE) | _named(MIGRATING_TABLE))
+    return sorted(_named(SECONDARY_TABLE) | _named(MIGRATING_TABLE))
+
+
+def _named(table: Mapping[tuple[State, Side], Row]) -> set[int]:
+    return {
+        int(kind)
+        for (_, side), row in table.items()
+        if side is Side.CLIENT
+        for kind in (*row.go, *row.breaks)
+    }

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is known of a build on disk: each play as a line, written as soon as it is made.
+
+So a second run asks only what the first has not, and an interrupted one goes on where it was. The file's first
+line says of which build and which suite version it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from fixtures.builds.cache import cache_directory
+from fixtures.system.hosts import HarnessError, Identity
+from suites.model.answers import Answer
+from suites.model.asking import Knowledge, Word
+from suites.model.mealy import FORMAT, SUITE
+
+Say = Callable[[str], None]
+
+
+class Store:
+    """The file of one build and subject. Words and answers that do not fit together are left out.
+
+    Raises HarnessError where it cannot be written: what it holds already stays.
+    """
+
+    def __init__(
+        self, knowledge: Knowledge, build: Identity, say: Say, directory: Path | None = None
+    ) -> None:
+        self.knowledge = knowledge
+        subject = knowledge.subject
+        scheme = "seamless" if subject.seamless else "semi-seamless"
+        build_hash = (build.sha256 or "unknown")[:16]
+        self.path = (
+            directory or cache_directory() / "learned"
+        ) / f"{build_hash}-{subject.role}-{scheme}.ndjson"
+        letters = "\n".join(knowledge.letters)
+        self._head = {
+            "format": FORMAT,
+            "suite": SUITE,
+            "build": build.sha256,
+            "alphabet": hashlib.sha256(letters.encode()).hexdigest(),
+        }
+        self._names = list(knowledge.letters)
+        self._place = {name: index for index, name in enumerate(self._names)}
+        self.loaded = self._load(say)
+        self._file = self._open(fresh=not self.loaded)
+
+    def _load(self, say: Say) -> int:
+        """How many plays were read. A last line that was cut is left out."""
+        count = 0
+        try:
+            with self.path.open(encoding="utf-8") as file:
+                if _json(file.readline()) != self._head:
+                    say(f"{self.path}: of another suite version or alphabet; it is not used, and made anew")
+                    return 0
+                for line in file:
+                    count += self._take(line)
+        except FileNotFoundError:
+            return 0
+        except (OSError, UnicodeDecodeError) as error:
+            raise HarnessError(f"{self.path}: cannot be read: {error}") from None
+        return count
+
+    def _take(self, line: str) -> int:
+        data = _json(line)
+        try:
+            word, answers = data  # type: ignore[misc]  # whatever it is: told by the exceptions
+            self.knowledge.note(
+                tuple(self._names[index] for index in word), [Answer.from_list(entry) for entry in answers]
+            )
+        except (TypeError, ValueError, IndexError):
+            return 0
+        return 1
+
+    def _open(self, *, fresh: bool) -> TextIO:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.path.open("w" if fresh else "a", encoding="utf-8", buffering=1)
+            if fresh:
+                file.write(json.dumps(self._head) + "\n")
+            return file
+        except OSError as error:
+            raise HarnessError(f"{self.path}: cannot be written: {error.strerror}") from None
+
+    def add(self, word: Word, answers: Sequence[Answer]) -> None:
+        """One play."""
+        line = json.dumps([[self._place[name] for name in word], [a.as_list() for a in answers]])
+        try:
+            self._file.write(line + "\n")
+        except OSError as error:
+            raise HarnessError(
+                f"{self.path}: {error.strerror}; what was written before is kept: make room and go on"
+            ) from None
+
+    def drop(self) -> None:
+        """Begins the file anew: what it holds was contradicted."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """No more plays."""
+        try:
+            self._file.close()
+        except OSError:  # the disk is full: told already
+            pass
+
+
+def _json(line: str) -> object:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The system that is learned: one fresh host, one client, and the proof that nothing more is on its way.
+
+After each move the host's loop is idle (it says so) and every byte that one side has written has arrived at
+the other (the kernel says so, `fixtures.library.host.traffic`): then silence is an answer, however busy the
+machine is. Nothing waits for a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from dissectors.framing.events import Endpoint, HostEvent
+from dissectors.wire.constants import LinkErr, MsgMain, channel_name
+from fixtures.bench.launchers import Launcher
+from fixtures.library import LibraryHost
+from fixtures.peer import Connection, LinkRefused, PeerFailure, Pump
+from fixtures.system.hosts import HarnessError, Settings, Unsupported
+from fixtures.system.tape import DEATHS
+from suites.fuzz import bodies
+from suites.fuzz.moves import CALLS, Call, End, Id, Link, Move, Pass, Send
+from suites.model.answers import (
+    CLOSED,
+    HUNG,
+    LINKED,
+    NOTHING,
+    PARTS,
+    TOLD_PORT,
+    Answer,
+    callbacks,
+    death,
+    said,
+    word,
+)
+
+WRONG_ID = 0xC0DE_F00D
+#: Rounds until nothing is on its way; each one waits for the kernel only if that is behind.
+ROUNDS = 400
+#: How long a connection that its server has closed may take to say so, s.
+END_SECONDS = 5.0
+#: Behind the open channels: connections that a later link of their channel has replaced.
+OLD = "old "
+
+
+class Unproved(HarnessError):
+    """It could not be proved that the server has nothing more to say."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is learned: the role of the host and the scheme that it is set up for."""
+
+    role: str = "source"
+    seamless: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.role}, {'seamless' if self.seamless else 'semi-seamless'}"
+
+    @property
+    def settings(self) -> Settings:
+        """Of the host."""
+        return Settings(seamless=self.seamless, incoming=self.role == "target", plant=())
+
+
+class Play:
+    """One play of moves. `rules`: faults planted in the host (`fixtures/library/host/plants.py`)."""
+
+    def __init__(self, launcher: Launcher, subject: Subject, pump: Pump | None = None) -> None:
+        self.subject = subject
+        host = launcher.start(subject.role, subject.settings)
+        if not isinstance(host, LibraryHost):
+            host.stop()
+            raise Unsupported(
+                "learning needs a library build: only its host can prove that it has nothing to do"
+            )
+        self.host = host
+        self.pump = pump or Pump()
+        self.pump.add_host(host)
+        self.over = False
+        self._slots: dict[int, Connection] = {}
+        self._all: list[tuple[str, Connection]] = []
+        self._heard: dict[int, int] = {}  # connection -> how many of its messages have been told
+        self._told_closed: set[int] = set()
+        self._events = 0
+        self._id = 0
+        self._trouble: str | None = None
+
+    def play(self, move: Move) -> Answer:
+        """Makes a move; what follows from it."""
+        self._events = len(self.pump.tape.host_events)
+        extra: list[str] = []
+        with suppress(HarnessError):  # it died or hangs: `_result` tells
+            extra = self._make(move)
+            self._quiet()
+        return self._answer(extra)
+
+    def _make(self, move: Move) -> list[str]:
+        match move:
+            case Link():
+                self._link(move)
+            case Send():
+                connection = self._slots[move.channel]
+                connection.send(move.type, bodies.good(move.type, connection, None))
+            case End():
+                self._slots.pop(move.channel).close()
+            case Pass():
+                self._quiet(acknowledged=True)
+                self.host.advance(move.ms)
+            case Call():
+                result = self._call(move.name)
+                return [] if result is None else [f"returns {result}"]
+        return []
+
+    def _call(self, name: str) -> Any:
+        if name == "announce":
+            return self.host.call("migrate_connect", host="127.0.0.1", port=TOLD_PORT, tls_port=0)
+        function, arguments = CALLS[name]
+        return self.host.call(function, **arguments)
+
+    def _link(self, move: Link) -> None:
+        assert self.host.port is not None
+        wanted = {Id.ZERO: 0, Id.OWN: self._id, Id.OTHER: 0, Id.WRONG: WRONG_ID}[move.id]
+        made = Connection(
+            self.pump,
+            Endpoint(self.host.address, self.host.port),
+            channel=move.channel,
+            connection_id=wanted,
+        )
+        name = channel_name(move.channel)
+        self._all = [(OLD + n.removeprefix(OLD) if n == name else n, c) for n, c in self._all]
+        self._all.append((name, made))
+        self._slots[move.channel] = made
+        task = self.pump.spawn(made.linking(), str(move))
+        self._quiet()
+        task.cancel()
+        error = task.error
+        self._trouble = None
+        if error is None:
+            self._trouble = LINKED
+        elif isinstance(error, LinkRefused) and error.error is not None:
+            code = error.error
+            self._trouble = f"refused {LinkErr(code).name.removeprefix('SPICE_LINK_ERR_')}"
+        elif isinstance(error, PeerFailure):
+            self._trouble = "no answer to the link"
+
+    # ---- silence
+
+    def _quiet(self, *, acknowledged: bool = False) -> None:
+        """Until nothing is on its way; if asked, until the server's kernel knows it. Raises HarnessError when
+        the host is gone or hangs, Unproved."""
+        for _ in range(ROUNDS):
+            before = len(self.pump.tape.chunks)
+            self.host.settle()
+            there = self.host.traffic()
+            late = False
+            for connection in self._open():
+                if acknowledged:
+                    connection.acknowledge()
+                    late |= bool(there.get(connection.traffic()[0], (0, 0, 0))[2])
+                late |= self._late(connection, there)
+            self.pump.turn(0.001 if late else 0.0)
+            if not late and len(self.pump.tape.chunks) == before:
+                return
+        raise Unproved(f"after {ROUNDS} rounds bytes are still on their way")
+
+    def _open(self) -> Iterator[Connection]:
+        return (connection for _, connection in self._all if not connection.ending)
+
+    def _late(self, connection: Connection, there: dict[int, tuple[int, int, int]]) -> bool:
+        """Whether something is on its way on a connection: bytes, or the news of its end."""
+        port, arrived, written = connection.traffic()
+        if port not in there:  # the server has closed it, or has not accepted it yet
+            return True
+        return there[port][0] < written or arrived < there[port][1]
+
+    # ---- the answer
+
+    def _answer(self, extra: list[str]) -> Answer:
+        self.pump.turn()
+        events = self.pump.tape.host_events[self._events :]
+        if over := self._over(events):
+            return Answer(over, over=True)
+        parts = [f"call {', '.join(extra)}"] if extra else []
+        if done := callbacks(events):
+            parts.append(f"host {', '.join(done)}")
+        spoken: dict[str, list[str]] = {}
+        for name, connection in self._all:
+            words = self._words(connection)
+            if words:
+                spoken[name] = sorted({*spoken.get(name, []), *words}) if OLD in name else words
+        parts += [f"{name} {', '.join(spoken[name])}" for name in sorted(spoken)]
+        opened = frozenset(channel_name(n) for n, c in self._slots.items() if not c.ending)
+        return Answer(PARTS.join(parts) or NOTHING, opened)
+
+    def _words(self, connection: Connection) -> list[str]:
+        words: list[str] = []
+        if self._trouble is not None and connection is self._all[-1][1]:
+            words.append(self._trouble)
+            if self._trouble == LINKED and connection.wanted.channel == 1 and connection.wanted.connection_id:
+                self._id = connection.wanted.connection_id
+            self._trouble = None
+        chosen = connection.wanted.connection_id
+        new = connection.messages[self._heard.get(connection.number, 0) :]
+        self._heard[connection.number] = len(connection.messages)
+        words += [word(message, chosen) for message in new]
+        for message in new:
+            if connection.wanted.channel == 1 and message.type == MsgMain.SPICE_MSG_MAIN_INIT:
+                self._id = int(message.packet.session_id)
+        if connection.ending and connection.number not in self._told_closed:
+            self._told_closed.add(connection.number)
+            if connection in self._slots.values():
+                words.append(CLOSED)
+            elif (
+                connection.closed
+                and connection.closed.by is not None
+                and connection.closed.by.name == "SERVER"
+            ):
+                words.append(CLOSED)
+        return said(words)
+
+    def _over(self, events: list[HostEvent]) -> str | None:
+        """How the process ended, if it has."""
+        life = self.host.wait_death(END_SECONDS) if self._dying() else self.host.life()
+        if not life.alive:
+            self.over = True
+            return death(life.signal, life.message)
+        if any(event.name == "hung" for event in events):
+            self.over = True
+            return HUNG
+        return None
+
+    def _dying(self) -> bool:
+        return any(event.name in DEATHS for event in self.pump.tape.host_events)
+
+    def close(self) -> None:
+        """Gives everything back."""
+        self.pump.close()
+        self.host.stop()

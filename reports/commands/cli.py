@@ -150,6 +150,29 @@ def fuzz(**asked: Any) -> None:
     sys.exit(campaign(**asked))
 
 
+@main.command()
+@click.option("--server", metavar="SPEC", help=f"{SERVER_HELP} A library build.")
+@click.option(
+    "--role", "roles", multiple=True, type=click.Choice(["source", "target"]), help="Default: both."
+)
+@click.option("--seamless", is_flag=True, help="Hosts that are set up for seamless migration.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of the random walks.")
+@click.option("--walks", type=click.IntRange(min=0), metavar="N", help="Random walks from each state.")
+@click.option("-n", "width", type=click.IntRange(min=1), metavar="N", help="Processes to play in.")
+@click.option("--out", type=PATH, metavar="DIR", help="Where models go (default: results/<time>/).")
+@click.option(
+    "--compare",
+    nargs=2,
+    metavar="MODEL MODEL",
+    help="Compare two models: files, directories that --out wrote, or builds.",
+)
+def learn(**asked: Any) -> None:
+    """Learn the state machine that a server really is, or compare two of them."""
+    from reports.commands.learn import main as job
+
+    sys.exit(job(**asked))
+
+
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def builds(arguments: tuple[str, ...]) -> None:

@@ -28,6 +28,11 @@ from reports.run.verdict import play_verdict
 from reports.views.publish import publish
 from suites.fuzz import finding_file as findings
 from suites.fuzz.campaign import ready
+from suites.model import findings as model_findings
+from suites.model.comparison import essence
+from suites.model.findings import ModelFinding
+from suites.model.player import letters_played
+from suites.model.subject import Play
 from suites.replay import capture_script as recording
 from suites.replay.player import Replay
 from suites.replay.script import Say, Script
@@ -47,7 +52,8 @@ def main(
     Raises UsageError, HarnessError, Unsupported."""
     path = recorded / findings.NAME if recorded.is_dir() else recorded
     is_finding = _is_json(path)
-    failure = findings.read(path) if is_finding else None
+    learned = model_findings.read(path) if is_finding else None
+    failure = findings.read(path) if is_finding and learned is None else None
     script = None if is_finding else recording.read(path, keylog=keylog)
     with drawn(server) as (progress, say):
         launchers = Launchers(say, progress)
@@ -57,7 +63,9 @@ def main(
         declared = deviations.load()
         command = ["spice-conform", "replay", str(recorded), "--server", server]
         run = RunRecorder(results, kind="replay", servers=[server], deviations=declared, command=command)
-        if failure is not None:
+        if learned is not None:
+            case = replay_learned(learned, launcher, server, results, declared)
+        elif failure is not None:
             case = replay_finding(failure, launcher, server, results, declared)
         else:
             assert script is not None
@@ -117,6 +125,44 @@ def replay_finding(
     if failure.key not in shown:
         click.echo("the finding does not show on this build")
     return case
+
+
+def replay_learned(
+    learned: ModelFinding, launcher: Launcher, server: str, results: Path, declared: Sequence[Deviation]
+) -> CaseFinished:
+    """Plays a model's finding on a fresh host and shows both answers to each letter."""
+    begun = time.monotonic()
+    play = Play.begin(launcher, learned.subject.settings, learned.subject.role)
+    try:
+        answers = [answer.text for answer in letters_played(play, learned.subject.role, learned.word)]
+    finally:
+        play.close()
+    play.pump.tape.write_pcapng(results / findings.PACKETS)
+    differ = False
+    for letter, expected, seen in zip(learned.word, learned.expected, answers, strict=True):
+        differ = essence(expected) != essence(seen)
+        click.echo(f"{letter}: {seen}" + (f" (expected: {expected})" if differ else ""))
+        if differ:
+            break
+    shown = differ and essence(answers[-1]) == essence(learned.seen)
+    if not differ:
+        click.echo(f"this build answers as {learned.model}: the finding does not show")
+    case = CaseFinished(
+        nodeid=f"replay::{learned.name}",
+        title="; ".join(learned.word),
+        server=server,
+        requirements=(model_findings.REQUIREMENT,),
+        verdict=Verdict.DIFFERS if differ else Verdict.PASS,
+        reason="" if shown else "the finding does not show on this build",
+        kept={} if differ else {model_findings.REQUIREMENT: 1},
+        findings=(learned.finding(seen),) if differ else (),
+        duration_s=round(time.monotonic() - begun, 4),
+        artefacts={"pcapng": findings.PACKETS},
+        identities={play.host.label: play.host.identity},
+        moves=learned.word,
+        awaited=learned.finding(),
+    )
+    return play_verdict(case, declared)
 
 
 def replay_script(

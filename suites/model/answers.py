@@ -2,7 +2,7 @@
 """What a server answers to a letter, as a line that is the same whenever the server does the same.
 
 Volatile fields are left out (times, keys, serials, ids); of ids it is told whose they are. What each
-connection said stands in its order, the connections in a fixed order: which one was read first does not count.
+connection said stands in its order, the connections in a fixed order: which was read first does not count.
 """
 
 from __future__ import annotations

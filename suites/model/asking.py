@@ -11,18 +11,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from aalpy.base import SUL
 
 from dissectors.wire.constants import channel_name
-from fixtures.bench.launchers import Launcher
 from fixtures.system.hosts import HarnessError
 from suites.fuzz.moves import MAIN, End, Id, Link, Send
 from suites.model.answers import IMPOSSIBLE, Answer
 from suites.model.letters import Letter, alphabet
-from suites.model.subject import Play, Subject
+from suites.model.subject import Subject
 
 Word = tuple[str, ...]  # names of letters
 MAIN_NAME = channel_name(MAIN)
@@ -53,36 +52,6 @@ class Player(Protocol):
 
     def many(self, words: Sequence[Word]) -> Iterable[tuple[Word, list[Answer]]]:
         """Each word with its answers, in any order; fewer answers than letters where the process ended."""
-
-
-@dataclass
-class OwnPlayer:
-    """Plays one word after the other in this process."""
-
-    launcher: Launcher
-    subject: Subject
-
-    def many(self, words: Sequence[Word]) -> Iterable[tuple[Word, list[Answer]]]:
-        """As `Player` says."""
-        letters = {letter.name: letter for letter in alphabet(self.subject.role)}
-        return (
-            (word, play_word(self.launcher, self.subject, [letters[name] for name in word])) for word in words
-        )
-
-
-def play_word(launcher: Launcher, subject: Subject, letters: Sequence[Letter]) -> list[Answer]:
-    """The answer to each letter; IMPOSSIBLE for those that cannot be played."""
-    play = Play(launcher, subject)
-    answers: list[Answer] = []
-    last = Answer("")
-    try:
-        for letter in letters:
-            can = possible(letter, last)
-            last = play.play(letter.move) if can else replace(last, text=IMPOSSIBLE)
-            answers.append(last)
-    finally:
-        play.close()
-    return answers
 
 
 def possible(letter: Letter, after: Answer) -> bool:

@@ -18,7 +18,8 @@ from contextlib import suppress
 from fixtures.bench.launchers import Launchers
 from fixtures.system.hosts import HarnessError, Unsupported, UsageError
 from suites.model.answers import Answer
-from suites.model.asking import OwnPlayer, Word
+from suites.model.asking import Word
+from suites.model.player import SnapshotPlayer
 from suites.model.subject import Subject
 
 #: A worker that ends is replaced so often, in all.
@@ -118,22 +119,25 @@ def _answers(line: bytes) -> list[Answer]:
     return [Answer.from_list(entry) for entry in data]
 
 
-def main(server: str, role: str, seamless: str) -> int:
+def main(server: str, role: str, seamless: str, *plant: str) -> int:
     """A worker's life."""
     launchers = Launchers()
+    player = None
     try:
-        player = OwnPlayer(launchers.of(server), Subject(role, seamless == "1"))
         for line in sys.stdin:
             try:
-                told: object = [
-                    a.as_list() for _, found in player.many([tuple(json.loads(line))]) for a in found
-                ]
+                player = player or SnapshotPlayer(
+                    launchers.of(server), Subject(role, seamless == "1", plant=plant)
+                )
+                told: object = [answer.as_list() for answer in player.answers(tuple(json.loads(line)))]
             except (HarnessError, UsageError, Unsupported) as error:
                 told = str(error)
             print(json.dumps(told), flush=True)
     except (KeyboardInterrupt, BrokenPipeError):
         return 3
     finally:
+        if player is not None:
+            player.close()
         launchers.close()
     return 0
 

@@ -21,7 +21,7 @@ from suites.model.crew import Crew
 from suites.model.mealy import Model, canonical
 from suites.model.store import Store
 from suites.model.subject import Subject
-from suites.model.walks import Effort, Walks
+from suites.model.walks import USUAL, Effort, Walks
 
 Say = Callable[[str], None]
 
@@ -56,7 +56,7 @@ def learn(
     subject: Subject,
     *,
     seed: int = 0,
-    effort: Effort = Effort(),
+    effort: Effort = USUAL,
     width: int | None = None,
     say: Say = lambda _: None,
     cache: Path | None = None,

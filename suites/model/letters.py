@@ -24,8 +24,9 @@ CHANNELS = (MAIN, INPUTS)
 ROLES = ("source", "target")
 #: Past the migration timer (10 s) and the latency PING (15 s): a client that answers PINGs in between.
 SHORT_MS = 16_000
-#: Twice past the connectivity timer (30 s), whatever had been left of it: a client that is silent meanwhile.
-LONG_MS = 61_000
+#: A client that is silent until the server gives it up: its PING is due within 15 s, the connectivity timer
+#: (30 s) begins to wait for the PONG within 30 s more and has waited after another 30 s.
+LONG_MS = 91_000
 #: The hypervisor's calls of each role.
 CALLS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -33,8 +34,9 @@ CALLS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "target": ("vm_start",),
     }
 )
-#: The ids that clients link main with. Any but 0 makes a target of whatever host: those are asked of a target,
-#: which is not asked to announce. Both at once would be the product of two machines and tell little more.
+#: The ids that clients link main with. Any but 0 makes a target of whatever host: those are asked of a
+#: target, which is not asked to announce. Both at once would be the product of two machines, and tell little
+#: more.
 MAIN_IDS: Mapping[str, tuple[Id, ...]] = MappingProxyType(
     {"source": (Id.ZERO,), "target": (Id.ZERO, Id.OWN, Id.WRONG)}
 )

@@ -127,7 +127,7 @@ def canonical(
     """A machine with states of any kind, minimised and numbered."""
     block = _minimal(alphabet, steps)
     number = {block[first]: 0}
-    one = {}
+    one: dict[int, Any] = {}
     for state, mark in block.items():
         one.setdefault(mark, state)
     rows: list[dict[str, tuple[str, int]]] = []
@@ -188,7 +188,7 @@ def _model(data: Mapping[str, Any]) -> Model:
     letters, texts = [str(name) for name in data["letters"]], [str(text) for text in data["answers"]]
     rows: list[dict[str, tuple[str, int]]] = []
     for number, entries in enumerate(data["states"]):
-        row = {name: (IMPOSSIBLE, number) for name in letters}
+        row = dict.fromkeys(letters, (IMPOSSIBLE, number))
         for letter, answer, following in entries:
             if not 0 <= following < len(data["states"]):
                 raise ValueError(f"state {number} leads to state {following}")

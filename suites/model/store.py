@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What is known of a build on disk: each play as a line, written as soon as it is made.
 
-So a second run asks only what the first has not, and an interrupted one goes on where it was. The file's first
-line says of which build and which suite version it is.
+So a second run asks only what the first has not, and an interrupted one goes on where it was. The file's
+first line says of which build and which suite version it is.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -67,13 +68,11 @@ class Store:
         return count
 
     def _take(self, line: str) -> int:
-        data = _json(line)
         try:
-            word, answers = data  # type: ignore[misc]  # whatever it is: told by the exceptions
-            self.knowledge.note(
-                tuple(self._names[index] for index in word), [Answer.from_list(entry) for entry in answers]
-            )
-        except (TypeError, ValueError, IndexError):
+            word, answers = json.loads(line)
+            names = tuple(self._names[index] for index in word)
+            self.knowledge.note(names, [Answer.from_list(entry) for entry in answers])
+        except (TypeError, ValueError, IndexError):  # a line that was cut
             return 0
         return 1
 
@@ -104,10 +103,8 @@ class Store:
 
     def close(self) -> None:
         """No more plays."""
-        try:
+        with suppress(OSError):  # the disk is full: told already
             self._file.close()
-        except OSError:  # the disk is full: told already
-            pass
 
 
 def _json(line: str) -> object:

@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from dissectors.framing.events import Endpoint, HostEvent
-from dissectors.wire.constants import LinkErr, MsgMain, channel_name
+from dissectors.wire.constants import LinkErr, MsgMain, Side, channel_name
 from fixtures.bench.launchers import Launcher
 from fixtures.library import LibraryHost
-from fixtures.peer import Connection, LinkRefused, PeerFailure, Pump
+from fixtures.peer import Connection, LinkRefused, Pump
+from fixtures.peer.copies import Situation
+from fixtures.peer.pump import Task
 from fixtures.system.hosts import HarnessError, Settings, Unsupported
 from fixtures.system.tape import DEATHS
 from suites.fuzz import bodies
-from suites.fuzz.moves import CALLS, Call, End, Id, Link, Move, Pass, Send
+from suites.fuzz.moves import CALLS, MAIN, Call, End, Id, Link, Move, Pass, Send
 from suites.model.answers import (
     CLOSED,
     HUNG,
@@ -51,10 +53,12 @@ class Unproved(HarnessError):
 
 @dataclass(frozen=True)
 class Subject:
-    """What is learned: the role of the host and the scheme that it is set up for."""
+    """What is learned: the role of the host and the scheme that it is set up for. `plant`: faults planted in
+    the host (`fixtures/library/host/plants.py`; self-tests only)."""
 
     role: str = "source"
     seamless: bool = False
+    plant: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.role}, {'seamless' if self.seamless else 'semi-seamless'}"
@@ -62,23 +66,17 @@ class Subject:
     @property
     def settings(self) -> Settings:
         """Of the host."""
-        return Settings(seamless=self.seamless, incoming=self.role == "target", plant=())
+        return Settings(seamless=self.seamless, incoming=self.role == "target", plant=self.plant)
 
 
 class Play:
-    """One play of moves. `rules`: faults planted in the host (`fixtures/library/host/plants.py`)."""
+    """One play of moves on one host. It can be copied as it stands: then the original must be left alone.
 
-    def __init__(self, launcher: Launcher, subject: Subject, pump: Pump | None = None) -> None:
-        self.subject = subject
-        host = launcher.start(subject.role, subject.settings)
-        if not isinstance(host, LibraryHost):
-            host.stop()
-            raise Unsupported(
-                "learning needs a library build: only its host can prove that it has nothing to do"
-            )
-        self.host = host
-        self.pump = pump or Pump()
-        self.pump.add_host(host)
+    `over`: the process is gone, or hangs.
+    """
+
+    def __init__(self, pump: Pump, host: LibraryHost) -> None:
+        self.host, self.pump = host, pump
         self.over = False
         self._slots: dict[int, Connection] = {}
         self._all: list[tuple[str, Connection]] = []
@@ -86,7 +84,32 @@ class Play:
         self._told_closed: set[int] = set()
         self._events = 0
         self._id = 0
-        self._trouble: str | None = None
+        self._linked: str | None = None  # what came of the link that was just made
+
+    @classmethod
+    def begin(cls, launcher: Launcher, settings: Settings, role: str) -> Play:
+        """On a fresh host. Raises HarnessError, Unsupported."""
+        host = launcher.start(role, settings)
+        if not isinstance(host, LibraryHost):
+            host.stop()
+            raise Unsupported(
+                "learning needs a library build: only its host can prove that it has nothing to do"
+            )
+        pump = Pump()
+        pump.add_host(host)
+        return cls(pump, host)
+
+    def copy(self) -> Play:
+        """Another play that stands where this one stands. Raises HarnessError."""
+        copied = Situation(self.pump, {self.host.label: self.host}, list(self._open())).copy()
+        host = copied.hosts[self.host.label]
+        assert isinstance(host, LibraryHost)
+        made = Play(copied.pump, host)
+        made._all = [(name, c if c.ending else copied.twins[c.number]) for name, c in self._all]
+        made._slots = {ch: c if c.ending else copied.twins[c.number] for ch, c in self._slots.items()}
+        made._heard, made._told_closed = dict(self._heard), set(self._told_closed)
+        made._id = self._id
+        return made
 
     def play(self, move: Move) -> Answer:
         """Makes a move; what follows from it."""
@@ -136,15 +159,7 @@ class Play:
         task = self.pump.spawn(made.linking(), str(move))
         self._quiet()
         task.cancel()
-        error = task.error
-        self._trouble = None
-        if error is None:
-            self._trouble = LINKED
-        elif isinstance(error, LinkRefused) and error.error is not None:
-            code = error.error
-            self._trouble = f"refused {LinkErr(code).name.removeprefix('SPICE_LINK_ERR_')}"
-        elif isinstance(error, PeerFailure):
-            self._trouble = "no answer to the link"
+        self._linked = _outcome(task)
 
     # ---- silence
 
@@ -197,28 +212,23 @@ class Play:
 
     def _words(self, connection: Connection) -> list[str]:
         words: list[str] = []
-        if self._trouble is not None and connection is self._all[-1][1]:
-            words.append(self._trouble)
-            if self._trouble == LINKED and connection.wanted.channel == 1 and connection.wanted.connection_id:
-                self._id = connection.wanted.connection_id
-            self._trouble = None
-        chosen = connection.wanted.connection_id
+        wanted = connection.wanted
+        chosen = wanted.connection_id
+        if self._linked is not None and connection is self._all[-1][1]:
+            words.append(self._linked)
+            if self._linked == LINKED and wanted.channel == MAIN and chosen:
+                self._id = chosen
+            self._linked = None
         new = connection.messages[self._heard.get(connection.number, 0) :]
         self._heard[connection.number] = len(connection.messages)
         words += [word(message, chosen) for message in new]
         for message in new:
-            if connection.wanted.channel == 1 and message.type == MsgMain.SPICE_MSG_MAIN_INIT:
+            if wanted.channel == MAIN and message.type == MsgMain.SPICE_MSG_MAIN_INIT:
                 self._id = int(message.packet.session_id)
-        if connection.ending and connection.number not in self._told_closed:
+        closed = connection.closed
+        if closed and closed.by is Side.SERVER and connection.number not in self._told_closed:
             self._told_closed.add(connection.number)
-            if connection in self._slots.values():
-                words.append(CLOSED)
-            elif (
-                connection.closed
-                and connection.closed.by is not None
-                and connection.closed.by.name == "SERVER"
-            ):
-                words.append(CLOSED)
+            words.append(CLOSED)
         return said(words)
 
     def _over(self, events: list[HostEvent]) -> str | None:
@@ -236,6 +246,16 @@ class Play:
         return any(event.name in DEATHS for event in self.pump.tape.host_events)
 
     def close(self) -> None:
-        """Gives everything back."""
+        """Gives everything back. Can be called twice."""
         self.pump.close()
         self.host.stop()
+
+
+def _outcome(task: Task[None]) -> str:
+    """What came of a link."""
+    if task.done and task.error is None:
+        return LINKED
+    error = task.error
+    if isinstance(error, LinkRefused) and error.error is not None:
+        return f"refused {LinkErr(error.error).name.removeprefix('SPICE_LINK_ERR_')}"
+    return "no answer to the link"

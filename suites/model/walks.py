@@ -35,7 +35,8 @@ SCHEMES: Mapping[str, tuple[Word, ...]] = {
          "main: ATTACH_CHANNELS", "inputs: close", "inputs: link, id own", "main: close"),
         ("main: link, id wrong", "main: MIGRATE_DST_DO_SEAMLESS", "inputs: link, id own", "call vm_start",
          "main: MIGRATE_DATA", "inputs: MIGRATE_DATA", "main: ATTACH_CHANNELS"),
-        ("main: link, id wrong", "inputs: link, id own", "main: close", "main: link, id wrong", "main: MIGRATE_END"),
+        ("main: link, id wrong", "inputs: link, id own", "main: close", "main: link, id wrong",
+         "main: MIGRATE_END"),
     ),
 }  # fmt: skip
 
@@ -48,6 +49,9 @@ class Effort:
     length: int = 8
 
 
+USUAL = Effort()
+
+
 @dataclass
 class Walks(Oracle):  # type: ignore[misc]  # AALpy has no types
     """The oracle. `hypothesis`: makes a model of AALpy's machine. `rounds`: how often it looked; `walked`:
@@ -56,7 +60,7 @@ class Walks(Oracle):  # type: ignore[misc]  # AALpy has no types
     teacher: Teacher
     hypothesis: Callable[[Any], Model]
     seed: int
-    effort: Effort = Effort()
+    effort: Effort = USUAL
     say: Callable[[str], None] = lambda _: None
     rounds: int = 0
     walked: int = 0

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A difference from a model as a finding that `spice-conform replay` can show: the fuzzer's format, and
+beside the moves what the model answers to each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dissectors.rules.catalogue import CATALOGUE
+from dissectors.rules.judgement import Finding
+from fixtures.system.hosts import UsageError
+from suites.fuzz.finding_file import FORMAT, NAME
+from suites.fuzz.moves import Setup, as_json
+from suites.model.asking import Word
+from suites.model.comparison import Difference
+from suites.model.letters import alphabet
+from suites.model.mealy import SUITE, Model, OtherSuite
+from suites.model.subject import Subject
+
+REQUIREMENT = "MODEL-001"
+
+
+@dataclass(frozen=True)
+class ModelFinding:
+    """`expected`: what the model answers to each letter; `seen`: what another server answers to the last."""
+
+    subject: Subject
+    word: Word
+    expected: Sequence[str]
+    seen: str
+    model: str
+
+    @property
+    def name(self) -> str:
+        """Its directory."""
+        key = json.dumps([str(self.subject), self.word, self.expected[-1], self.seen])
+        return f"{REQUIREMENT}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+
+    def finding(self, seen: str | None = None) -> Finding:
+        """As a judgement holds it; `seen`: in place of what the file says."""
+        return Finding(
+            requirement=REQUIREMENT,
+            level=CATALOGUE[REQUIREMENT].level,
+            expected=f"after '{self.word[-1]}' as {self.model}: {self.expected[-1]}",
+            seen=self.seen if seen is None else seen,
+            time=0.0,
+            host=self.subject.role,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able: a finding of the fuzzer's format with `letters` and `answers` besides."""
+        letters = {letter.name: letter for letter in alphabet(self.subject.role)}
+        moves = [letters[name].move for name in self.word]
+        return {
+            "format": FORMAT,
+            **self.finding().as_dict(),
+            "server": self.model,
+            "seed": 0,
+            "example": 0,
+            "found_with": len(moves),
+            "reproduced": [0, 0],
+            "setup": asdict(Setup(seamless=self.subject.seamless)),
+            "moves": as_json(moves),
+            "told": [str(move) for move in moves],
+            "suite": SUITE,
+            "role": self.subject.role,
+            "letters": list(self.word),
+            "answers": list(self.expected),
+        }
+
+    def write(self, directory: Path) -> Path:
+        """The file, in a directory of its own. Raises OSError."""
+        own = directory / self.name
+        own.mkdir(parents=True, exist_ok=True)
+        (own / NAME).write_text(json.dumps(self.as_dict(), indent=1) + "\n", encoding="utf-8")
+        return own / NAME
+
+
+def of_difference(left: Model, difference: Difference) -> ModelFinding:
+    """A difference as a finding about the right model's server."""
+    expected = [*difference.before, difference.left]
+    return ModelFinding(left.subject, difference.word, expected, difference.right, left.name)
+
+
+def write_findings(left: Model, right: Model, found: Sequence[Difference], directory: Path) -> list[Path]:
+    """Each difference as a file. Raises OSError."""
+    return [of_difference(left, difference).write(directory) for difference in found]
+
+
+def read(path: Path) -> ModelFinding | None:
+    """A model's finding; None where the file holds another kind. Raises UsageError, OtherSuite."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # the fuzzer's reader says what is wrong
+    if not isinstance(data, dict) or data.get("requirement") != REQUIREMENT or "letters" not in data:
+        return None
+    if data.get("suite") != SUITE:
+        raise OtherSuite(f"{path}: a finding of another suite version: compare the models again")
+    try:
+        return _finding(data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path}: not a whole finding: {error!r}") from None
+
+
+def _finding(data: Mapping[str, Any]) -> ModelFinding:
+    subject = Subject(str(data["role"]), bool(data["setup"]["seamless"]))
+    word = tuple(str(name) for name in data["letters"])
+    expected = [str(answer) for answer in data["answers"]]
+    known = {letter.name for letter in alphabet(subject.role)}
+    if len(word) != len(expected) or not word or not known.issuperset(word):
+        raise ValueError("letters and answers do not belong together")
+    return ModelFinding(subject, word, expected, str(data["seen"]), str(data["server"]))

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Plays words on hosts of one build, from the longest beginning that it has kept.
+
+A beginning that many words share is kept as it stands (a frozen play) and copied for each of them: that saves
+the host's start and every link, whose key is the dearest thing in a play. A part of the words is played from
+nothing all the same, so that a server which answers differently each time is found.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from fixtures.bench.launchers import Launcher
+from fixtures.system.hosts import HarnessError, Unsupported
+from suites.model.answers import IMPOSSIBLE, Answer
+from suites.model.asking import Word, possible
+from suites.model.letters import alphabet
+from suites.model.subject import Play, Subject
+
+#: Frozen plays that are kept at most: each is a process.
+MOST = 40
+#: A beginning is frozen when so many words have come by.
+OFTEN = 3
+#: One word of so many is played from nothing.
+FROM_NOTHING = 8
+
+
+def letters_played(play: Play, role: str, word: Word) -> list[Answer]:
+    """The answer to each letter of a word in one play from where it stands: a fresh one's beginning."""
+    letters = {letter.name: letter for letter in alphabet(role)}
+    last, answers = Answer(""), []
+    for name in word:
+        can = possible(letters[name], last)
+        last = play.play(letters[name].move) if can else replace(last, text=IMPOSSIBLE)
+        answers.append(last)
+    return answers
+
+
+class SnapshotPlayer:
+    """For one thread; close it when all is asked. `most`: 0 plays every word from nothing."""
+
+    def __init__(self, launcher: Launcher, subject: Subject, most: int = MOST) -> None:
+        self._launcher, self._subject, self._most = launcher, subject, most
+        self._letters = {letter.name: letter for letter in alphabet(subject.role)}
+        self._frozen: dict[Word, tuple[Play, list[Answer]]] = {}  # the least used first
+        self._visits: Counter[Word] = Counter()
+        self._count = 0
+
+    def many(self, words: Sequence[Word]) -> Iterator[tuple[Word, list[Answer]]]:
+        """Each word with its answers; IMPOSSIBLE for letters that cannot be played."""
+        for word in words:
+            yield word, self.answers(word)
+
+    def answers(self, word: Word) -> list[Answer]:
+        """The answers to one word. Raises HarnessError, Unsupported."""
+        self._count += 1
+        start = () if self._count % FROM_NOTHING == 0 else self._longest(word)
+        answers: list[Answer] = []
+        if start:
+            frozen, answers = self._frozen[start]
+            self._frozen[start] = self._frozen.pop(start)  # used last
+            play, answers = frozen.copy(), list(answers)
+        else:
+            play = Play.begin(self._launcher, self._subject.settings, self._subject.role)
+        try:
+            for index in range(len(start), len(word)):
+                last = answers[-1] if answers else Answer("")
+                if not possible(self._letters[word[index]], last):
+                    answers.append(replace(last, text=IMPOSSIBLE))
+                    continue
+                answers.append(play.play(self._letters[word[index]].move))
+                play = self._passed(word[: index + 1], play, answers, last_letter=index + 1 == len(word))
+        finally:
+            play.close()
+        return answers
+
+    def _longest(self, word: Word) -> Word:
+        """The longest beginning of a word that is frozen."""
+        for length in range(len(word) - 1, 0, -1):
+            if word[:length] in self._frozen:
+                return word[:length]
+        return ()
+
+    def _passed(self, word: Word, play: Play, answers: list[Answer], *, last_letter: bool) -> Play:
+        """Freezes a play where many words come by; the play that goes on."""
+        self._visits[word] += 1
+        if last_letter or play.over or not self._most:
+            return play
+        if self._visits[word] < OFTEN or word in self._frozen:
+            return play
+        with suppress(HarnessError, Unsupported):  # it goes on by itself where it cannot be copied
+            going_on = play.copy()
+            self._make_room()
+            self._frozen[word] = (play, list(answers))
+            return going_on
+        return play
+
+    def _make_room(self) -> None:
+        """Ends the least used of the frozen plays that no other was copied from: its copies would end too."""
+        while len(self._frozen) >= self._most:
+            leaf = next(
+                word
+                for word in self._frozen
+                if not any(len(other) > len(word) and other[: len(word)] == word for other in self._frozen)
+            )
+            self._frozen.pop(leaf)[0].close()
+
+    def close(self) -> None:
+        """Ends every frozen play. Can be called twice."""
+        for word in sorted(self._frozen, key=len, reverse=True):
+            self._frozen.pop(word)[0].close()

@@ -106,8 +106,8 @@ def confidence(model: Model) -> Iterable[str]:
     )
     yield (
         f"confidence: {oracle.get('what')}: {oracle.get('last')} words without a difference in the last of"
-        f" {oracle.get('rounds')} rounds; {oracle.get('walks')} walks of at most {oracle.get('length')} letters"
-        f" from each state, seed {oracle.get('seed')}"
+        f" {oracle.get('rounds')} rounds; {oracle.get('walks')} walks of at most {oracle.get('length')}"
+        f" letters from each state, seed {oracle.get('seed')}"
     )
 
 
@@ -152,7 +152,7 @@ def _compare(
 def _pairs(
     named: tuple[str, str], roles: Sequence[str], learned: Callable[[str, str], Model]
 ) -> Iterable[tuple[Model, Model]]:
-    """The models that are compared: those of a file or directory as they are, those of a SPEC learned now."""
+    """The models that are compared: those of a path as they are, those of a SPEC learned now."""
     left, right = _models(named[0]), _models(named[1])
     common = [role for role in ROLES if all(found is None or role in found for found in (left, right))]
     for role in [role for role in common if not roles or role in roles]:

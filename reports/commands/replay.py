@@ -31,7 +31,7 @@ from suites.fuzz.campaign import ready
 from suites.model import findings as model_findings
 from suites.model.comparison import essence
 from suites.model.findings import ModelFinding
-from suites.model.player import letters_played
+from suites.model.snapshot_player import letters_played
 from suites.model.subject import Play
 from suites.replay import capture_script as recording
 from suites.replay.player import Replay

@@ -19,7 +19,7 @@ from fixtures.bench.launchers import Launchers
 from fixtures.system.hosts import HarnessError, Unsupported, UsageError
 from suites.model.answers import Answer
 from suites.model.asking import Word
-from suites.model.player import SnapshotPlayer
+from suites.model.snapshot_player import SnapshotPlayer
 from suites.model.subject import Subject
 
 #: A worker that ends is replaced so often, in all.

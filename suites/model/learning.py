@@ -15,12 +15,13 @@ from aalpy.learning_algs import run_Lsharp
 from fixtures.bench.launchers import Launchers
 from fixtures.library import LibraryLauncher
 from fixtures.system.hosts import Identity, Unsupported
+from suites.model.answer_store import Store
 from suites.model.answers import Answer
-from suites.model.asking import Knowledge, Player, Teacher, Undecided, Word
+from suites.model.asking import Knowledge, Player, Undecided, Word
 from suites.model.crew import Crew
 from suites.model.mealy import Model, canonical
-from suites.model.store import Store
 from suites.model.subject import Subject
+from suites.model.teacher import Teacher
 from suites.model.walks import USUAL, Effort, Walks
 
 Say = Callable[[str], None]

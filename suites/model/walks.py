@@ -16,8 +16,9 @@ from typing import Any
 from aalpy.base import Oracle
 
 from suites.model.answers import IMPOSSIBLE
-from suites.model.asking import Teacher, Word
+from suites.model.asking import Word
 from suites.model.mealy import Model, fatal
+from suites.model.teacher import Teacher
 
 ANNOUNCED = ("main: link, id zero", "inputs: link, id own", "call announce")
 MOVED = ("call migrate_start", "call vm_stop", "call finish")

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Asks a server for AALpy: only what is not known yet is played.
+
+Every answer of a play is checked against what is known: a server that answers otherwise is asked again and
+reported, never guessed away.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from aalpy.base import SUL
+
+from suites.model.asking import Knowledge, Player, Undecided, Word
+
+#: How often a word is played again whose answers differ.
+AGAIN = 3
+
+
+class Teacher(SUL):  # type: ignore[misc]  # AALpy has no types
+    """AALpy's system under learning: asks a player for what is not known yet.
+
+    `save` is called now and then with what is known; `say` with lines of progress.
+    """
+
+    def __init__(self, knowledge: Knowledge, player: Player) -> None:
+        super().__init__()
+        self.knowledge, self.player = knowledge, player
+        self._word: list[str] = []
+
+    def query(self, word: Word) -> list[str]:
+        """The answers to a word. Raises Undecided."""
+        self.num_queries += 1
+        self.num_steps += len(word)
+        self.learn([tuple(word)])
+        answers = self.knowledge.answers(tuple(word))
+        assert answers is not None
+        return answers
+
+    def learn(self, words: Iterable[Word]) -> None:
+        """Has every word played that is not known. Raises Undecided."""
+        unknown = [word for word in dict.fromkeys(words) if self.knowledge.answers(word) is None]
+        for word, answers in self.player.many(unknown):
+            if (doubtful := self.knowledge.note(word, answers)) is not None:
+                self._decide(doubtful)
+
+    def _decide(self, word: Word) -> None:
+        """Asks again what was answered in two ways. Always raises Undecided: one of the two stands in the
+        tree, and nobody can say which is right."""
+        known = self.knowledge.answers(word)
+        seen = Counter([known[-1]] if known else [])
+        for _, answers in self.player.many([word] * AGAIN):
+            seen[answers[-1].text] += 1
+        self.knowledge.forget(word)
+        raise Undecided(word, seen)
+
+    def pre(self) -> None:
+        """Begins a word that comes letter by letter."""
+        self._word = []
+
+    def post(self) -> None:
+        """Nothing is left to be done: plays end by themselves."""
+
+    def step(self, letter: Any) -> Any:
+        """The answer to one more letter of the word."""
+        self._word.append(letter)
+        return self.query(tuple(self._word))[-1]

@@ -15,8 +15,8 @@ from fixtures import builds as store
 from fixtures.builds.cache import cache_directory
 from fixtures.system.hosts import HarnessError, Unsupported, UsageError
 from reports.commands.fetching import drawn
+from reports.run.exit_status import Exit
 
-USAGE, HARNESS = 2, 3
 _BUILT = tuple(f"source:{variant}" for variant in store.VARIANTS)
 _OFFERED = (*(f"debian:{suite}{how}" for suite in store.SUITES for how in ("", "/qemu")), *_BUILT)
 
@@ -29,7 +29,7 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except (UsageError, HarnessError, Unsupported) as error:
             click.echo(f"spice-conform: {error}", err=True)
-            ctx.exit(USAGE if isinstance(error, UsageError) else HARNESS)
+            ctx.exit(Exit.USAGE if isinstance(error, UsageError) else Exit.HARNESS)
 
 
 @click.group(cls=_Group)

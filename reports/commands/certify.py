@@ -77,7 +77,8 @@ class Request:
         if self.requirements or self.levels:
             paths = self._files(paths)
         few = bool(self.requirements or self.last_failed) and len(paths) <= FEW_FILES
-        options += ["-n", self.workers or ("0" if few else "auto")]
+        worth = 1 if few else profiles.processes(self.profiles)
+        options += ["-n", self.workers or ("auto" if worth is None else str(worth if worth > 1 else 0))]
         options += [f"--scope={word}" for word in self.left_out or [""]]
         options += [f"--again={word}" for word in self.command]
         return [*options, *chosen, *map(str, paths), *self.more]

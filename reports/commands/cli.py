@@ -16,10 +16,11 @@ from typing import Any
 
 import click
 
+from reports.run.exit_status import Exit
+
 PATH = click.Path(path_type=Path)
 RUN = click.Path(path_type=Path, exists=True, file_okay=False)
 SERVER_HELP = "Build: system (default), lib:PATH, qemu:PATH, debian:SUITE, debian:SUITE/qemu or a TOML file."
-USAGE, HARNESS = 2, 3
 DEBUG = "SPICE_CONFORM_DEBUG"
 
 
@@ -32,21 +33,22 @@ class Cli(click.Group):
         try:
             return super().invoke(ctx)
         except UsageError as error:
-            _fail(error, USAGE)
+            _fail(error, Exit.USAGE)
         except (HarnessError, Unsupported) as error:
-            _fail(error, HARNESS)
+            _fail(error, Exit.HARNESS)
         except (KeyboardInterrupt, click.exceptions.Abort):
-            _fail("interrupted", HARNESS)
+            _fail("interrupted", Exit.HARNESS)
         except (click.exceptions.Exit, click.ClickException, SystemExit):
             raise
         except BrokenPipeError:
             sys.stderr.close()  # whoever read us has gone: no more words
-            sys.exit(HARNESS)
+            sys.exit(Exit.HARNESS)
         except Exception as error:
             if os.environ.get(DEBUG):
                 raise
             _fail(
-                f"a fault of this program: {type(error).__name__}: {error} ({DEBUG}=1 shows where)", HARNESS
+                f"a fault of this program: {type(error).__name__}: {error} ({DEBUG}=1 shows where)",
+                Exit.HARNESS,
             )
 
 
@@ -187,17 +189,9 @@ def builds(arguments: tuple[str, ...]) -> None:
 @click.option("--out", type=PATH, metavar="DIR", help="Where the page goes (default: one RUN: there).")
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
     """Write the reports of one run anew, or of several side by side: the matrix."""
-    from reports.run import run_directory as directory
-    from reports.views import publish
-    from reports.views.terminal import summary
+    from reports.commands.report import report as job
 
-    if len(runs) == 1 and out is None:
-        target, run = runs[0], publish.publish(runs[0])
-    else:
-        target = directory.prepare(out or directory.fresh())
-        run = publish.side_by_side(list(runs), target)
-        run = publish.write(run, target)
-    click.echo(summary(run, target, colour=sys.stdout.isatty()))
+    sys.exit(job(list(runs), out))
 
 
 @main.command()
@@ -211,7 +205,7 @@ def compare(before: Path, after: Path, markdown: bool) -> None:
 
     text, worse = comparison(Run.read(before), Run.read(after), markdown=markdown)
     click.echo(text)
-    sys.exit(1 if worse else 0)
+    sys.exit(Exit.WORSE if worse else Exit.NOT_WORSE)
 
 
 @main.command()
@@ -224,7 +218,7 @@ def verify(run: Path, signers: Path | None) -> None:
 
     text, holds = again(run, signers)
     click.echo(text)
-    sys.exit(0 if holds else 1)
+    sys.exit(Exit.HOLDS if holds else Exit.DOES_NOT_HOLD)
 
 
 @main.command()

@@ -30,7 +30,19 @@ def options(names: Iterable[str], root: Path = ROOT) -> tuple[list[str], list[Pa
             raise UsageError(f"no profile {name!r}; there are {', '.join(sorted(table))}")
     selections = [table[name] for name in chosen]
     paths = [root / path for path in _union(selections, "paths")]
-    return list(_options(selections)), [path for path in paths if path.exists()]
+    return list(_options(selections)), [path for path in paths if file_of(path).exists()]
+
+
+def file_of(path: Path) -> Path:
+    """The file or folder of a path that may name a test in it."""
+    return Path(str(path).partition("::")[0])
+
+
+def processes(names: Iterable[str]) -> int | None:
+    """How many processes some profiles together are worth; None: one for each CPU."""
+    table = known()
+    wanted = [int(table.get(name, {}).get("processes", 0)) for name in names]
+    return sum(wanted) if wanted and all(wanted) else None
 
 
 def _options(chosen: list[dict[str, Any]]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import Level, Verdict
 from fixtures.system.hosts import UsageError
+from reports.run import profiles
 from reports.run.run_events import EVENTS
 from reports.run.tally import Run, base
 
@@ -45,7 +46,7 @@ def files_with(ids: Iterable[str], paths: Iterable[Path]) -> list[Path]:
     """The test files below `paths` whose text names one of the requirements: a marker names it in full."""
     named = re.compile("|".join(rf"{re.escape(i)}(?![0-9])" for i in sorted(ids)))
     files = [f for path in paths for f in (sorted(path.rglob("test_*.py")) if path.is_dir() else [path])]
-    return [file for file in dict.fromkeys(files) if named.search(file.read_text(encoding="utf-8"))]
+    return [f for f in dict.fromkeys(files) if named.search(profiles.file_of(f).read_text(encoding="utf-8"))]
 
 
 def shard_of(text: str) -> tuple[int, int]:

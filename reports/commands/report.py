@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`spice-conform report`: reports of one run anew, or several runs as one (shards, a matrix)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from reports.run import run_directory as directory
+from reports.run.exit_status import Exit
+from reports.views.publish import publish, side_by_side
+from reports.views.terminal import summary
+
+
+def report(runs: list[Path], out: Path | None) -> Exit:
+    """Writes the reports and prints the summary; the exit status is 0, whatever the verdict is.
+    Raises UsageError: a directory holds no run, or cannot be written."""
+    target = runs[0]
+    if len(runs) > 1 or out is not None:
+        target = directory.prepare(out or directory.fresh())
+        side_by_side(runs, target)
+    run = publish(target)
+    print(summary(run, target, colour=sys.stdout.isatty()))
+    return Exit.CONFORMANT

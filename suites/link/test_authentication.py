@@ -96,7 +96,9 @@ def test_ticket_that_was_replaced(bench: Bench) -> None:
     bench.claim(error == OK, "SPICE_LINK_ERR_OK", error, proves="LINK-020")
 
 
-@requirement("LINK-023", fault=result(OK, where=refused))
+@requirement(
+    "LINK-023", fault=(result(OK, where=refused), result(6, where=refused), result(8, where=refused))
+)
 @pytest.mark.needs(Ability.RESTART_TICKET)
 def test_expired_ticket(bench: Bench) -> None:
     """A ticket that has expired is refused; the library counts whole seconds of the monotonic clock."""
@@ -166,8 +168,7 @@ def test_tls(bench: Bench, tls_only: bool) -> None:
     certificate = bench.certificate()
     source = bench.start(tls=certificate.settings(), tls_only=tls_only, ticket=TICKET)
     with bench.owed():
-        client = bench.client(source, channels=(), tls=trusting(certificate.ca), password=TICKET)
-    bench.claim(client.session_id != 0, "a session over TLS", "none")
+        bench.client(source, channels=(), tls=trusting(certificate.ca), password=TICKET)
 
 
 @requirement("LINK-018", fault=reply(LinkErr.SPICE_LINK_ERR_NEED_UNSECURED, where=refused))

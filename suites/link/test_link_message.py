@@ -74,12 +74,11 @@ def refusal(bench: Bench, connection: Connection, proves: str | None = None) -> 
 @requirement("MAIN-001", fault=before(INIT, PING, PING_BODY))
 def test_link(bench: Bench) -> None:
     """A link without fault is accepted; its reply has its shape, its key, its capabilities."""
-    main = bench.link(bench.start())
+    main = bench.connect(bench.start())
+    error = bench.try_link(main)
+    for owing in ("LINK-019", "LINK-025", "CONNID-012"):
+        bench.claim(error == LinkErr.SPICE_LINK_ERR_OK, "SPICE_LINK_ERR_OK", error, proves=owing)
     bench.expect(main, INIT, proves="MAIN-001")
-    error = int(main.link_stage[-1].packet.error)
-    bench.claim(error == LinkErr.SPICE_LINK_ERR_OK, "SPICE_LINK_ERR_OK", error, proves="LINK-025")
-    bench.claim(True, "", "", proves="LINK-019")
-    bench.claim(True, "", "", proves="CONNID-012")
 
 
 @requirement("LINK-004", fault=reply(LinkErr.SPICE_LINK_ERR_ERROR, where=refused))
@@ -240,8 +239,7 @@ def test_half_open_links(bench: Bench) -> None:
             connection.expect_reply()
             connection.send_mechanism()
     with bench.owed():
-        client = bench.client(source, channels=())
-    bench.claim(client.session_id != 0, "a session", "none")
+        bench.client(source, channels=())
 
 
 @requirement("LINK-010", fault=put("reply", pub_key=ONE_KEY))

@@ -11,7 +11,7 @@ import pytest
 from dissectors.wire.constants import ChannelType, MsgcMain, MsgMain
 from dissectors.wire.enums import MouseMode
 from fixtures.bench import Bench
-from fixtures.bench.planting import added, lost, put, requirement
+from fixtures.bench.planting import added, later, lost, put, requirement
 from fixtures.system.hosts import Ability
 
 INIT, LIST = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
@@ -51,7 +51,14 @@ def test_init_tells_what_there_is(bench: Bench, agent: bool, display: bool) -> N
     bench.claim(fine or agent, "the server's mouse mode alone", modes)
 
 
-@requirement("MAIN-018", fault=put(INIT, multi_media_time=5))
+@requirement(
+    "MAIN-018",
+    fault=(
+        later("100 ms ahead", INIT, "multi_media_time", 100, nth=2),
+        later("100 ms behind", INIT, "multi_media_time", -100, nth=2),
+        put(INIT, multi_media_time=5),
+    ),
+)
 def test_time_goes_on(bench: Bench) -> None:
     """The multimedia time of a later INIT is later by as much as time has passed between them."""
     source = bench.start()

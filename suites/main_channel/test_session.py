@@ -118,7 +118,7 @@ def test_channels_list(bench: Bench) -> None:
     bench.claim(wanted <= listed, f"at least {sorted(wanted)}", sorted(listed), proves="MAIN-010")
 
 
-@requirement("MAIN-012", fault=lost(MODE))
+@requirement("MAIN-012", fault=(put(MODE, current_mode=1), put(MODE, current_mode=2), lost(MODE)))
 @requirement("MAIN-004")
 @pytest.mark.needs(Ability.DEVICES)
 def test_mouse_mode(bench: Bench) -> None:
@@ -160,7 +160,20 @@ def test_agent_comes_and_goes(bench: Bench, able: bool) -> None:
     bench.expect(main, AGENT_DISCONNECTED, deadline=3, proves="MAIN-016")
 
 
-@requirement("MAIN-013", fault=changed("one bit", AGENT_DATA, lambda b: b[:-1] + bytes([b[-1] ^ 1])))
+@requirement(
+    "MAIN-013",
+    fault=(
+        changed("one bit", AGENT_DATA, lambda b: b[:-1] + bytes([b[-1] ^ 1])),
+        changed(
+            "one bit, to the guest",
+            MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA,
+            lambda b: b[:-1] + bytes([b[-1] ^ 1]),
+            nth=1,
+        ),
+        lost(MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, nth=3),
+        twice(AGENT_DATA),
+    ),
+)
 @requirement("MAIN-014", fault=added(INIT, AGENT_TOKEN, b"\1\0\0\0"))
 @pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 def test_agent_messages(bench: Bench) -> None:
@@ -190,6 +203,9 @@ def test_agent_messages(bench: Bench) -> None:
     source.call("agent_send", hex=(VDI_CHUNK + AGENT_MESSAGE).hex())
     data = bench.expect(main, AGENT_DATA, deadline=3, proves="MAIN-013")
     bench.claim(data.body == AGENT_MESSAGE, AGENT_MESSAGE.hex(), data.body.hex(), proves="MAIN-013")
+    bench.settle()
+    passed = len(main.got(AGENT_DATA))
+    bench.claim(passed == 1, "the guest's message once", f"{passed} times", proves="MAIN-013")
 
 
 @requirement("CHAN-004", fault=lost(LIST))

@@ -10,7 +10,7 @@ import pytest
 
 from dissectors.wire.constants import MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.bench.planting import lost, requirement
+from fixtures.bench.planting import changed, lost, requirement
 from fixtures.system.hosts import Ability, Host
 from suites.steps import migrated
 
@@ -36,7 +36,13 @@ def heard(bench: Bench, host: Host) -> int:
     )
 
 
-@requirement("MIG-DST-029", fault=lost(AGENT_DATA, host="target1"))
+@requirement(
+    "MIG-DST-029",
+    fault=(
+        changed("one bit", AGENT_DATA, lambda b: b[:-1] + bytes([b[-1] ^ 1]), host="target1"),
+        lost(AGENT_DATA, host="target1"),
+    ),
+)
 @pytest.mark.parametrize("hops", [1, 2])
 def test_agent_is_talked_to_at_the_target(bench: Bench, hops: int) -> None:
     """What client and guest say to each other passes at the target, without another AGENT_START."""

@@ -125,7 +125,7 @@ def test_channels_that_move_are_silent(bench: Bench) -> None:
     bench.until(lambda: client.left, "SPICE_MSG_MIGRATE_DATA from the source", proves="MIG-SRC-047")
 
 
-@requirement("MIG-DST-026", fault=lost(MOTION_ACK, host="target"))
+@requirement("MIG-DST-026", fault=(lost(MOTION_ACK, host="target"), twice(MOTION_ACK, host="target")))
 @requirement("CHAN-005", fault=(lost(MOTION_ACK), twice(MOTION_ACK)))
 @seamless_only
 @pytest.mark.parametrize("before", range(BUNCH))

@@ -136,7 +136,13 @@ def written(bench: Bench, *hosts: Host) -> bytes:
     return b"".join(bytes.fromhex(e.args["hex"]) for host in hosts for e in events if e.host == host.label)
 
 
-@requirement("MIG-SRC-063", fault=(put(MIGRATE, nth=1, flags=1), put(MIGRATE, nth=4, flags=3)))
+@requirement(
+    "MIG-SRC-063",
+    fault=(
+        put(MIGRATE, channel=ChannelType.SPICE_CHANNEL_DISPLAY, flags=1),
+        put(MIGRATE, channel=ChannelType.SPICE_CHANNEL_CURSOR, flags=3),
+    ),
+)
 def test_what_each_channel_asks_for(bench: Bench) -> None:
     """A machine with every device: the flags of SPICE_MSG_MIGRATE on each channel."""
     source, target = bench.pair(seamless=True, devices=EVERY_DEVICE)

@@ -59,7 +59,7 @@ pytestmark = pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.CALLS, Ability.DEV
 
 def drawn(bench: Bench, host: Host) -> None:
     """The display's worker has taken what the guest has drawn."""
-    bench.pump.until(lambda: not host.call("qxl_left"), what="the display's worker")
+    bench.until(lambda: not host.call("qxl_left"), "the display's worker", proves="ROBUST-002")
     host.call("qxl_sync")
     bench.settle()
 

@@ -23,6 +23,7 @@ from fixtures.bench.planting import (
     changed,
     closed_after,
     closed_instead,
+    later,
     lost,
     put,
     requirement,
@@ -271,12 +272,23 @@ def test_plain_answer_after_a_cancelled_attempt(bench: Bench) -> None:
     arrived(bench, client)
 
 
-@requirement("MIG-DST-025")
+@requirement(
+    "MIG-DST-025",
+    fault=(
+        later("half a second ahead", MM_TIME, "multi_media_time", 500, host="target"),
+        later("half a second behind", MM_TIME, "multi_media_time", -500, host="target"),
+        put(MM_TIME, multi_media_time=1, host="target"),
+    ),
+)
 def test_time_at_the_target(bench: Bench) -> None:
-    """The multimedia time that the target tells is a time."""
+    """The time that the target tells is its own: its next INIT goes on with it."""
     source, target = bench.pair(seamless=True)
     client = bench.client(source, channels=())
     migrated(bench, source, client, target)
-    bench.expect(client.main, MM_TIME)
-    told = client.main.got(MM_TIME)[0].packet.multi_media_time
-    bench.claim(told != 0, "a multimedia time", told)
+    told = bench.expect(client.main, MM_TIME)
+    following = bench.link(target)
+    init = bench.expect(following, INIT, proves="MAIN-001")
+    went = (int(init.packet.multi_media_time) - int(told.packet.multi_media_time)) & 0xFFFFFFFF
+    least = (following.opened.time - told.time) * 1000 - 1
+    most = (init.time - client.main.opened.time) * 1000 + 1
+    bench.claim(least <= went <= most, f"{least:.0f} to {most:.0f} ms from it to the next INIT", went)

@@ -380,7 +380,13 @@ def test_new_client_during_the_wait(bench: Bench) -> None:
     bench.claim(not second.main.got(BEGIN), "no BEGIN to the new client", "BEGIN")
 
 
-@requirement("MIG-DST-009", fault=lost(LIST, host="target"))
+@requirement(
+    "MIG-DST-009",
+    fault=(
+        changed("one channel fewer", LIST, lambda b: bytes([b[0] - 1]) + b[1:-2], host="target"),
+        lost(LIST, host="target"),
+    ),
+)
 def test_channels_after_the_migration(bench: Bench) -> None:
     """After the migration the client can ask for the channels of the target."""
     source, target = bench.pair()
@@ -388,7 +394,9 @@ def test_channels_after_the_migration(bench: Bench) -> None:
     migrated(bench, source, client, target)
     client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
     listed = bench.expect(client.main, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST).packet
-    bench.claim(len(listed.channels) > 0, "a list of channels", "an empty one")
+    before = client.left[0].main.got(LIST)[0].packet
+    names = [sorted((int(c.type), int(c.id)) for c in told.channels) for told in (before, listed)]
+    bench.claim(names[1] == names[0], f"the channels that the source had: {names[0]}", names[1])
 
 
 @requirement("MIG-DST-011", fault=closed_after(INIT, host="target"))

@@ -39,7 +39,6 @@ def test_old_client_is_switched(bench: Bench) -> None:
     bench.claim(
         not first.got(MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN), "no BEGIN", "BEGIN", proves="MIG-SRC-002"
     )
-    bench.claim(client.session_id != 0, "a session on the target", "none", proves="MIG-DST-008")
 
 
 @requirement("MIG-SRC-003", "MIG-SRC-004", "MIG-SRC-005", "MIG-SRC-006", "MIG-SRC-007", "MIG-SRC-018")

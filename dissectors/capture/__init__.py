@@ -29,6 +29,7 @@ from dissectors.capture.items import (
     Wait,
 )
 from dissectors.capture.pcapng_reader import journal_fields
+from dissectors.capture.reading_notes import link_name, reading_notes, unread_tls
 from dissectors.capture.record import JOURNAL, SECRETS, Progress, Record
 from dissectors.capture.stream_context import Shop, Stage
 from dissectors.capture.streams import Opening
@@ -138,11 +139,18 @@ class Capture(Iterator[AnyItem]):
                 yield from self._item(item)
         for last in self._tcp.finish(max((file.last for file in self._files), default=0.0)):
             yield from self._item(last)
+        end = max((file.last for file in self._files), default=0.0)
+        for text in self._notes():
+            yield Note(text=text, time=end, frame=0)
+        self._complain()
+
+    def _notes(self) -> Iterator[str]:
+        """What was not read, now that everything is told."""
         for file in self._files:
             if file.broken_off:
-                text = f"{file.name}: the following ended in the middle of a record"
-                yield Note(text=text, time=file.last, frame=0)
-        self._complain()
+                yield f"{file.name}: the following ended in the middle of a record"
+        yield from reading_notes(self._tcp.network, self.packets)
+        yield from unread_tls(self._shop.tls_unread)
 
     def _batches(self, file: CaptureFile) -> Iterator[list[Record]]:
         """The records of a file; its error waits until everything is told."""
@@ -178,8 +186,10 @@ class Capture(Iterator[AnyItem]):
         if self._errors:
             raise self._errors[0]
         if unsupported and not self._tcp.streams:
-            numbers = ", ".join(map(str, unsupported))
-            raise CaptureError(f"no packet could be read: link type {numbers} is not supported")
+            noun = "link type" if len(unsupported) == 1 else "link types"
+            numbers = ", ".join(map(link_name, unsupported))
+            advice = "capture on an Ethernet interface or with tcpdump -i any"
+            raise CaptureError(f"no packet could be read: {noun} {numbers}; {advice}")
         shop = self._shop
         if shop.keys.path is not None and shop.tls_unfit and not shop.tls_opened:
             raise CaptureError(f"{shop.keys.path}: fits none of the {shop.tls_unfit} TLS connections")

@@ -11,10 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dissectors.capture.file_bytes import Source
+from dissectors.capture.file_kinds import describe
 from dissectors.capture.items import Wait
 from dissectors.capture.pcapng_reader import SECTION, Pcapng
 from dissectors.capture.record import IDLE, LIMIT, Format, Progress, Record
 from dissectors.capture.time_order import Order
+
+#: So many records of so few bytes each on the average are no capture (a few bytes that unpack to gigabytes).
+MANY, EMPTY = 10_000, 17
 
 
 class Pcap:
@@ -68,7 +72,7 @@ def open_format(buffer: bytes, file: int) -> tuple[Format, int] | None:
                     return None
                 pcap = Pcap(buffer[: Pcap.HEADER], order, file)
                 return pcap, Pcap.HEADER + pcap.skip
-        raise ValueError("not a capture file (neither pcap nor pcapng)")
+        raise ValueError(describe(buffer))
     return None
 
 
@@ -135,6 +139,8 @@ class CaptureFile:
                     position = self._format.parse(buffer, position, batch)
                 except ValueError as error:
                     damage = error
+                if len(batch) > MANY and position < EMPTY * len(batch):
+                    damage = ValueError(f"damaged: nothing but empty records up to frame {batch[-1][1]}")
                 yield self._in_order(batch)
                 if damage is not None:
                     yield self._order.rest()

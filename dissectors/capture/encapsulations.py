@@ -23,6 +23,7 @@ Segment = tuple[bytes, int, int, int, bytes, int]
 #: from where the answer was due). The payload is type, code and the address of who says so.
 ICMP_ERROR = 1 << 8
 
+NESTED = "nested tunnels"
 DEEPEST = 32  # layers of one packet: real ones have up to a dozen
 
 _TCP = struct.Struct("!4sIIBB")
@@ -57,7 +58,7 @@ class Walk:
             if following is None:
                 return
             layer = following
-        self.unread["tunnels nested too deep"] += 1
+        self.unread[NESTED] += 1
 
 
 Layer = Callable[[Walk], Optional["Layer"]]

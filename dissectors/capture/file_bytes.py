@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The bytes of a capture file in large blocks: plain or gzip, a file that grows, a pipe."""
+"""The bytes of a capture file in large blocks: plain, gzip, xz or bzip2, a file that grows, a pipe."""
 
 from __future__ import annotations
 
+import bz2
+import lzma
 import os
 import stat
 import sys
 import zlib
 from io import FileIO
 from pathlib import Path
+from typing import Protocol
 
 from dissectors.capture.items import CaptureError, Wait
 
 BLOCK = 1 << 20
-_GZIP = b"\x1f\x8b"
+GZIP, XZ, BZIP2 = b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh"
+#: The dictionary of "xz -9" and a little: a file that asks for more memory is refused.
+XZ_MEMORY = 80 << 20
 
 
 class Source:
@@ -64,8 +69,7 @@ class Source:
             self.done += len(block)
             if not self._begun and block:
                 self._begun = True
-                if block[:2] == _GZIP[: len(block)]:
-                    self._inflater = Inflater()
+                self._inflater = _inflater(block)
             if self._inflater is None:
                 return block
             if not block:
@@ -79,7 +83,7 @@ class Source:
         assert self._inflater is not None
         try:
             return self._inflater.feed(block)
-        except zlib.error:
+        except (zlib.error, lzma.LZMAError, OSError, EOFError):
             raise self.error("the compressed data is damaged") from None
 
     def wait(self) -> bool:
@@ -103,28 +107,89 @@ class Source:
         self._raw.close()
 
 
-class Inflater:
-    """gzip members to plain bytes, at most a block at a time."""
+class Inflater(Protocol):
+    """Packed bytes to plain ones, at most a block at a time."""
+
+    inside: bool  # in the middle of what was packed as one
+
+    @property
+    def waiting(self) -> bool:
+        """There is more to be had without new bytes."""
+
+    def feed(self, block: bytes) -> bytes:
+        """Up to a block of plain bytes; call again, with nothing, while it is `waiting`."""
+
+
+class Gzip:
+    """gzip members (RFC 1952)."""
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(wbits=31)
-        self.waiting = b""  # compressed bytes that are still to be fed
-        self.inside = True  # in the middle of a member
+        self._left = b""
+        self.inside = True
+
+    @property
+    def waiting(self) -> bool:
+        """See `Inflater`."""
+        return bool(self._left)
 
     def feed(self, block: bytes) -> bytes:
-        """Up to a block of plain bytes; call again while `waiting` is not empty."""
-        data = self.waiting + block
+        """See `Inflater`."""
+        data = self._left + block
         if not self.inside:
             data = data.lstrip(b"\0")  # padding between members is allowed
             if not data:
-                self.waiting = b""
+                self._left = b""
                 return b""
             self._member = zlib.decompressobj(wbits=31)
             self.inside = True
         plain = self._member.decompress(data, BLOCK)
         self.inside = not self._member.eof
-        self.waiting = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+        self._left = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
         return plain
+
+
+class Packed:
+    """xz or bzip2 streams, one behind the other."""
+
+    def __init__(self, magic: bytes) -> None:
+        self._magic = magic
+        self._stream = self._new()
+        self._left = b""
+        self.inside = True
+
+    def _new(self) -> lzma.LZMADecompressor | bz2.BZ2Decompressor:
+        if self._magic == XZ:
+            return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
+        return bz2.BZ2Decompressor()
+
+    @property
+    def waiting(self) -> bool:
+        """See `Inflater`."""
+        return bool(self._left) or (self.inside and not self._stream.needs_input)
+
+    def feed(self, block: bytes) -> bytes:
+        """See `Inflater`."""
+        data, self._left = self._left + block, b""
+        if not self.inside:
+            data = data.lstrip(b"\0")
+            if not data:
+                return b""
+            self._stream, self.inside = self._new(), True
+        plain = self._stream.decompress(data, BLOCK)
+        if self._stream.eof:
+            self.inside, self._left = False, self._stream.unused_data
+        return plain
+
+
+def _inflater(head: bytes) -> Inflater | None:
+    """What unpacks a file that begins so; None where it is not packed."""
+    if head[:2] == GZIP[: len(head)]:
+        return Gzip()
+    for magic in (XZ, BZIP2):
+        if head.startswith(magic):
+            return Packed(magic)
+    return None
 
 
 def _reason(error: Exception) -> str:

@@ -39,16 +39,22 @@ class Directory:
     """The endpoints of servers, and of connections whose direction nobody knows."""
 
     servers: dict[Endpoint, None] = field(default_factory=dict)
+    _hosts: set[str] = field(default_factory=set)
     _peers: dict[Endpoint, set[Endpoint]] = field(default_factory=dict)
 
     def is_server(self, endpoint: Endpoint) -> bool:
         """A SPICE server is known there."""
         return endpoint in self.servers
 
+    def is_host(self, host: str) -> bool:
+        """A SPICE server is known at some port there."""
+        return host in self._hosts
+
     def add_server(self, endpoint: Endpoint) -> None:
         """A connection or an announcement has told it."""
         if len(self.servers) < REMEMBERED:
             self.servers[endpoint] = None
+            self._hosts.add(endpoint.host)
 
     def add_pair(self, one: Endpoint, other: Endpoint) -> None:
         """A connection whose direction is not known."""

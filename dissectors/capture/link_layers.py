@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from contextlib import suppress
 from ipaddress import ip_address
 
 from dissectors.capture.encapsulations import ICMP_ERROR, TCP, Segment, Walk
@@ -56,6 +57,7 @@ class Network:
         self.links: Counter[int] = Counter()
         self.unsupported: Counter[int] = Counter()
         self.unread: Counter[str] = Counter()
+        self.cut = self.cut_at = 0  # packets whose end the capture does not have, and where they were cut
 
     def segment(self, link: int, buffer: bytes, start: int, end: int, wire: int) -> Segment | None:
         """The TCP segment of a packet; None for anything else, cut headers included."""
@@ -87,8 +89,13 @@ class Network:
             self.unsupported[link] += 1
             return None
         walk = Walk(packet, wire, self._fragments, self.unread)
-        try:
+        with suppress(IndexError, struct.error):
             walk.go(layer)
-        except (IndexError, struct.error):
-            return None
+        if walk.segment is None and len(packet) < wire:
+            self.note_cut(len(packet))
         return walk.segment
+
+    def note_cut(self, captured: int) -> None:
+        """A packet has lost its end, and what was wanted of it."""
+        self.cut += 1
+        self.cut_at = max(self.cut_at, captured)

@@ -17,6 +17,8 @@ COUNTED = frozenset({0x0BAD, 0x40000BAD, 0x204, 0x216, 0x221})
 BYTE_ORDER = 0x1A2B3C4D
 TLS_KEY_LOG = 0x544C534B
 
+MOST_INTERFACES = 1 << 14  # of one section
+
 # Option codes.
 SHB_USERAPPL, IF_TSRESOL, IF_TSOFFSET = 4, 9, 14
 
@@ -106,6 +108,8 @@ class Pcapng:
                 self.own = options.get(SHB_USERAPPL, b"").startswith(OWN_APPLICATION.encode())
             elif kind == IDB:
                 link, snap = struct.unpack_from(self._order + "HxxI", body)
+                if len(self._interfaces) >= MOST_INTERFACES:
+                    raise ValueError(f"damaged: more than {MOST_INTERFACES} interfaces")
                 options = dict(self._options(body, 8))
                 self._interfaces.append(Interface(link, snap, options, self._order))
                 self.several = self.several or len(self._interfaces) > 1

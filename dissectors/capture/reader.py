@@ -16,6 +16,7 @@ from dissectors import capture
 from dissectors.capture import Begin, Chunk, End, HostRecord, Note, Wait
 from dissectors.capture.late_starts import OTHER, Directory, LateStart, Place, turned
 from dissectors.capture.record import Progress
+from dissectors.capture.sealed_tls import Kept, SealedTls
 from dissectors.framing.events import (
     Closed,
     ConnectionEvent,
@@ -91,12 +92,13 @@ class EventReader:
         self._places: dict[int, Place] = {}  # what has been found out about those that began late
         self.turned: set[int] = set()  # connections whose client is the end that was taken for the server
         self._without_spice = 0
+        self._sealed = SealedTls(self._directory.is_host)
         self._known: dict[tuple[str, str], dict[str, Any]] = {}
 
     @property
     def other_streams(self) -> int:
         """TCP connections that carry no SPICE, as far as is known."""
-        return self.reader.other_streams + self._without_spice
+        return self.reader.other_streams + self._without_spice + self._sealed.dropped
 
     @property
     def mixed(self) -> Set[int]:
@@ -119,7 +121,7 @@ class EventReader:
                     yield from self._host(item)
                 case ConnectionEvent():
                     self._note_speakers(item)
-                    yield item
+                    yield from self._fact(item)
                 case Note():
                     self.notes.append(item.text)
         for late in list(self._late.values()):
@@ -128,6 +130,9 @@ class EventReader:
                 yield from self._told(self._recognise(late, place))
             else:
                 self._give_up(late.begin.connection)
+        for sealed in self._sealed.rest(tell=not self._directory.servers):
+            for kept in sealed:
+                yield from self._unseal(kept)
         if alone := sum(len(sides) == 1 for sides in self._speak.values()):
             which = "1 connection" if alone == 1 else f"{alone} connections"
             self.notes.append(f"in {which} only one end says anything: the other direction may be missing")
@@ -139,6 +144,24 @@ class EventReader:
         if speakers and item.connection in self.framers:
             self._speak.setdefault(item.connection, set()).update(speakers)
 
+    def _fact(self, event: ConnectionEvent) -> Iterator[Event]:
+        """What only the capture layer can tell of a connection."""
+        if not self._sealed.holds(event.connection):
+            yield event
+            return
+        for kept in self._sealed.event(event):
+            yield from self._unseal(kept)
+
+    def _unseal(self, kept: Kept) -> Iterator[Event]:
+        """Tell what waited of a TLS connection that cannot be decrypted."""
+        match kept:
+            case Begin():
+                yield from self._admit(kept, UNKNOWN)
+            case End():
+                yield from self._item(kept)
+            case _:
+                yield kept
+
     def _begin(self, item: Begin) -> Iterator[Event]:
         if item.midstream and not item.tls:
             self._late[item.connection] = LateStart(item, self._directory)
@@ -148,6 +171,8 @@ class EventReader:
         elif not item.directed and self._directory.is_server(item.client):
             self.turned.add(item.connection)
             turned(item)
+        if item.tls and not item.readable and not self._sealed.begin(item):
+            return
         yield from self._admit(item, UNKNOWN)
 
     def _admit(self, item: Begin, place: Place) -> Iterator[Event]:
@@ -210,8 +235,11 @@ class EventReader:
         if item.connection in self._late:
             yield from self._late_item(item)
             return
+        if isinstance(item, End) and self._sealed.holds(item.connection):
+            self._sealed.end(item)
+            return
         if item.connection not in self.framers:
-            return  # it was given up
+            return  # it was given up, or is not told
         if item.connection in self.turned:
             turned(item)
         match item:

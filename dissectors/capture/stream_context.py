@@ -31,11 +31,18 @@ class Shop:
     drop: Callable[[int], None]
     own: Callable[[int], bool]  # file index -> this project recorded it
     other_streams: int = 0  # connections that carry no SPICE
+    tls_unread: dict[str, tuple[str, int]] = field(default_factory=dict)  # see `tls_refused`
     tls_opened: int = 0  # TLS connections that could be decrypted
     tls_unfit: int = 0  # those for which the key log has no secret, or a wrong one
 
     #: Makes the stage that finds out what a connection carries (set by `streams`: avoids a cycle).
     opening: Callable[[Begin, Shop], Stage] = field(kw_only=True)
+
+    def tls_refused(self, reason: str) -> None:
+        """A TLS connection that is not decrypted, counted by the general part of the reason."""
+        general = reason.partition(" for client random")[0]
+        first, count = self.tls_unread.get(general, (reason, 0))
+        self.tls_unread[general] = first, count + 1
 
     def foreign(self, begin: Begin) -> Stage:
         """It carries no SPICE: counted, and looked at no more."""

@@ -107,6 +107,8 @@ class Reassembler:
                             room -= size
                             half.next = (seq + size) & MASK
                         continue
+                    if size > len(payload):
+                        self.network.note_cut(end - start)
                     slow = self._packet(table, segment, (frame, time, file))
                 else:
                     slow = self._marker(record)

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 
-from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap, Note, Run
+from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap, Run
 from dissectors.capture.protocol_heads import protocol_name
 from dissectors.capture.stream_context import OnlyTheEnd, Shop, Stage, announced
 from dissectors.capture.tls_alerts import alert_event, encrypted_alert
@@ -132,14 +132,7 @@ class TlsStream:
                 return
             self._begin.readable = False
             yield from announced(self._begin)
-        number = self._begin.connection
-        yield Note(
-            text=f"TLS connection not decrypted: {reason}",
-            connection=number,
-            time=item.time,
-            frame=item.frame,
-            file=item.file,
-        )
+        self._shop.tls_refused(reason)
 
     def _tell_facts(self) -> Iterator[AnyItem]:
         """What the present chunk has brought to light of the handshake."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from dissectors.capture.items import CaptureError
 
 _LINE = re.compile(rb"^([A-Z][A-Z0-9_]*) ([0-9a-fA-F]{64}) ((?:[0-9a-fA-F]{2})+)\s*$", re.MULTILINE)
+MOST = 1 << 17  # secrets that are kept
 #: A larger file is no key log.
 LARGEST = 1 << 27
 
@@ -34,6 +35,8 @@ class KeyLog:
     def add(self, text: bytes) -> None:
         """The lines of a key log; what is no such line is ignored."""
         for label, random, secret in _LINE.findall(text):
+            if len(self._secrets) >= MOST:
+                return
             self._secrets[label.decode(), bytes.fromhex(random.decode())] = bytes.fromhex(secret.decode())
 
     def find(self, label: str, random: bytes) -> bytes | None:

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -143,10 +145,53 @@ def test_gzip(tmp_path: Path, sample: Path) -> None:
     assert story(tmp_path / "c.gz").error == f"{tmp_path / 'c.gz'}: the compressed data is damaged"
 
 
-def test_zeros_inflate_block_by_block(tmp_path: Path) -> None:
-    bomb = gzip.compress(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 0, 1) + bytes(8 << 20))
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, bz2.compress])
+def test_zeros_are_no_capture(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    """A few bytes that unpack to a gigabyte are given up after the first block of it."""
+    bomb = pack(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 0, 1) + bytes(32 << 20))
     (tmp_path / "a").write_bytes(bomb)
-    assert sum(1 for _ in CaptureFile(tmp_path / "a").records()) == 1 << 19
+    told = story(tmp_path / "a")
+    assert "damaged: nothing but empty records" in (told.error or "")
+
+
+@pytest.mark.parametrize(("pack", "name"), [(lzma.compress, "xz"), (bz2.compress, "bz2")])
+def test_xz_and_bzip2(tmp_path: Path, sample: Path, pack: Callable[[bytes], bytes], name: str) -> None:
+    whole, path = sample.read_bytes(), tmp_path / f"a.{name}"
+    middle = len(whole) // 2
+    path.write_bytes(pack(whole[:middle]) + pack(whole[middle:]))
+    assert story(path).says() == said(TURNS)
+    path.write_bytes(pack(whole)[:-2000])
+    assert story(path).error == f"{path}: the compressed data ends early"
+    damaged = bytearray(pack(whole))
+    damaged[2000:2100] = bytes(100)
+    path.write_bytes(damaged)
+    assert story(path).error == f"{path}: the compressed data is damaged"
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        (b"snoop\0\0\0\0\0\0\2", "a Sun snoop capture; convert it first: editcap -F pcapng"),
+        (b"GMBU\0\2", "a Microsoft NetMon 2 capture; convert it first: editcap"),
+        (b"\x28\xb5\x2f\xfd....", "compressed with zstd; unpack it first: zstd -d FILE"),
+        (b"\x04\x22\x4d\x18....", "compressed with lz4; unpack it first: lz4 -d FILE"),
+        (b"PK\3\4....", "a zip archive; unpack it first: unzip FILE"),
+        (b"name" + bytes(253) + b"ustar\0", "a tar archive; unpack it first: tar xf FILE"),
+        (
+            gzip.compress(gzip.compress(b"x", mtime=0), mtime=0),
+            "compressed twice; unpack it first: gunzip FILE",
+        ),
+        (b"0000  45 00 00 3c 1c 46\n0010  40 06\n", "a hex dump; convert it first: text2pcap"),
+        (b"12:00:00.000001 IP 10.0.0.1.5900 > 10.0.0.2.40000: Flags [S]\n", "what tcpdump or tshark prints"),
+        (b"CLIENT_RANDOM " + b"ab" * 32 + b" " + b"cd" * 48 + b"\n", "a TLS key log: give it with --keylog"),
+        (b"Dear all,\nplease find attached\n", "(neither pcap nor pcapng) but text"),
+        (struct.pack("!QBBHHH", 1, 2, 4, 80, 0, 64).ljust(80, b"x") * 2, "an Endace ERF capture"),
+    ],
+)
+def test_what_is_not_read_is_named(tmp_path: Path, head: bytes, words: str) -> None:
+    """What it is, and what to do with it."""
+    (tmp_path / "a").write_bytes(head)
+    assert words in (story(tmp_path / "a").error or "")
 
 
 @pytest.mark.parametrize(
@@ -154,7 +199,7 @@ def test_zeros_inflate_block_by_block(tmp_path: Path) -> None:
     [
         (b"", "the file is empty"),
         (b"ab", "not a capture file (too short)"),
-        (b"%PDF-1.7 and more of it", "not a capture file (neither pcap nor pcapng)"),
+        (b"\x7fELF and more of it", "not a capture file (neither pcap nor pcapng)"),
         (b"\xd4\xc3\xb2\xa1", "not a capture file (too short)"),
         (
             struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 0, 1) + bytes(7),
@@ -183,7 +228,10 @@ def test_unreadable_paths(tmp_path: Path) -> None:
 
 def test_unknown_link_type(tmp_path: Path, sample: Path) -> None:
     told = story(save(tmp_path / "a", packets(sample), link=147))
-    assert told.error == "no packet could be read: link type 147 is not supported"
+    assert told.error == (
+        "no packet could be read: link type 147 (user-defined); "
+        "capture on an Ethernet interface or with tcpdump -i any"
+    )
 
 
 def test_a_cut_file_gives_what_it_has(tmp_path: Path, sample: Path) -> None:

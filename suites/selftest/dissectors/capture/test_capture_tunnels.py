@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -342,7 +343,52 @@ def test_a_nest_of_tunnels_ends(tmp_path: Path, header: bytes) -> None:
     header = bytes(IP(proto=4, len=60_000)) if header[0] == 0x45 else header
     bomb = Packet(1.0, bytes(frame(0x0800 if header[0] == 0x45 else 0x8100)) + header * 3000, 65_000)
     told = story(save(tmp_path / "a", [bomb] * 50, 1))
-    assert told.items == []
+    assert told.begins == []
+    assert told.notes[0].text == (
+        "50 packets of nested tunnels were not read: they are more than 32 layers deep"
+    )
+
+
+@pytest.mark.parametrize(
+    ("link", "data", "words"),
+    [
+        (
+            1,
+            bytes(frame() / OUTER4 / UDP(dport=51_820) / Raw(b"\4\0\0\0rest"),
+            "WireGuard were not read: they are",
+        ),
+        (
+            1,
+            bytes(frame() / IP(src="9.9.9.9", proto=50) / Raw(b"spi.data"),
+            "IPsec (ESP) were not read: they are",
+        ),
+        (1, bytes(frame(0x88E5)) + b"\x0c" + bytes(40), "MACsec (encrypted) were not read: capture on the"),
+        (105, bytes(Dot11(type=2, FCfield=0x41)) + bytes(40), "802.11 (encrypted) were not read: capture on"),
+        (147, bytes(60), "3 packets of link type 147 (user-defined) were not read; capture on an Ethernet"),
+        (2999, bytes(60), "3 packets of link type 2999 were not read"),
+        (239, bytes(60), "3 packets of link type 239 (NFLOG) hold only what a firewall rule has logged"),
+    ],
+)
+def test_what_is_not_read_is_counted(tmp_path: Path, link: int, data: bytes, words: str) -> None:
+    """What a capture holds beside what is read: how many packets, of what, and what to do."""
+    other = save(tmp_path / "b", [Packet(1_700_000_000.0, data, len(data))] * 3, link)
+    plain = save(tmp_path / "c", packets(record(tmp_path / "a", TURNS)))
+    told = story(plain, other)
+    assert told.says() == said(TURNS)
+    (note,) = told.notes
+    assert words in note.text
+
+
+def test_cut_packets_are_told_once(tmp_path: Path) -> None:
+    every = [wrapped(p, WRAPS["vxlan"][1]) for p in packets(record(tmp_path / "a", TURNS))]
+    told = story(save(tmp_path / "b", [replace(p, data=p.data[:120]) for p in every], 1))
+    (note,) = told.notes
+    count = sum(len(p.data) > 120 for p in every)
+    assert note.text == (
+        f"packets are cut at 120 bytes ({count} of {len(every)}); capture with -s 0 to keep all of them"
+    )
+    assert told.gaps
+    assert all(gap.cut for gap in told.gaps)
 
 
 def test_hostile_fragments_stay_small(tmp_path: Path) -> None:

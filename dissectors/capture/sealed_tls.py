@@ -60,13 +60,13 @@ class SealedTls:
 
     def rest(self, *, tell: bool) -> Iterator[list[Kept]]:
         """At the end of the capture: the connections that are told after all. `tell`: whatever they are."""
-        for kept in self._kept.values():
+        waiting, self._kept = self._kept, {}
+        for kept in waiting.values():
             begin = kept[0] if kept else None
             if isinstance(begin, Begin) and (tell or self._known(begin.server.host)):
                 yield kept
             else:
                 self.dropped += 1
-        self._kept.clear()
 
     def _matters(self, event: ConnectionEvent) -> bool:
         match event:

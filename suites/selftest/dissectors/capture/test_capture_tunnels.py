@@ -354,12 +354,12 @@ def test_a_nest_of_tunnels_ends(tmp_path: Path, header: bytes) -> None:
     [
         (
             1,
-            bytes(frame() / OUTER4 / UDP(dport=51_820) / Raw(b"\4\0\0\0rest"),
+            bytes(frame() / OUTER4 / UDP(dport=51_820) / Raw(b"\4\0\0\0rest")),
             "WireGuard were not read: they are",
         ),
         (
             1,
-            bytes(frame() / IP(src="9.9.9.9", proto=50) / Raw(b"spi.data"),
+            bytes(frame() / IP(src="9.9.9.9", proto=50) / Raw(b"spi.data")),
             "IPsec (ESP) were not read: they are",
         ),
         (1, bytes(frame(0x88E5)) + b"\x0c" + bytes(40), "MACsec (encrypted) were not read: capture on the"),

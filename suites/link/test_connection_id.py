@@ -199,3 +199,14 @@ def test_ordinary_session_on_a_target(bench: Bench) -> None:
     """A link with id 0 to a host that waits for a migration is an ordinary session."""
     with bench.owed():
         bench.client(bench.start("target", incoming=True), channels=())
+
+
+@requirement("CONNID-015", fault=(lost(INPUTS_INIT, nth=2), result(BAD, channel=INPUTS, nth=2)))
+def test_channel_that_is_opened_again(bench: Bench) -> None:
+    """The client closes one of its channels and opens it again."""
+    source = bench.start()
+    client = bench.client(source)
+    client.current.channels[INPUTS, 0].close()
+    bench.settle()
+    with bench.owed():
+        bench.link(source, channel=INPUTS, connection_id=client.session_id).expect(INPUTS_INIT)

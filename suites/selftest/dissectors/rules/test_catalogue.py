@@ -15,7 +15,7 @@ from dissectors.rules.judgement import Evidence, Level, Requirement
 HERE = Path(__file__).resolve().parents[4]
 RULES = sorted(p for room in ("rules", "conversation") for p in (HERE / "dissectors" / room).glob("*.py"))
 TESTS = sorted(p for p in (HERE / "suites").rglob("*.py") if "selftest" not in p.parts)
-ID = r"(?:(?:LINK|CHAN|MAIN|CONNID|TIME|ROBUST)|MIG-(?:SRC|DST|CLI))-\d{3}"
+ID = r"(?:[A-Z]{4,8}|MIG-(?:SRC|DST|CLI))-\d{3}"
 QUOTED = re.compile(rf'"({ID})"')
 DEFINED = re.compile(rf"^\[[a-z_]+\.({ID})\]$", re.MULTILINE)
 VERSIONS = re.compile(r"|[<>]=?\d+(\.\d+)*")

@@ -184,6 +184,7 @@ class HttpStream:
         """Read a request; whether there was one. Behind one that asks for a change nothing is read."""
         half = self._halves[Side.CLIENT]
         if self._asked and (self._asked[-1].method == b"CONNECT" or self._asked[-1].upgrades):
+            half.skip_body()
             return False
         if not half.skip_body() or (head := half.head(answer=False)) is None:
             return False

@@ -21,6 +21,8 @@ from dissectors.wire.constants import Side
 OTHER = {Side.CLIENT: Side.SERVER, Side.SERVER: Side.CLIENT}
 #: Bytes of a connection that are held while nothing is proven, and after which it is given up.
 HELD, PATIENCE = 1 << 17, 1 << 20
+#: Bytes that are held of all such connections together, and that each is given at least.
+HELD_IN_ALL, LEAST_PATIENCE = 1 << 24, 1 << 12
 #: Endpoints that are remembered.
 REMEMBERED = 10_000
 
@@ -85,10 +87,10 @@ class LateStart:
         self._proofs: dict[bool, Found] = {}
         directory.add_pair(begin.client, begin.server)
 
-    @property
-    def hopeless(self) -> bool:
-        """So many bytes and no proof: it is something else."""
-        return self._seen > PATIENCE
+    def hopeless(self, waiting: int) -> bool:
+        """So many bytes and no proof: it is something else. `waiting`: connections that are not proven yet;
+        the more there are, the less is held of each."""
+        return self._seen > min(PATIENCE, max(HELD_IN_ALL // waiting, LEAST_PATIENCE))
 
     def feed(self, item: Chunk | Gap) -> Place | None:
         """More of it; what it is, once that is known."""

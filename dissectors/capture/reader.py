@@ -210,7 +210,7 @@ class EventReader:
             yield from self._recognise(late, place)
             if isinstance(item, End):
                 yield from self._item(item)
-        elif isinstance(item, End) or late.hopeless:
+        elif isinstance(item, End) or late.hopeless(len(self._late)):
             self._give_up(item.connection)
 
     def _recognise(self, late: LateStart, place: Place) -> Iterator[Event]:

@@ -23,7 +23,7 @@ from dissectors.framing.events import (
     TlsHello,
     WrongProtocol,
 )
-from dissectors.wire.constants import ChannelType, Side
+from dissectors.wire.constants import LINK_HEADER_BYTES, ChannelType, Side
 
 MAIN = ChannelType.SPICE_CHANNEL_MAIN
 
@@ -98,8 +98,8 @@ class Connection:
     @property
     def refusal(self) -> LinkBytes | None:
         """The link reply or result that says no."""
-        for part in (self.reply, self.result):
-            if part is not None and int(getattr(part.packet, "error", 0) or 0):
+        for part, at in ((self.reply, LINK_HEADER_BYTES), (self.result, 0)):
+            if part is not None and any(part.raw[at : at + 4]):
                 return part
         return None
 

@@ -31,6 +31,14 @@ if TYPE_CHECKING:
     from dissectors.wire.message import SpiceMessage
 
 
+_ALL = tuple(ChannelType)
+#: The types of a side's messages, whatever the channel.
+_TYPES = {
+    side: frozenset(kind for channel in _ALL for kind in MESSAGE_NAMES.get((channel, side), ()))
+    for side in Side
+}
+
+
 class Found(NamedTuple):
     """A proven boundary: the channel (0: it is proven that this is SPICE, but not which channel), its
     header, and the bytes from the boundary on."""
@@ -97,7 +105,7 @@ class Resync:
     def __init__(
         self, channel: int, sender: Side, mini: bool | None, *, trusting: bool = False, strange: bool = False
     ) -> None:
-        self._channels: Sequence[int] = [channel] if channel else list(ChannelType)
+        self._channels: Sequence[int] = (channel,) if channel else _ALL
         self._headers: Sequence[bool] = [mini] if mini is not None else [True, False]
         self._sender = sender
         self._trusting = trusting
@@ -113,7 +121,11 @@ class Resync:
             _Chain(base + start, mini, self._channels, self._strange)
             for start in starts
             for mini in self._headers
+            if self._possible(base + start, mini)
         ]
+        if not begun and not self._chains:
+            self._data = b""
+            return None
         self._chains = [c for c in (*self._chains, *begun) if c.follow(self._data, self._sender)]
         for chain in self._chains:
             if self._proven(chain) and not self._doubted(chain):
@@ -121,6 +133,13 @@ class Resync:
         needed = min((chain.start for chain in self._chains), default=len(self._data))
         self._forget(max(len(self._data) - KEPT, needed))
         return None
+
+    def _possible(self, start: int, mini: bool) -> bool:
+        """A header may begin there: asked first, since most bytes of other protocols are none."""
+        if start + head_size(mini) > len(self._data):
+            return True
+        kind, size, *_ = head(self._data, start, mini)
+        return kind in _TYPES[self._sender] and size <= MAX_SIZE
 
     def narrow(self, channel: int, *, mini: bool) -> Found | None:
         """The other direction has told the channel and the header."""

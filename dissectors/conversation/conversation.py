@@ -13,7 +13,7 @@ from itertools import islice
 
 from dissectors.conversation import pairing
 from dissectors.conversation.agent_state import apply_agent
-from dissectors.conversation.late_joiners import UNDER_WAY, state_before
+from dissectors.conversation.late_joiners import ARRIVING, UNDER_WAY, state_before
 from dissectors.conversation.migration_steps import ANSWERS, ENDS, STEPS, TARGET_STEPS
 from dissectors.conversation.order_tables import (
     ANNOUNCEMENTS,
@@ -241,7 +241,9 @@ class Conversation:
         if connection in self._orphans:
             self._orphans.remove(connection)
         if connection.is_main:
-            self._begin_session(connection, state_before(event))
+            state = state_before(event)
+            connection.arrives = state in ARRIVING
+            self._begin_session(connection, state)
             orphans, self._orphans = self._orphans, []
             for orphan in orphans:
                 self._join_session(orphan)
@@ -352,18 +354,17 @@ class Conversation:
         packet = event.packet
         switch = event.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST
         if switch and session.migration is not None and session.migration.ended is None:
+            if session.migration.host is None:  # the announcement was before the capture
+                session.migration.send_to(packet)
             return
         migration = Migration(
             session,
             begin=None if switch else event,
             seamless=event.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS,
-            host=(packet.host or b"").decode("utf-8", "replace") or None,
-            port=int(packet.port),
-            tls_port=int(packet.sport),
-            subject=packet.cert_subject,
             version=getattr(packet, "src_mig_version", None),
             begun=event.time,
         )
+        migration.send_to(packet)
         session.migration = migration
         self.migrations.append(migration)
 

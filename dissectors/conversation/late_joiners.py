@@ -30,6 +30,8 @@ STATE_BEFORE: Mapping[tuple[Side, int], State] = MappingProxyType(
         (C, int(MsgcBase.SPICE_MSGC_MIGRATE_DATA)): State.TARGET_SEAMLESS,
     }
 )
+#: The states of a target that a client arrives at.
+ARRIVING = frozenset({State.TARGET_WAIT, State.TARGET_ASKED, State.TARGET_SEAMLESS})
 #: What is said on a source's main channel only while a migration is under way, or ends.
 UNDER_WAY = frozenset(
     {

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
+from dissectors.conversation.order_tables import NOT_BEGUN
 from dissectors.conversation.parties import Connection, Migration, Session
 from dissectors.wire.constants import MsgMain
 
@@ -61,14 +62,25 @@ def _joins(session: Session, connection: Connection) -> int:
 
 def migration_to(view: Conversation, session: Session) -> Migration | None:
     """The migration that brought this session's client here."""
-    waiting = (m for m in islice(reversed(view.migrations), LATEST) if m.target is None)
+    waiting = (m for m in islice(reversed(view.migrations), LATEST) if m.target is None or _left(m, session))
     return _best([(_brings(migration, session), migration) for migration in waiting])
+
+
+def _left(migration: Migration, session: Session) -> bool:
+    """The client has been at the target in vain, as part of a migration that then became SWITCH_HOST: this
+    ordinary session is what it asks for."""
+    target = migration.target
+    switched = ended_by(migration, MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST)
+    if target is None or not switched or session.main.as_target:
+        return False
+    return target.main.as_target and target.main.state in NOT_BEGUN
 
 
 def session_before(view: Conversation, migration: Migration) -> Session | None:
     """The target's part may come first: captures of two hosts, one behind the other or by two clocks."""
-    waiting = (s for s in islice(reversed(view.sessions), LATEST) if s.main.as_target and s.arrived is None)
-    here = [s for s in waiting if migration.source.id in (None, s.id)]
+    latest = (s for s in islice(reversed(view.sessions), LATEST) if s.arrived is None)
+    waiting = (s for s in latest if s.main.as_target or s.main.arrives)
+    here = [s for s in waiting if None in (migration.source.id, s.id) or migration.source.id == s.id]
     return _best([(_brings(migration, session), session) for session in here])
 
 
@@ -83,17 +95,23 @@ def _brings(migration: Migration, session: Session) -> int:
     source, opened = migration.source, session.main.opened
     if source is session or opened is None:
         return 0
-    as_target = session.main.as_target
-    same_id = as_target and source.id == session.id
+    as_target = session.main.as_target or session.main.arrives
+    same_id = as_target and source.id == session.id is not None
     same_host = source.host == session.host
     port = opened.server.port in migration.ports
     exact = port and opened.server.host == migration.host
     client = client_of(source) == client_of(session)
     switched = ended_by(migration, MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST)
     pending = migration.ended is None
-    if same_host and not (same_id or (switched and client)):
+    unknown_id = (
+        None in (source.id, session.id)
+        and as_target
+        and client
+        and (port or same_host or not migration.ports)
+    )
+    if same_host and not (same_id or unknown_id or (switched and client)):
         return 0
-    if same_id or (source.id is None and as_target and port and client):
+    if same_id or unknown_id:
         reason = 32
     elif switched and (port or (same_host and client)):
         reason = 16 if not as_target else 4

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from dissectors.conversation.order_tables import State
 from dissectors.framing.events import (
@@ -53,6 +54,7 @@ class Connection:
         default_factory=lambda: {Side.CLIENT: frozenset(), Side.SERVER: frozenset()}
     )
     session: Session | None = None
+    arrives: bool = False  # its first message that is seen is one to a target
     certain: bool = True  # nothing of it is missing so far
     migrate: Message | None = None  # SPICE_MSG_MIGRATE
     serials: dict[Side, int | None] = field(default_factory=lambda: {Side.CLIENT: None, Side.SERVER: None})
@@ -176,6 +178,12 @@ class Migration:
     data: dict[tuple[int, int], bytes] = field(default_factory=dict)  # MIGRATE_DATA by channel
     steps: list[Message] = field(default_factory=list)
     begun: float = 0.0  # time (s) of the first that is seen of it
+
+    def send_to(self, packet: Any) -> None:
+        """Takes host, ports and certificate subject from an announcement's packet."""
+        self.host = (packet.host or b"").decode("utf-8", "replace") or None
+        self.port, self.tls_port = int(packet.port), int(packet.sport)
+        self.subject = packet.cert_subject
 
     @property
     def ports(self) -> frozenset[int]:

@@ -82,7 +82,7 @@ class _Chain:
                     named = fitting
                     self.bodies += strict and size > 0
                     self.bytes += strict and size
-                elif len(self.channels) > 1 and self._serial is None:
+                elif self.strange or not (self.known or self._serial is not None):
                     return False
             self.channels, self._serial, self.at = named, serial, end
             self.count += 1
@@ -90,8 +90,8 @@ class _Chain:
 
     def proves(self, end: int) -> bool:
         """So far it is a proof."""
-        enough = self.bodies > 0 and (not self.strange or self.bytes >= STRANGE_BYTES)
-        enough = enough or self.count >= BODILESS
+        known = self.bodies > 0 or self.count >= BODILESS
+        enough = self.bytes >= STRANGE_BYTES if self.strange else known
         return self.count >= LONG or (enough and self.at == end)
 
 

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 
+from dissectors.capture.capture_files import CaptureFile
 from dissectors.framing.events import Ending
 from dissectors.wire.constants import LinkErr, MsgcMain, MsgMain, Side
+from fixtures.captures import DIRECTORY
 from suites.selftest.dissectors.capture.capture_mutations import packets, save
 from suites.selftest.reports.inspection.scenes import (
     DENIED,
@@ -308,6 +311,23 @@ def test_a_capture_that_begins_after_the_announcement(scene: Scene, tmp_path: Pa
     story = story_of(save(tmp_path / "late.pcap", packets(scene.path)[announced:]))
     assert accused(story) == []
     assert {s["host"] for s in story["sessions"]} >= {f"{B}:5900"}
+
+
+@pytest.mark.parametrize("name", ["semi-seamless", "seamless", "switch-host", "late"])
+def test_recorded_migrations_are_told_wherever_the_capture_begins(name: str, tmp_path: Path) -> None:
+    """At any packet before the announcement, in the middle of the link stage too."""
+    recording = tmp_path / "whole.pcapng"
+    recording.write_bytes(gzip.decompress((DIRECTORY / f"{name}.pcapng.gz").read_bytes()))
+    link = next(CaptureFile(recording).records())[2]
+    every = packets(recording)
+    whole = story_of(save(tmp_path / "whole.pcap", every, link))
+    facts = ("scheme", "outcome", "source", "target", "session_id", "host", "port")
+    (announced,) = (m["phases"][0]["packet"] for m in whole["migrations"])
+    for start in range(1, announced - 1, max(1, announced // 20)):
+        story = story_of(save(tmp_path / "late.pcap", every[start:], link))
+        told = [[m[key] for key in facts] for m in story["migrations"]]
+        assert told == [[m[key] for key in facts] for m in whole["migrations"]], start
+        assert story["findings"] == []
 
 
 def test_old_connections_of_others_are_one_number(scene: Scene, tmp_path: Path) -> None:

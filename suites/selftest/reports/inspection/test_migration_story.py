@@ -321,7 +321,7 @@ def test_recorded_migrations_are_told_wherever_the_capture_begins(name: str, tmp
     link = next(CaptureFile(recording).records())[2]
     every = packets(recording)
     whole = story_of(save(tmp_path / "whole.pcap", every, link))
-    facts = ("scheme", "outcome", "source", "target", "session_id", "host", "port")
+    facts = ("scheme", "outcome", "source", "target", "host", "port")
     (announced,) = (m["phases"][0]["packet"] for m in whole["migrations"])
     for start in range(1, announced - 1, max(1, announced // 20)):
         story = story_of(save(tmp_path / "late.pcap", every[start:], link))

@@ -75,6 +75,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     except (HarnessError, Unsupported, UsageError) as error:
         status = Exit.USAGE if isinstance(error, UsageError) else Exit.HARNESS
         pytest.exit(str(error), returncode=status)
+    finally:
+        if getattr(config.option, "numprocesses", None):  # the tests run in other processes
+            config.stash[LAUNCHERS].close()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

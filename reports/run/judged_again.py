@@ -16,7 +16,7 @@ from dissectors.rules.judgement import Finding, Judgement, Verdict
 from dissectors.rules.oracle import Oracle
 from reports.run.evidence import recorded
 from reports.run.run_events import CaseFinished, Deviation
-from reports.run.verdict import Told, Trouble, decide
+from reports.run.verdict import Told, Trouble, decide, owed
 
 #: Verdicts that findings, or their absence, make.
 JUDGED = (Verdict.PASS, Verdict.FAIL, Verdict.DEVIATES, Verdict.DIFFERS)
@@ -44,10 +44,12 @@ class Again:
 
     @property
     def findings(self) -> list[Finding]:
-        """What the packets show. A client's faults count only where the case counts them."""
-        told = {key(f) for f in self.case.findings}
+        """What the packets show of what the build owes; a client's faults only where the case tells them."""
+        told, builds = {key(f) for f in self.case.findings}, self.case.identities
         return [
-            f for f in self.judgement.findings if CATALOGUE[f.requirement].duty == "server" or key(f) in told
+            f
+            for f in self.judgement.findings
+            if owed(f, CATALOGUE, builds) and (CATALOGUE[f.requirement].duty == "server" or key(f) in told)
         ]
 
     def differences(self, kind: str, declared: Sequence[Deviation]) -> Iterator[str]:

@@ -174,7 +174,7 @@ def decide(
     declared: Sequence[Deviation],
 ) -> Decision:
     """The verdict of one case. What the oracle found outranks how the test ended."""
-    findings = [f for f in case.findings if _holds(f, catalogue, case.identities)]
+    findings = [f for f in case.findings if owed(f, catalogue, case.identities)]
     failing = any(f.level in FAILING for f in findings)
     if trouble is Trouble.ASSERTION and not failing:
         findings += findings_of_assertion(reason, case, catalogue)
@@ -214,7 +214,7 @@ def _why(weight: Weight, reason: str, findings: Sequence[Finding]) -> str:
     return reason
 
 
-def _holds(found: Finding, catalogue: Mapping[str, Requirement], builds: Mapping[str, Identity]) -> bool:
+def owed(found: Finding, catalogue: Mapping[str, Requirement], builds: Mapping[str, Identity]) -> bool:
     """Whether the requirement holds for the build's version (an unknown version: yes)."""
     versions = catalogue[found.requirement].versions if found.requirement in catalogue else ""
     own = builds.get(found.host or "")

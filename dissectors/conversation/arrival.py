@@ -99,9 +99,9 @@ def failure_of(connection: Connection) -> Attempt | None:
         times = f" ({failed.attempts} SYN{plural} in {failed.until - failed.first:.1f} s)"
         told = {
             Failure.UNANSWERED: f"{server} did not answer{times}",
-            Failure.REFUSED: f"{server} refused the connection ({failed.why})",
-            Failure.PROHIBITED: f"the way to {server} is prohibited ({failed.why})",
-            Failure.UNREACHABLE: f"{server} cannot be reached ({failed.why})",
+            Failure.REFUSED: f"{server} refused the connection: {failed.why}",
+            Failure.PROHIBITED: f"the way to {server} is prohibited: {failed.why}",
+            Failure.UNREACHABLE: f"{server} cannot be reached: {failed.why}",
             Failure.WORDLESS: f"{server} closed the connection without a word",
         }[failed.how]
         return Attempt(connection, _FAILURES[failed.how], told, failed)

@@ -7,6 +7,9 @@ import gzip
 from pathlib import Path
 
 import pytest
+from scapy.layers.inet import ICMP, IP, TCP
+from scapy.packet import Packet
+from scapy.utils import rdpcap, wrpcap
 
 from dissectors.capture.capture_files import CaptureFile
 from dissectors.framing.events import Ending
@@ -16,6 +19,7 @@ from suites.selftest.dissectors.capture.capture_mutations import packets, save
 from suites.selftest.reports.inspection.scenes import (
     DENIED,
     DISPLAY,
+    EPOCH,
     ID,
     MAIN,
     Scene,
@@ -229,6 +233,35 @@ def test_a_target_that_does_not_answer(scene: Scene) -> None:
     assert outcomes(story) == [("did not arrive", "not answered")]
     assert story["migrations"][0]["why"].startswith(f"{B}:5900 did not answer")
     assert [attempt["server"] for attempt in story["migrations"][0]["attempts"]] == [f"{B}:5900"]
+
+
+def answered(kind: str) -> Packet:
+    """What comes back for a SYN to B: a reset, or ICMP from a router."""
+    if kind == "reset":
+        return IP(src=B, dst=CLIENT) / TCP(sport=5900, dport=50_000, flags="RA", ack=2)
+    quoted = bytes(IP(src=CLIENT, dst=B) / TCP(sport=50_000, dport=5900, flags="S", seq=1))
+    return IP(src="10.1.0.1", dst=CLIENT) / ICMP(type=3, code=13 if kind == "prohibited" else 1) / quoted[:28]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [("reset", "connection refused"), ("prohibited", "prohibited"), ("no host", "unreachable")],
+)
+def test_a_target_that_cannot_be_reached(scene: Scene, tmp_path: Path, kind: str, reason: str) -> None:
+    with scene:
+        main = scene.session(CLIENT, A)
+        scene.begin(main, B)
+        begun = scene.clock + EPOCH
+        scene.tick(1)
+        scene.client(main, CONNECT_ERROR)
+        scene.switched(main, B)
+    syn, answer = IP(src=CLIENT, dst=B) / TCP(sport=50_000, dport=5900, flags="S", seq=1), answered(kind)
+    syn.time, answer.time = begun + 0.1, begun + 0.2
+    path = tmp_path / "unreached.pcap"
+    wrpcap(str(path), sorted([*rdpcap(str(scene.path)), syn, answer], key=lambda p: float(p.time)))
+    story = story_of(path)
+    assert outcomes(story) == [("did not arrive", reason)]
+    assert f"{B}:5900" in story["migrations"][0]["why"]
 
 
 def test_nothing_seen_of_the_target(scene: Scene) -> None:

@@ -31,7 +31,7 @@ from dissectors.capture.items import (
 from dissectors.capture.pcapng_reader import journal_fields
 from dissectors.capture.reading_notes import link_name, reading_notes, unread_tls
 from dissectors.capture.record import JOURNAL, SECRETS, Progress, Record
-from dissectors.capture.stream_context import Shop, Stage
+from dissectors.capture.stream_context import Stage, StreamContext
 from dissectors.capture.streams import Opening
 from dissectors.capture.tcp import ENDED, Reassembler
 from dissectors.capture.tls_keylog import KeyLog
@@ -70,7 +70,7 @@ class Capture(Iterator[AnyItem]):
             raise CaptureError("only one capture at a time can be followed")
         self._errors: list[CaptureError] = []
         self._tcp = Reassembler()
-        self._shop = Shop(KeyLog(keylog), self.drop, self._is_own, opening=Opening)
+        self._context = StreamContext(KeyLog(keylog), self.drop, self._is_own, opening=Opening)
         self._files: list[CaptureFile] = []
         for index, path in enumerate(paths):
             self._files.append(CaptureFile(path, index, follow, progress))
@@ -105,7 +105,7 @@ class Capture(Iterator[AnyItem]):
     @property
     def other_streams(self) -> int:
         """Those of them that carry no SPICE."""
-        return self._shop.other_streams
+        return self._context.other_streams
 
     @property
     def failed_streams(self) -> int:
@@ -150,7 +150,7 @@ class Capture(Iterator[AnyItem]):
             if file.broken_off:
                 yield f"{file.name}: the following ended in the middle of a record"
         yield from reading_notes(self._tcp.network, self.packets)
-        yield from unread_tls(self._shop.tls_unread)
+        yield from unread_tls(self._context.tls_unread)
 
     def _batches(self, file: CaptureFile) -> Iterator[list[Record]]:
         """The records of a file; its error waits until everything is told."""
@@ -162,13 +162,13 @@ class Capture(Iterator[AnyItem]):
     def _record(self, record: Record) -> Iterator[AnyItem]:
         time, frame, kind, buffer, start, end, _, file = record
         if kind == SECRETS:
-            self._shop.keys.add(buffer[start:end])
+            self._context.keys.add(buffer[start:end])
         elif kind == JOURNAL:
             yield HostRecord(time=time, frame=frame, file=file, fields=journal_fields(buffer[start:end]))
 
     def _item(self, item: AnyItem) -> Iterator[AnyItem]:
         if isinstance(item, Begin):
-            self._stages[item.connection] = Opening(item, self._shop)
+            self._stages[item.connection] = Opening(item, self._context)
         elif isinstance(item, Chunk | Gap | End) and (stage := self._stages.get(item.connection)):
             yield from stage.feed(item)
             if isinstance(item, End):
@@ -190,9 +190,9 @@ class Capture(Iterator[AnyItem]):
             numbers = ", ".join(map(link_name, unsupported))
             advice = "capture on an Ethernet interface or with tcpdump -i any"
             raise CaptureError(f"no packet could be read: {noun} {numbers}; {advice}")
-        shop = self._shop
-        if shop.keys.path is not None and shop.tls_unfit and not shop.tls_opened:
-            raise CaptureError(f"{shop.keys.path}: fits none of the {shop.tls_unfit} TLS connections")
+        context = self._context
+        if context.keys.path is not None and context.tls_unfit and not context.tls_opened:
+            raise CaptureError(f"{context.keys.path}: fits none of the {context.tls_unfit} TLS connections")
 
 
 def _merged(readers: Sequence[Iterator[list[Record]]]) -> Iterator[list[Record]]:

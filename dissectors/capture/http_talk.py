@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap, Note
 from dissectors.capture.protocol_heads import HTTP_METHODS, REDQ, protocol_name, shown
 from dissectors.capture.proxy_targets import shown_authority
-from dissectors.capture.stream_context import OTHER, OnlyTheEnd, Shop, Spoken, Stage, announced
+from dissectors.capture.stream_context import OTHER, OnlyTheEnd, Spoken, Stage, StreamContext, announced
 from dissectors.framing.events import ProxyTunnel, WrongProtocol
 from dissectors.wire.constants import Side
 
@@ -140,9 +140,11 @@ class Half:
 class HttpStream:
     """One connection that began as HTTP."""
 
-    def __init__(self, begin: Begin, shop: Shop, websocket: Callable[[Begin, Shop], Stage]) -> None:
+    def __init__(
+        self, begin: Begin, context: StreamContext, websocket: Callable[[Begin, StreamContext], Stage]
+    ) -> None:
         self._begin = begin
-        self._shop = shop
+        self._context = context
         self._websocket = websocket
         self._halves = {side: Half() for side in Side}
         self._asked: deque[Head] = deque()  # requests without an answer
@@ -213,8 +215,8 @@ class HttpStream:
             yield from self._begin.facts.tell(tunnel)
             if not tunnel.refused:
                 yield from self._become(
-                    self._shop.opening(
-                        replace(self._begin, via=tunnel.target, depth=self._begin.depth + 1), self._shop
+                    self._context.opening(
+                        replace(self._begin, via=tunnel.target, depth=self._begin.depth + 1), self._context
                     )
                 )
                 return
@@ -228,7 +230,7 @@ class HttpStream:
 
     def _upgraded(self, request: Head, head: Head, *, compressed: bool) -> Iterator[AnyItem]:
         yield from self._become(
-            self._websocket(replace(self._begin, depth=self._begin.depth + 1), self._shop)
+            self._websocket(replace(self._begin, depth=self._begin.depth + 1), self._context)
         )
         if compressed:
             text = "WebSocket: its frames may be compressed (permessage-deflate); such ones are not read"
@@ -277,7 +279,7 @@ class HttpStream:
             yield from announced(self._begin)
             self._inner = OnlyTheEnd()
         else:
-            self._inner = self._shop.foreign(self._begin)
+            self._inner = self._context.foreign(self._begin)
 
     def _no_http(self) -> Iterator[AnyItem]:
         """One end speaks something else; where that is SPICE, it is told."""

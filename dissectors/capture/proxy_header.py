@@ -10,7 +10,7 @@ from ipaddress import ip_address
 
 from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap
 from dissectors.capture.protocol_heads import PROXY1, PROXY2
-from dissectors.capture.stream_context import Shop, Spoken, Stage
+from dissectors.capture.stream_context import Spoken, Stage, StreamContext
 from dissectors.framing.events import Endpoint, ProxyHeader
 from dissectors.wire.constants import Side
 
@@ -68,9 +68,9 @@ def _ends2(header: bytes) -> Ends:
 class ProxyHeaderStream:
     """One connection whose client says a PROXY protocol header first; what follows is looked at anew."""
 
-    def __init__(self, begin: Begin, shop: Shop) -> None:
+    def __init__(self, begin: Begin, context: StreamContext) -> None:
         self._begin = begin
-        self._shop = shop
+        self._context = context
         self._client = Spoken()
         self._early: list[Chunk | Gap] = []  # of the server, before the header was whole
         self._inner: Stage | None = None
@@ -80,7 +80,7 @@ class ProxyHeaderStream:
         if self._inner is not None:
             yield from self._inner.feed(item)
         elif isinstance(item, End) or (isinstance(item, Gap) and item.sender is Side.CLIENT):
-            self._inner = self._shop.foreign(self._begin)
+            self._inner = self._context.foreign(self._begin)
         elif isinstance(item, Gap) or item.sender is Side.SERVER:
             if len(self._early) < 64:
                 self._early.append(item)
@@ -91,7 +91,7 @@ class ProxyHeaderStream:
     def _header(self, data: bytes) -> Iterator[AnyItem]:
         size = header_size(data)
         if size < 0:
-            self._inner = self._shop.foreign(self._begin)
+            self._inner = self._context.foreign(self._begin)
         if size <= 0:
             return
         frame, time = self._client.at(size - 1)
@@ -106,6 +106,6 @@ class ProxyHeaderStream:
         )
         yield from self._begin.facts.tell(header)
         begin = replace(self._begin, origin=source, depth=self._begin.depth + 1)
-        self._inner = inner = self._shop.opening(begin, self._shop)
+        self._inner = inner = self._context.opening(begin, self._context)
         for item in sorted([*self._client.rest(), *self._early], key=lambda item: item.frame):
             yield from inner.feed(item)

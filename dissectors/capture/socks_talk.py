@@ -10,7 +10,7 @@ from ipaddress import ip_address
 
 from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap
 from dissectors.capture.proxy_targets import shown_target
-from dissectors.capture.stream_context import OnlyTheEnd, Shop, Spoken, Stage, announced
+from dissectors.capture.stream_context import OnlyTheEnd, Spoken, Stage, StreamContext, announced
 from dissectors.framing.events import ProxyTunnel
 from dissectors.wire.constants import Side
 
@@ -162,9 +162,9 @@ def _answer5(reader: _Reader, method: int) -> tuple[str, bool]:
 class SocksStream:
     """One connection that begins as SOCKS."""
 
-    def __init__(self, begin: Begin, shop: Shop) -> None:
+    def __init__(self, begin: Begin, context: StreamContext) -> None:
         self._begin = begin
-        self._shop = shop
+        self._context = context
         self._spoken = {side: Spoken() for side in Side}
         self._inner: Stage | None = None
 
@@ -181,9 +181,9 @@ class SocksStream:
             yield from self._read()
         except Unfinished:
             if any(len(spoken.data) > LONGEST for spoken in self._spoken.values()):
-                self._inner = self._shop.foreign(self._begin)
+                self._inner = self._context.foreign(self._begin)
         except Unfit:
-            self._inner = self._shop.foreign(self._begin)
+            self._inner = self._context.foreign(self._begin)
 
     def _read(self) -> Iterator[AnyItem]:
         """Once the proxy's answer is there: the event, and what follows."""
@@ -224,7 +224,7 @@ class SocksStream:
         self._spoken[Side.CLIENT].take(client.place)
         self._spoken[Side.SERVER].take(server.place)
         begin = replace(begin, via=request.target, depth=begin.depth + 1)
-        self._inner = inner = self._shop.opening(begin, self._shop)
+        self._inner = inner = self._context.opening(begin, self._context)
         left = [chunk for spoken in self._spoken.values() for chunk in spoken.rest()]
         for chunk in sorted(left, key=lambda chunk: chunk.frame):
             yield from inner.feed(chunk)
@@ -254,7 +254,7 @@ class SocksStream:
                 method = _method5(_Reader(bytes(self._spoken[Side.SERVER].data)))
                 _request5(client, request, method)
         except (Unfinished, Unfit):
-            self._inner = self._shop.foreign(self._begin)
+            self._inner = self._context.foreign(self._begin)
             return
         yield from self._begin.facts.tell(self._event(request, None, False, item.frame, item.time))
         yield from announced(self._begin)

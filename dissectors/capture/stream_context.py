@@ -24,7 +24,7 @@ class Stage(Protocol):
 
 
 @dataclass
-class Shop:
+class StreamContext:
     """What all connections of a reading share. `drop` ends the reassembly of a connection."""
 
     keys: KeyLog
@@ -36,7 +36,7 @@ class Shop:
     tls_unfit: int = 0  # those for which the key log has no secret, or a wrong one
 
     #: Makes the stage that finds out what a connection carries (set by `streams`: avoids a cycle).
-    opening: Callable[[Begin, Shop], Stage] = field(kw_only=True)
+    opening: Callable[[Begin, StreamContext], Stage] = field(kw_only=True)
 
     def tls_refused(self, reason: str) -> None:
         """A TLS connection that is not decrypted, counted by the general part of the reason."""

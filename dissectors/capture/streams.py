@@ -23,7 +23,7 @@ from dissectors.capture.protocol_heads import (
 from dissectors.capture.proxy_header import ProxyHeaderStream
 from dissectors.capture.socks_talk import SocksStream, is_socks
 from dissectors.capture.spice_stream import SpiceStream
-from dissectors.capture.stream_context import DEEPEST, OTHER, Plain, Shop, Stage, announced
+from dissectors.capture.stream_context import DEEPEST, OTHER, Plain, Stage, StreamContext, announced
 from dissectors.capture.tls_head import is_client_hello, is_record, is_server_hello
 from dissectors.capture.websocket import WebSocketStream
 from dissectors.framing.events import ConnectFailed, Ending, Failure
@@ -41,9 +41,9 @@ CLIENT_BEGINNINGS = (REDQ, PROXY1, PROXY2, *HTTP_METHODS)
 class Opening:
     """Holds the first bytes of both directions until they tell what the connection carries."""
 
-    def __init__(self, begin: Begin, shop: Shop) -> None:
+    def __init__(self, begin: Begin, context: StreamContext) -> None:
         self._begin = begin
-        self._shop = shop
+        self._context = context
         self._heads: dict[Side, bytes] = {}  # in the order in which they spoke
         self._holes: set[Side] = set()  # whose first bytes are missing
         self._held: list[Chunk | Gap | End] = []
@@ -89,7 +89,7 @@ class Opening:
         """The stage, None while it is not clear; `final`: decide with what there is."""
         begin = self._begin
         if begin.depth > DEEPEST:
-            return self._shop.foreign(begin)
+            return self._context.foreign(begin)
         for side, head in self._heads.items():
             if head.startswith(REDQ):
                 if not begin.directed and len(head) < 16 and not final:
@@ -100,37 +100,37 @@ class Opening:
                 return stage
         if not final and self._unclear():
             return None
-        if self._shop.own(begin.file):
+        if self._context.own(begin.file):
             return Plain()
         if self._holes and (self._heads or len(self._holes) == len(Side)):
             begin.midstream = True  # nothing tells what it is but what comes later
             return Plain()
-        return Plain() if begin.midstream and self._heads else self._shop.foreign(begin)
+        return Plain() if begin.midstream and self._heads else self._context.foreign(begin)
 
     def _layer(self, side: Side, head: bytes) -> Stage | None:
         """What an end begins with where that is no SPICE: something that may have SPICE inside."""
-        begin, shop = self._begin, self._shop
+        begin, context = self._begin, self._context
         if is_client_hello(head):
             self._direct(side)
-            return _tls(begin, shop)
+            return _tls(begin, context)
         if (begin.midstream and is_record(head)) or (self._holes and is_server_hello(head)):
             if self._holes:
                 self._direct(OTHER[side])
-            return _tls(begin, shop)
+            return _tls(begin, context)
         if begin.directed and side is Side.SERVER:
             return None
-        if shop.own(begin.file) and not asks_for_websocket(head):
+        if context.own(begin.file) and not asks_for_websocket(head):
             return None  # a test may have sent anything to a server
         if head.startswith(HTTP_METHODS) and not begin.midstream:
             self._direct(side)
-            return HttpStream(begin, shop, WebSocketStream)
+            return HttpStream(begin, context, WebSocketStream)
         if head.startswith((PROXY1, PROXY2)):
             self._direct(side)
-            return ProxyHeaderStream(begin, shop)
+            return ProxyHeaderStream(begin, context)
         if is_socks(head) and len(self._heads) == 2 and not begin.midstream:
             if self._heads[OTHER[side]][:1] in (b"\0", b"\5"):
                 self._direct(side)
-                return SocksStream(begin, shop)
+                return SocksStream(begin, context)
         return None
 
     def _unclear(self) -> bool:
@@ -156,13 +156,13 @@ class Opening:
 
     def _asks_slowly(self, head: bytes) -> bool:
         """In our own recordings only a whole request tells whether it asks for WebSocket."""
-        return self._shop.own(self._begin.file) and head.startswith(b"GET ") and HEADERS_END not in head
+        return self._context.own(self._begin.file) and head.startswith(b"GET ") and HEADERS_END not in head
 
     def _spice(self, client: Side) -> Stage:
         """One end speaks SPICE."""
         self._direct(client)
         self._begin.midstream = False
-        return Plain() if self._shop.own(self._begin.file) else SpiceStream(self._begin)
+        return Plain() if self._context.own(self._begin.file) else SpiceStream(self._begin)
 
     def _wordless(self, end: End) -> Iterator[AnyItem]:
         """The server accepted the connection and closed it, and nobody has said anything."""
@@ -196,11 +196,11 @@ class Opening:
                 begin.client, begin.server = begin.server, begin.client
 
 
-def _tls(begin: Begin, shop: Shop) -> Stage:
+def _tls(begin: Begin, context: StreamContext) -> Stage:
     """Ciphers are loaded only where there is something to decrypt."""
     from dissectors.capture.tls import TlsStream
 
-    return TlsStream(begin, shop)
+    return TlsStream(begin, context)
 
 
 def _turn(item: Chunk | Gap | End) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap, Run
 from dissectors.capture.protocol_heads import protocol_name
-from dissectors.capture.stream_context import OnlyTheEnd, Shop, Stage, announced
+from dissectors.capture.stream_context import OnlyTheEnd, Stage, StreamContext, announced
 from dissectors.capture.tls_alerts import alert_event, encrypted_alert
 from dissectors.capture.tls_certificates import certificate_event, extensions, first_certificate, hello_wishes
 from dissectors.capture.tls_ciphers import SUITES, RecordCipher, Suite, Tls13, Unreadable, tls12_ciphers
@@ -77,14 +77,14 @@ class Direction:
 class TlsStream:
     """One TLS connection; what is inside goes to a stage of its own."""
 
-    def __init__(self, begin: Begin, shop: Shop) -> None:
+    def __init__(self, begin: Begin, context: StreamContext) -> None:
         self._begin = replace(begin, tls=True, depth=begin.depth + 1)
         self._protocols: tuple[str, ...] = ()  # that the client offers
         self._data = False  # a record of data was seen
         self._where = (begin.frame, begin.time)  # of the present record
         self._facts: list[ConnectionEvent] = []  # that the present chunk has brought
         self._silent = False  # the server speaks no TLS: only the end matters
-        self._shop = shop
+        self._context = context
         self._inner: Stage | None = None
         self._refused = False
         self._directions = {side: Direction() for side in Side}
@@ -128,11 +128,11 @@ class TlsStream:
         self._refused = True
         if self._inner is None:
             if WEB_ONLY in self._protocols:
-                self._inner = self._shop.foreign(self._begin)
+                self._inner = self._context.foreign(self._begin)
                 return
             self._begin.readable = False
             yield from announced(self._begin)
-        self._shop.tls_refused(reason)
+        self._context.tls_refused(reason)
 
     def _tell_facts(self) -> Iterator[AnyItem]:
         """What the present chunk has brought to light of the handshake."""
@@ -235,7 +235,7 @@ class TlsStream:
         if run.parts:
             self._data = True
             if self._inner is None:
-                self._inner = self._shop.opening(self._begin, self._shop)
+                self._inner = self._context.opening(self._begin, self._context)
             yield from self._inner.feed(run.chunk(chunk.connection, chunk.sender, chunk.file))
         if refused:
             raise refused
@@ -288,9 +288,9 @@ class TlsStream:
         try:
             opened = direction.cipher.open(header, body, direction.sequence)
         except Unreadable:
-            self._shop.tls_unfit += not self._opened
+            self._context.tls_unfit += not self._opened
             raise Refused("the key log has a secret for it, but that does not fit") from None
-        self._shop.tls_opened += not self._opened
+        self._context.tls_opened += not self._opened
         self._opened = True
         direction.sequence += 1
         return opened
@@ -386,11 +386,11 @@ class TlsStream:
         if suite is None:
             raise Refused("its handshake is not in the capture")
         label = LABELS[sender][direction.epoch] if self._version == TLS13 else "CLIENT_RANDOM"
-        secret = self._shop.keys.find(label, self._client_random)
+        secret = self._context.keys.find(label, self._client_random)
         if secret is None:
-            if not self._shop.keys:
+            if not self._context.keys:
                 raise Refused("no key log was given and the capture holds no secrets")
-            self._shop.tls_unfit += 1
+            self._context.tls_unfit += 1
             raise Refused(f"the key log has no {label} for client random {self._client_random.hex()[:16]}...")
         if self._version == TLS13:
             return Tls13(suite, secret)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap, Note, Run
-from dissectors.capture.stream_context import Shop
+from dissectors.capture.stream_context import StreamContext
 from dissectors.wire.constants import Side
 
 CONTINUATION, BINARY = 0, 2
@@ -80,9 +80,9 @@ class Frames:
 class WebSocketStream:
     """One WebSocket connection; what is inside goes to a stage of its own."""
 
-    def __init__(self, begin: Begin, shop: Shop) -> None:
+    def __init__(self, begin: Begin, context: StreamContext) -> None:
         self._connection = begin.connection
-        self._inner = shop.opening(replace(begin, websocket=True), shop)
+        self._inner = context.opening(replace(begin, websocket=True), context)
         self._frames = {side: Frames() for side in Side}
         self._lost: set[Side] = set()
         self._text_told = False

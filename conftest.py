@@ -39,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--server-version", metavar="V", help="version of a build that does not tell it")
     group.addoption("--check-builds", action="store_true", help="start each build once before any test")
     group.addoption("--repeat", metavar="N", type=int, default=1, help="each test on a bench so many times")
+    group.addoption("--cell", metavar="GLOB", help="only these cells of the matrix, `PLACE / ACT`")
     group.addoption(
         "--prove",
         dest="planted_faults",
@@ -177,6 +178,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         raise ConformanceFailure(failure_text(judgement.findings)) from failure
     if failure is not None:
         raise failure
+    if bench.cells_broken:
+        raise ConformanceFailure(bench.cells_broken)
     judged = judgement.kept.keys() | judgement.broken
     if missing := [i for i in marked if i not in judged]:
         pytest.skip(f"INCONCLUSIVE: no evidence for {', '.join(missing)}: {CATALOGUE[missing[0]].needs}")

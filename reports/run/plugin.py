@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -34,6 +35,9 @@ from reports.run.tally import Run
 DEVIATIONS = pytest.StashKey[Sequence[Deviation]]()
 RECORDER = pytest.StashKey["Recorder"]()
 
+#: User properties: what the bench tells, a cell of the matrix with findings, the cells of a place.
+CELL, MATRIX = "spice-cell", "spice-matrix"
+TOLD = frozenset({"spice", CELL, MATRIX})
 #: A failed report with one of these verdicts is no failure to pytest.
 _FORGIVEN = (Verdict.DEVIATES, Verdict.DIFFERS, Verdict.UNSUPPORTED, Verdict.INCONCLUSIVE)
 
@@ -148,9 +152,13 @@ def pytest_runtest_makereport(
     }
     report.spice_case = case  # type: ignore[attr-defined]  # pytest keeps and serialises extra attributes
     if call.when == "teardown":  # an item lives as long as the run: what it told is in the report
-        item.user_properties[:] = [entry for entry in item.user_properties if entry[0] != "spice"]
+        item.user_properties[:] = [entry for entry in item.user_properties if entry[0] not in TOLD]
     judging = not item.config.getoption("planted_faults", False)
-    if report.failed and judging and is_case(report):
+    if report.failed and judging and (cells := _cells(report, item.config.stash[DEVIATIONS])):
+        found = verdicts.worst(cell.verdict for cell in cells)
+        if found in _FORGIVEN:
+            report.outcome, report.wasxfail = "skipped", f"{found}: {', '.join(cell.cell for cell in cells)}"
+    elif report.failed and judging and is_case(report):
         decision = _decide(report, [report], item.config.stash[DEVIATIONS])
         if decision.verdict in _FORGIVEN:
             report.outcome = "skipped"
@@ -203,6 +211,30 @@ def _decide(
     trouble = verdicts.Trouble(wrong["trouble"]) if wrong else None
     reason = wrong["reason"] if wrong else ""
     return verdicts.decide(case, trouble, reason, test=last.nodeid, declared=declared)
+
+
+def _cells(report: pytest.TestReport, declared: Sequence[Deviation]) -> list[CaseFinished]:
+    """The cells of the matrix that a test has driven and that have findings, each a case of its own."""
+    return [_cell(report.nodeid, told, declared) for name, told in report.user_properties if name == CELL]
+
+
+def _cell(test: str, evidence: dict[str, Any], declared: Sequence[Deviation]) -> CaseFinished:
+    case, nodeid = verdicts.told([("spice", evidence)]), f"{test}/{evidence['cell']}"
+    decision = verdicts.decide(case, verdicts.Trouble.FINDINGS, "", test=nodeid, declared=declared)
+    return CaseFinished(
+        nodeid=nodeid,
+        title=evidence["title"],
+        server=case.server or "system",
+        requirements=case.requirements,
+        verdict=decision.verdict,
+        reason=decision.reason,
+        kept=case.kept,
+        findings=decision.findings,
+        artefacts=case.artefacts,
+        identities=case.identities,
+        moves=case.moves,
+        cell=evidence["cell"],
+    )
 
 
 class Recorder:
@@ -262,12 +294,15 @@ class Recorder:
         del self._phases[report.nodeid]
         self._write(report, phases)
         for phase in phases:  # the terminal keeps each report for its summary
-            phase.user_properties = [entry for entry in phase.user_properties if entry[0] != "spice"]
+            phase.user_properties = [entry for entry in phase.user_properties if entry[0] not in TOLD]
 
     def _write(self, report: pytest.TestReport, phases: list[pytest.TestReport]) -> None:
         if is_case(report) or any(map(is_case, phases)):
             try:
                 self._open().finished(self._case(report, phases))
+                for cell in _cells(report, self.config.stash[DEVIATIONS]):
+                    kept = {k: directory.relative(p, self.out) for k, p in cell.artefacts.items()}
+                    self._open().finished(replace(cell, artefacts=kept))
             except OSError as error:
                 pytest.exit(f"cannot write to {self.out}: {error.strerror}", returncode=Exit.HARNESS)
 
@@ -288,6 +323,7 @@ class Recorder:
             artefacts={k: directory.relative(p, self.out) for k, p in case.artefacts.items()},
             identities=case.identities,
             moves=case.moves,
+            matrix=next((told for name, told in last.user_properties if name == MATRIX), {}),
         )
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:

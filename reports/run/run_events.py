@@ -89,7 +89,8 @@ class CaseFinished:
     `identities`: host label ("source", "target") -> build. `requirements`: what the test is marked with.
     `kept`: requirement id -> how often it was seen kept. `artefacts`: kind ("pcapng", "log") -> path relative
     to the run's directory. `moves`: what a campaign or a replay played, a line each. `awaited`: the finding
-    that a replay was to show.
+    that a replay was to show. `cell`: the cell of the matrix that this is a case of. `matrix`: of a test that
+    drives many, its `channel`, `place` and `state`, `driven` (name -> what came of it), `left_out` (name -> why).
     """
 
     nodeid: str
@@ -105,6 +106,8 @@ class CaseFinished:
     identities: Mapping[str, Identity] = field(default_factory=dict)
     moves: tuple[str, ...] = ()
     awaited: Finding | None = None
+    cell: str = ""
+    matrix: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def circumstances(self) -> Circumstances:

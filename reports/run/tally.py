@@ -328,7 +328,8 @@ def _reaches(entry: Deviation, case: CaseFinished) -> bool:
     if not deviations.covers_all(entry, case.circumstances):
         return False
     if entry.tests:
-        return any(fnmatchcase(case.nodeid, glob) for glob in entry.tests)
+        driven = [f"{case.nodeid}/{cell}" for cell in case.matrix.get("driven", ())]
+        return any(fnmatchcase(name, glob) for glob in entry.tests for name in (case.nodeid, *driven))
     if entry.moves:
         return False  # only a replay can say
     judged = {*case.kept, *case.requirements, *(f.requirement for f in case.findings)}

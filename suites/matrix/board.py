@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Plays the cells of a place, each on a copy of it, and judges what came of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from dissectors.conversation.answers import answer, may_send, requirement
+from dissectors.conversation.order_tables import State
+from dissectors.framing.events import Event
+from dissectors.rules.catalogue import CATALOGUE
+from dissectors.rules.judgement import Judgement, Level
+from dissectors.rules.oracle import Oracle
+from dissectors.wire.constants import MsgcBase, MsgcMain, MsgMain, Side, channel_name, message_name
+from fixtures.peer import Connection
+from fixtures.system.hosts import HarnessError
+from suites.matrix import host_answers
+from suites.matrix.acts import MAIN, Act, Call, How, Id, Leave, Link, Pass, Send
+from suites.matrix.cells import UNKNOWN_TYPE, Cell
+from suites.matrix.host_answers import Brings
+from suites.matrix.outcome import Before, Outcome
+from suites.matrix.places import AGENT_START, PLAIN_CHANNELS, Place
+from suites.matrix.scene import Scene
+
+#: Past every timer of a server (10 s of a migration, 30 s without a sign of the client), ms.
+LONG_MS = 60_000
+HOST_CALL, LINK, LEAVE, LEFTOVERS = "CELL-003", "CELL-004", "CELL-005", "ROBUST-003"
+#: The requirement of a process that has ended, by what ended it.
+SURVIVES: Mapping[int, str] = {
+    MsgcBase.SPICE_MSGC_MIGRATE_FLUSH_MARK: "ROBUST-004",
+    MsgcBase.SPICE_MSGC_MIGRATE_DATA: "ROBUST-012",
+    UNKNOWN_TYPE: "ROBUST-009",
+}
+SURVIVES_ON_MAIN: Mapping[int, str] = {
+    **SURVIVES,
+    MsgcMain.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS: "ROBUST-005",
+    MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END: "ROBUST-006",
+    MsgcMain.SPICE_MSGC_MAIN_AGENT_START: "ROBUST-013",
+    MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA: "ROBUST-013",
+    MsgcMain.SPICE_MSGC_MAIN_AGENT_TOKEN: "ROBUST-013",
+    MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED: "ROBUST-017",
+    MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS: "ROBUST-017",
+    MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR: "ROBUST-017",
+}
+
+
+@dataclass
+class Played:
+    """What came of one cell. `moves`: everything that was done, a line each."""
+
+    cell: Cell
+    outcome: Outcome
+    judgement: Judgement
+    scene: Scene
+
+    @property
+    def moves(self) -> tuple[str, ...]:
+        """Everything that was done, a line each."""
+        return tuple(move(act, self.cell.place) for act in (*self.cell.place.path, self.cell.act))
+
+
+def move(act: Act, place: Place) -> str:
+    """An act in a line, as a campaign tells its moves."""
+    match act:
+        case Call():
+            return f"hypervisor of the {place.label}: {act}"
+        case Pass():
+            return f"clock of the {place.label}: {act}"
+    return f"client {act.client}, {channel_name(act.channel)} of the {place.label}: {act}"
+
+
+class Board:
+    """One place. `make` gives it anew: a scene on which its path has been done, and the host's counts from
+    before. `copies`: whether its host can be copied."""
+
+    def __init__(
+        self, place: Place, make: Callable[[], tuple[Scene, Mapping[str, int]]], *, copies: bool
+    ) -> None:
+        self.place, self._make, self._copies = place, make, copies
+        self._original: tuple[Scene, Mapping[str, int]] | None = None
+
+    def _scene(self) -> tuple[Scene, Mapping[str, int]]:
+        if not self._copies:
+            return self._make()
+        if self._original is None:
+            self._original = self._make()
+        scene, counts = self._original
+        return scene.copy(), counts
+
+    def play(self, cell: Cell) -> Played:
+        """Plays a cell and judges it; whoever called closes its scene."""
+        scene, counts = self._scene()
+        try:
+            before, events = Before(scene), len(scene.pump.tape.events())
+            scene.do(cell.act)
+            outcome = before.outcome(scene, cell.act, self._subject(scene, cell.act))
+            self._compare(scene, cell, outcome)
+            if outcome.death is None:
+                self._leave(scene, counts)
+            return Played(cell, outcome, self._judge(scene, cell, events), scene)
+        except BaseException:
+            scene.close()
+            raise
+
+    def _subject(self, scene: Scene, act: Act) -> Connection | None:
+        if isinstance(act, Send | Link | Leave):
+            return scene.open.get((act.client, act.channel))
+        return scene.open.get((1, self.place.channel))
+
+    def close(self) -> None:
+        """Gives the original back."""
+        if self._original is not None:
+            self._original[0].close()
+
+    # ---- what is owed
+
+    def _compare(self, scene: Scene, cell: Cell, outcome: Outcome) -> None:
+        """Claims what the tables owe, and that the process lives."""
+        lives = "ROBUST-001"
+        match cell.act:
+            case Send(channel=channel, type=kind):
+                lives = (SURVIVES_ON_MAIN if channel == MAIN else SURVIVES).get(kind, lives)
+            case Link() if self.place.label == "target":
+                lives = "ROBUST-008"
+            case Leave():
+                lives = "ROBUST-011"
+        alive = outcome.death is None
+        claim = scene.pump.tape.claim
+        claim(
+            lives,
+            kept=alive,
+            expected=f"{cell.act}: the server lives on",
+            seen=f"it ended by {outcome.death}",
+        )
+        if not alive:
+            return
+        owed = self._owed(cell)
+        if owed is None:
+            return
+        identifier, expected, seen = owed[0], _words(cell, owed[1]), _seen(outcome, owed[1])
+        claim(identifier, kept=expected == seen, expected=expected, seen=seen)
+
+    def _owed(self, cell: Cell) -> tuple[str, Brings] | None:
+        """The requirement and what is owed; None where nothing but survival is."""
+        place, act = self.place, cell.act
+        found: tuple[str, Brings] | None = None
+        match act:
+            case Send():
+                owed = answer(act.channel, place.answers, act.type)
+                found = (
+                    requirement(act.channel, place.answers, act.type),
+                    Brings(says=owed.says, ends=owed.ends, free=owed.free),
+                )
+            case Call():
+                found = HOST_CALL, _call(place, act)
+            case Link():
+                there = act.channel == MAIN or act.channel in PLAIN_CHANNELS
+                found = (
+                    LINK,
+                    host_answers.link(act.channel, act.id, place.answers, there=there, target=place.arrives),
+                )
+            case Leave(how=How.HALF_CLOSE):
+                found = LEAVE, Brings(ends=place.state is not State.TARGET_SILENT)
+        return found if found and not found[1].free else None
+
+    # ---- the end
+
+    def _leave(self, scene: Scene, counts: Mapping[str, int]) -> None:
+        """Everybody leaves, time passes, what is left behind is counted."""
+        for connection in list(scene.connections()):
+            connection.close()
+        scene.settle()
+        with suppress(HarnessError):
+            scene.host.advance(LONG_MS)
+            scene.settle()
+            now = scene.host.stats()
+            left = now["fds"] - counts["fds"]
+            scene.pump.tape.claim(
+                LEFTOVERS,
+                kept=left <= 0 and not now["clients"],
+                expected="no descriptors left behind",
+                seen=f"{left} descriptors left behind, {now['clients']} clients",
+            )
+        if not scene.host.life().alive:  # the news of its death comes after its last breath
+            scene.pump.turn()
+
+    def _judge(self, scene: Scene, cell: Cell, before: int) -> Judgement:
+        """What the oracle says. A server owes the protocol to clients that keep it: after a client's breach
+        what counts is that the server bears it, and what the tables owe then."""
+        oracle, proper = Oracle(), proper_act(self.place, cell.act)
+        events: list[Event] = scene.pump.tape.events()
+        for event in events[:before]:
+            oracle.observe(event)
+        prefix = len(oracle.judgement.findings)
+        for event in events[before:]:
+            oracle.observe(event)
+        judged = oracle.close()
+        judged.findings = [
+            f
+            for index, f in enumerate(judged.findings)
+            if CATALOGUE[f.requirement].duty == "server"
+            and (index < prefix or proper or f.level is Level.ROBUST or f.requirement.startswith("CELL-"))
+        ]
+        return judged
+
+
+def proper_act(place: Place, act: Act) -> bool:
+    """Whether a client, or a hypervisor, that keeps its part could do this there."""
+    match act:
+        case Send():
+            return may_send(act.channel, place.state, act.type)
+        case Link():
+            if act.channel == MAIN:
+                return act.id is Id.ZERO
+            left = place.state in (State.ENDED, State.SWITCHED, State.FLUSH_DUE, State.GONE)
+            return act.id is Id.OWN and not left and "asked twice" not in place.name
+        case Leave():
+            return act.how is not How.HALF_CLOSE  # nothing on the tape tells of it
+    return True
+
+
+def _call(place: Place, call: Call) -> Brings:
+    """What a call brings: by its name and the arguments that matter."""
+    table = host_answers.CALLS if place.channel == MAIN else host_answers.CHANNEL_CALLS
+    key = call.name
+    if call.name == "migrate_end":
+        key = f"migrate_end {call.args['completed']}"
+    elif call.name == "set_ticket":
+        key = f"set_ticket {call.args['fail_if_connected']} {call.args['disconnect_if_connected']}"
+    elif call.name == "chardev_send" and place.stopped:
+        key = "chardev_send, machine stopped"
+    elif call.name == "agent_send" and AGENT_START in place.path:
+        key = "agent_send, agent started"
+    row = table.get(f"{call.name} {call.args.get('device')}") or table.get(key)
+    if row is None:
+        return Brings(free=True)
+    return row.get(place.answers, row[None])
+
+
+def _words(cell: Cell, owed: Brings) -> str:
+    """What is owed, as `_seen` tells what came."""
+    channel = cell.place.channel if isinstance(cell.act, Call | Pass) else cell.act.channel
+    seamless = cell.place.settings.get("seamless") and not cell.place.settings.get("environment")
+    instead = {MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN: MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS}
+    says = [instead.get(kind, kind) if seamless and channel == MAIN else kind for kind in owed.says]  # type: ignore[call-overload]
+    names = [message_name(channel, Side.SERVER, kind) for kind in says]
+    return _told(owed.result, names, owed.ends)
+
+
+def _seen(outcome: Outcome, owed: Brings) -> str:
+    return _told(outcome.result if owed.result else None, outcome.said, outcome.end is not None)
+
+
+def _told(result: str | None, said: Sequence[str], ended: bool) -> str:
+    parts = [result or "", *(said or ["silence"]), "then the end" if ended else ""]
+    return ", ".join(filter(None, parts))

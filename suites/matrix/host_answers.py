@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a host's call, a link and a leave bring in each state; literal tables as `answers` has for messages.
+
+Callbacks are not in them: the rules of the source judge those, to the millisecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from dissectors.conversation.answers import ANY, LEAVING, NOT_YET, WAITING
+from dissectors.conversation.order_tables import State
+from dissectors.wire.constants import (
+    ChannelType,
+    MsgInputs,
+    MsgMain,
+    MsgPlayback,
+    MsgPort,
+    MsgRecord,
+    MsgSpicevmc,
+)
+from suites.matrix.acts import MAIN, Id
+
+M, CT = MsgMain, ChannelType
+
+
+@dataclass(frozen=True)
+class Brings:
+    """`result`: of a call, or the error of a link; None: not looked at. `says`, `ends`: on the connection that
+    the place is about. `free`: it survives, and what else it does is not looked at."""
+
+    result: str | None = None
+    says: tuple[int, ...] = ()
+    ends: bool = False
+    free: bool = False
+
+
+#: Stands for BEGIN or BEGIN_SEAMLESS, as the host is set.
+BEGIN = M.SPICE_MSG_MAIN_MIGRATE_BEGIN
+CANCEL, SWITCH = M.SPICE_MSG_MAIN_MIGRATE_CANCEL, M.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST
+PENDING = (
+    State.ANNOUNCED,
+    State.ANNOUNCED_SEAMLESS,
+    State.REFUSED,
+    State.CONNECTED,
+    State.CONNECTED_SEAMLESS,
+)
+CONNECTED = (State.CONNECTED, State.CONNECTED_SEAMLESS)
+NOTHING, OK, VOID, FAILS = Brings(), Brings("returns 0"), Brings("returns None"), Brings("returns -1")
+Row = Mapping[State | None, Brings]
+
+
+def _in(brings: Brings, *states: State) -> dict[State | None, Brings]:
+    return dict.fromkeys(states, brings)
+
+
+CALLS: Mapping[str, Row] = MappingProxyType(
+    {
+        "migrate_connect": {
+            ANY: Brings("returns 0", (BEGIN,)),
+            **_in(Brings("returns 0", (CANCEL, BEGIN)), *CONNECTED),
+            **_in(OK, *NOT_YET),
+        },
+        "migrate_start": {ANY: FAILS, **_in(OK, *PENDING)},
+        "migrate_end 0": {ANY: OK, **_in(Brings("returns 0", (CANCEL,)), *CONNECTED)},
+        "migrate_end 1": {
+            ANY: Brings("returns -1", ends=True),
+            **_in(Brings("returns 0", (SWITCH,)), *PENDING),
+            State.CONNECTED: Brings("returns 0", (M.SPICE_MSG_MAIN_MIGRATE_END,)),
+            State.CONNECTED_SEAMLESS: Brings("returns 0", (1,)),
+        },
+        "migrate_switch": {ANY: OK, **_in(Brings("returns 0", (SWITCH,)), *PENDING)},
+        "vm_start": {ANY: VOID},
+        "vm_stop": {ANY: VOID},
+        "set_ticket 0 0": {ANY: Brings("returns 0", ends=True)},
+        "set_ticket 1 0": {ANY: FAILS},
+        "set_ticket 0 1": {ANY: Brings("returns 0", ends=True)},
+        "set_noauth": {ANY: OK},
+        "set_seamless_migration": {ANY: VOID},
+        "set_channel_security": {ANY: OK},
+        "set_agent_mouse": {ANY: OK},
+        "set_agent_copypaste": {ANY: OK},
+        "set_agent_file_xfer": {ANY: OK},
+        "set_image_compression": {ANY: OK},
+        "set_playback_compression": {ANY: OK},
+        "set_streaming_video": {ANY: OK},
+        "get_num_clients": {ANY: NOTHING},
+        "is_server_mouse": {ANY: Brings("returns 1")},
+        "add_migration": {ANY: FAILS},
+        "agent_attach": {
+            ANY: Brings(says=(M.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS,)),
+            **_in(NOTHING, *NOT_YET),
+        },
+        "agent_detach": {ANY: Brings("returns 0", (M.SPICE_MSG_MAIN_AGENT_DISCONNECTED,))},
+        "agent_send": {ANY: NOTHING},  # no client has begun to listen
+        "agent_send, agent started": {ANY: Brings(says=(M.SPICE_MSG_MAIN_AGENT_DATA,))},
+        "destroy": {ANY: Brings("returns None", ends=True)},
+    }
+)
+VMC_DATA = (MsgSpicevmc.SPICE_MSG_SPICEVMC_DATA,)
+CHANNEL_CALLS: Mapping[str, Row] = MappingProxyType(
+    {
+        "kbd_leds": {
+            ANY: Brings("returns 0", (MsgInputs.SPICE_MSG_INPUTS_KEY_MODIFIERS,)),
+            State.TARGET_SILENT: OK,
+        },
+        "playback_start": {
+            ANY: Brings(says=(MsgPlayback.SPICE_MSG_PLAYBACK_START,)),
+            State.TARGET_SILENT: NOTHING,
+        },
+        "playback_stop": {ANY: Brings(says=(MsgPlayback.SPICE_MSG_PLAYBACK_STOP,))},
+        "playback_put": {ANY: Brings(free=True)},
+        "record_start": {
+            ANY: Brings(says=(MsgRecord.SPICE_MSG_RECORD_START,)),
+            State.TARGET_SILENT: NOTHING,
+        },
+        "record_stop": {ANY: Brings(says=(MsgRecord.SPICE_MSG_RECORD_STOP,))},
+        "record_get": {ANY: NOTHING},
+        "sound_volume": {ANY: Brings(free=True)},
+        "sound_mute": {ANY: Brings(free=True)},
+        "chardev_send": {
+            ANY: Brings(says=VMC_DATA),
+            **_in(NOTHING, State.TARGET_SILENT, State.TARGET_RESTORING),
+        },
+        "port_event": {
+            ANY: Brings(says=(MsgPort.SPICE_MSG_PORT_EVENT,)),
+            State.TARGET_SILENT: NOTHING,
+            **_in(Brings(free=True), *LEAVING),
+        },
+        "chardev_send, machine stopped": {ANY: NOTHING},
+        "chardev_send smartcard": {ANY: NOTHING},  # no client's reader is there to hear it
+        "chardev_detach smartcard": {ANY: OK},
+        "chardev_detach": {ANY: Brings("returns 0", ends=True), State.TARGET_SILENT: OK},
+        "qxl_draw": {ANY: Brings(free=True)},
+        "qxl_reset": {ANY: Brings(free=True)},
+        "qxl_cursor": {ANY: Brings(free=True)},
+    }
+)
+#: The first words of a channel that has been linked, where it has any.
+FIRST: Mapping[int, tuple[int, ...]] = MappingProxyType(
+    {
+        CT.SPICE_CHANNEL_INPUTS: (MsgInputs.SPICE_MSG_INPUTS_INIT,),
+        CT.SPICE_CHANNEL_PLAYBACK: (MsgPlayback.SPICE_MSG_PLAYBACK_MODE,),
+        CT.SPICE_CHANNEL_PORT: (MsgPort.SPICE_MSG_PORT_INIT,),
+        CT.SPICE_CHANNEL_WEBDAV: (MsgPort.SPICE_MSG_PORT_INIT,),
+    }
+)
+LINKED, BAD_ID, SHUT = "SPICE_LINK_ERR_OK", "SPICE_LINK_ERR_BAD_CONNECTION_ID", "closed"
+
+
+def link(channel: int, number: Id, state: State, *, there: bool, target: bool) -> Brings:
+    """What a link brings on its own connection. `there`: the machine has the channel. `target`: the session
+    has the id that it had at the source."""
+    if not there:
+        return Brings(SHUT, ends=True)
+    if channel == MAIN:  # any id opens: without 0 it is a migration's target that waits
+        return Brings(LINKED, (M.SPICE_MSG_MAIN_INIT,) if number is Id.ZERO else ())
+    joins = number in (Id.OWN, Id.OTHER) or (number is Id.GIVEN and target)
+    if not joins:
+        return Brings(BAD_ID, ends=True)
+    if state in WAITING or (state is State.TARGET_SEAMLESS and channel == CT.SPICE_CHANNEL_PLAYBACK):
+        return Brings(LINKED)
+    return Brings(LINKED, FIRST.get(channel, ()))

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What came of an act, in the words of the tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dissectors.framing.events import Ending
+from dissectors.wire.constants import ChannelType, LinkErr, MsgBase, channel_name
+from fixtures.peer import Connection
+from suites.matrix.acts import Act, Call, Link
+from suites.matrix.scene import Scene
+
+#: What a server may say at any time, whatever it is asked.
+NOISE = frozenset({int(MsgBase.SPICE_MSG_PING)})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`said`: messages on the connection that the act is about (of a link: the new one). `elsewhere`: those on
+    others, with their channel. `end`: how the connection ended, None if it did not. `ended`: other connections
+    that ended. `told`: the host's callbacks; `result`: what a call returned, or a link's error.
+    `death`: how the process ended."""
+
+    said: tuple[str, ...] = ()
+    end: str | None = None
+    elsewhere: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+    result: str | None = None
+    death: str | None = None
+
+    def __str__(self) -> str:
+        parts = [] if self.result is None else [self.result]
+        parts += self.said or ["silence"]
+        parts += [f"then {self.end}"] if self.end else []
+        parts += [f"[{text}]" for text in (*self.elsewhere, *self.ended, *self.told)]
+        return f"died: {self.death}" if self.death else ", ".join(parts)
+
+
+class Before:
+    """What there was before an act."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._heard = {c.number: len(c.messages) for c in scene.open.values()}
+        self._ended = {c.number for c in scene.open.values() if c.ending}
+        self._events = len(scene.pump.tape.host_events)
+
+    def outcome(self, scene: Scene, act: Act, subject: Connection | None) -> Outcome:
+        """What is there now that was not then."""
+        connections = list(scene.connections())
+        others = [c for c in connections if c is not subject]
+        return Outcome(
+            said=tuple(self._new(subject)) if subject else (),
+            end=_end(subject),
+            elsewhere=tuple(f"{_short(c)} {name}" for c in others for name in self._new(c)),
+            ended=tuple(f"{_short(c)} {_end(c)}" for c in others if c.ending and c.number not in self._ended),
+            told=tuple(
+                e.name for e in scene.pump.tape.host_events[self._events :] if e.name.endswith("_complete")
+            ),
+            result=_result(scene, act),
+            death=_death(scene),
+        )
+
+    def _new(self, connection: Connection) -> list[str]:
+        fresh = connection.messages[self._heard.get(connection.number, 0) :]
+        return [m.name for m in fresh if m.type not in NOISE]
+
+
+def _short(connection: Connection) -> str:
+    return channel_name(connection.wanted.channel)
+
+
+def _end(connection: Connection | None) -> str | None:
+    if connection is None or connection.closed is None or connection.closed.by is None:
+        return None
+    ours = connection.closed.by.value == "client"
+    return None if ours else str(connection.ending or Ending.TIMEOUT)
+
+
+def _result(scene: Scene, act: Act) -> str | None:
+    if isinstance(act, Call):
+        return f"returns {scene.result}"
+    if isinstance(act, Link):
+        if scene.link_error is None:
+            return "closed"
+        names = {int(e): e.name for e in LinkErr}
+        return names.get(int(scene.link_error), str(scene.link_error))
+    return None
+
+
+def _death(scene: Scene) -> str | None:
+    life = scene.host.life()
+    if not life.alive:
+        return f"{life.signal or life.status}: {life.message}"
+    if any(e.name == "hung" for e in scene.pump.tape.host_events):
+        return "it hangs"
+    return None
+
+
+__all__ = ["Before", "ChannelType", "Outcome"]

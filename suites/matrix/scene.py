@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One host and its clients, on which acts are played; it can be copied."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from dissectors.channels.migration_data import (
+    SpiceMigrateDataCharDevice,
+    SpiceMsgcMigrateDataDisplay,
+    SpiceMsgcMigrateDataSpicevmc,
+)
+from dissectors.channels.spicevmc import VMC
+from dissectors.framing.events import Endpoint
+from dissectors.wire.constants import (
+    ChannelType,
+    LinkErr,
+    MsgcBase,
+    MsgcDisplay,
+    MsgcInputs,
+    MsgcRecord,
+    MsgcSmartcard,
+    MsgcSpicevmc,
+    MsgMain,
+    Side,
+)
+from fixtures.peer import Connection, LinkRefused, PeerFailure, Pump
+from fixtures.peer.copies import Situation
+from fixtures.peer.peer_client import DISPLAY_INIT
+from fixtures.system.hosts import HarnessError, Host
+from suites.fuzz import bodies
+from suites.matrix.acts import MAIN, Act, Call, How, Id, Leave, Link, Pass, Send
+
+#: Ids that no server here ever gave: asymmetric, with high bits.
+GIVEN_ID, WRONG_ID = 0x8A00_0B01, 0xC0DE_F00D
+CT = ChannelType
+DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
+Slot = tuple[int, int]  # client, channel type
+
+
+#: Data of a channel whose client is connected to its device, as a source sends it.
+VMC_DATA = bytes(
+    SpiceMsgcMigrateDataSpicevmc(
+        base=SpiceMigrateDataCharDevice(connected=1, num_client_tokens=1, num_send_tokens=0xFFFFFFFF)
+    )
+)
+
+
+#: VSCMsgHeader of ReaderAdd (3) without a name, reader 0.
+_READER_ADD = struct.pack("<III", 3, 0, 0)
+#: SPICE_DATA_COMPRESSION_TYPE_LZ4, the size, and three bytes that LZ4 leaves as they are.
+_DISPLAY_DATA = bytes(
+    SpiceMsgcMigrateDataDisplay(
+        message_serial=1,
+        pixmap_cache_id=1,
+        pixmap_cache_size=20 << 20,
+        pixmap_cache_clients=[1, 0, 0, 0],
+        glz_dict_id=1,
+        glz_dict_size=16 << 20,
+        glz_dict_max_encoders=4,
+    )
+)
+_COMPRESSED = struct.pack("<BI", 1, 3) + b"\x30abc"
+#: Bodies that a default packet does not give.
+GOOD: Mapping[tuple[int, int], bytes] = {
+    (CT.SPICE_CHANNEL_INPUTS, MsgcInputs.SPICE_MSGC_INPUTS_KEY_SCANCODE): b"\x1e\x9e",
+    (CT.SPICE_CHANNEL_RECORD, MsgcRecord.SPICE_MSGC_RECORD_MODE): struct.pack("<IH", 0x8001, 1),
+    (CT.SPICE_CHANNEL_RECORD, MsgcRecord.SPICE_MSGC_RECORD_DATA): struct.pack("<Ihh", 0x8002, 1, -1),
+    (CT.SPICE_CHANNEL_SMARTCARD, MsgcSmartcard.SPICE_MSGC_SMARTCARD_DATA): _READER_ADD,
+    (DISPLAY, MsgcBase.SPICE_MSGC_MIGRATE_DATA): _DISPLAY_DATA,
+    **{(channel, MsgcSpicevmc.SPICE_MSGC_SPICEVMC_DATA): b"\xc0\xff\xee" for channel in VMC},
+    **{(channel, MsgcSpicevmc.SPICE_MSGC_SPICEVMC_COMPRESSED_DATA): _COMPRESSED for channel in VMC},
+}
+
+
+def _body(connection: Connection, kind: int) -> bytes:
+    """The body of a message as a dutiful client sends it."""
+    if kind == MsgcBase.SPICE_MSGC_MIGRATE_DATA and connection.wanted.channel in VMC:
+        return VMC_DATA
+    if kind == MsgcDisplay.SPICE_MSGC_DISPLAY_INIT and connection.wanted.channel == DISPLAY:
+        return bytes(DISPLAY_INIT)
+    found = GOOD.get((connection.wanted.channel, kind))
+    return bodies.good(kind, connection, None) if found is None else found
+
+
+@dataclass
+class Scene:
+    """`open`: the connections by client and channel; `ids`: the session ids of the clients; `ended`: ids of
+    sessions that have ended. `trouble`: why an act could not be done to its end."""
+
+    pump: Pump
+    host: Host
+    open: dict[Slot, Connection] = field(default_factory=dict)
+    ids: dict[int, int] = field(default_factory=dict)
+    ended: list[int] = field(default_factory=list)
+    result: object = None  # of the last call
+    link_error: LinkErr | int | None = None  # of the last link; None: it was just closed
+    trouble: str | None = None
+
+    def copy(self) -> Scene:
+        """The same on a copy of the host."""
+        alive = [c for c in self.open.values() if not c.ending]
+        made = Situation(self.pump, {self.host.label: self.host}, alive).copy()  # type: ignore[dict-item]
+        twins = {slot: made.twin(c) for slot, c in self.open.items() if c.number in made.twins}
+        return Scene(made.pump, made.hosts[self.host.label], twins, dict(self.ids), list(self.ended))
+
+    def do(self, act: Act) -> None:
+        """Does an act, and waits until everything that follows from it has happened."""
+        self.trouble = None
+        events = len(self.pump.tape.host_events)
+        with suppress(HarnessError):  # it died or hangs: an event says so
+            match act:
+                case Send():
+                    self._send(act)
+                case Link():
+                    self._link(act)
+                case Leave():
+                    self._leave(act)
+                case Call():
+                    self.result = self.host.call(act.name, **act.args)
+                case Pass():
+                    self.host.advance(act.ms)
+        # a worker waits for DISPLAY_INIT, and who waits for the worker waits along
+        self.settle(worker=not (isinstance(act, Link) and act.channel == DISPLAY))
+        self._put_in_order(events)
+
+    def _put_in_order(self, events: int) -> None:
+        """The server's closing of a connection is read after the callback that it led to is heard: both belong
+        to one act, and the closing comes first."""
+        tape = self.pump.tape
+        done = [e.time for e in tape.host_events[events:] if e.name.endswith("_complete")]
+        first = min(done, default=math.inf)
+        for track in tape.tracks.values():
+            if track.closed and track.closed.by is Side.SERVER and track.closed.time > first:
+                track.closed = replace(track.closed, time=first)
+
+    def settle(self, *, worker: bool = True) -> None:
+        """Until nothing more follows. A display's worker reads its sockets in a turn of its own: it has when it
+        has answered twice."""
+        self.pump.settle()
+        if worker and "display" in self.host.settings.devices and self.host.life().alive:
+            for _ in range(2):
+                with suppress(HarnessError):
+                    self.host.call("qxl_sync")
+                self.pump.settle()
+        for (client, channel), connection in self.open.items():
+            inits = connection.got(MsgMain.SPICE_MSG_MAIN_INIT) if channel == MAIN else []
+            if inits:
+                self.ids[client] = int(inits[-1].packet.session_id)
+
+    def _send(self, act: Send) -> None:
+        connection = self.open[act.client, act.channel]
+        body = _body(connection, act.type) if act.body is None else act.body
+        connection.send(act.type, body)
+
+    def _link(self, act: Link) -> None:
+        number = self.session_id(act)
+        made = Connection(
+            self.pump,
+            Endpoint(self.host.address, self.host.port or 0),
+            channel=act.channel,
+            connection_id=number,
+        )
+        self.open[act.client, act.channel] = made
+        if act.channel == MAIN and act.id is not Id.ZERO:
+            self.ids[act.client] = number
+        self.link_error = LinkErr.SPICE_LINK_ERR_OK
+        try:
+            made.link()
+        except LinkRefused as refused:
+            self.link_error = refused.error
+        except PeerFailure as failure:
+            self.link_error = None
+            self.trouble = str(failure)
+
+    def session_id(self, act: Link) -> int:
+        """The connection_id that a link is to name."""
+        return {
+            Id.ZERO: lambda: 0,
+            Id.OWN: lambda: self.ids.get(act.client, self.ids[1]),
+            Id.GIVEN: lambda: GIVEN_ID,
+            Id.STALE: lambda: self.ended[-1],
+            Id.OTHER: lambda: self.ids[2],
+            Id.WRONG: lambda: WRONG_ID,
+        }[act.id]()
+
+    def _leave(self, act: Leave) -> None:
+        connection = self.open[act.client, act.channel]
+        match act.how:
+            case How.CLOSE:
+                connection.close()
+            case How.RESET:
+                connection.reset()
+            case How.HALF_CLOSE:
+                connection.half_close()
+            case How.DISCONNECTING:
+                connection.send(MsgcBase.SPICE_MSGC_DISCONNECTING, bytes(12))
+                connection.close()
+        if act.channel == MAIN and act.client in self.ids:
+            self.ended.append(self.ids[act.client])
+
+    def connections(self) -> Iterator[Connection]:
+        """Every one, main last."""
+        yield from sorted(self.open.values(), key=lambda connection: connection.wanted.channel == MAIN)
+
+    def close(self) -> None:
+        """Gives everything back."""
+        self.pump.close()
+        self.host.stop()

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Takes what came of the cells of a place: for the bench, for the reports, for the picture of the matrix."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dissectors.rules.judgement import FAILING, Judgement
+from fixtures.bench import Bench, failure_text
+from suites.matrix.board import Played
+from suites.matrix.cells import Cell
+
+NAME_CHARACTERS = 180
+
+
+class Sheet:
+    """`test`: the test's id. `out`: the run's directory, where the packets of a cell with findings go.
+    `properties`: the test's user properties, which hold what is told."""
+
+    def __init__(self, test: str, bench: Bench, out: str | None, properties: list[tuple[str, Any]]) -> None:
+        self._test, self._bench, self._out, self._properties = test, bench, out, properties
+        self._driven: dict[str, str] = {}
+        self._left_out: dict[str, str] = {}
+        self._about: Cell | None = None
+        self._cases: list[dict[str, Any]] = []
+        self._failed: list[str] = []
+        self.kept: Counter[str] = Counter()
+
+    def leave_out(self, cell: Cell) -> None:
+        """A cell that is not driven."""
+        self._about = cell
+        self._left_out[str(cell.act)] = cell.left_out or ""
+
+    def take(self, played: Played) -> None:
+        """A cell that was played; ends its scene."""
+        try:
+            self._about = played.cell
+            self._driven[str(played.cell.act)] = str(played.outcome)
+            self.kept.update(played.judgement.kept)
+            if played.judgement.findings:
+                self._case(played)
+        finally:
+            played.scene.close()
+
+    def close(self) -> None:
+        """Tells the bench what was kept, and which cells have findings that count."""
+        broken = {f["requirement"] for case in self._cases for f in case["judgement"]["findings"]}
+        kept = Judgement(kept=Counter({r: n for r, n in self.kept.items() if r not in broken}))
+        self._bench.take(kept, kept.kept)
+        self._properties.extend(self.told())
+        self._bench.cells_broken = "\n".join(self._failed)
+
+    def _case(self, played: Played) -> None:
+        findings, host = played.judgement.findings, played.scene.host
+        self._bench.judgement.findings += findings if self._bench.fault else []
+        self._cases.append(
+            {
+                "cell": str(played.cell.act),
+                "title": f"{played.cell.name}: {played.outcome}",
+                "server": self._bench.spec,
+                "identities": {host.label: asdict(host.identity)},
+                "requirements": sorted({f.requirement for f in findings}),
+                "judgement": {
+                    "findings": [f.as_dict() for f in findings],
+                    "kept": dict(played.judgement.kept),
+                },
+                "artefacts": self._packets(played),
+                "moves": list(played.moves),
+            }
+        )
+        if any(f.level in FAILING for f in findings):
+            self._failed.append(f"{played.cell.name}:\n{failure_text(findings)}")
+
+    def _packets(self, played: Played) -> dict[str, str]:
+        if not self._out:
+            return {}
+        directory = Path(self._out) / "tests"
+        directory.mkdir(parents=True, exist_ok=True)
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{self._test.removeprefix('suites/')}_{played.cell.act}")
+        path = directory / f"{name[-NAME_CHARACTERS:]}.pcapng.gz"
+        played.scene.pump.tape.write_pcapng(path)
+        return {"pcapng": os.fspath(path)}
+
+    def told(self) -> Iterator[tuple[str, Any]]:
+        """The user properties of the test (`reports.run.plugin` reads them)."""
+        yield from (("spice-cell", case) for case in self._cases)
+        if self._about is not None:
+            place = self._about.place
+            yield (
+                "spice-matrix",
+                {
+                    "channel": int(place.channel),
+                    "place": place.name,
+                    "state": place.state.value,
+                    "driven": self._driven,
+                    "left_out": self._left_out,
+                },
+            )

@@ -2,10 +2,10 @@
 """What a server owes to each message of a client in each state: these messages, silence, the end of the
 connection, or survival and nothing else.
 
-The other half of the order tables (`order_tables` says what a side may send). Literal tables: a message, then
-what it is answered by in any state, then the states where that is something else. PING and what timers send
-are no answers. Source: server/main-channel-client.cpp, red-channel-client.cpp, reds.cpp and each channel's own
-file; all of it seen on 0.14.3, 0.15.1, 0.15.2 and 0.16.0 where no `versions` says otherwise.
+The other half of the order tables (`order_tables` says what a side may send). Literal tables: a message, what
+it is answered by in any state, then the states where that is something else. PING and what timers send are no
+answers. Source: server/main-channel-client.cpp, red-channel-client.cpp, reds.cpp and each channel's own file;
+all of it seen on 0.14.3, 0.15.1, 0.15.2 and 0.16.0.
 """
 
 from __future__ import annotations
@@ -38,8 +38,11 @@ TAKEN, BORNE = "CELL-001", "CELL-002"
 
 @dataclass(frozen=True)
 class Answer:
-    """`says`: message types in their order; () is silence. `ends`: the server ends the connection. `free`: it
-    survives, and what else it does is not looked at. `keeps`: the requirement, where it has one of its own."""
+    """`says`: message types in their order; () is silence. `ends`: the server ends the connection.
+
+    `free`: it survives, and what else it does is not looked at. `keeps`: the requirement, where it has one of
+    its own.
+    """
 
     says: tuple[int, ...] = ()
     ends: bool = False
@@ -141,9 +144,7 @@ OTHERS: Mapping[int, Mapping[int, Row]] = MappingProxyType(
         CT.SPICE_CHANNEL_PLAYBACK: _NO_DATA,
         CT.SPICE_CHANNEL_RECORD: {**_NO_DATA, **{kind: {ANY: SILENCE} for kind in MsgcRecord}},
         CT.SPICE_CHANNEL_CURSOR: _NO_DATA,
-        CT.SPICE_CHANNEL_SMARTCARD: {
-            MsgcSmartcard.SPICE_MSGC_SMARTCARD_DATA: {ANY: SILENCE}
-        },
+        CT.SPICE_CHANNEL_SMARTCARD: {MsgcSmartcard.SPICE_MSGC_SMARTCARD_DATA: {ANY: SILENCE}},
         CT.SPICE_CHANNEL_USBREDIR: _VMC,
         CT.SPICE_CHANNEL_PORT: _PORT,
         CT.SPICE_CHANNEL_WEBDAV: _PORT,
@@ -161,10 +162,7 @@ UNKNOWN: Row = {ANY: END, State.TARGET_SILENT: SILENCE}
 
 def answer(channel: int, state: State, message: int) -> Answer:
     """What is owed to a message."""
-    if channel == CT.SPICE_CHANNEL_MAIN:
-        rows = MAIN
-    else:
-        rows = {**_EVERY_CHANNEL, **OTHERS.get(channel, {})}
+    rows = MAIN if channel == CT.SPICE_CHANNEL_MAIN else {**_EVERY_CHANNEL, **OTHERS.get(channel, {})}
     found = rows.get(message, UNKNOWN)
     if state is State.TARGET_SILENT:
         return SILENCE  # nothing is read before the session begins

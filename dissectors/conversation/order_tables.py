@@ -190,9 +190,7 @@ _AGAIN: dict[int, Breach] = {
 _SEAMLESS_AGAIN: dict[int, Breach] = {kind: Breach("MIG-CLI-015", State.SEAMLESS_AGAIN) for kind in _AGAIN}
 #: The client is on its way out: an active sound channel that it closes before main lets the server tell the
 #: time once more (server/reds.cpp, reds_enable_mm_time); its ATTACH_CHANNELS may have crossed the end.
-AFTER_THE_END = frozenset(
-    {int(M.SPICE_MSG_MAIN_MULTI_MEDIA_TIME), int(M.SPICE_MSG_MAIN_CHANNELS_LIST)}
-)
+AFTER_THE_END = frozenset({int(M.SPICE_MSG_MAIN_MULTI_MEDIA_TIME), int(M.SPICE_MSG_MAIN_CHANNELS_LIST)})
 _ANNOUNCE: dict[int, To] = {
     M.SPICE_MSG_MAIN_MIGRATE_BEGIN: To(State.ANNOUNCED),
     M.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS: To(State.ANNOUNCED_SEAMLESS),

@@ -215,7 +215,13 @@ def _decide(
 
 def _cells(report: pytest.TestReport, declared: Sequence[Deviation]) -> list[CaseFinished]:
     """The cells of the matrix that a test has driven and that have findings, each a case of its own."""
-    return [_cell(report.nodeid, told, declared) for name, told in report.user_properties if name == CELL]
+    found: Any = [told for name, told in report.user_properties if name == CELL]
+    return [_cell(report.nodeid, told, declared) for told in found]
+
+
+def _matrix(report: pytest.TestReport) -> Any:
+    """The cells of its place, if the test is one of the matrix."""
+    return next((told for name, told in report.user_properties if name == MATRIX), {})
 
 
 def _cell(test: str, evidence: dict[str, Any], declared: Sequence[Deviation]) -> CaseFinished:
@@ -323,7 +329,7 @@ class Recorder:
             artefacts={k: directory.relative(p, self.out) for k, p in case.artefacts.items()},
             identities=case.identities,
             moves=case.moves,
-            matrix=next((told for name, told in last.user_properties if name == MATRIX), {}),
+            matrix=_matrix(last),
         )
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:

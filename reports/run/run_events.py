@@ -90,7 +90,8 @@ class CaseFinished:
     `kept`: requirement id -> how often it was seen kept. `artefacts`: kind ("pcapng", "log") -> path relative
     to the run's directory. `moves`: what a campaign or a replay played, a line each. `awaited`: the finding
     that a replay was to show. `cell`: the cell of the matrix that this is a case of. `matrix`: of a test that
-    drives many, its `channel`, `place` and `state`, `driven` (name -> what came of it), `left_out` (name -> why).
+    drives many, its `channel`, `place` and `state`, `driven` (name -> what came of it) and `left_out`
+    (name -> why).
     """
 
     nodeid: str

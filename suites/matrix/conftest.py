@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the tests of the matrix hold: which cells are asked for, and the sheet that takes what came of them."""
+"""What the tests of the matrix hold: which cells are asked for, and what takes their outcomes."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ M, CT = MsgMain, ChannelType
 
 @dataclass(frozen=True)
 class Brings:
-    """`result`: of a call, or the error of a link; None: not looked at. `says`, `ends`: on the connection that
-    the place is about. `free`: it survives, and what else it does is not looked at."""
+    """`result`: of a call, or the error of a link; None: not looked at. `says`, `ends`: on the connection of
+    the place. `free`: it survives, and what else it does is not looked at."""
 
     result: str | None = None
     says: tuple[int, ...] = ()

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dissectors.framing.events import Ending
-from dissectors.wire.constants import ChannelType, LinkErr, MsgBase, channel_name
+from dissectors.wire.constants import LinkErr, MsgBase, channel_name
 from fixtures.peer import Connection
 from suites.matrix.acts import Act, Call, Link
 from suites.matrix.scene import Scene
@@ -17,10 +17,11 @@ NOISE = frozenset({int(MsgBase.SPICE_MSG_PING)})
 
 @dataclass(frozen=True)
 class Outcome:
-    """`said`: messages on the connection that the act is about (of a link: the new one). `elsewhere`: those on
-    others, with their channel. `end`: how the connection ended, None if it did not. `ended`: other connections
-    that ended. `told`: the host's callbacks; `result`: what a call returned, or a link's error.
-    `death`: how the process ended."""
+    """`said`: messages on the connection that the act is about (of a link: the new one). `end`: how it ended,
+    None if it did not. `elsewhere`: messages on other connections, with their channel; `ended`: those of them
+    that ended. `told`: the host's callbacks; `result`: what a call returned, or a link's error. `death`: how
+    the process ended.
+    """
 
     said: tuple[str, ...] = ()
     end: str | None = None
@@ -96,6 +97,3 @@ def _death(scene: Scene) -> str | None:
     if any(e.name == "hung" for e in scene.pump.tape.host_events):
         return "it hangs"
     return None
-
-
-__all__ = ["Before", "ChannelType", "Outcome"]

@@ -17,9 +17,9 @@ from dissectors.wire.constants import ChannelType, MsgcBase, MsgcDisplay, MsgcMa
 from suites.matrix.acts import MAIN, Act, Call, Id, Leave, Link, Pass, Send
 
 CT, MC = ChannelType, MsgcMain
+REAL_TIME = "the display's worker waits 10 s for MIGRATE_DATA in real time, and the host with it"
 #: What a machine has here: a channel of every kind. A display has worker threads, which no copy takes along:
 #: its places are made anew for each cell.
-REAL_TIME = "the worker waits up to 10 s for MIGRATE_DATA in real time, and the host with it: test_display_state"
 PLAIN = ("keyboard", "mouse", "playback", "record", "smartcard", "usbredir", "port:org.example.0", "webdav")
 WITH_AGENT, WITH_DISPLAY = (*PLAIN, "agent"), ("keyboard", "mouse", "tablet", "display")
 NOWHERE = {"host": "127.0.0.1", "port": 0x1F91}
@@ -205,7 +205,7 @@ def channel_places(channel: int) -> Iterator[Place]:
     yield place("migrating", left, *seamless, *MOVE, seamless=True)
     if channel in WITH_DATA:
         yield place("data sent", State.GONE, *seamless, *MOVE, flush, seamless=True)
-    waiting = {"label": "target", "seamless": True}
+    waiting: dict[str, Any] = {"label": "target", "seamless": True}
     yield place("target waits", State.TARGET_SILENT, *ARRIVING, own, **waiting)
     yield place("target has cancelled", State.TARGET_SILENT, *ARRIVING, own, CONNECTED, **waiting)
     yield place("target restores", State.TARGET_RESTORING, *ARRIVING, ASK, own, **waiting)

@@ -129,8 +129,8 @@ class Scene:
         self._put_in_order(events)
 
     def _put_in_order(self, events: int) -> None:
-        """The server's closing of a connection is read after the callback that it led to is heard: both belong
-        to one act, and the closing comes first."""
+        """A connection that the server closes is read after the callback that this led to is heard: both
+        belong to one act, and the closing comes first."""
         tape = self.pump.tape
         done = [e.time for e in tape.host_events[events:] if e.name.endswith("_complete")]
         first = min(done, default=math.inf)
@@ -139,8 +139,8 @@ class Scene:
                 track.closed = replace(track.closed, time=first)
 
     def settle(self, *, worker: bool = True) -> None:
-        """Until nothing more follows. A display's worker reads its sockets in a turn of its own: it has when it
-        has answered twice."""
+        """Until nothing more follows. A display's worker reads its sockets in a turn of its own: once it has
+        answered twice, it has read what there was."""
         self.pump.settle()
         if worker and "display" in self.host.settings.devices and self.host.life().alive:
             for _ in range(2):
@@ -179,14 +179,14 @@ class Scene:
 
     def session_id(self, act: Link) -> int:
         """The connection_id that a link is to name."""
-        return {
-            Id.ZERO: lambda: 0,
-            Id.OWN: lambda: self.ids.get(act.client, self.ids[1]),
-            Id.GIVEN: lambda: GIVEN_ID,
-            Id.STALE: lambda: self.ended[-1],
-            Id.OTHER: lambda: self.ids[2],
-            Id.WRONG: lambda: WRONG_ID,
-        }[act.id]()
+        match act.id:
+            case Id.OWN:
+                return self.ids.get(act.client) or self.ids[1]
+            case Id.STALE:
+                return self.ended[-1]
+            case Id.OTHER:
+                return self.ids[2]
+        return {Id.GIVEN: GIVEN_ID, Id.WRONG: WRONG_ID}.get(act.id, 0)
 
     def _leave(self, act: Leave) -> None:
         connection = self.open[act.client, act.channel]

@@ -15,7 +15,7 @@ from reports.run import seal
 from reports.run.run_directory import EventFile
 from reports.run.run_events import CaseFinished, CasesFound, encode
 from reports.run.tally import Run, merge
-from reports.views import allure_results, certificate, junit, page
+from reports.views import allure_results, certificate, junit, matrix_data, page
 
 
 def publish(directory: Path) -> Run:
@@ -25,11 +25,12 @@ def publish(directory: Path) -> Run:
 
 
 def write(run: Run, directory: Path) -> Run:
-    """`certificate.json`, `junit.xml` and `index.html`, each whole or not at all; gives the run."""
+    """Certificate, JUnit, the matrix and the page, each whole or not at all; gives the run."""
     run.seal = seal.Manifest(seal.evidence_of(directory), {}).seal
     files = {
         certificate.FILE: json.dumps(certificate.certificate(run), indent=1, ensure_ascii=False).encode(),
         junit.FILE: junit.junit(run),
+        matrix_data.FILE: json.dumps(matrix_data.matrix(run), indent=1, ensure_ascii=False).encode(),
         page.FILE: page.page(run, partial(recorded_ladder, directory)).encode(),
     }
     try:

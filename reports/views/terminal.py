@@ -25,6 +25,7 @@ from reports.run.exit_status import Exit
 from reports.run.run_events import CaseFinished, CasesFound, RunEvent
 from reports.run.tally import Evidence, Result, Run
 from reports.views.certificate import counted
+from reports.views.matrix_data import line as matrix_line
 
 WIDTH = 100
 #: Seconds between two lines of progress where there is no terminal.
@@ -73,6 +74,8 @@ def summary(run: Run, out: Path, *, colour: bool, width: int = WIDTH) -> str:
     console.print(Text(run.headline, "bold green" if good else "bold red"), Text(run.sentence))
     counts = counted(run.counts())
     console.print("Requirements: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+    if driven := matrix_line(run):
+        console.print(driven)
     if not run.full:
         console.print(f"Scope: {run.scope}; again: {shlex.join(run.started.command)}")
     for name in run.flaky:

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The matrix of a run: how many cells of each channel and state were driven, and what came of each.
+
+`matrix.json`: {"driven": n, "all": n, "left_out": n, "channels": [{"channel": name, "driven", "all",
+"left_out", "states": [{"state": words, "driven", "all", "left_out", "places": [{"server": SPEC, "place":
+words, "test": id, "cells": {name: {"outcome": words, "verdict": word} or {"left_out": why}}}]}]}]}. `all`
+counts the cells that are not left out with a reason.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dissectors.rules.judgement import Verdict
+from dissectors.wire.constants import channel_name
+from reports.run.run_events import CaseFinished
+from reports.run.tally import Run
+
+FILE = "matrix.json"
+Counts = dict[str, Any]
+
+
+def matrix(run: Run) -> Counts:
+    """The matrix as JSON holds it; without a driven cell `channels` is empty."""
+    cases = [case for case in run.cases if case.matrix]
+    broken = {case.nodeid: case.verdict for case in run.cases if case.cell}
+    channels = sorted({int(case.matrix["channel"]) for case in cases})
+    rows = []
+    for channel in channels:
+        own = [case for case in cases if int(case.matrix["channel"]) == channel]
+        rows.append(_summed({"channel": channel_name(channel)}, "states", _states(own, broken)))
+    return _summed({}, "channels", rows)
+
+
+def _states(cases: list[CaseFinished], broken: dict[str, Verdict]) -> list[Counts]:
+    states = dict.fromkeys(case.matrix["state"] for case in cases)
+    return [
+        _summed(
+            {"state": state},
+            "places",
+            [_place(case, broken) for case in cases if case.matrix["state"] == state],
+        )
+        for state in states
+    ]
+
+
+def _place(case: CaseFinished, broken: dict[str, Verdict]) -> Counts:
+    told = case.matrix
+    cells = {
+        name: {"outcome": came, "verdict": broken.get(f"{case.nodeid}/{name}", Verdict.PASS).value}
+        for name, came in told["driven"].items()
+    }
+    cells |= {name: {"left_out": why} for name, why in told["left_out"].items()}
+    undriven = case.verdict in (Verdict.ERROR, Verdict.UNSUPPORTED)
+    return {
+        "server": case.server,
+        "place": told["place"],
+        "test": case.nodeid,
+        "driven": len(told["driven"]),
+        "all": len(told["driven"]) + undriven,  # one at least that the test did not come to
+        "left_out": len(told["left_out"]),
+        "cells": cells,
+    }
+
+
+def _summed(head: Counts, key: str, parts: list[Counts]) -> Counts:
+    sums = {name: sum(part[name] for part in parts) for name in ("driven", "all", "left_out")}
+    return {**head, **sums, key: parts}
+
+
+def line(run: Run) -> str | None:
+    """The matrix in a line for people; None where nothing of it was driven."""
+    found = matrix(run)
+    if not found["driven"]:
+        return None
+    by_channel = ", ".join(f"{c['channel']} {c['driven']}" for c in found["channels"])
+    share = 100 * found["driven"] / found["all"]
+    return (
+        f"Matrix: {found['driven']} of {found['all']} cells driven ({share:.4g} %), "
+        f"{found['left_out']} left out with a reason: {by_channel}"
+    )

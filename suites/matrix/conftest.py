@@ -3,34 +3,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from fixtures.bench import Bench
-from suites.matrix.cells import chosen
+from fixtures.bench.planting import Fault
+from suites.matrix.acts import Act, Call, Leave, Link, Send
+from suites.matrix.cells import Cell, chosen
+from suites.matrix.places import Place
 from suites.matrix.sheet import Sheet
 
+#: What shows a planted fault.
+SHOWN_BY: Mapping[str, type[Act]] = {
+    "CELL-001": Send,
+    "CELL-002": Send,
+    "CELL-003": Call,
+    "CELL-004": Link,
+    "CELL-005": Leave,
+}
+
 
 @pytest.fixture
-def cell_glob(request: pytest.FixtureRequest) -> str | None:
-    """The glob of `--cell`."""
-    glob: str | None = request.config.getoption("--cell")
-    return glob
+def wanted_cells(
+    request: pytest.FixtureRequest, place: Place, planted: tuple[str, Fault] | None
+) -> list[Cell]:
+    """Those of `--cell`; of the kind that shows a planted fault."""
+    found = list(chosen(place, request.config.getoption("--cell")))
+    return [cell for cell in found if planted is None or isinstance(cell.act, SHOWN_BY[planted[0]])]
 
 
 @pytest.fixture
-def sheet(request: pytest.FixtureRequest, bench: Bench) -> Sheet:
+def sheet(request: pytest.FixtureRequest, bench: Bench, planted: tuple[str, Fault] | None) -> Sheet:
     """The sheet of a place; what is on it goes into the run."""
     node = request.node
-    return Sheet(node.nodeid, bench, request.config.getoption("--out"), node.user_properties)
+    made = Sheet(node.nodeid, bench, request.config.getoption("--out"), node.user_properties)
+    made.planted = planted[0] if planted else None
+    return made
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With `--cell` only the places that have such a cell."""
+    """With `--cell` only the places that have such a cell. A place where not all is driven is judged by what
+    it shows alone."""
     glob = config.getoption("--cell")
     if glob:
-        items[:] = [
-            item
-            for item in items
-            if (place := getattr(item, "callspec", None) and item.callspec.params.get("place"))  # type: ignore[attr-defined]
-            and any(chosen(place, glob))
-        ]
+        items[:] = [item for item in items if (place := _place(item)) and any(chosen(place, glob))]
+    for item in items:
+        if (place := _place(item)) and (glob or place.left_out):
+            item.own_markers[:] = [mark for mark in item.own_markers if mark.name != "requirement"]
+
+
+def _place(item: pytest.Item) -> Place | None:
+    spec = getattr(item, "callspec", None)
+    return spec.params.get("place") if spec else None

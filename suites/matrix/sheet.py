@@ -23,6 +23,8 @@ class Sheet:
     """`test`: the test's id. `out`: the run's directory, where the packets of a cell with findings go.
     `properties`: the test's user properties, which hold what is told."""
 
+    planted: str | None = None  # the requirement that a planted fault is to break
+
     def __init__(self, test: str, bench: Bench, out: str | None, properties: list[tuple[str, Any]]) -> None:
         self._test, self._bench, self._out, self._properties = test, bench, out, properties
         self._driven: dict[str, str] = {}
@@ -31,6 +33,7 @@ class Sheet:
         self._cases: list[dict[str, Any]] = []
         self._failed: list[str] = []
         self.kept: Counter[str] = Counter()
+        self.proved = False  # a planted fault has shown
 
     def leave_out(self, cell: Cell) -> None:
         """A cell that is not driven."""
@@ -58,7 +61,10 @@ class Sheet:
 
     def _case(self, played: Played) -> None:
         findings, host = played.judgement.findings, played.scene.host
-        self._bench.judgement.findings += findings if self._bench.fault else []
+        broken = {f.requirement for f in findings}
+        if self.planted in broken:
+            self.proved = True
+            self._bench.take(played.judgement, broken)
         self._cases.append(
             {
                 "cell": str(played.cell.act),

@@ -12,24 +12,50 @@ from collections.abc import Mapping
 
 import pytest
 
+from dissectors.wire.constants import MsgInputs, MsgMain
 from fixtures.bench import Bench
-from fixtures.bench.planting import requirement
+from fixtures.bench.planting import lost, requirement, stuck_after
 from fixtures.peer import Pump
 from fixtures.system.hosts import Ability
+from suites.matrix.acts import MAIN
 from suites.matrix.board import Board
-from suites.matrix.cells import chosen
+from suites.matrix.cells import Cell
 from suites.matrix.places import Place, places
 from suites.matrix.scene import Scene
 from suites.matrix.sheet import Sheet
 
-PLACES = list(places())
+M = MsgMain
+PLACES = {True: [], False: []}  # type: dict[bool, list[Place]]
+for found in places():
+    PLACES[found.channel == MAIN].append(found)
+copied = pytest.mark.needs(
+    Ability.COPIES, Ability.CALLS, Ability.DEVICES, Ability.VIRTUAL_CLOCK, Ability.STATS
+)
 
 
-@requirement("ROBUST-001", "ROBUST-002", "ROBUST-003", "CELL-001")
-@pytest.mark.needs(Ability.COPIES, Ability.CALLS, Ability.DEVICES, Ability.VIRTUAL_CLOCK, Ability.STATS)
-@pytest.mark.parametrize("place", PLACES, ids=str)
-def test_place(bench: Bench, place: Place, cell_glob: str | None, sheet: Sheet) -> None:
-    """Whatever happens in this state, the server lives on and does what the state owes."""
+@requirement("ROBUST-001", "ROBUST-002", "ROBUST-003")
+@requirement("CELL-001", fault=lost(M.SPICE_MSG_MAIN_MIGRATE_CANCEL, case="main: session"))
+@requirement("CELL-002", fault=lost(M.SPICE_MSG_MAIN_MIGRATE_CANCEL, case="main: connected"))
+@requirement("CELL-003", fault=lost(M.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST, case="main: refused"))
+@requirement("CELL-004", fault=lost(MsgInputs.SPICE_MSG_INPUTS_INIT, case="main: session"))
+@requirement("CELL-005", fault=stuck_after(M.SPICE_MSG_MAIN_INIT, case="main: session"))
+@copied
+@pytest.mark.parametrize("place", PLACES[True], ids=str)
+def test_main(bench: Bench, place: Place, wanted_cells: list[Cell], sheet: Sheet) -> None:
+    """Whatever happens to a main channel in this state, the server lives on and does what the state owes."""
+    play(bench, place, wanted_cells, sheet)
+
+
+@requirement("ROBUST-001", "ROBUST-002", "ROBUST-003", "CELL-001", "CELL-002", "CELL-005")
+@copied
+@pytest.mark.parametrize("place", PLACES[False], ids=str)
+def test_other(bench: Bench, place: Place, wanted_cells: list[Cell], sheet: Sheet) -> None:
+    """Whatever happens to another channel in this state, the server lives on and does what the state owes."""
+    play(bench, place, wanted_cells, sheet)
+
+
+def play(bench: Bench, place: Place, wanted: list[Cell], sheet: Sheet) -> None:
+    """Plays the cells of a place."""
 
     def make() -> tuple[Scene, Mapping[str, int]]:
         pump = Pump()
@@ -42,10 +68,10 @@ def test_place(bench: Bench, place: Place, cell_glob: str | None, sheet: Sheet) 
 
     board = Board(place, make, copies=place.forks and not bench.relays)
     try:
-        for cell in chosen(place, cell_glob):
+        for cell in wanted:
             if cell.left_out:
                 sheet.leave_out(cell)
-            else:
+            elif not sheet.proved:
                 sheet.take(board.play(cell))
     finally:
         board.close()

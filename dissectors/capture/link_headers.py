@@ -191,14 +191,25 @@ LINK_TYPES: Mapping[int, Layer] = {
     258: _pktap,
     274: skip(8, ethernet),
     276: typed(0, 20),
+    281: typed(16, 18),  # a switch's tags (DSA) behind the addresses, or before them
+    282: skip(4, ethernet),
+    284: typed(16, 18),
+    285: typed(20, 22),
 }
 #: Names of link types for people, of those that are read and of those that captures have beside them.
 LINK_NAMES: Mapping[int, str] = {
     1: "Ethernet",
     113: "Linux cooked",
+    129: "ARCNET",
+    130: "Juniper",
+    131: "Juniper",
+    132: "Juniper",
+    137: "Juniper",
     147: "user-defined",
     149: "PFSYNC",
     177: "Linux LAPD",
+    178: "Juniper",
+    182: "Juniper",
     187: "Bluetooth HCI",
     189: "USB",
     195: "IEEE 802.15.4",

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What one client does wrong on any of its channels: a link too many, messages that are too long, data of a
+migration that is too short, readers that there are not. Each was a bug of one channel."""
+
+from __future__ import annotations
+
+import struct
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+
+from dissectors.channels.migration_data import SpiceMsgcMigrateDataMain
+from dissectors.wire.constants import ChannelType, MsgcBase, MsgcDisplay, MsgcMain, MsgMain
+from dissectors.wire.enums import VscMessageType
+from fixtures.bench import Bench
+from fixtures.bench.planting import dies, hangs, requirement, swells
+from fixtures.peer import Client, Connection, Deadline, LinkRefused
+from fixtures.peer.duties import DUTIFUL
+from fixtures.peer.peer_client import start
+from fixtures.system.hosts import Ability, HarnessError, Host
+from suites.steps import announced
+
+MAIN, DISPLAY = ChannelType.SPICE_CHANNEL_MAIN, ChannelType.SPICE_CHANNEL_DISPLAY
+INIT = MsgMain.SPICE_MSG_MAIN_INIT
+#: Channel -> the devices that make it.
+DEVICES = {
+    MAIN: ("keyboard", "mouse", "agent"),
+    ChannelType.SPICE_CHANNEL_INPUTS: ("keyboard", "mouse"),
+    DISPLAY: ("display",),
+    ChannelType.SPICE_CHANNEL_CURSOR: ("display",),
+    ChannelType.SPICE_CHANNEL_PLAYBACK: ("playback",),
+    ChannelType.SPICE_CHANNEL_RECORD: ("record",),
+    ChannelType.SPICE_CHANNEL_SMARTCARD: ("smartcard",),
+    ChannelType.SPICE_CHANNEL_USBREDIR: ("usbredir",),
+    ChannelType.SPICE_CHANNEL_PORT: ("port:org.example",),
+    ChannelType.SPICE_CHANNEL_WEBDAV: ("webdav",),
+}
+#: Their migration data's fixed part, bytes, with the header (server/migration-protocol.h, packed).
+FIXED = {
+    MAIN: len(bytes(SpiceMsgcMigrateDataMain())),
+    ChannelType.SPICE_CHANNEL_INPUTS: 10,
+    DISPLAY: 80,
+    ChannelType.SPICE_CHANNEL_SMARTCARD: 42,
+    ChannelType.SPICE_CHANNEL_USBREDIR: 33,
+    ChannelType.SPICE_CHANNEL_PORT: 33,
+    ChannelType.SPICE_CHANNEL_WEBDAV: 33,
+}
+#: A display's worker is a thread of its own, and what it does shows in real time.
+WORKER_S = 0.1
+#: Longer than any buffer that a channel has for its messages; longer than a process' heap at its start.
+LONG, LONGER = 70_000, 1 << 20
+#: How much of a message is sent, how much it announces, and how much of it the server may hold, bytes.
+SENT, ANNOUNCED, HELD = 24 << 20, 64 << 20, 8 << 20
+
+every_channel = pytest.mark.parametrize("channel", list(DEVICES), ids=lambda c: c.name[14:].lower())
+pytestmark = pytest.mark.needs(Ability.DEVICES)
+
+
+def opened(bench: Bench, channel: ChannelType) -> tuple[Host, Client, Connection]:
+    """A host with the channel, a client that has it open, and its connection."""
+    source = bench.start(devices=DEVICES[channel])
+    client = bench.client(source)
+    bench.settle()
+    connections = [c for c in client.current if c.wanted.channel == channel]
+    return source, client, connections[0]
+
+
+def served(bench: Bench, host: Host, client: Client | None = None) -> None:
+    """The host lives, the session of `client` too, and another client gets one."""
+    with suppress(Deadline):
+        bench.pump.pass_real_time(WORKER_S)
+    bench.alive("after it", host)
+    if host.life().alive:
+        if client is not None:
+            client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
+            bench.settle()
+            bench.claim(not client.main.ending, "the session lives on", client.main.ending, host)
+        with bench.owed():
+            bench.link(host).expect(INIT)
+
+
+@requirement("ROBUST-031", fault=dies(3, case="cursor"))
+@every_channel
+def test_channel_linked_twice(bench: Bench, channel: ChannelType) -> None:
+    """A second link to the channel, while the first is open and again after it."""
+    source, client, first = opened(bench, channel)
+    if channel == MAIN:
+        first.close()
+    for _ in range(2):
+        with suppress(LinkRefused, Deadline):
+            second = bench.link(
+                source, channel=channel, channel_id=first.wanted.channel_id, connection_id=client.session_id
+            )
+            start(second)
+            bench.pump.pass_real_time(WORKER_S / 2)
+    served(bench, source, None if channel == MAIN else client)
+
+
+@requirement("ROBUST-032", fault=dies(3, case="record-ones"))
+@pytest.mark.parametrize("size", [LONG, (1 << 32) - 1], ids=["whole", "ones"])
+@every_channel
+def test_message_that_is_too_long(bench: Bench, channel: ChannelType, size: int) -> None:
+    """A message that all channels have, and the channel's own: 70,000 bytes, or a size of all ones."""
+    for kind in (MsgcBase.SPICE_MSGC_ACK_SYNC, 101):
+        source, _, connection = opened(bench, channel)
+        connection.send_raw(struct.pack("<HI", kind, size) + bytes(LONG if size == LONG else LONGER))
+        taken = lambda c=connection: not c.unsent or c.ending  # noqa: E731
+        with suppress(Deadline):
+            bench.pump.until(taken, 2)
+        served(bench, source)
+
+
+@requirement("ROBUST-033", fault=swells(512))
+@pytest.mark.needs(Ability.STATS)
+@every_channel
+def test_message_without_an_end(bench: Bench, channel: ChannelType) -> None:
+    """24 MiB of a message of 64 MiB: the channel's usual data."""
+    source, _, connection = opened(bench, channel)
+    before = source.stats()["rss_kib"]
+    kind = MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA if channel == MAIN else 101
+    connection.send_raw(struct.pack("<HI", kind, ANNOUNCED))
+    block = bytes(1 << 20)
+    for _ in range(SENT // len(block)):
+        connection.send_raw(block)
+        with suppress(Deadline):
+            bench.pump.until(lambda: not connection.unsent or connection.ending, 2)
+        if connection.ending:
+            break
+    bench.settle()
+    held = (source.stats()["rss_kib"] - before) // 1024
+    bench.claim(held < HELD >> 20, f"less than {HELD >> 20} MiB more", f"{held} MiB more", source)
+
+
+@requirement("ROBUST-034", fault=dies(2, on="target", case="inputs-header"))
+@pytest.mark.needs(Ability.SEAMLESS_DATA)
+@pytest.mark.parametrize("cut", ["header", "one byte short"])
+@pytest.mark.parametrize("channel", list(FIXED), ids=lambda c: c.name[14:].lower())
+def test_migration_data_that_is_too_short(bench: Bench, channel: ChannelType, cut: str) -> None:
+    """A channel's MIGRATE_DATA of 8 bytes, or one byte shorter than its fixed part: the channel ends."""
+
+    def shorten(source: Connection, data: bytes) -> bytes:
+        if source.wanted.channel != channel:
+            return data
+        return data[: 8 if cut == "header" else FIXED[channel] - 1]
+
+    source, target = bench.pair(seamless=True, devices=DEVICES[channel])
+    client = bench.client(source, duties=replace(DUTIFUL, migrate_data=shorten))
+    bench.settle()
+    announced(bench, source, client, target)
+    moving = next(c for c in client.target or () if c.wanted.channel == channel)
+    with suppress(HarnessError):
+        source.complete(target)
+    over = lambda: client.left or not target.life().alive  # noqa: E731
+    bench.until(over, "the client's move")
+    with suppress(Deadline), bench.pump.in_real_time():
+        bench.pump.until(lambda: moving.ending, 0.5)
+    bench.alive("after MIGRATE_DATA that is too short", target)
+    bench.claim(moving.ending is not None, f"the end of {moving.name}", "it is open", target)
+
+
+@requirement("ROBUST-035", fault=dies(3, case="7-none"))
+@pytest.mark.parametrize("added", [False, True], ids=["none", "added"])
+@pytest.mark.parametrize("reader", [0, 1, 7, 0xFFFFFFFF])
+def test_smartcard_reader_that_there_is_not(bench: Bench, reader: int, added: bool) -> None:
+    """Messages of every type, before a reader was added or after."""
+    source, client, card = opened(bench, ChannelType.SPICE_CHANNEL_SMARTCARD)
+    for kind in (*VscMessageType, 99):
+        if card.ending:
+            card = bench.link(
+                source, channel=ChannelType.SPICE_CHANNEL_SMARTCARD, connection_id=client.session_id
+            )
+        if added:
+            add = VscMessageType.SPICE_VSC_MESSAGE_TYPE_ReaderAdd
+            card.send(101, struct.pack("<III", add, 0xFFFFFFFF, 2) + b"r\0")
+        card.send(101, struct.pack("<III", kind, reader, 3) + b"abc")
+        bench.settle()
+        bench.alive(f"after a message of type {int(kind)} for reader {reader:#x}", source)
+        if not source.life().alive:
+            break
+
+
+@requirement("ROBUST-040", fault=dies(3))
+def test_display_init_twice(bench: Bench) -> None:
+    """DISPLAY_INIT comes again, the same or another one."""
+    source, _, display = opened(bench, DISPLAY)
+    for number in (1, 2):
+        display.send(
+            MsgcDisplay.SPICE_MSGC_DISPLAY_INIT, struct.pack("<BqBi", number, 1 << 20, number, 1 << 20)
+        )
+        bench.pump.pass_real_time(WORKER_S / 2)
+    served(bench, source)
+
+
+@requirement("ROBUST-041", fault=hangs(2))
+def test_display_without_its_init(bench: Bench) -> None:
+    """A display is linked and says nothing: the host's calls are answered, and another client comes."""
+    source = bench.start(devices=("display",))
+    client = bench.client(source, channels=())
+    bench.link(source, channel=DISPLAY, connection_id=client.session_id)
+    with suppress(Deadline):
+        bench.pump.pass_real_time(WORKER_S)
+    source.deadline = 1.0  # type: ignore[attr-defined]  # of library hosts
+    bench.alive("while a display has not said its DISPLAY_INIT", source)

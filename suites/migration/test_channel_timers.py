@@ -8,7 +8,7 @@ import pytest
 
 from dissectors.wire.constants import ChannelType, MsgBase
 from fixtures.bench import Bench
-from fixtures.bench.planting import added, requirement
+from fixtures.bench.planting import added, message_after_result, requirement
 from fixtures.peer.duties import DUTIFUL, Step
 from fixtures.system.hosts import Ability
 from suites.steps import announced, moved
@@ -55,4 +55,22 @@ def test_timers_after_migrate(bench: Bench, channel: ChannelType, held: Step) ->
     after = [m.name for m in connection.messages[kinds.index(MIGRATE) + 1 :] if m.type != DATA]
     bench.claim(not after, "nothing but MIGRATE_DATA", ", ".join(after), source)
     client.release(held)
+    moved(bench, source, client)
+
+
+@requirement(
+    "MIG-DST-062", fault=message_after_result(PING, bytes(12), host="target", channel=MAIN, case="main")
+)
+@pytest.mark.parametrize("channel", list(DEVICES), ids=lambda c: c.name[14:].lower())
+def test_timers_before_the_arrival(bench: Bench, channel: ChannelType) -> None:
+    """The client has linked the channel at the target, and the migration takes its time (b71ccec8)."""
+    source, target = bench.pair(seamless=True, devices=DEVICES[channel])
+    client = bench.client(source)
+    announced(bench, source, client, target)
+    waiting = [c for c in client.target or () if c.wanted.channel == channel]
+    bench.pump.pass_real_time(WORKER_S if channel in OF_A_WORKER else TCP_S)
+    bench.pass_time(target, IDLE_MS)
+    pings = sum(len(c.got(PING)) for c in waiting)
+    bench.claim(len(waiting) == 1 and not pings, f"no PING on {len(waiting)} connection", f"{pings}", target)
+    source.complete(target)
     moved(bench, source, client)

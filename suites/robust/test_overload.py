@@ -24,9 +24,9 @@ VMC = {
     "port:org.example": ChannelType.SPICE_CHANNEL_PORT,
     "webdav": ChannelType.SPICE_CHANNEL_WEBDAV,
 }
-#: So many messages of so many bytes, 16 MB; the server holds 128 of them (server/spicevmc.cpp, self-tokens).
-COUNT, SIZE, HELD = 256, 64_000, 12_000_000
-GUEST_COUNT, GUEST_HELD = 110, 6_500_000
+#: So many messages of so many bytes, 8 MB; the server holds 128 of them (server/spicevmc.cpp, self-tokens).
+COUNT, SIZE, HELD = 256, 32_000, 6_000_000
+GUEST_COUNT, GUEST_HELD = 240, 6_700_000
 #: Agent messages of 2,000 bytes; a monitors configuration of 256 monitors takes 5,148 bytes.
 PIECE, PIECES, TOO_LONG = 2_000, 40, 1 << 20
 #: How much of a processor a host may take while nothing can happen.
@@ -77,7 +77,7 @@ def drain(bench: Bench, connection: Connection) -> None:
 @pytest.mark.needs(Ability.STATS)
 @every_vmc
 def test_guest_that_does_not_read(bench: Bench, device: str) -> None:
-    """The guest takes nothing, and the client sends 16 MB; then the guest takes all."""
+    """The guest takes nothing, and the client sends 8 MB; then the guest takes all."""
     source, connection = carrier(bench, device)
     source.call("chardev_take", device=device, room=0)
     before = source.stats()["rss_kib"]

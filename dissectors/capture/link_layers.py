@@ -14,6 +14,7 @@ from ipaddress import ip_address
 
 from dissectors.capture.encapsulations import ICMP_ERROR, TCP, Segment, Walk
 from dissectors.capture.ip_fragments import Fragments
+from dissectors.capture.ip_tunnels import IP_PROTOCOLS
 from dissectors.capture.link_headers import LINK_TYPES
 from dissectors.framing.events import Endpoint
 
@@ -88,7 +89,7 @@ class Network:
         if layer is None:
             self.unsupported[link] += 1
             return None
-        walk = Walk(packet, wire, self._fragments, self.unread)
+        walk = Walk(packet, wire, fragments=self._fragments, unread=self.unread, tunnels=IP_PROTOCOLS)
         with suppress(IndexError, struct.error):
             walk.go(layer)
         if walk.segment is None and len(packet) < wire:

@@ -322,6 +322,29 @@ def test_tunnels_in_tunnels(tmp_path: Path) -> None:
     assert told.says() == said(TURNS)
 
 
+TAPS: dict[str, tuple[Wrap, Wrap]] = {
+    "access port and trunk": (
+        lambda ip: frame(kind(ip)) / Raw(ip),
+        lambda ip: frame() / Dot1Q(vlan=7, type=kind(ip)) / Raw(ip),
+    ),
+    "guest and underlay": (inner, lambda ip: udp(4789) / VXLAN(flags=8) / inner(ip)),
+}
+
+
+@pytest.mark.parametrize("taps", TAPS)
+@pytest.mark.parametrize("apart", [0.0, 0.00004, -0.0015])
+def test_the_same_packets_at_two_taps(tmp_path: Path, taps: str, apart: float) -> None:
+    """One connection, whichever tap shows a packet first."""
+    every = []
+    for packet in packets(record(tmp_path / "a", TURNS)):
+        one, two = (wrapped(packet, wrap) for wrap in TAPS[taps])
+        every += [one, replace(two, time=two.time + apart)]
+    every.sort(key=lambda packet: packet.time)
+    told = story(save(tmp_path / "b", every, 1))
+    assert told.says() == said(TURNS)
+    assert (len(told.begins), told.gaps) == (1, [])
+
+
 def test_an_outer_datagram_in_fragments(tmp_path: Path) -> None:
     """The overlay's packets are larger than the path takes."""
     from scapy.layers.inet import fragment

@@ -10,7 +10,7 @@ OUT ?=
 WORKERS ?= auto
 REPEAT ?= 20
 
-.PHONY: certify test lint format selftest prove known-verdicts interop bench-inspect bench-run captures clean
+.PHONY: certify test lint format selftest prove known-verdicts interop bench-inspect harmless bench-run captures clean
 .DEFAULT_GOAL := certify
 
 certify: $(STAMP)
@@ -46,6 +46,10 @@ known-verdicts: $(STAMP)
 # spice-gtk through every kind of migration on SERVER, REPEAT times each (with 20: about ten minutes).
 interop: $(VENV)/test-ready
 	$(BIN)/pytest suites/interop --server $(SERVER) --repeat $(REPEAT) -n $(WORKERS) -q $(if $(OUT),--out $(OUT))
+
+# 10,000 harmless and lossy changes of recorded captures (2,000 of each of five kinds; about an hour).
+harmless: $(VENV)/test-ready
+	HARMLESS_EXAMPLES=2000 $(BIN)/pytest suites/selftest/dissectors/rules/test_harmless_changes.py -n $(WORKERS) -q --record-only
 
 bench-inspect: $(VENV)/test-ready
 	$(BIN)/python -m reports.inspection.bench_inspect

@@ -61,6 +61,7 @@ __all__ = [
     "GENERATION_BYTES",
     "MAIN",
     "PONG_BYTES",
+    "UNKNOWN",
     "Connection",
     "Conversation",
     "Migration",
@@ -71,7 +72,8 @@ __all__ = [
 
 #: So many messages of a type, on one side of a connection, are shown for their layout where no rule asks for
 #: them otherwise.
-LAYOUTS = 100
+LAYOUTS = 20
+UNKNOWN = b""  # stands for what was in a message that is not whole
 GENERATION_BYTES = 4  # of SET_ACK, which ACK_SYNC repeats
 PONG_BYTES = 12  # the id and timestamp of a PING, which its PONG repeats
 
@@ -272,9 +274,9 @@ class Conversation:
         if event.sender is Side.CLIENT:
             connection.said.add(event.type)
         elif event.type == MsgBase.SPICE_MSG_PING:
-            connection.pings.append(event.body[:PONG_BYTES])
+            connection.pings.append(event.body[:PONG_BYTES] if event.whole else UNKNOWN)
         elif event.type == MsgBase.SPICE_MSG_SET_ACK:
-            connection.generations.append(event.body[:GENERATION_BYTES])
+            connection.generations.append(event.body[:GENERATION_BYTES] if event.whole else UNKNOWN)
         elif event.type == MsgBase.SPICE_MSG_MIGRATE:
             connection.migrate = event
 

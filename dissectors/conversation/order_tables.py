@@ -393,7 +393,7 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
         (State.TARGET_ASKED, C): Row(
             stay=CLIENT_TALK,
             breaks={
-                BC.SPICE_MSGC_MIGRATE_DATA: Breach("MIG-CLI-015", State.READY),
+                BC.SPICE_MSGC_MIGRATE_DATA: Breach("MIG-CLI-007", State.READY),
                 MC.SPICE_MSGC_MAIN_MIGRATE_END: Breach("MIG-CLI-015", State.TARGET_INIT),
             },
             otherwise="MIG-CLI-015",

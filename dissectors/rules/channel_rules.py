@@ -7,7 +7,13 @@ import struct
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from dissectors.conversation.conversation import GENERATION_BYTES, PONG_BYTES, Connection, Conversation
+from dissectors.conversation.conversation import (
+    GENERATION_BYTES,
+    PONG_BYTES,
+    UNKNOWN,
+    Connection,
+    Conversation,
+)
 from dissectors.conversation.order_tables import AFTER_MIGRATE, CONNECTED_SEAMLESS, MOVING, State
 from dissectors.framing.events import Message
 from dissectors.rules.order_rules import attempted_before
@@ -104,10 +110,12 @@ def pong(view: Conversation, event: Message) -> Iterator[Ruling]:
         return
     if event.type == MsgcBase.SPICE_MSGC_PONG:
         seen = event.body[:PONG_BYTES]
-        yield check("MIG-CLI-013", seen in connection.pings, "a PING's id and timestamp", seen.hex())
+        fine = seen in connection.pings or UNKNOWN in connection.pings
+        yield check("MIG-CLI-013", fine, "a PING's id and timestamp", seen.hex())
     elif event.type == MsgcBase.SPICE_MSGC_ACK_SYNC and connection.generations:
         seen = event.body[:GENERATION_BYTES]
-        yield check("MIG-CLI-014", seen in connection.generations, "the generation of SET_ACK", seen.hex())
+        fine = seen in connection.generations or UNKNOWN in connection.generations
+        yield check("MIG-CLI-014", fine, "the generation of SET_ACK", seen.hex())
 
 
 @on(Message, MsgBase.SPICE_MSG_MIGRATE)

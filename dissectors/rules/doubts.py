@@ -9,7 +9,7 @@ between two connections is believed as far as the capture point proves it.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from math import inf
@@ -99,6 +99,9 @@ ONE_HOST = frozenset(
 #: directions of a connection, and in one of several interfaces, each with times of its own.
 MIXED_S, INTERFACES_S = 0.005, 0.0021
 
+#: So many holes inside messages are remembered.
+DELAYS = 1000
+
 MISSING = "bytes that are missing may explain it"
 TWO_CLOCKS = "source and target are in different files: the order is only as good as their clocks"
 TOO_CLOSE = "what decides it lies close by on another connection, and the capture does not prove their order"
@@ -133,7 +136,12 @@ class Hole:
     sender: Side
     since: float
     proven: float
+    inside: bool = False  # of one message
     linking: bool = False  # it lies in the link stage, and hides how the connection began
+
+    def may_matter_at(self, time: float) -> bool:
+        """It may be why something seems broken at that time (0: at none in particular)."""
+        return not time or (time >= self.since and (not self.inside or time <= self.proven))
 
 
 class Doubts:
@@ -144,6 +152,7 @@ class Doubts:
         self._evidence = evidence
         self._last: dict[tuple[int, Side], float] = {}  # time of the last whole event
         self._holes: dict[tuple[int, Side], Hole] = {}  # the first of each direction
+        self._delays: deque[Hole] = deque(maxlen=DELAYS)  # the latest holes inside messages
         self._now = 0.0
         self._linked: set[int] = set()  # connections whose link stage is over
         self._turns: defaultdict[int, list[float]] = defaultdict(list)  # when a connection's state changed
@@ -172,22 +181,26 @@ class Doubts:
                 self._hole(event)
 
     def _hole(self, gap: Gap) -> None:
-        """Keeps a hole that may have held a message, or that ended the framing for a while."""
+        """Keeps a hole that may have held a message, or that ended the framing for a while.
+
+        One inside a message only kept back what followed, until it was proven."""
         if gap.inside:
+            since = self._last.get((gap.connection, gap.sender), -inf)
+            self._delays.append(Hole(gap.connection, gap.sender, since, self._now, inside=True))
             return
         key, linking = (gap.connection, gap.sender), gap.connection not in self._linked
         since = self._last.get(key, -inf) if gap.bytes is not None else -inf
         known = self._holes.get(key)
         if known is None or since < known.since:
-            self._holes[key] = Hole(gap.connection, gap.sender, since, self._now, linking)
+            self._holes[key] = Hole(gap.connection, gap.sender, since, self._now, linking=linking)
 
     def weigh(self, findings: Sequence[Finding]) -> list[tuple[Finding, str | None]]:
         """Each finding, and why it may be none, if anything speaks against it."""
-        holes = [*self._holes.values(), *self._hidden()]
+        holes = [*self._holes.values(), *self._delays, *self._hidden()]
         return [(finding, self._doubt(finding, holes)) for finding in findings]
 
     def _doubt(self, finding: Finding, holes: Sequence[Hole]) -> str | None:
-        late = [hole for hole in holes if not finding.time or finding.time >= hole.since]
+        late = [hole for hole in holes if hole.may_matter_at(finding.time)]
         if late and self._may_explain(finding, late):
             return MISSING
         connection = self._view.connections.get(finding.connection or 0)
@@ -239,7 +252,8 @@ class Doubts:
             return any(hole.sender is sender for hole in own)
         if own:
             return True
-        if finding.requirement.startswith((*OWN, *(OWN_ON_MAIN if connection.is_main else ()))):
+        on_main = OWN_ON_MAIN if connection.is_main and finding.requirement not in ONE_HOST else ()
+        if finding.requirement.startswith((*OWN, *on_main)):
             return False
         about = _About(self._view, connection)
         return any(about.concerns(hole, finding) for hole in holes)
@@ -274,17 +288,23 @@ class _About:
         other = self._view.connections.get(hole.connection)
         if other is None or other.opened is None:
             return True
+        if hole.linking:  # whatever it seems to be, how it began was not seen
+            return other.session in self._sessions or self._near(other.opened)
         if other.channel and not other.is_main:
             return finding.requirement in TWINS and self._twin(other)
         if other.session is not None:
             decides = SIDES.get(finding.requirement, hole.sender) is hole.sender
-            decides = decides or hole.linking or finding.time <= hole.proven
+            decides = decides or finding.time <= hole.proven
             return decides and other.session in self._sessions
         if other.mess is not None and other.connection_id:
             return other.connection_id in self._ids
         if other.opened.midstream or other.opened.time < self._begun:
             return not self._seen_from_the_start
-        server = other.opened.server
+        return self._near(other.opened)
+
+    def _near(self, opened: Opened) -> bool:
+        """It leads to where one of these sessions is, or is announced to go."""
+        server = opened.server
         announced = server.port in self._ports
         return announced or (server.host in self._addresses and server not in self._elsewhere)
 

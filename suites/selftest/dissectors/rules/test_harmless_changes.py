@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Harmless changes of a recorded capture add no finding and lose no story; lossy ones only turn a finding
+into a doubt.
+
+A small number of examples in `make test`, the same each time; `make harmless` runs 10,000 in all.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dissectors.rules.inspector import Inspection
+from fixtures.captures import DIRECTORY
+from suites.selftest.dissectors.capture.capture_mutations import Packet, packets, save, without
+from suites.selftest.dissectors.capture.harmless_changes import (
+    HARMLESS,
+    INTERFACE_S,
+    WAYS,
+    Change,
+    save_interfaces,
+    save_way,
+    with_room,
+)
+from suites.selftest.given_captures import given as given_files
+
+RECORDED = ("semi-seamless", "seamless", "switch-host", "late")
+EXAMPLES = int(os.environ.get("HARMLESS_EXAMPLES", "15"))
+property_test = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+seeds = st.integers(0, 1 << 32)
+
+
+ETHERNET_BYTES = 14
+
+
+def bare(packet: Packet) -> Packet:
+    """Raw IPv4, also of a packet with an Ethernet header."""
+    if packet.data[0] >> 4 == 4:
+        return packet
+    return replace(packet, data=packet.data[ETHERNET_BYTES:], wire=packet.wire - ETHERNET_BYTES)
+
+
+@cache
+def recording(name: str) -> tuple[Packet, ...]:
+    return bare_packets(DIRECTORY / f"{name}.pcapng.gz")
+
+
+def bare_packets(path: Path) -> tuple[Packet, ...]:
+    """The TCP packets of a capture, each with room for more headers."""
+    return tuple(chain.from_iterable(with_room(bare(packet)) for packet in packets(path)))
+
+
+def judged(path: Path) -> tuple[set[str], list[tuple[Any, ...]]]:
+    """The requirements that are found broken, and the migrations."""
+    inspection = Inspection([path])
+    inspection.finish()
+    assert inspection.error is None
+    moves = inspection.as_dict()["migrations"]
+    story = [(m["scheme"], m["outcome"], m["session_id"], m["target"] is not None) for m in moves]
+    return {finding.requirement for finding in inspection.findings}, story
+
+
+@cache
+def untouched(name: str) -> list[tuple[Any, ...]]:
+    with TemporaryDirectory() as folder:
+        broken, story = judged(save(Path(folder) / "x.pcap", recording(name)))
+    assert broken == set()
+    assert story
+    return story
+
+
+@property_test
+@given(
+    name=st.sampled_from(RECORDED),
+    changes=st.lists(st.sampled_from(HARMLESS), max_size=4),
+    way=st.sampled_from(sorted(WAYS)),
+    seed=seeds,
+)
+def test_the_same_story_and_no_finding(name: str, changes: list[Change], way: str, seed: int) -> None:
+    random, changed = Random(seed), list(recording(name))
+    for change in changes:
+        changed = change(changed, random)
+    with TemporaryDirectory() as folder:
+        broken, story = judged(save_way(Path(folder) / "x.pcap", changed, way))
+    assert (broken, story) == (set(), untouched(name))
+
+
+@property_test
+@given(
+    name=st.sampled_from(RECORDED),
+    shift=st.floats(-INTERFACE_S, INTERFACE_S),
+    changes=st.lists(st.sampled_from(HARMLESS), max_size=1),
+    seed=seeds,
+)
+def test_interfaces_whose_clocks_differ(name: str, shift: float, changes: list[Change], seed: int) -> None:
+    random, changed = Random(seed), list(recording(name))
+    for change in changes:
+        changed = change(changed, random)
+    with TemporaryDirectory() as folder:
+        broken, story = judged(save_interfaces(Path(folder) / "x.pcapng", changed, [0.0, shift]))
+    assert (broken, story) == (set(), untouched(name))
+
+
+@property_test
+@given(
+    name=st.sampled_from(RECORDED),
+    first=st.floats(0, 1),
+    last=st.floats(0, 1),
+    changes=st.lists(st.sampled_from(HARMLESS), max_size=1),
+    seed=seeds,
+)
+def test_cuts_at_either_end(name: str, first: float, last: float, changes: list[Change], seed: int) -> None:
+    whole = recording(name)
+    begin, end = sorted((round(first * len(whole)), round(last * len(whole))))
+    random, changed = Random(seed), list(whole[begin:end])
+    for change in changes:
+        changed = change(changed, random)
+    with TemporaryDirectory() as folder:
+        broken, _ = judged(save(Path(folder) / "x.pcap", changed))
+    assert broken == set()
+
+
+@property_test
+@given(name=st.sampled_from(RECORDED), lost=st.integers(1, 6), seed=seeds)
+def test_lost_packets_add_nothing(name: str, lost: int, seed: int) -> None:
+    whole = recording(name)
+    gone = Random(seed).sample(range(len(whole)), lost)
+    with TemporaryDirectory() as folder:
+        broken, _ = judged(save(Path(folder) / "x.pcap", without(whole, gone)))
+    assert broken == set()
+
+
+BROKEN = [path for path in given_files("rules/*.pcap.gz") if path.name[0] in "abcdfg"]
+
+
+@pytest.mark.skipif(not BROKEN, reason="the given captures are not beside the checkout")
+@property_test
+@given(data=st.data())
+def test_lost_packets_accuse_nobody_else(data: st.DataObject) -> None:
+    """In a capture with one breach, lost packets make no other one of it."""
+    path = data.draw(st.sampled_from(BROKEN))
+    whole = given_packets(path)
+    gone = Random(data.draw(seeds)).sample(range(len(whole)), data.draw(st.integers(1, 3)))
+    with TemporaryDirectory() as folder:
+        known, _ = judged(path)
+        broken, _ = judged(save(Path(folder) / "x.pcap", without(whole, gone)))
+    assert broken <= known
+
+
+@cache
+def given_packets(path: Path) -> tuple[Packet, ...]:
+    return bare_packets(path)

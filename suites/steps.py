@@ -6,21 +6,27 @@ from __future__ import annotations
 from typing import Any
 
 from dissectors.wire.constants import MsgMain
-from fixtures.bench import Bench
-from fixtures.peer import Client, Step
+from fixtures.bench import WAIT_S, Bench
+from fixtures.peer import Client, Deadline, Step
 from fixtures.system.hosts import Host
 
 INIT = MsgMain.SPICE_MSG_MAIN_INIT
+BEGIN = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN
+BEGIN_SEAMLESS = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS
 
 
 def announced(bench: Bench, source: Host, client: Client, target: Host, **told: Any) -> None:
     """migrate_connect, and the client's answer to it. Raises what the client met with at the target. `told`:
     as `Host.announce` takes it."""
-    met = len(client.troubles)
+    met, before = len(client.troubles), len(client.main.got(BEGIN, BEGIN_SEAMLESS))
     source.announce(target, **told)
-    bench.until(
-        lambda: Step.ANSWER in client.steps, "an announcement that can be answered", proves="MIG-SRC-020"
-    )
+    heard = lambda: len(client.main.got(BEGIN, BEGIN_SEAMLESS)) > before  # noqa: E731
+    bench.until(heard, "SPICE_MSG_MAIN_MIGRATE_BEGIN or _BEGIN_SEAMLESS", proves="MIG-SRC-020")
+    try:
+        bench.pump.until(lambda: Step.ANSWER in client.steps, WAIT_S, "what the client needs for its answer")
+    except Deadline as silence:  # the target's: it has not answered, or not let the client in
+        bench.in_vain(silence, "MIG-DST-020" if Step.DO_SEAMLESS in client.steps else "MIG-DST-001")
+        raise
     bench.settle()
     for trouble in client.troubles[met:]:
         raise trouble

@@ -12,6 +12,7 @@ from textwrap import wrap
 
 from dissectors.rules.catalogue import CATALOGUE, citations
 from dissectors.rules.judgement import Evidence, Requirement
+from dissectors.wire.visible_text import visible
 from fixtures.system.hosts import UsageError
 from reports.commands import known_verdicts
 from reports.commands.requirements import MarkedTest, marked_tests
@@ -37,7 +38,7 @@ def explain(identifier: str) -> str:
     suites cannot be collected."""
     requirement = CATALOGUE.get(identifier.upper())
     if requirement is None:
-        raise UsageError(f"no requirement {ascii(identifier)[1:-1]}{_near(identifier)}")
+        raise UsageError(f"no requirement {visible(identifier)}{_near(identifier)}")
     return explanation(requirement, *marked_tests(requirement.id)[0])
 
 

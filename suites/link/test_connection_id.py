@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from dissectors.framing.events import Ending
 from dissectors.wire.constants import ChannelType, LinkErr, MsgBase, MsgcMain, MsgInputs, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import (
@@ -21,6 +22,7 @@ from fixtures.bench.planting import (
     refused,
     requirement,
     result,
+    stuck_after,
 )
 from fixtures.system.hosts import Host
 
@@ -117,7 +119,7 @@ def test_after_the_session(bench: Bench) -> None:
 
 
 @requirement("CONNID-004", fault=put(INIT, session_id=77))
-@requirement("MAIN-015", fault=closed_after(INIT, nth=2))
+@requirement("MAIN-015", fault=(closed_after(INIT, nth=2), stuck_after(LIST, nth=1)))
 @requirement("CONNID-008")
 def test_second_client(bench: Bench) -> None:
     """A new client gets a new id and takes over: the old one is disconnected, its id is worth nothing."""
@@ -138,7 +140,10 @@ def test_second_client(bench: Bench) -> None:
     bench.claim(error == OK, "SPICE_LINK_ERR_OK for the new id", error, proves="CONNID-002")
 
 
-@requirement("CONNID-010", fault=closed_after("SPICE_MSG_INPUTS_*", nth=1))
+@requirement(
+    "CONNID-010",
+    fault=(closed_after("SPICE_MSG_INPUTS_*", nth=1), stuck_after("result", channel=INPUTS, nth=2)),
+)
 def test_duplicate_channel(bench: Bench) -> None:
     """A second link to an open channel is closed; the first lives on, and can be opened again later."""
     source = bench.start()
@@ -146,7 +151,8 @@ def test_duplicate_channel(bench: Bench) -> None:
     bench.settle()
     second = bench.connect(source, channel=INPUTS, connection_id=client.session_id)
     bench.try_link(second)
-    second.expect_end()
+    ending = second.expect_end()
+    bench.claim(ending is not Ending.TIMEOUT, "the second link is closed", ending)
     first = client.current.channels[INPUTS, 0]
     bench.claim(first.ending is None, "the first channel lives on", first.ending)
     first.close()

@@ -4,13 +4,13 @@ has been set, and without disturbing who is in (spice-server.h, spice_server_set
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import count, pairwise
 
 import pytest
 
 from dissectors.wire.constants import ChannelType, LinkErr, MsgMain
 from fixtures.bench import Bench
-from fixtures.bench.planting import put, refused, requirement, result
+from fixtures.bench.planting import changed, put, refused, requirement, result
 from fixtures.system.hosts import Ability
 
 OK, DENIED = LinkErr.SPICE_LINK_ERR_OK, LinkErr.SPICE_LINK_ERR_PERMISSION_DENIED
@@ -18,6 +18,7 @@ INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 INIT = MsgMain.SPICE_MSG_MAIN_INIT
 TICKET = "correct horse"
 BROUGHT = 0x8AC0FFE1
+COUNTED = count(0x8A000001)
 
 
 @requirement("LINK-021")
@@ -99,7 +100,13 @@ def test_refused_channel_disturbs_nobody(bench: Bench) -> None:
     bench.claim(not endings, "a session that is not disturbed", endings, proves="CONNID-003")
 
 
-@requirement("CONNID-014", fault=put(INIT, session_id=5))
+@requirement(
+    "CONNID-014",
+    fault=(
+        put(INIT, session_id=5),
+        changed("ids that count up", INIT, lambda b: next(COUNTED).to_bytes(4, "little") + b[4:]),
+    ),
+)
 @requirement("CONNID-004")
 def test_ids_cannot_be_guessed(bench: Bench) -> None:
     """The ids of sessions in a row use the upper bits, and do not go up one by one."""

@@ -21,7 +21,7 @@ STEP_MS, LONGEST_MS = 5_000, 10 * LOOKS_MS
 pytestmark = pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 
 
-@requirement("TIME-004", fault=lost(LIST, nth=2))
+@requirement("TIME-004", fault=(lost(LIST, nth=2), closed_after("SPICE_MSG_PING", nth=9)))
 def test_client_that_answers_stays(bench: Bench) -> None:
     """Minutes of silence but for PING and PONG end no session."""
     source = bench.start()

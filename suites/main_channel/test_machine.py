@@ -11,7 +11,7 @@ import pytest
 from dissectors.wire.constants import ChannelType, MsgcMain, MsgMain
 from dissectors.wire.enums import MouseMode
 from fixtures.bench import Bench
-from fixtures.bench.planting import added, later, lost, put, requirement
+from fixtures.bench.planting import added, changed, later, lost, put, requirement
 from fixtures.system.hosts import Ability
 
 INIT, LIST = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
@@ -84,7 +84,9 @@ def test_channels_of_one_type(bench: Bench) -> None:
     bench.claim(len(open_ports) == 3, "three open channels", open_ports, proves="MAIN-011")
 
 
-@requirement("MAIN-019", fault=lost(LIST, nth=2))
+@requirement(
+    "MAIN-019", fault=(lost(LIST, nth=2), changed("another id", LIST, lambda b: b[:-1] + b"\1", nth=2))
+)
 @requirement("MAIN-008")
 @pytest.mark.needs(Ability.CALLS)
 @pytest.mark.parametrize("asked", [True, False], ids=["after-the-list", "before-the-list"])

@@ -77,12 +77,16 @@ def test_session_begins(bench: Bench, devices: tuple[str, ...]) -> None:
     bench.claim(main.ending is None, "a session that lives", main.ending, proves="MAIN-003")
 
 
-@requirement("MAIN-006", fault=added(INIT, NAME, b"\2\0\0\0x\0", case="False"))
+@requirement(
+    "MAIN-006",
+    fault=(added(INIT, NAME, b"\2\0\0\0x\0", case="False"), added(INIT, UUID, bytes(16), case="False")),
+)
 @requirement(
     "MAIN-007",
     fault=(
         changed("one letter", NAME, lambda b: b.replace(b"machine", b"machina"), case="True"),
         changed("one bit", UUID, lambda b: b[:-1] + bytes([b[-1] ^ 1]), case="True"),
+        changed("no NUL", NAME, lambda b: b[:-1] + b"x", case="True"),
     ),
 )
 @pytest.mark.parametrize("able", [True, False])
@@ -221,7 +225,7 @@ def test_messages_are_read_in_order(bench: Bench) -> None:
     bench.expect(main, LIST)
 
 
-@requirement("MIG-DST-007", fault=added(LIST, INIT, INIT_BODY))
+@requirement("MIG-DST-007", fault=(added(LIST, INIT, INIT_BODY), closed_after(LIST)))
 @pytest.mark.parametrize("able", [True, False])
 def test_migrate_end_on_an_ordinary_session(bench: Bench, able: bool) -> None:
     """MIGRATE_END on an ordinary session changes nothing: no second INIT, the session answers."""
@@ -231,4 +235,6 @@ def test_migrate_end_on_an_ordinary_session(bench: Bench, able: bool) -> None:
     main.send(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END)
     main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
     bench.expect(main, LIST)
+    bench.settle()
     bench.claim(len(main.got(INIT)) == 1, "one INIT", len(main.got(INIT)))
+    bench.claim(main.ending is None, "a session that lives", main.ending)

@@ -8,13 +8,14 @@ import pytest
 
 from dissectors.wire.constants import MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.bench.planting import other_result, requirement
+from fixtures.bench.planting import BEGIN_BODY, added, never, other_result, requirement
 from fixtures.peer import Client
 from fixtures.peer.duties import ANSWERS_LATE, CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, Duties, Step
 from fixtures.system.hosts import Ability, Host
 from suites.steps import announced
 
 BEGIN, END = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, MsgMain.SPICE_MSG_MAIN_MIGRATE_END
+LIST = MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
 SWITCH, CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST, MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
 CONNECT_DONE, END_DONE = "migrate_connect_complete", "migrate_end_complete"
 TIMEOUT_MS = 10_000
@@ -86,7 +87,10 @@ def test_ends_before_the_client_has_answered(bench: Bench) -> None:
     bench.claim(counts == (connects, 1), f"{(connects, 1)} completions, no more", counts, proves="TIME-003")
 
 
-@requirement("MIG-SRC-052", fault=other_result("migrate_connect"))
+@requirement(
+    "MIG-SRC-052",
+    fault=(other_result("migrate_connect"), never(CONNECT_DONE), added(LIST, BEGIN, BEGIN_BODY)),
+)
 def test_announcement_that_leads_nowhere(bench: Bench) -> None:
     """A migrate_connect that names neither port fails: -1, no BEGIN, and it completes."""
     source = bench.start()

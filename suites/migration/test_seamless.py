@@ -69,7 +69,7 @@ def answers(bench: Bench, client: Client) -> bool:
     "MIG-SRC-010", fault=(put(BEGIN_SEAMLESS, src_mig_version=2), put(BEGIN_SEAMLESS, src_mig_version=0))
 )
 @requirement("MIG-SRC-040", fault=added(BEGIN_SEAMLESS, MIGRATE, b"\3\0\0\0"))
-@requirement("MIG-SRC-041", fault=added(MIGRATE, PING, PING_BODY))
+@requirement("MIG-SRC-041", fault=(added(MIGRATE, PING, PING_BODY), twice(DATA, channel=INPUTS)))
 @requirement("MIG-SRC-042", fault=added(MIGRATE, DATA, b"MNMD\1\0\0\0"))
 @requirement("MIG-SRC-043", fault=changed("a third flag", MIGRATE, b"\7\0\0\0"))
 @requirement("MIG-SRC-009")
@@ -89,10 +89,12 @@ def answers(bench: Bench, client: Client) -> bool:
     ),
 )
 @requirement("MIG-SRC-047", fault=closed_instead(DATA, channel=INPUTS))
-@requirement("MIG-DST-020", fault=twice("SPICE_MSG_MAIN_MIGRATE_DST_*"))
+@requirement(
+    "MIG-DST-020", fault=(twice("SPICE_MSG_MAIN_MIGRATE_DST_*"), lost("SPICE_MSG_MAIN_MIGRATE_DST_*"))
+)
 @requirement("MIG-DST-021", fault=turned(ACK, NACK))
 @requirement("MIG-DST-023", fault=added(MM_TIME, INIT, INIT_BODY, host="target"))
-@requirement("MIG-DST-024", fault=closed_after(MM_TIME, host="target"))
+@requirement("MIG-DST-024", fault=(closed_after(MM_TIME, host="target"), lost(LIST, host="target")))
 @requirement("MIG-DST-025", fault=lost(MM_TIME, host="target"))
 @requirement("MIG-SRC-045", fault=before(MIGRATE, END, channel=MAIN))
 @pytest.mark.parametrize(

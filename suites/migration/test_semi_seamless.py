@@ -235,9 +235,9 @@ def test_wait_for_the_client_times_out_in_real_time(bench: Bench) -> None:
 
 @requirement("TIME-002", fault=(timers(1), timers(-1)))
 @requirement("MIG-SRC-023", fault=added(END, CANCEL))
-@requirement("MIG-SRC-033", fault=never(END_DONE))
+@requirement("MIG-SRC-033", fault=(never(END_DONE), too_early(END_DONE)))
 @requirement("MIG-SRC-034", fault=called_twice(END_DONE))
-@requirement("MIG-SRC-037", fault=stuck_after(END))
+@requirement("MIG-SRC-037", fault=(stuck_after(END), timers(1), timers(-1)))
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_client_that_stays_is_dropped(bench: Bench) -> None:
     """A client that ignores MIGRATE_END is dropped after 10,000 ms, and migrate_end completes then."""
@@ -249,6 +249,7 @@ def test_client_that_stays_is_dropped(bench: Bench) -> None:
     bench.expect(left, END, proves="MIG-SRC-015")
     bench.pass_time(source, TIMEOUT_MS - 1)
     bench.claim(not bench.seen(source, END_DONE), "no completion after 9,999 ms", "one", proves="TIME-002")
+    bench.claim(left.ending is None, "a client that may still leave", left.ending, proves="MIG-SRC-037")
     bench.pass_time(source, 1)
     bench.claim(bench.seen(source, END_DONE) == 1, "completion after 10,000 ms", "none", proves="TIME-002")
     ending = left.expect_end()
@@ -295,7 +296,7 @@ def test_migrate_end_completes_when_the_client_has_left(bench: Bench) -> None:
 
 
 @requirement("MIG-SRC-035", fault=too_early(END_DONE))
-@requirement("MIG-SRC-039", fault=closed_after(CANCEL))
+@requirement("MIG-SRC-039", fault=(closed_after(CANCEL), lost(BEGIN, nth=2)))
 @requirement("MIG-SRC-017")
 def test_failed_migration_is_cancelled(bench: Bench) -> None:
     """After migrate_end(0) the client gets MIGRATE_CANCEL, the session goes on and migrates later (to another
@@ -365,7 +366,7 @@ def test_end_without_announcement(bench: Bench) -> None:
     bench.claim(ending is not Ending.TIMEOUT, "the client is disconnected", ending)
 
 
-@requirement("MIG-SRC-026", fault=before(SWITCH, BEGIN, BEGIN_BODY))
+@requirement("MIG-SRC-026", fault=(before(SWITCH, BEGIN, BEGIN_BODY), never(CONNECT_DONE)))
 def test_new_client_during_the_wait(bench: Bench) -> None:
     """A client that comes during the wait ends it; its own end is SWITCH_HOST."""
     source, target = bench.pair()

@@ -9,7 +9,7 @@ import pytest
 from dissectors.framing.events import Ending
 from dissectors.wire.constants import ChannelType, MainCap, MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.bench.planting import closed_after, requirement, stuck_after, twice
+from fixtures.bench.planting import closed_after, requirement, stuck_after, timers, twice
 from fixtures.peer.peer_connection import EVERYTHING
 from fixtures.system.hosts import Ability
 
@@ -23,7 +23,10 @@ TIMEOUT_MS = 10_000
 DEVICES = ("keyboard", "mouse", "playback", "record")
 
 
-@requirement("MIG-DST-015", fault=closed_after("result", host="target", channel=INPUTS))
+@requirement(
+    "MIG-DST-015",
+    fault=closed_after("result", host="target", channel=INPUTS),
+)
 @requirement("MIG-DST-002", "MIG-DST-003", "MIG-DST-004", "MIG-DST-006")
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_long_migration(bench: Bench) -> None:
@@ -127,7 +130,13 @@ def test_migrating_client_takes_over(bench: Bench, first_id: int) -> None:
 
 
 @requirement(
-    "MIG-DST-017", fault=stuck_after("result", host="target", channel=ChannelType.SPICE_CHANNEL_MAIN)
+    "MIG-DST-017",
+    fault=(
+        stuck_after("result", host="target", channel=ChannelType.SPICE_CHANNEL_MAIN),
+        timers(1),
+        timers(-1),
+        closed_after("result", host="target", channel=ChannelType.SPICE_CHANNEL_MAIN),
+    ),
 )
 @requirement("TIME-001")
 @pytest.mark.needs(Ability.CALLS, Ability.VIRTUAL_CLOCK)

@@ -82,7 +82,7 @@ def served(bench: Bench, host: Host, client: Client | None = None) -> None:
             bench.link(host).expect(INIT)
 
 
-@requirement("ROBUST-031", fault=dies(3, case="cursor"))
+@requirement("ROBUST-031", fault=dies(5, case="cursor"))
 @every_channel
 def test_channel_linked_twice(bench: Bench, channel: ChannelType) -> None:
     """A second link to the channel, while the first is open and again after it."""
@@ -99,7 +99,7 @@ def test_channel_linked_twice(bench: Bench, channel: ChannelType) -> None:
     served(bench, source, None if channel == MAIN else client)
 
 
-@requirement("ROBUST-032", fault=dies(3, case="record-own-ones"))
+@requirement("ROBUST-032", fault=dies(4, case="record-own-ones"))
 @pytest.mark.parametrize(
     ("kind", "size"),
     [(OWN, LONG), (OWN, ONES), (MsgcBase.SPICE_MSGC_ACK_SYNC, ONES)],
@@ -136,7 +136,7 @@ def test_message_without_an_end(bench: Bench, channel: ChannelType) -> None:
     bench.claim(held < HELD >> 20, f"less than {HELD >> 20} MiB more", f"{held} MiB more", source)
 
 
-@requirement("ROBUST-034", fault=dies(2, on="target", case="inputs-header"))
+@requirement("ROBUST-034", fault=dies(3, on="target", case="inputs-header"))
 @pytest.mark.needs(Ability.SEAMLESS_DATA)
 @pytest.mark.parametrize("cut", ["header", "one byte short"])
 @pytest.mark.parametrize("channel", list(FIXED), ids=lambda c: c.name[14:].lower())
@@ -161,9 +161,12 @@ def test_migration_data_that_is_too_short(bench: Bench, channel: ChannelType, cu
         bench.pump.until(lambda: moving.ending, 0.5)
     bench.alive("after MIGRATE_DATA that is too short", target)
     bench.claim(moving.ending is not None, f"the end of {moving.name}", "it is open", target)
+    if target.life().alive:
+        with bench.owed():
+            bench.link(target)
 
 
-@requirement("ROBUST-035", fault=dies(3, case="7-none"))
+@requirement("ROBUST-035", fault=dies(4, case="7-none"))
 @pytest.mark.parametrize("added", [False, True], ids=["none", "added"])
 @pytest.mark.parametrize("reader", [0, 1, 7, 0xFFFFFFFF])
 def test_smartcard_reader_that_there_is_not(bench: Bench, reader: int, added: bool) -> None:
@@ -171,9 +174,10 @@ def test_smartcard_reader_that_there_is_not(bench: Bench, reader: int, added: bo
     source, client, card = opened(bench, ChannelType.SPICE_CHANNEL_SMARTCARD)
     for kind in (*VscMessageType, 99):
         if card.ending:
-            card = bench.link(
-                source, channel=ChannelType.SPICE_CHANNEL_SMARTCARD, connection_id=client.session_id
-            )
+            with bench.owed():
+                card = bench.link(
+                    source, channel=ChannelType.SPICE_CHANNEL_SMARTCARD, connection_id=client.session_id
+                )
         if added:
             add = VscMessageType.SPICE_VSC_MESSAGE_TYPE_ReaderAdd
             card.send(101, struct.pack("<III", add, 0xFFFFFFFF, 2) + b"r\0")
@@ -184,7 +188,7 @@ def test_smartcard_reader_that_there_is_not(bench: Bench, reader: int, added: bo
             break
 
 
-@requirement("ROBUST-040", fault=dies(3))
+@requirement("ROBUST-040", fault=dies(5))
 def test_display_init_twice(bench: Bench) -> None:
     """DISPLAY_INIT comes again, the same or another one."""
     source, _, display = opened(bench, DISPLAY)
@@ -196,7 +200,7 @@ def test_display_init_twice(bench: Bench) -> None:
     served(bench, source)
 
 
-@requirement("ROBUST-041", fault=hangs(2))
+@requirement("ROBUST-041", fault=hangs(3))
 def test_display_without_its_init(bench: Bench) -> None:
     """A display is linked and says nothing: the host's calls are answered, and another client comes."""
     source = bench.start(devices=("display",))
@@ -207,4 +211,5 @@ def test_display_without_its_init(bench: Bench) -> None:
     source.deadline = 1.0  # type: ignore[attr-defined]  # of library hosts
     with suppress(HarnessError):
         source.call("qxl_sync")
+    bench.connect(source)
     bench.alive("while a display has not said its DISPLAY_INIT", source)

@@ -24,6 +24,7 @@ import psutil
 
 from fixtures.system.hosts import HarnessError
 from reports.commands.verify import verify
+from reports.run.tally import Run
 
 SPECS = ("debian:bullseye", "debian:bookworm", "debian:trixie", "debian:forky")
 #: What is printed -> what it may be at most.
@@ -105,6 +106,8 @@ def _measure(specs: Sequence[str], out: Path) -> Iterator[tuple[str, float]]:
     total = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     yield "run directory for each build, MB", total / MB / len(specs)
     yield "page, MB", page.stat().st_size / MB
+    if (cell := _cell_ms(Run.read(out))) is not None:
+        yield "one cell of the matrix, ms", cell
     if (usable := usable_ms(page)) is not None:
         yield "page is usable after, ms", usable
     begun = time.monotonic()
@@ -112,6 +115,13 @@ def _measure(specs: Sequence[str], out: Path) -> Iterator[tuple[str, float]]:
     if not holds:
         raise HarnessError(text)
     yield "verify, s", time.monotonic() - begun
+
+
+def _cell_ms(run: Run) -> float | None:
+    """What a cell of the matrix cost, with its share of the way to its place; None where none was driven."""
+    cells = sum(len(case.matrix["driven"]) for case in run.cases if case.matrix)
+    seconds = sum(case.duration_s for case in run.cases if case.matrix)
+    return seconds / cells * 1e3 if cells else None
 
 
 def _tool() -> str:

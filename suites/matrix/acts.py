@@ -80,7 +80,11 @@ class Call:
     args: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        shown = ", ".join(str(value) for value in self.args.values() if not isinstance(value, str))
+        shown = ", ".join(
+            str(value)
+            for name, value in self.args.items()
+            if not isinstance(value, str) or name in ("kind", "channel")
+        )
         return f"{self.name}({shown})"
 
     def __hash__(self) -> int:

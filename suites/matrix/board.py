@@ -33,7 +33,7 @@ SURVIVES: Mapping[int, str] = {
     MsgcBase.SPICE_MSGC_MIGRATE_DATA: "ROBUST-012",
     UNKNOWN_TYPE: "ROBUST-009",
 }
-SURVIVES_ON_MAIN: Mapping[int, str] = {
+_ON_MAIN: Mapping[int, str] = {
     **SURVIVES,
     MsgcMain.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS: "ROBUST-005",
     MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END: "ROBUST-006",
@@ -43,6 +43,11 @@ SURVIVES_ON_MAIN: Mapping[int, str] = {
     MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED: "ROBUST-017",
     MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS: "ROBUST-017",
     MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR: "ROBUST-017",
+}
+
+SURVIVES_ON: Mapping[int, Mapping[int, str]] = {
+    MAIN: _ON_MAIN,
+    ChannelType.SPICE_CHANNEL_DISPLAY: {**SURVIVES, MsgcDisplay.SPICE_MSGC_DISPLAY_INIT: "ROBUST-040"},
 }
 
 
@@ -121,7 +126,7 @@ class Board:
         lives = "ROBUST-001"
         match cell.act:
             case Send(channel=channel, type=kind):
-                lives = (SURVIVES_ON_MAIN if channel == MAIN else SURVIVES).get(kind, lives)
+                lives = SURVIVES_ON.get(channel, SURVIVES).get(kind, lives)
             case Link() if self.place.label == "target":
                 lives = "ROBUST-008"
             case Leave():

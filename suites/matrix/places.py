@@ -105,7 +105,7 @@ def _main(
 ) -> Place:
     target = {"incoming": True} if label == "target" else {}
     settings = {"devices": devices, **target, **settings}
-    return Place(name, MAIN, state, (*EARLIER, *path), settings, label, instead)
+    return Place(name, MAIN, state, (*EARLIER, *path), settings, label, instead=instead)
 
 
 SEAMLESS: Mapping[str, Any] = MappingProxyType({"seamless": True})
@@ -134,6 +134,14 @@ MAIN_PLACES: tuple[Place, ...] = (
     _main("connected seamless", State.CONNECTED_SEAMLESS, *SESSION, ANNOUNCE, CONNECTED_SEAMLESS, **SEAMLESS),
     _main("connected, seamless offered", State.CONNECTED, *SESSION, ANNOUNCE, CONNECTED, **SEAMLESS),
     _main("refused, seamless offered", State.REFUSED, *SESSION, ANNOUNCE, CANNOT, **SEAMLESS),
+    _main(
+        "connected seamless, not asked for",
+        State.SEAMLESS_UNASKED,
+        *SESSION,
+        ANNOUNCE,
+        CONNECTED_SEAMLESS,
+        instead=State.CONNECTED_SEAMLESS,
+    ),
     _main("cancelled seamless", State.READY, *SESSION, ANNOUNCE, CONNECTED_SEAMLESS, CANCEL, **SEAMLESS),
     _main("flush mark due", State.FLUSH_DUE, *SESSION, ANNOUNCE, CONNECTED_SEAMLESS, *MOVE, **SEAMLESS),
     _main("data sent", State.GONE, *SESSION, ANNOUNCE, CONNECTED_SEAMLESS, *MOVE, FLUSH, **SEAMLESS),
@@ -148,6 +156,23 @@ MAIN_PLACES: tuple[Place, ...] = (
     _main("arrived after a refusal", State.READY, *ARRIVING, ASK_LATER_VERSION, RUNS, END, **TARGET),
     _main("arrived, with an agent", State.READY, *ARRIVING, RUNS, END, devices=WITH_AGENT, **TARGET),
     _main("new session at a target", State.READY, *SESSION, **TARGET),
+)
+#: States in which nothing can be done to a server, and why.
+NOT_HELD: Mapping[State, str] = MappingProxyType(
+    {
+        State.LINKING: "the link stage has a suite of its own",
+        State.LINKED: "the server sends INIT in the turn in which it lets the client in",
+        State.CONNECTED_AGAIN: "the server answers a second CONNECTED in the turn in which it reads it",
+        State.SEAMLESS_AGAIN: "the server answers a second CONNECTED in the turn in which it reads it",
+        State.DATA_DUE: "the server sends MIGRATE_DATA in the turn in which it reads FLUSH_MARK",
+        State.FLUSH_ONLY_DUE: "no release asks for a flush mark without data",
+        State.TARGET_ASKED: "the server answers DST_DO_SEAMLESS in the turn in which it reads it",
+        State.TARGET_REASKED: "the server answers DST_DO_SEAMLESS in the turn in which it reads it",
+        State.TARGET_INIT: "the server sends INIT in the turn in which it reads MIGRATE_END",
+        State.TARGET_INIT_DUE: "the server sends INIT in the turn in which it reads MIGRATE_END",
+        State.TARGET_EARLY: "only a server with a fault gets there",
+        State.ORPHAN: "the server lets no channel in that has no session",
+    }
 )
 
 #: Channels whose places are made: type -> the devices of the machine.

@@ -13,7 +13,16 @@ from dissectors.framing.events import Event
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import Judgement, Level
 from dissectors.rules.oracle import Oracle
-from dissectors.wire.constants import MsgcBase, MsgcMain, MsgMain, Side, channel_name, message_name
+from dissectors.wire.constants import (
+    ChannelType,
+    MsgcBase,
+    MsgcDisplay,
+    MsgcMain,
+    MsgMain,
+    Side,
+    channel_name,
+    message_name,
+)
 from fixtures.peer import Connection
 from fixtures.system.hosts import HarnessError
 from suites.matrix import host_answers

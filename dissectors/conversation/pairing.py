@@ -49,14 +49,19 @@ def _joins(session: Session, connection: Connection) -> int:
     same_host = session.host == connection.host
     shares_address = there.host is None and there.server.host == here.server.host
     same_client = there.client.host == here.client.host
-    if not (same_host or shares_address) or (late and not (same_host and same_client)):
+    known = session.id is not None and session.id == connection.connection_id
+    if late and not (same_host and same_client):
         return 0
+    if not (same_host or shares_address):
+        # another address of the same host: its server took the id; once a target is announced it may be that
+        unlabelled = there.host is None and known and same_client and connection.linked
+        if not unlabelled or session.migration is not None or session.main.as_target:
+            return 0
     has_it = any(
         other.closed is None
         and (other.channel, other.channel_id) == (connection.channel, connection.channel_id)
         for other in session.channels
     )
-    known = session.id is not None and session.id == connection.connection_id
     return 1 + 16 * known + 8 * same_client + 4 * same_host + 2 * (not has_it)
 
 

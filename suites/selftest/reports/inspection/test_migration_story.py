@@ -159,6 +159,20 @@ def test_nat_between(scene: Scene) -> None:
     assert ends(story) == [(f"{A}:5900", f"{B}:5900")]
 
 
+def test_a_host_with_several_addresses(scene: Scene) -> None:
+    """A display at another address, whose server takes the session's id, belongs to the session."""
+    with scene:
+        main = scene.session(CLIENT, A)
+        display = scene.connect(CLIENT, "10.7.0.11")
+        scene.link(display, DISPLAY, ID)
+        scene.server(display, 3, bytes(8))
+    story = story_of(scene.path)
+    assert [[c["connection"] for c in session["channels"]] for session in story["sessions"]] == [
+        [main, display]
+    ]
+    assert accused(story) == []
+
+
 @pytest.mark.parametrize("clients", [(CLIENT, OTHER), (OTHER, CLIENT)])
 def test_two_machines_of_one_host_with_equal_ids(scene: Scene, clients: tuple[str, str]) -> None:
     """Their displays are on ports of their own (TLS): each belongs to its own client's session."""

@@ -209,7 +209,7 @@ def read(
     follow: Wait | None = None,
     progress: Progress | None = None,
 ) -> Capture:
-    """Read captures (pcap or pcapng, gzip or not; "-" is standard input) as one.
+    """Read captures (pcap or pcapng, plain, gzip, xz or bzip2; "-" is standard input) as one.
 
     `keylog`: TLS secrets (SSLKEYLOGFILE), besides those in the captures. `follow`: the file grows or is a
     pipe; the function is called whenever there is nothing new, waits a while and says whether to go on.

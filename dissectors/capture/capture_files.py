@@ -19,6 +19,8 @@ from dissectors.capture.time_order import Order
 
 #: So many records of so few bytes each on the average are no capture (a few bytes that unpack to gigabytes).
 MANY, EMPTY = 10_000, 17
+#: Bytes of a record header, records that are looked at to tell its size, and how far apart (s) they may be.
+RECORD_HEADER, LOOKED_AT, YEARS = 16, 4, 1 << 28
 
 
 class Pcap:
@@ -38,10 +40,34 @@ class Pcap:
     def __init__(self, header: bytes, order: str, file: int) -> None:
         magic, _major, _minor, _zone, _accuracy, _snap, link = struct.unpack(order + "IHHiIII", header)
         self._ticks, extra, self.skip = self.VARIANTS[magic]
+        self._byte_order = order
         self._header = struct.Struct(f"{order}IIII{extra}x")
         self._link = link & 0xFFFF  # above: length of the frame check sequence
         self._file = file
         self._frame = 0
+
+    def choose_header(self, buffer: bytes) -> None:
+        """Some systems wrote longer record headers without another magic (Nokia, Red Hat 6.1, SuSE 6.3)."""
+        if self._header.size != RECORD_HEADER or self._fits(buffer, self._header):
+            return
+        for extra in (4, 8, 12):
+            header = struct.Struct(f"{self._byte_order}IIII{extra}x")
+            if self._fits(buffer, header):
+                self._header = header
+                return
+
+    def _fits(self, buffer: bytes, header: struct.Struct) -> bool:
+        """The first records may follow each other with such headers."""
+        position, first = self.HEADER + self.skip, None
+        for _ in range(LOOKED_AT):
+            if position + header.size > len(buffer):
+                break
+            seconds, fraction, captured, wire = header.unpack_from(buffer, position)
+            first = seconds if first is None else first
+            if captured > min(wire, LIMIT) or fraction >= self._ticks or abs(seconds - first) > YEARS:
+                return False
+            position += header.size + captured
+        return first is not None
 
     def parse(self, buffer: bytes, position: int, out: list[Record]) -> int:
         """See `Format`."""
@@ -71,6 +97,7 @@ def open_format(buffer: bytes, file: int) -> tuple[Format, int] | None:
                 if len(buffer) < Pcap.HEADER:
                     return None
                 pcap = Pcap(buffer[: Pcap.HEADER], order, file)
+                pcap.choose_header(buffer)
                 return pcap, Pcap.HEADER + pcap.skip
         raise ValueError(describe(buffer))
     return None

@@ -22,6 +22,8 @@ KINDS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x7fver", "an EtherPeek or OmniPeek capture", CONVERT),
     (b"\x54\x52\x00\x64\x00", "an HP-UX nettl trace", CONVERT),
     (b"\x00\x00\x00\x01\x00\x00\x00\x00\x00\x07\xd0\x00", "an HP-UX nettl trace", CONVERT),
+    (b"\x01\x10\x4c\x00", "a Novell LANalyzer capture", CONVERT),
+    (b"+---------+-----", "a K12 text capture", CONVERT),
     (b"EyeSDN", "an EyeSDN trace", CONVERT),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it first: zstd -d FILE"),
     (b"\x04\x22\x4d\x18", "compressed with lz4", "unpack it first: lz4 -d FILE"),
@@ -36,6 +38,7 @@ KINDS: tuple[tuple[bytes, str, str], ...] = (
     (b"\xfd7zXZ\0", "compressed twice", "unpack it first: unxz FILE"),
     (b"BZh", "compressed twice", "unpack it first: bunzip2 FILE"),
 )
+SAME_CAPTURE = 1 << 20  # seconds between two records of one capture, at most
 TAR_AT, TAR = 257, b"ustar"
 
 _HEX_DUMP = re.compile(rb"^[0-9a-fA-F]{4,8}:?[ \t]+([0-9a-fA-F]{2}[ \t]?){2}", re.MULTILINE)
@@ -76,11 +79,12 @@ def _is_text(head: bytes) -> bool:
 
 def _is_erf(head: bytes) -> bool:
     """Two ERF records follow each other: the format has no magic of its own."""
-    place = 0
+    place, times = 0, []
     for _ in range(2):
         record = head[place : place + 16]
         size, wire = int.from_bytes(record[10:12]), int.from_bytes(record[14:16])
         if len(record) < 16 or not 1 <= record[8] & 0x7F <= 48 or not 16 < size <= wire + 64:
             return False
         place += size
-    return True
+        times.append(int.from_bytes(record[4:8], "little"))  # whole seconds
+    return abs(times[1] - times[0]) < SAME_CAPTURE

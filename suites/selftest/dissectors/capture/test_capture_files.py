@@ -56,6 +56,21 @@ def test_pcap_variants(tmp_path: Path, order: str, magic: int, ticks: int, extra
     assert (time, frame, link, buffer[start:end], wire) == (1_700_000_000.5, 1, 101, b"abc", 9)
 
 
+@pytest.mark.parametrize("extra", [0, 4, 8, 12])
+@pytest.mark.parametrize("order", "<>")
+def test_longer_record_headers_without_another_magic(tmp_path: Path, order: str, extra: int) -> None:
+    head = struct.pack(order + "IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 99, 101)
+    each = [
+        struct.pack(order + "IIII", 1_700_000_000 + n, 500_000, n + 3, n + 60)
+        + b"\xee" * extra
+        + bytes([n]) * (n + 3)
+        for n in range(6)
+    ]
+    (tmp_path / "a").write_bytes(head + b"".join(each))
+    told = [(r[0], r[3][r[4] : r[5]]) for r in CaptureFile(tmp_path / "a").records()]
+    assert told == [(1_700_000_000.5 + n, bytes([n]) * (n + 3)) for n in range(6)]
+
+
 def block(order: str, kind: int, body: bytes) -> bytes:
     body += bytes(-len(body) % 4)
     size = struct.pack(order + "I", len(body) + 12)

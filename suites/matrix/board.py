@@ -35,6 +35,7 @@ from suites.matrix.scene import Scene
 
 #: Past every timer of a server (10 s of a migration, 30 s without a sign of the client), ms.
 LONG_MS = 60_000
+DESTROY = Call("destroy")
 HOST_CALL, LINK, LEAVE, LEFTOVERS = "CELL-003", "CELL-004", "CELL-005", "ROBUST-003"
 #: The requirement of a process that has ended, by what ended it.
 SURVIVES: Mapping[int, str] = {
@@ -112,7 +113,7 @@ class Board:
             outcome = before.outcome(scene, cell.act, self._subject(scene, cell.act))
             self._compare(scene, cell, outcome)
             if outcome.death is None:
-                self._leave(scene, counts)
+                self._leave(scene, None if cell.act == DESTROY else counts)
             return Played(cell, outcome, self._judge(scene, cell, events), scene)
         except BaseException:
             scene.close()
@@ -181,11 +182,14 @@ class Board:
 
     # ---- the end
 
-    def _leave(self, scene: Scene, counts: Mapping[str, int]) -> None:
-        """Everybody leaves, time passes, what is left behind is counted."""
+    def _leave(self, scene: Scene, counts: Mapping[str, int] | None) -> None:
+        """Everybody leaves, time passes, what is left behind is counted (`counts`: from before; None where
+        there is no server any more that could be asked)."""
         for connection in list(scene.connections()):
             connection.close()
         scene.settle()
+        if counts is None:
+            return
         with suppress(HarnessError):
             scene.host.advance(LONG_MS)
             scene.settle()
@@ -230,6 +234,8 @@ def proper_act(place: Place, act: Act) -> bool:
                 return act.id is Id.ZERO
             left = place.state in (State.ENDED, State.SWITCHED, State.FLUSH_DUE, State.GONE)
             return act.id is Id.OWN and not left and "asked twice" not in place.name
+        case Call():
+            return act != DESTROY  # a server that is no more owes no callback
         case Leave():
             return act.how is not How.HALF_CLOSE  # nothing on the tape tells of it
     return True

@@ -226,7 +226,9 @@ class ProgressLine:
         words = ", ".join(f"{n} {verdict}" for verdict in Verdict if (n := self._counts[verdict]))
         done = f" {sum(self._counts.values())} of {self._total}" if self._total else ""
         seconds = time.monotonic() - self._begun
-        self._console.print(f"{seconds:5.0f} s  {self._doing}{done}{': ' if words else ''}{words}")
+        self._console.print(
+            f"{seconds:5.0f} s  {self._doing}{done}{': ' if words else ''}{words}", soft_wrap=True
+        )
 
     def show(self, event: RunEvent) -> None:
         """Take one event of the run in."""

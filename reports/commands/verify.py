@@ -96,7 +96,7 @@ def _without_drawings(text: str) -> str:
 
 
 def _packets(run: Run, directory: Path) -> Iterator[str]:
-    again = partial(_again, directory, run)
+    again = partial(_again, directory, run, run.started.suite == suite_version())
     if len(run.cases) < MANY:
         found = map(again, range(len(run.cases)))
         yield from (line for lines in found for line in lines)
@@ -107,7 +107,7 @@ def _packets(run: Run, directory: Path) -> Iterator[str]:
             yield from lines
 
 
-def _again(directory: Path, run: Run, index: int) -> list[str]:
+def _again(directory: Path, run: Run, strict: bool, index: int) -> list[str]:
     case: CaseFinished = run.cases[index]
-    told = differences(directory, run.started.kind, case, run.started.deviations)
+    told = differences(directory, run, case, strict=strict)
     return [f"{case.nodeid}: {line}" for line in told]

@@ -3,14 +3,36 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
-from reports.ladder.lanes import Ladder, ladder
+from reports.ladder.ladder_svg import svg
+from reports.ladder.lanes import ladder
 from reports.run.evidence import sketch
 from reports.run.run_events import CaseFinished
 
+#: Fewer cases than this are drawn in one process.
+MANY = 60
 
-def recorded_ladder(directory: Path, case: CaseFinished) -> Ladder | None:
-    """A case's ladder with its findings at their messages; None without packets."""
+
+def recorded_ladder(directory: Path, case: CaseFinished) -> str | None:
+    """A case's ladder (SVG) with its findings at their messages; None without packets."""
     events = sketch(directory, case)
-    return ladder(events, case.findings) if events else None
+    drawn = ladder(events, case.findings) if events else None
+    return svg(drawn, case.title) if drawn and drawn.rows else None
+
+
+@contextmanager
+def drawing(directory: Path, cases: Sequence[CaseFinished]) -> Iterator[Callable[[CaseFinished], str | None]]:
+    """Gives what draws each case once, in this order; by several processes where there are many."""
+    if len(cases) < MANY:
+        yield partial(recorded_ladder, directory)
+        return
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("fork")) as pool:
+        drawn = pool.map(partial(recorded_ladder, directory), cases, chunksize=8)
+        yield lambda _: next(drawn)

@@ -16,6 +16,7 @@ from dissectors.rules.judgement import Finding, Judgement, Verdict
 from dissectors.rules.oracle import Oracle
 from reports.run.evidence import recorded
 from reports.run.run_events import CaseFinished, Deviation
+from reports.run.tally import Run
 from reports.run.verdict import Told, Trouble, decide, owed
 
 #: Verdicts that findings, or their absence, make.
@@ -52,8 +53,9 @@ class Again:
             if owed(f, CATALOGUE, builds) and (CATALOGUE[f.requirement].duty == "server" or key(f) in told)
         ]
 
-    def differences(self, kind: str, declared: Sequence[Deviation]) -> Iterator[str]:
-        """One line for each way in which the packets do not say what the run says. `kind`: of the run."""
+    def differences(self, kind: str, declared: Sequence[Deviation], *, strict: bool) -> Iterator[str]:
+        """One line for each way in which the packets do not say what the run says. `kind`: of the run.
+        `strict`: the same version of the suite has recorded it, so that it counts alike."""
         if not self.readable:
             yield f"{self.case.artefacts['pcapng']} is missing or cannot be read"
             return
@@ -65,7 +67,7 @@ class Again:
             return  # a campaign does not count what a server does once a client has broken the order
         for requirement, _, seen in sorted(found - claimed):
             yield f"the packets break {requirement} ({seen})"
-        if Counter(self.case.kept) != self.judgement.kept:
+        if strict and Counter(self.case.kept) != self.judgement.kept:
             yield f"the packets keep {_counts(self.judgement.kept, self.case.kept)}"
         if claimed == found:
             yield from self._verdict(declared)
@@ -107,11 +109,15 @@ def key(finding: Finding) -> tuple[str, str, str]:
     return finding.requirement, finding.expected, finding.seen
 
 
-def differences(directory: Path, kind: str, case: CaseFinished, declared: Sequence[Deviation]) -> list[str]:
-    """What the packets of a case say otherwise; nothing for a case without packets."""
+def differences(directory: Path, run: Run, case: CaseFinished, *, strict: bool) -> list[str]:
+    """What the packets of a case say otherwise, of the requirements that the run knows; nothing for a case
+    without packets."""
     if "pcapng" not in case.artefacts:
         return []
-    return list(Again(directory, case).differences(kind, declared))
+    again = Again(directory, case)
+    known = run.requirements
+    again.judgement.findings = [f for f in again.judgement.findings if f.requirement in known]
+    return list(again.differences(run.started.kind, run.started.deviations, strict=strict))
 
 
 def _fails(findings: Iterable[Finding], marked: Sequence[str]) -> bool:

@@ -351,6 +351,14 @@ def _together(selections: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(left)
 
 
+def _without_shard(command: Sequence[str]) -> tuple[str, ...]:
+    words = list(command)
+    if "--shard" in words:
+        place = words.index("--shard")
+        del words[place : place + 2]
+    return tuple(words)
+
+
 def merge(runs: Iterable[Run]) -> Run:
     """Several runs side by side; the newest catalogue wins, a run that is not whole makes all not whole."""
     many = sorted(runs, key=lambda run: run.started.started)
@@ -365,6 +373,7 @@ def merge(runs: Iterable[Run]) -> Run:
         deviations=tuple(dict.fromkeys(d for run in many for d in run.started.deviations)),
         kind=newest.kind if len({run.started.kind for run in many}) == 1 else "several kinds",
         selection=_together([run.started.selection for run in many]),
+        command=_without_shard(newest.command) if len({r.servers for r in many}) == 1 else (),
     )
     reasons = [f"{run.servers}: {run.interrupted}" for run in many if run.interrupted]
     ends = [run.finished.finished for run in many if run.finished]

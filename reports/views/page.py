@@ -15,7 +15,6 @@ from markupsafe import Markup
 
 from dissectors.rules.judgement import Requirement, Verdict
 from reports.ladder import ladder_svg
-from reports.ladder.lanes import Ladder
 from reports.run.exit_status import Exit
 from reports.run.run_events import CaseFinished
 from reports.run.tally import Result, Run
@@ -47,7 +46,7 @@ MEANINGS = {
     Verdict.ERROR: "the suite's own trouble",
 }
 
-LadderOf = Callable[[CaseFinished], Ladder | None]
+Draw = Callable[[CaseFinished], str | None]
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class View:
     """What the template asks for."""
 
     run: Run
-    ladder_of: LadderOf
+    draw: Draw
     parts: PackedParts = field(default_factory=PackedParts)
 
     @property
@@ -135,30 +134,35 @@ class View:
     @property
     def cases(self) -> list[CaseFinished]:
         """The tests, the worst first, otherwise as they ran."""
-        return sorted(self.run.cases, key=lambda case: WORST_FIRST.index(case.verdict))
+        return in_order(self.run)
 
     def drawing(self, case: CaseFinished) -> str | None:
         """The place of a test's ladder among the packed parts; None where its packets cannot be read."""
-        ladder = self.ladder_of(case)
-        return self.parts.add(ladder_svg.svg(ladder, case.title)) if ladder and ladder.rows else None
+        drawn = self.draw(case)
+        return self.parts.add(drawn) if drawn else None
 
     def uneven(self, requirement: Requirement) -> bool:
         """Whether the builds do not agree."""
         return len({self.result(requirement, server).verdict for server in self.run.servers}) > 1
 
 
-def no_ladder(case: CaseFinished) -> Ladder | None:
+def in_order(run: Run) -> list[CaseFinished]:
+    """The tests as the page shows them, each drawn once: the worst first, otherwise as they ran."""
+    return sorted(run.cases, key=lambda case: WORST_FIRST.index(case.verdict))
+
+
+def no_ladder(case: CaseFinished) -> str | None:
     """For a page without drawings."""
     return None
 
 
-def page(run: Run, ladder_of: LadderOf = no_ladder) -> str:
-    """The page's text."""
+def page(run: Run, draw: Draw = no_ladder) -> str:
+    """The page's text. `draw`: gives a case's ladder (SVG); asked once for each of `in_order`."""
     return (
         environment()
         .get_template("index.html")
         .render(
-            view=View(run, ladder_of),
+            view=View(run, draw),
             run=run,
             meanings=MEANINGS,
             title=f"{run.headline}: {', '.join(run.servers)}",

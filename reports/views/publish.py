@@ -6,11 +6,10 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from fixtures.system.hosts import UsageError
-from reports.ladder.recorded_ladder import recorded_ladder
+from reports.ladder.recorded_ladder import drawing
 from reports.run import seal
 from reports.run.run_directory import EventFile
 from reports.run.run_events import CaseFinished, CasesFound, encode
@@ -27,11 +26,13 @@ def publish(directory: Path) -> Run:
 def write(run: Run, directory: Path) -> Run:
     """Certificate, JUnit, the matrix and the page, each whole or not at all; gives the run."""
     run.seal = seal.Manifest(seal.evidence_of(directory), {}).seal
+    with drawing(directory, page.in_order(run)) as draw:
+        drawn = page.page(run, draw)
     files = {
         certificate.FILE: json.dumps(certificate.certificate(run), indent=1, ensure_ascii=False).encode(),
         junit.FILE: junit.junit(run),
         matrix_data.FILE: json.dumps(matrix_data.matrix(run), indent=1, ensure_ascii=False).encode(),
-        page.FILE: page.page(run, partial(recorded_ladder, directory)).encode(),
+        page.FILE: drawn.encode(),
     }
     try:
         for name, content in files.items():

@@ -16,8 +16,9 @@ import pytest
 
 from dissectors.rules.judgement import Verdict
 from reports.commands.compare import comparison
+from reports.ladder.ladder_svg import svg
 from reports.ladder.lanes import ladder
-from reports.run.run_events import encode
+from reports.run.run_events import CaseFinished, encode
 from reports.run.tally import Run, merge
 from reports.views import certificate, junit, page
 from reports.views.terminal import summary
@@ -49,6 +50,10 @@ def everything() -> Run:
     return run(*cases, deviations=[DEVIATION])
 
 
+def _drawn(case: CaseFinished) -> str:
+    return svg(ladder(conversation()), case.title)
+
+
 class _Page(HTMLParser):
     """Takes down ids, links and what would be loaded."""
 
@@ -76,7 +81,7 @@ class _Page(HTMLParser):
 def test_page_stands_alone(everything: Run, many: bool) -> None:
     """Nothing is loaded, every link within the page leads somewhere, nobody's text becomes markup."""
     other = run(case("pass", server="other"))
-    text = page.page(merge([everything, other]) if many else everything, lambda _: ladder(conversation()))
+    text = page.page(merge([everything, other]) if many else everything, _drawn)
     read = _Page(text)
     assert read.loaded == []
     assert "link" not in read.tags
@@ -94,7 +99,7 @@ def test_page_stands_alone(everything: Run, many: bool) -> None:
 
 def test_ladders_are_packed_once(everything: Run) -> None:
     """Each test's ladder has its place, and is there once its group is unpacked."""
-    text = page.page(everything, lambda _: ladder(conversation()))
+    text = page.page(everything, _drawn)
     places = re.findall(r'<figure data-part="(\d+)\.(\d+)">', text)
     assert len(places) == len(set(places)) == len(everything.cases)
     packed = dict(re.findall(r'id="pack-(\d+)">([^<]*)<', text))

@@ -11,7 +11,7 @@ from textwrap import fill
 
 import pytest
 
-from dissectors.rules.catalogue import CATALOGUE, citations
+from dissectors.rules.catalogue import CATALOGUE, UNSEEN, citations
 from fixtures.system.hosts import HarnessError
 from reports.run.environment import ROOT
 
@@ -86,12 +86,17 @@ def marked_tests(*identifiers: str) -> list[tuple[list[MarkedTest], list[MarkedT
 
 
 def as_json() -> str:
-    """A list of requirements, each with `tests`, and with `citations`: (part of its source, the document)."""
+    """A list of requirements, each with `tests`, and with `citations`: (part of its source, the document).
+
+    Behind them, with the level UNSEEN and no tests, what cannot be judged from outside, and the `reason`.
+    """
     tests = tests_by_requirement()
     rows = [
         {**asdict(r), "citations": citations(r), "tests": list(dict.fromkeys(tests.get(r.id, ())))}
         for r in CATALOGUE.values()
     ]
+    empty = dict.fromkeys(rows[0], "") | {"level": "UNSEEN", "area": "unseen", "citations": [], "tests": []}
+    rows += [empty | asdict(unseen) for unseen in UNSEEN.values()]
     return json.dumps(rows, indent=1, ensure_ascii=False)
 
 
@@ -109,4 +114,9 @@ def as_text() -> str:
         indent = " " * len(head)
         words = f"{r.text} [{r.source}; {count} test{'' if count == 1 else 's'}]"
         lines.append(fill(words, WIDTH, initial_indent=head, subsequent_indent=indent))
+    lines += ["", "WHAT CANNOT BE SEEN FROM OUTSIDE"]
+    for unseen in UNSEEN.values():
+        head = f"  {unseen.id:<14} "
+        words = f"{unseen.text} {unseen.reason} [{unseen.source}]"
+        lines.append(fill(words, WIDTH, initial_indent=head, subsequent_indent=" " * len(head)))
     return "\n".join(lines).lstrip("\n")

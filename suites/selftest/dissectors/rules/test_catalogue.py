@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dissectors.rules.catalogue import CATALOGUE, citations
+from dissectors.rules.catalogue import CATALOGUE, UNSEEN, citations
 from dissectors.rules.judgement import Evidence, Level, Requirement
 
 HERE = Path(__file__).resolve().parents[4]
@@ -83,3 +83,13 @@ def test_evidence() -> None:
         if (r.evidence is Evidence.TEST) == (r.id in named(RULES))
     }
     assert wrong == {}
+
+
+def test_what_cannot_be_seen() -> None:
+    """Each line says what, why not, and where it is told of; no requirement has its id."""
+    for unseen in UNSEEN.values():
+        assert re.fullmatch(r"UNSEEN-\d{3}", unseen.id)
+        assert re.fullmatch(r"\S.*\.", unseen.text)
+        assert re.fullmatch(r"\S.*\.", unseen.reason)
+        assert unseen.source
+    assert not UNSEEN.keys() & CATALOGUE.keys()

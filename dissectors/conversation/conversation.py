@@ -21,6 +21,7 @@ from dissectors.conversation.order_tables import (
     TAKEN_ALONG,
     WAITING,
     State,
+    allows,
     row,
     step,
 )
@@ -288,11 +289,8 @@ class Conversation:
             self._adopt(connection, event)
         if connection.is_main:
             self._apply_main(connection, event)
-        before, late = connection.state, connection.late
-        connection.state, more = step(before, event, late[event.sender])
-        late[event.sender] -= {event.type}
-        for side, kinds in more.items():
-            late[side] |= kinds
+        before = connection.state
+        _move(connection, event)
         session = connection.session
         if connection.is_main and session is not None and before is not connection.state:
             for channel in session.channels:
@@ -324,7 +322,7 @@ class Conversation:
             return
         server = event.sender is Side.SERVER
         apply_agent(session, event)
-        if server and event.type == MsgMain.SPICE_MSG_MAIN_INIT:
+        if server and event.type == MsgMain.SPICE_MSG_MAIN_INIT and session.displays is None:
             session.id = int(event.packet.session_id)
             session.displays = int(event.packet.display_channels_hint)
             session.clock = event.time, int(event.packet.multi_media_time)
@@ -386,6 +384,25 @@ class Conversation:
         if before is not None:
             self._arrive(migration, before)
         return migration
+
+
+def _move(connection: Connection, event: Message) -> None:
+    """A connection's next state. After a breach it stands in one of two, until a message tells in which."""
+    state, left, late = connection.state, connection.left, connection.late
+    forgiven = event.type in late[event.sender]
+    if left is not None and not forgiven and allows(left, event) and not allows(state, event):
+        state, left = left, None  # the breach has led nowhere
+    moved, more = step(state, event, late[event.sender])
+    if left is not None:
+        other = step(left, event).state if allows(left, event) else None
+        connection.left = None if other is moved else other
+    else:
+        broke = not allows(state, event) and moved is not state
+        connection.left = state if broke else None
+    connection.state = moved
+    late[event.sender] -= {event.type}
+    for side, kinds in more.items():
+        late[side] |= kinds
 
 
 def _take_along(target: Connection) -> None:

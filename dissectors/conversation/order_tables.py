@@ -386,7 +386,7 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
                 M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: To(State.TARGET_ANSWERED, ("MIG-DST-020",)),
             },
             stay=NOTHING,
-            breaks={M.SPICE_MSG_MAIN_INIT: Breach("MIG-DST-002", State.TARGET_EARLY)},
+            breaks={M.SPICE_MSG_MAIN_INIT: Breach("MIG-DST-002")},
             otherwise="MIG-DST-003",
         ),
         # A client that does not wait for the answer takes the target along.
@@ -501,6 +501,14 @@ def row(channel: int, state: State, sender: Side) -> Row:
     return rows.get((state, sender), FREE)
 
 
+def allows(state: State, message: Message) -> bool:
+    """The message is none that breaks the order in this state."""
+    found = row(message.channel, state, message.sender)
+    if message.type in found.go or message.type in found.breaks:
+        return message.type in found.go
+    return found.stay is None or message.type in found.stay
+
+
 class Step(NamedTuple):
     """Where a message leads, and what may come late after it, by who sends it."""
 
@@ -527,8 +535,8 @@ def step(state: State, message: Message, late: frozenset[int] = NOTHING) -> Step
         return Step(state, _NOTHING_LATE)
     other = C if message.sender is S else S
     own, others = NOTHING, NOTHING
-    if breach.to is not None:  # the same again may be the one that was due
-        own = frozenset(found.go) | {message.type}
+    if breach.to is not None:
+        own = frozenset(found.go) - {message.type} if found.stay == NOTHING else NOTHING
         others = frozenset(row(message.channel, state, other).go)
     return Step(breach.to or state, {other: others | breach.excuses, message.sender: own})
 

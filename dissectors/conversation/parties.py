@@ -50,6 +50,7 @@ class Connection:
     server_common: frozenset[int] = frozenset()
     server_caps: frozenset[int] = frozenset()
     state: State = State.LINKING
+    left: State | None = None  # the state that a breach has left: it stands there or in `state`
     late: dict[Side, frozenset[int]] = field(  # types that may still come after a breach
         default_factory=lambda: {Side.CLIENT: frozenset(), Side.SERVER: frozenset()}
     )

@@ -137,7 +137,7 @@ def migrate(view: Conversation, event: Message) -> Iterator[Ruling]:
     if main is not None and main.certain:
         if attempted_before(view, main):
             return
-        moving = main.state in CONNECTED_SEAMLESS | MOVING
+        moving = not {main.state, main.left}.isdisjoint(CONNECTED_SEAMLESS | MOVING)
         moving = moving or (main.state is State.ENDED and _goes_seamlessly(main))  # MIG-SRC-045 tells that
         believed = main.state is State.SEAMLESS_UNASKED
         yield check(

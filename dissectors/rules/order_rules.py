@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dissectors.conversation.conversation import ANSWERS, Connection, Conversation
-from dissectors.conversation.order_tables import State, row
+from dissectors.conversation.order_tables import State, allows, row
 from dissectors.framing.events import Message
 from dissectors.rules.migration_facts import BEGIN, BEGIN_SEAMLESS
 from dissectors.rules.rule_engine import SHOWN, Broken, Kept, Ruling, on
@@ -25,13 +25,20 @@ def order(view: Conversation, event: Message) -> Iterator[Ruling]:
         return
     if event.type in connection.late[event.sender]:
         return  # an earlier breach of somebody is why it comes now
+    if connection.left is not None and allows(connection.left, event):
+        return  # an earlier breach has led nowhere
     if breach := cells.breaks.get(event.type):
         broken = breach.requirement
     elif cells.stay is None or event.type in cells.stay or not _known(event):
         return
     else:
         broken = cells.otherwise
-    if event.type in ANSWERS and event.sender is Side.CLIENT and _answer_due(connection):
+    if (
+        broken == "MIG-CLI-015"
+        and event.type in ANSWERS
+        and event.sender is Side.CLIENT
+        and _answer_due(connection)
+    ):
         return
     if broken == "MIG-SRC-040" and attempted_before(view, connection):
         broken = "MIG-SRC-048"  # an older attempt's answer is taken for this one's

@@ -19,8 +19,8 @@ from dissectors.capture.time_order import Order
 
 #: So many records of so few bytes each on the average are no capture (a few bytes that unpack to gigabytes).
 MANY, EMPTY = 10_000, 17
-#: Bytes of a record header, records that are looked at to tell its size, and how far apart (s) they may be.
-RECORD_HEADER, LOOKED_AT, YEARS = 16, 4, 1 << 28
+#: Records that are looked at to tell the size of their headers, and how far apart (s) they may be.
+LOOKED_AT, YEARS = 4, 1 << 28
 
 
 class Pcap:
@@ -48,7 +48,7 @@ class Pcap:
 
     def choose_header(self, buffer: bytes) -> None:
         """Some systems wrote longer record headers without another magic (Nokia, Red Hat 6.1, SuSE 6.3)."""
-        if self._header.size != RECORD_HEADER or self._fits(buffer, self._header):
+        if self._fits(buffer, self._header):
             return
         for extra in (4, 8, 12):
             header = struct.Struct(f"{self._byte_order}IIII{extra}x")

@@ -167,13 +167,23 @@ WRAPS: dict[str, tuple[int, Wrap]] = {
         lambda ip: frame() / OUTER6 / IPv6ExtHdrHopByHop() / IPv6ExtHdrDestOpt(nh=4) / Raw(ip),
     ),
     "EtherIP": (1, lambda ip: frame() / IP(src="198.51.100.1", proto=97) / Raw(b"\x30\x00") / inner(ip)),
-    "llc snap": (1, lambda ip: Dot3() / SNAP_IP / Raw(ip)),
+    "llc snap": (1, lambda ip: Dot3(src="02:00:00:00:00:01", dst="02:00:00:00:00:02") / SNAP_IP / Raw(ip)),
     "llc snap, 802.1H": (
         1,
-        lambda ip: Dot3() / LLC(dsap=0xAA, ssap=0xAA, ctrl=3) / SNAP(OUI=0xF8, code=0x0800) / Raw(ip),
+        lambda ip: (
+            Dot3(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+            / LLC(dsap=0xAA, ssap=0xAA, ctrl=3)
+            / SNAP(OUI=0xF8, code=0x0800)
+            / Raw(ip)
+        ),
     ),
     "llc snap in a VLAN": (1, lambda ip: frame() / Dot1Q(vlan=3, type=1000) / SNAP_IP / Raw(ip)),
-    "llc": (1, lambda ip: Dot3() / LLC(dsap=6, ssap=6, ctrl=3) / Raw(ip)),
+    "llc": (
+        1,
+        lambda ip: (
+            Dot3(src="02:00:00:00:00:01", dst="02:00:00:00:00:02") / LLC(dsap=6, ssap=6, ctrl=3) / Raw(ip)
+        ),
+    ),
     "gtp-u": (1, lambda ip: udp(2152) / GTP_U_Header(teid=5, gtp_type=255) / Raw(ip)),
     "gtp-u with sequence": (
         1,

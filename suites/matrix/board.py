@@ -197,9 +197,9 @@ class Board:
             left = now["fds"] - counts["fds"]
             scene.pump.tape.claim(
                 LEFTOVERS,
-                kept=left <= 0 and not now["clients"],
+                kept=left <= 0 and not now["clients"] and now["watches"] <= counts["watches"],
                 expected="no descriptors left behind",
-                seen=f"{left} descriptors left behind, {now['clients']} clients",
+                seen=f"{left} descriptors left behind, {now['clients']} clients, {now['watches']} watches",
             )
         if not scene.host.life().alive:  # the news of its death comes after its last breath
             scene.pump.turn()

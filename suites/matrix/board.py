@@ -36,6 +36,8 @@ from suites.matrix.scene import Scene
 #: Past every timer of a server (10 s of a migration, 30 s without a sign of the client), ms.
 LONG_MS = 60_000
 DESTROY = Call("destroy")
+#: A server that is no more owes no callback, a channel whose device is gone no message.
+ENDING = frozenset({"destroy", "chardev_detach"})
 HOST_CALL, LINK, LEAVE, LEFTOVERS = "CELL-003", "CELL-004", "CELL-005", "ROBUST-003"
 #: The requirement of a process that has ended, by what ended it.
 SURVIVES: Mapping[int, str] = {
@@ -235,7 +237,7 @@ def proper_act(place: Place, act: Act) -> bool:
             left = place.state in (State.ENDED, State.SWITCHED, State.FLUSH_DUE, State.GONE)
             return act.id is Id.OWN and not left and "asked twice" not in place.name
         case Call():
-            return act != DESTROY  # a server that is no more owes no callback
+            return act.name not in ENDING
         case Leave():
             return act.how is not How.HALF_CLOSE  # nothing on the tape tells of it
     return True

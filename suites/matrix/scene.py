@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from dissectors.channels.migration_data import (
+    MigrateDisplaySurfacesAtClientLossless,
     SpiceMigrateDataCharDevice,
     SpiceMsgcMigrateDataDisplay,
     SpiceMsgcMigrateDataSpicevmc,
@@ -62,6 +63,7 @@ _DISPLAY_DATA = bytes(
         glz_dict_id=1,
         glz_dict_size=16 << 20,
         glz_dict_max_encoders=4,
+        surfaces_at_client=MigrateDisplaySurfacesAtClientLossless(surfaces=[]),
     )
 )
 _COMPRESSED = struct.pack("<BI", 1, 3) + b"\x30abc"

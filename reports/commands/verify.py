@@ -21,7 +21,7 @@ from reports.run.environment import suite_version
 from reports.run.judged_again import JUDGED, differences
 from reports.run.run_events import CaseFinished
 from reports.run.tally import Run
-from reports.views import certificate, junit, page
+from reports.views import certificate, certificate_page, junit, page
 
 LINES_SHOWN = 20
 #: Fewer cases than this are judged in one process.
@@ -89,6 +89,10 @@ def _consistency(run: Run, directory: Path) -> Iterator[str]:
         return  # another version of the suite writes another page
     elif _without_drawings(text) != _without_drawings(page.page(run)):
         yield f"{page.FILE}: is not what the events say"
+    if (directory / certificate_page.FILE).read_text(encoding="utf-8") != certificate_page.certificate_page(
+        run
+    ):
+        yield f"{certificate_page.FILE}: is not what the events say"
 
 
 def _without_drawings(text: str) -> str:

@@ -14,7 +14,7 @@ from reports.run import seal
 from reports.run.run_directory import EventFile
 from reports.run.run_events import CaseFinished, CasesFound, encode
 from reports.run.tally import Run, merge
-from reports.views import allure_results, certificate, junit, matrix_data, page
+from reports.views import allure_results, certificate, certificate_page, junit, matrix_data, page
 
 
 def publish(directory: Path) -> Run:
@@ -24,12 +24,13 @@ def publish(directory: Path) -> Run:
 
 
 def write(run: Run, directory: Path) -> Run:
-    """Certificate, JUnit, the matrix and the page, each whole or not at all; gives the run."""
+    """Certificates, JUnit, the matrix and the page, each whole or not at all; gives the run."""
     run.seal = seal.Manifest(seal.evidence_of(directory), {}).seal
     with drawing(directory, page.in_order(run)) as draw:
         drawn = page.page(run, draw)
     files = {
         certificate.FILE: json.dumps(certificate.certificate(run), indent=1, ensure_ascii=False).encode(),
+        certificate_page.FILE: certificate_page.certificate_page(run).encode(),
         junit.FILE: junit.junit(run),
         matrix_data.FILE: json.dumps(matrix_data.matrix(run), indent=1, ensure_ascii=False).encode(),
         page.FILE: drawn.encode(),

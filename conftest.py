@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Options and wiring: which servers, which bench, and how a test's evidence reaches the reports."""
+"""Options and wiring: which servers, which bench, and when the oracle speaks."""
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
 from collections.abc import Generator, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from dissectors.rules.catalogue import CATALOGUE
 from fixtures.bench import Bench, ConformanceFailure, failure_text, verdict_of
+from fixtures.bench.kept_evidence import marked, tell
 from fixtures.bench.launchers import Launchers, Pairing, pairings
 from fixtures.bench.planting import Fault
 from fixtures.peer import PeerFailure
@@ -130,19 +127,15 @@ def bench(
     )
     made.judges_client = request.node.get_closest_marker("client_duties") is not None
     made.spec = pairing.text
-    made.marked = tuple(_marked(request.node))
+    made.marked = tuple(marked(request.node))
     made.wanted = _wanted(request.node)
     request.node.stash[BENCH] = made
     try:
         yield made
     finally:
         made.close()
-        _tell(request.node, made)
+        tell(request.node, made)
         del request.node.stash[BENCH]  # an item lives as long as the run
-
-
-def _marked(item: pytest.Item) -> list[str]:
-    return list(dict.fromkeys(i for mark in item.iter_markers("requirement") for i in mark.args))
 
 
 def _wanted(item: pytest.Item) -> frozenset[Ability]:
@@ -168,12 +161,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     if isinstance(failure, AssertionError) and not in_vain and not prove.planted_in(pyfuncitem):
         bench.assertion(one_line(failure))
     judgement = bench.finish()
-    marked = _marked(pyfuncitem)
-    _tell(pyfuncitem, bench)
+    ids = marked(pyfuncitem)
+    tell(pyfuncitem, bench)
     if prove.planted_in(pyfuncitem):
         prove.must_be_red(pyfuncitem, bench, failure)
         return result
-    verdict_of(judgement, marked)
+    verdict_of(judgement, ids)
     if in_vain:
         raise ConformanceFailure(failure_text(judgement.findings)) from failure
     if failure is not None:
@@ -181,52 +174,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     if bench.cells_broken:
         raise ConformanceFailure(bench.cells_broken)
     judged = judgement.kept.keys() | judgement.broken
-    if missing := [i for i in marked if i not in judged]:
+    if missing := [i for i in ids if i not in judged]:
         pytest.skip(f"INCONCLUSIVE: no evidence for {', '.join(missing)}: {CATALOGUE[missing[0]].needs}")
     return result
-
-
-def _tell(item: pytest.Item, bench: Bench) -> None:
-    """The evidence, once, for the reports (`reports.run.plugin` reads it)."""
-    if bench.told:
-        return
-    bench.told = True
-    findings = bench.judgement.findings
-    artefacts = {} if item.config.getoption("planted_faults") else _keep(item, bench)
-    evidence = {
-        "server": bench.spec,
-        "identities": {host.label: asdict(host.identity) for host in bench.hosts},
-        "requirements": _marked(item),
-        "judgement": {"findings": [f.as_dict() for f in findings], "kept": dict(bench.judgement.kept)},
-        "artefacts": artefacts,
-        "moves": bench.moves,
-    }
-    item.user_properties.append(("spice", evidence))
-
-
-def _keep(item: pytest.Item, bench: Bench) -> dict[str, str]:
-    """Writes the test's packets and the hosts' log lines below the run's directory."""
-    out = item.config.getoption("--out")
-    if not out or not bench.pump.tape.events():
-        return {}
-    directory = Path(out) / "tests"
-    directory.mkdir(parents=True, exist_ok=True)
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", item.nodeid.removeprefix("suites/"))[-180:]
-    packets = directory / f"{name}.pcapng.gz"
-    if not bench.packets.exists():  # the test did not come to its end
-        bench.pump.tape.write_pcapng(bench.packets)
-    shutil.move(bench.packets, packets)
-    kept = {"pcapng": os.fspath(packets)}
-    lines = [
-        f"{e.time:.6f} {e.host} {e.args.get('text', '')}"
-        for e in bench.pump.tape.host_events
-        if e.name == "log"
-    ]
-    if lines:
-        text = directory / f"{name}.log"
-        text.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        kept["log"] = os.fspath(text)
-    return kept
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -19,6 +20,7 @@ from fixtures.bench.launchers import Launcher, Launchers
 from fixtures.system.certificates import Authority
 from fixtures.system.hosts import HarnessError, UsageError
 from reports.commands.fetching import drawn
+from reports.ladder.both_ladders import Both, both_ladders, columns
 from reports.run import deviations
 from reports.run import run_directory as directory
 from reports.run.exit_status import Exit
@@ -38,6 +40,8 @@ from suites.replay.player import Replay
 from suites.replay.script import Say, Script
 
 FILE = "replay.json"
+#: Both ladders side by side, and what differs: below the run's directory, where something differs.
+DIFFERENCES = "differences.html"
 
 
 def main(
@@ -200,7 +204,11 @@ def replay_script(
         kept=dict(judgement.kept),
         findings=tuple(judgement.findings),
         duration_s=round(time.monotonic() - begun, 4),
-        artefacts={"pcapng": findings.PACKETS, "replay": FILE},
+        artefacts={
+            "pcapng": findings.PACKETS,
+            "replay": FILE,
+            **({"differences": DIFFERENCES} if replay.differences else {}),
+        },
         identities={host.label: host.identity for host in bench.hosts},
         moves=tuple(replay.moves),
     )
@@ -209,12 +217,21 @@ def replay_script(
     story = {
         "server": server,
         "differences": replay.differences,
+        "fields": [
+            {"connection": number, "name": script.names[number], **asdict(one)}
+            for number, several in replay.different.items()
+            for one in several
+        ],
         "notes": [*script.notes, *replay.troubles],
         "findings": [found.as_dict() for found in judgement.findings],
         "kept": dict(judgement.kept),
         "packets": findings.PACKETS,
     }
     (results / FILE).write_text(json.dumps(story, indent=1) + "\n", encoding="utf-8")
+    if replay.differences:
+        both = Both(script.events, bench.pump.tape.events(), replay.differences, server)
+        (results / DIFFERENCES).write_text(both_ladders(both), encoding="utf-8")
+        click.echo(f"both ladders: {results / DIFFERENCES}")
     return case
 
 
@@ -223,6 +240,9 @@ def _tell(replay: Replay, case: CaseFinished, declared: Sequence[Deviation]) -> 
         click.echo(f"note: {line}")
     for line in replay.differences or ["the servers said what they said in the recording"]:
         click.echo(line)
+    for number in replay.different:
+        for line in columns(replay.script.names[number], *replay.accounts[number]):
+            click.echo(line)
     for found in case.findings:
         word = "declared" if deviations.declared(declared, found, case.circumstances) else found.level
         click.echo(f"{found.requirement} ({word}): expected {found.expected}; seen {found.seen}")

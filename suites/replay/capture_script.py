@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +29,7 @@ from dissectors.wire.constants import (
     Side,
     channel_name,
 )
+from dissectors.wire.enums import MouseMode
 from fixtures.system.hosts import UsageError
 from fixtures.system.tape import MANY_CLIENTS
 from suites.replay.script import (
@@ -43,12 +45,13 @@ from suites.replay.script import (
     Seen,
     Server,
 )
+from suites.replay.spoken import Spoken, compared, spoken
 
 MAIN = ChannelType.SPICE_CHANNEL_MAIN
 
 
 def telling(message: Message) -> bool:
-    """A server's message that is waited for and compared: not pictures, sound, time and acknowledgement."""
+    """A server's message that is waited for: not pictures, sound, time and acknowledgement."""
     if message.sender is not Side.SERVER:
         return False
     if message.channel == MAIN:
@@ -56,6 +59,15 @@ def telling(message: Message) -> bool:
             message.type in _TOLD_ON_MAIN
         )
     return message.type in (MsgBase.SPICE_MSG_MIGRATE, MsgBase.SPICE_MSG_MIGRATE_DATA)
+
+
+def told_of(event: Event) -> Spoken | None:
+    """What an event says of its server as a replay compares it; None if it is not compared."""
+    if isinstance(event, LinkBytes):
+        return spoken(event) if event.sender is Side.SERVER else None
+    if isinstance(event, Message) and event.whole and (telling(event) or compared(event)):
+        return spoken(event)
+    return None
 
 
 #: Messages of other channels whose first one is waited for: the channel is up.
@@ -72,6 +84,8 @@ _UNTIMELY = {
     MsgMain.SPICE_MSG_MAIN_AGENT_TOKEN,
 }
 _TOLD_ON_MAIN = frozenset(MsgMain) - _UNTIMELY
+#: Bytes of a message body that the ladder of a recording can do without.
+LARGE_BODY = 4096
 CALLBACKS = frozenset({"migrate_connect_complete", "migrate_end_complete"})
 #: What a client answers by itself.
 _REFLEXES = frozenset({MsgcBase.SPICE_MSGC_PONG, MsgcBase.SPICE_MSGC_ACK, MsgcBase.SPICE_MSGC_ACK_SYNC})
@@ -112,6 +126,13 @@ def read(path: Path, *, keylog: Path | None = None) -> Script:
     return script
 
 
+def _light(event: Event) -> Event:
+    """Without a large body: what a ladder shows of it is its name."""
+    if isinstance(event, Message) and len(event.body) > LARGE_BODY:
+        return replace(event, body=b"", whole=False)
+    return event
+
+
 class _Reader:
     """Reads the events of a conversation, in order."""
 
@@ -131,10 +152,10 @@ class _Reader:
     def script(self) -> Script:
         """All of it."""
         notes: list[str] = []
-        told: dict[int, list[str]] = {}
+        told: dict[int, list[Spoken]] = {}
         for event in self.events:
-            if isinstance(event, Message) and telling(event):
-                told.setdefault(event.connection, []).append(event.name)
+            if isinstance(event, Message | LinkBytes) and (said := told_of(event)):
+                told.setdefault(event.connection, []).append(said)
             if isinstance(event, Gap | Garbage):
                 notes = [f"the recording lacks bytes of connection {event.connection}: they are not replayed"]
             for action in self._actions(event):
@@ -150,6 +171,7 @@ class _Reader:
             names=names,
             notes=notes,
             host_calls="recorded" if self.recorded else "inferred from the messages",
+            events=[_light(event) for event in self.events],
         )
 
     def _note(self, event: Event) -> None:
@@ -165,8 +187,7 @@ class _Reader:
         return {
             e.connection: int(e.packet.session_id)
             for e in self.events
-            if isinstance(e, Message) and e.channel == MAIN and e.sender is Side.SERVER
-            if e.type == MsgMain.SPICE_MSG_MAIN_INIT
+            if isinstance(e, Message) and self._is_init(e)
         }
 
     # ---- actions
@@ -334,8 +355,17 @@ class _Reader:
         channels = {c.channel for c in self.view.connections.values()}
         channels |= {channel for session in self.view.sessions for channel, _ in session.offered}
         found = dict.fromkeys(name for channel in sorted(channels) for name in DEVICES.get(channel, ()))
-        agent = any("_AGENT_" in name for (_, name) in self.seen)
+        inits = [e.packet for e in self.events if isinstance(e, Message) and self._is_init(e)]
+        agent = any("_AGENT_" in name for (_, name) in self.seen) or any(i.agent_connected for i in inits)
+        pointer = any(int(i.supported_mouse_modes) & MouseMode.SPICE_MOUSE_MODE_CLIENT for i in inits)
+        if pointer:  # the pointer's own mode needs a tablet and a screen
+            found |= dict.fromkeys(("display", "tablet"))
         return [*found, *(["agent"] if agent else [])]
+
+    @staticmethod
+    def _is_init(event: Message) -> bool:
+        main = event.channel == MAIN and event.sender is Side.SERVER
+        return main and event.type == MsgMain.SPICE_MSG_MAIN_INIT
 
 
 def _labels(view: Conversation) -> dict[int, str]:

@@ -7,10 +7,10 @@ client acts when it has seen what it had seen in the recording, or when the dead
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from operator import attrgetter
 from typing import Any
 
 from dissectors.framing.events import Ending, Endpoint
@@ -33,6 +33,7 @@ from suites.replay.script import (
     Seen,
     Server,
 )
+from suites.replay.spoken import Difference, Spoken, differences
 
 #: How long something that the recorded client had seen may take, s.
 DEADLINE = 5.0
@@ -53,7 +54,7 @@ class Recorded(Connection):
 
 @dataclass
 class Replay:
-    """One play of a script. `differences`: what servers said otherwise, one line each."""
+    """One play of a script. `accounts`: what each connection's server said, in the recording and here."""
 
     bench: Bench
     script: Script
@@ -76,7 +77,14 @@ class Replay:
                 self._do(action)
             except (PeerFailure, HarnessError, UsageError) as error:
                 self.troubles.append(str(error))
-        self._await({(n, name): names.count(name) for n, names in self.script.told.items() for name in names})
+        self._await(
+            Counter(
+                (number, said.name)
+                for number, account in self.script.told.items()
+                for said in account
+                if not said.name.startswith("link ")
+            )
+        )
 
     def _start(self, server: Server) -> Host:
         settings = dict(server.settings)
@@ -213,16 +221,30 @@ class Replay:
         return lines
 
     @property
+    def accounts(self) -> dict[int, tuple[list[Spoken], list[Spoken]]]:
+        """Connection of the recording -> what its server said there, and what the one of this run said here."""
+        return {
+            number: (self.script.told.get(number, []), self._here(number)) for number in self.script.names
+        }
+
+    def _here(self, number: int) -> list[Spoken]:
+        connection = self.connections.get(number)
+        if connection is None:
+            return []
+        events = sorted([*connection.link_stage, *connection.messages], key=attrgetter("time"))
+        return [said for event in events if (said := recording.told_of(event))]
+
+    @property
+    def different(self) -> dict[int, list[Difference]]:
+        """Connection of the recording -> what its server says otherwise here, where it does."""
+        found = {number: list(differences(*both)) for number, both in self.accounts.items()}
+        return {number: several for number, several in found.items() if several}
+
+    @property
     def differences(self) -> list[str]:
-        """What servers said here and not in the recording, and the other way round."""
-        found = []
-        for number, name in self.script.names.items():
-            connection = self.connections.get(number)
-            here = [m.name for m in connection.messages if recording.telling(m)] if connection else []
-            for line in difflib.ndiff(self.script.told.get(number, []), here):
-                if line[0] in WORDS:
-                    found.append(f"{name} (connection {number}): {line[2:]} {WORDS[line[0]]}")
-        return found
-
-
-WORDS: Mapping[str, str] = MappingProxyType({"-": "only in the recording", "+": "only here"})
+        """The same as lines."""
+        return [
+            f"{self.script.names[number]} (connection {number}): {one}"
+            for number, several in self.different.items()
+            for one in several
+        ]

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dissectors.framing.events import Closed
+from dissectors.framing.events import Closed, Event
+from suites.replay.spoken import Spoken
 
 #: What somebody had seen: (connection, message name) or (host, callback) -> how often.
 Seen = Mapping[tuple[int | str, str], int]
@@ -99,13 +100,15 @@ class Server:
 class Script:
     """`actions`: each with what its actor had seen. `sessions`: main connection -> id in its INIT.
 
-    `told`: what each connection's server said, by name. `notes`: what a reader should know.
+    `told`: what each connection's server said, as it is compared. `notes`: what a reader should know.
+    `events`: the recording itself, without large bodies.
     """
 
     servers: list[Server]
     actions: list[tuple[Action, Seen]]
     sessions: Mapping[int, int]
-    told: Mapping[int, list[str]]
+    told: Mapping[int, list[Spoken]]
     names: Mapping[int, str]
     notes: list[str]
     host_calls: str
+    events: list[Event] = field(default_factory=list)

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from dissectors.wire.constants import MsgMain
+from dissectors.channels.main import SpiceMsgMainInit
+from dissectors.framing.events import Message
+from dissectors.wire.constants import ChannelType, MsgBase, MsgMain, Side
 from fixtures.bench import Bench
+from fixtures.bench.planting import Fault, later, put, twice
 from fixtures.library import LibraryLauncher
 from fixtures.peer.duties import CANNOT_CONNECT, NEVER_ANSWERS, Duties
 from fixtures.system.certificates import Authority
@@ -22,6 +25,7 @@ from suites.fuzz.moves import Setup
 from suites.replay import capture_script as recording
 from suites.replay import player
 from suites.replay.script import Advance, Announce, Calls, Complete, Open, Say
+from suites.replay.spoken import differences, spoken
 from suites.selftest.suites.fuzz.fuzz_samples import LINK, failure
 
 DUTIFUL = Duties()
@@ -143,3 +147,92 @@ def test_a_capture_without_spice(tmp_path: Path) -> None:
     Tape().write_pcapng(tmp_path / "empty.pcapng")
     with pytest.raises(UsageError, match="no SPICE"):
         replay.main(tmp_path / "empty.pcapng", server="system", out=tmp_path / "out")
+
+
+def record_seamless(path: Path) -> Path:
+    """A seamless migration with an inputs channel on the installed library as a capture."""
+    with LibraryLauncher() as launcher:
+        bench = Bench({"source": launcher, "target": launcher}, path, Authority(path))
+        source, target = bench.pair(seamless=True)
+        client = bench.client(source, channels=(ChannelType.SPICE_CHANNEL_INPUTS,))
+        source.announce(target)
+        bench.pump.until(lambda: client.target and client.target.linked, what="the links to the target")
+        bench.settle()
+        source.complete(target)
+        bench.pump.until(lambda: client.left, what="the move to the target")
+        bench.finish()
+        bench.pump.tape.write_pcapng(path / "recorded.pcapng")
+        bench.close()
+    return path / "recorded.pcapng"
+
+
+def replayed_with(fault: Fault, recorded: Path, scratch: Path) -> player.Replay:
+    """A recording, played on hosts with a planted fault."""
+    with LibraryLauncher() as launcher:
+        bench = Bench({"source": launcher, "target": launcher}, scratch, Authority(scratch), fault=fault)
+        replay = player.Replay(bench, recording.read(recorded))
+        try:
+            replay.run()
+        finally:
+            bench.close()
+    return replay
+
+
+INIT, MIGRATE = MsgMain.SPICE_MSG_MAIN_INIT, MsgBase.SPICE_MSG_MIGRATE
+
+
+@pytest.mark.parametrize(
+    ("fault", "seen"),
+    [
+        (
+            later("one more token", INIT, "agent_tokens", 1, host="source"),
+            "main of the source (connection 1): SPICE_MSG_MAIN_INIT: agent_tokens is 10 in the recording, 11 here",
+        ),
+        (
+            put(MIGRATE, channel=1, flags=1),
+            "main of the source (connection 1): SPICE_MSG_MIGRATE: flags is"
+            " SPICE_MIGRATE_NEED_FLUSH+SPICE_MIGRATE_NEED_DATA_TRANSFER in the recording,"
+            " SPICE_MIGRATE_NEED_FLUSH here",
+        ),
+        (
+            put("reply", host="source", channel=1, common_caps=[0b101011]),
+            "main of the source (connection 1): link reply: common_caps is",
+        ),
+        (
+            twice(MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST, host="source"),
+            "main of the source (connection 1): SPICE_MSG_MAIN_CHANNELS_LIST only here",
+        ),
+    ],
+    ids=lambda value: value.name if isinstance(value, Fault) else "",
+)
+def test_exactly_what_a_fault_changes(tmp_path: Path, fault: Fault, seen: str) -> None:
+    """A build that says one field otherwise: that field is the one difference, with both values."""
+    recorded = record_seamless(tmp_path)
+    found = replayed_with(fault, recorded, tmp_path).differences
+    assert len(found) == 1, found
+    assert found[0].startswith(seen)
+
+
+def test_volatile_fields_are_left_aside() -> None:
+    """Ids, times, serials and ports are no difference; a length alone is none either."""
+    packets = [
+        SpiceMsgMainInit(session_id=n, multi_media_time=n, agent_tokens=10, ram_hint=n) for n in (1, 2)
+    ]
+    said = [
+        [
+            spoken(
+                Message(
+                    time=0,
+                    connection=1,
+                    channel=1,
+                    sender=Side.SERVER,
+                    type=INIT,
+                    body=bytes(packet),
+                    size=32,
+                )
+            )
+        ]
+        for packet in packets
+    ]
+    assert not list(differences(*said))
+    assert "agent_tokens" in said[0][0].fields

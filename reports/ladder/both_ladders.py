@@ -15,7 +15,8 @@ from suites.replay.spoken import Spoken, side_by_side
 
 #: Letters of one column.
 WIDTH = 52
-_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Replay: what differs</title><style>
+_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+<title>Replay: what differs</title><style>
 body {{ font: 14px/1.5 system-ui, sans-serif; margin: 1.5em }}
 .both {{ display: grid; grid-template-columns: 1fr 1fr; gap: 1.5em; align-items: start }}
 .both > div {{ overflow-x: auto }}

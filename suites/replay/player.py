@@ -222,7 +222,7 @@ class Replay:
 
     @property
     def accounts(self) -> dict[int, tuple[list[Spoken], list[Spoken]]]:
-        """Connection of the recording -> what its server said there, and what the one of this run said here."""
+        """Connection of the recording -> what its server said there, and what this run's said here."""
         return {
             number: (self.script.told.get(number, []), self._here(number)) for number in self.script.names
         }

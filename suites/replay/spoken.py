@@ -133,7 +133,7 @@ def _readable(packet: Packet, one: Field[Any, Any], value: Any) -> str:
 
 # ---- two accounts
 
-#: A line of two accounts side by side: what was said in the recording, how the two compare, what is said here.
+#: A line of two accounts side by side: what the recording says, how the two compare, what is said here.
 Line = tuple[Spoken | None, str, Spoken | None]
 SAME, OTHERWISE, GONE, NEW = " ", "!", "<", ">"
 

@@ -186,7 +186,8 @@ INIT, MIGRATE = MsgMain.SPICE_MSG_MAIN_INIT, MsgBase.SPICE_MSG_MIGRATE
     [
         (
             later("one more token", INIT, "agent_tokens", 1, host="source"),
-            "main of the source (connection 1): SPICE_MSG_MAIN_INIT: agent_tokens is 10 in the recording, 11 here",
+            "main of the source (connection 1): SPICE_MSG_MAIN_INIT:"
+            " agent_tokens is 10 in the recording, 11 here",
         ),
         (
             put(MIGRATE, channel=1, flags=1),

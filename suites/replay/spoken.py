@@ -149,7 +149,7 @@ def side_by_side(recorded: Sequence[Spoken], here: Sequence[Spoken]) -> Iterator
 
 def _lines(recorded: Sequence[Spoken], here: Sequence[Spoken]) -> Iterator[Line]:
     names = [[said.name for said in account] for account in (recorded, here)]
-    for kind, a, b, c, d in SequenceMatcher(None, *names, autojunk=False).get_opcodes():
+    for kind, a, b, c, d in SequenceMatcher(None, names[0], names[1], autojunk=False).get_opcodes():
         if kind == "equal":
             for old, new in zip(recorded[a:b], here[c:d], strict=True):
                 yield old, SAME if old == new else OTHERWISE, new

@@ -21,6 +21,8 @@ from suites.model.subject import Subject
 
 Word = tuple[str, ...]  # names of letters
 MAIN_NAME = channel_name(MAIN)
+#: How often a word is played again whose answers differ.
+AGAIN = 3
 
 
 class Undecided(HarnessError):

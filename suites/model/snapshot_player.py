@@ -9,11 +9,12 @@ nothing all the same, so that a server which answers differently each time is fo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from fixtures.bench.launchers import Launcher
+from fixtures.relay import Rule
 from fixtures.system.hosts import HarnessError, Unsupported
 from suites.model.answers import IMPOSSIBLE, Answer
 from suites.model.asking import Word, possible
@@ -40,31 +41,34 @@ def letters_played(play: Play, role: str, word: Word) -> list[Answer]:
 
 
 class SnapshotPlayer:
-    """For one thread; close it when all is asked. `most`: 0 plays every word from nothing."""
+    """For one thread; close it when all is asked. `rules`: faults planted on the wire (self-tests only): then
+    every word is played from nothing."""
 
-    def __init__(self, launcher: Launcher, subject: Subject, most: int = MOST) -> None:
-        self._launcher, self._subject, self._most = launcher, subject, most
+    def __init__(self, launcher: Launcher, subject: Subject, rules: Sequence[Rule] = ()) -> None:
+        self._launcher, self._subject, self._rules = launcher, subject, tuple(rules)
+        self._most = 0 if rules else MOST
         self._letters = {letter.name: letter for letter in alphabet(subject.role)}
         self._frozen: dict[Word, tuple[Play, list[Answer]]] = {}  # the least used first
         self._visits: Counter[Word] = Counter()
         self._count = 0
+        self.ended: Callable[[Play], None] = lambda _: None  # hears of each play when it has ended
 
     def many(self, words: Sequence[Word]) -> Iterator[tuple[Word, list[Answer]]]:
         """Each word with its answers; IMPOSSIBLE for letters that cannot be played."""
         for word in words:
             yield word, self.answers(word)
 
-    def answers(self, word: Word) -> list[Answer]:
-        """The answers to one word. Raises HarnessError, Unsupported."""
+    def answers(self, word: Word, *, from_nothing: bool = False) -> list[Answer]:
+        """The answers to one word; `from_nothing`: without a frozen play. Raises HarnessError."""
         self._count += 1
-        start = () if self._count % FROM_NOTHING == 0 else self._longest(word)
+        start = () if from_nothing or self._count % FROM_NOTHING == 0 else self._longest(word)
         answers: list[Answer] = []
         if start:
             frozen, answers = self._frozen[start]
             self._frozen[start] = self._frozen.pop(start)  # used last
             play, answers = frozen.copy(), list(answers)
         else:
-            play = Play.begin(self._launcher, self._subject.settings, self._subject.role)
+            play = Play.begin(self._launcher, self._subject.settings, self._subject.role, self._rules)
         try:
             for index in range(len(start), len(word)):
                 last = answers[-1] if answers else Answer("")
@@ -73,6 +77,7 @@ class SnapshotPlayer:
                     continue
                 answers.append(play.play(self._letters[word[index]].move))
                 play = self._passed(word[: index + 1], play, answers, last_letter=index + 1 == len(word))
+            self.ended(play)
         finally:
             play.close()
         return answers

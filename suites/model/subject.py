@@ -8,18 +8,19 @@ machine is. Nothing waits for a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from dissectors.framing.events import Endpoint, HostEvent
-from dissectors.wire.constants import LinkErr, MsgMain, Side, channel_name
+from dissectors.wire.constants import LinkErr, MsgBase, MsgMain, Side, channel_name
 from fixtures.bench.launchers import Launcher
 from fixtures.library import LibraryHost
 from fixtures.peer import Connection, LinkRefused, Pump
 from fixtures.peer.copies import Situation
-from fixtures.peer.pump import Task
+from fixtures.peer.pump import Task, clock
+from fixtures.relay import Relay, Rule
 from fixtures.system.hosts import HarnessError, Settings, Unsupported
 from fixtures.system.tape import DEATHS
 from suites.fuzz import bodies
@@ -38,9 +39,12 @@ from suites.model.answers import (
     word,
 )
 
+PINGS = frozenset({int(MsgBase.SPICE_MSG_PING)})
 WRONG_ID = 0xC0DE_F00D
 #: Rounds until nothing is on its way; each one waits for the kernel only if that is behind.
 ROUNDS = 400
+#: Rounds without news that count as silence behind a relay.
+RELAY_ROUNDS = 3
 #: How long a connection that its server has closed may take to say so, s.
 END_SECONDS = 5.0
 #: Behind the open channels: connections that a later link of their channel has replaced.
@@ -75,20 +79,24 @@ class Play:
     `over`: the process is gone, or hangs.
     """
 
-    def __init__(self, pump: Pump, host: LibraryHost) -> None:
+    def __init__(self, pump: Pump, host: LibraryHost, relay: Relay | None = None) -> None:
         self.host, self.pump = host, pump
         self.over = False
+        self._relay = relay
+        self._server = Endpoint(host.address, host.port or 0)
         self._slots: dict[int, Connection] = {}
         self._all: list[tuple[str, Connection]] = []
         self._heard: dict[int, int] = {}  # connection -> how many of its messages have been told
         self._told_closed: set[int] = set()
         self._events = 0
+        self._ignored: frozenset[int] = frozenset()
         self._id = 0
         self._linked: str | None = None  # what came of the link that was just made
 
     @classmethod
-    def begin(cls, launcher: Launcher, settings: Settings, role: str) -> Play:
-        """On a fresh host. Raises HarnessError, Unsupported."""
+    def begin(cls, launcher: Launcher, settings: Settings, role: str, rules: Sequence[Rule] = ()) -> Play:
+        """On a fresh host. `rules`: faults planted on the wire; such a play cannot be copied. Raises
+        HarnessError, Unsupported."""
         host = launcher.start(role, settings)
         if not isinstance(host, LibraryHost):
             host.stop()
@@ -97,10 +105,18 @@ class Play:
             )
         pump = Pump()
         pump.add_host(host)
-        return cls(pump, host)
+        if not rules:
+            return cls(pump, host)
+        relay = Relay(rules, follow=False)
+        front = relay.before(host)
+        made = cls(pump, host, relay)
+        made._server = Endpoint(front.address, front.port or 0)
+        return made
 
     def copy(self) -> Play:
-        """Another play that stands where this one stands. Raises HarnessError."""
+        """Another play that stands where this one stands. Raises HarnessError, Unsupported."""
+        if self._relay is not None:
+            raise Unsupported("what is behind a relay cannot be copied")
         copied = Situation(self.pump, {self.host.label: self.host}, list(self._open())).copy()
         host = copied.hosts[self.host.label]
         assert isinstance(host, LibraryHost)
@@ -112,8 +128,10 @@ class Play:
         return made
 
     def play(self, move: Move) -> Answer:
-        """Makes a move; what follows from it."""
+        """Makes a move; what follows from it. A PING that comes as time passes is left out: whether one is due
+        depends on a clock of the server's own, which goes on while a play is frozen."""
         self._events = len(self.pump.tape.host_events)
+        self._ignored = PINGS if isinstance(move, Pass) else frozenset()
         extra: list[str] = []
         with suppress(HarnessError):  # it died or hangs: `_result` tells
             extra = self._make(move)
@@ -144,11 +162,10 @@ class Play:
         return self.host.call(function, **arguments)
 
     def _link(self, move: Link) -> None:
-        assert self.host.port is not None
         wanted = {Id.ZERO: 0, Id.OWN: self._id, Id.OTHER: 0, Id.WRONG: WRONG_ID}[move.id]
         made = Connection(
             self.pump,
-            Endpoint(self.host.address, self.host.port),
+            self._server,
             channel=move.channel,
             connection_id=wanted,
         )
@@ -166,6 +183,9 @@ class Play:
     def _quiet(self, *, acknowledged: bool = False) -> None:
         """Until nothing is on its way; if asked, until the server's kernel knows it. Raises HarnessError when
         the host is gone or hangs, Unproved."""
+        if self._relay is not None:
+            self._quiet_behind(self._relay)
+            return
         for _ in range(ROUNDS):
             before = len(self.pump.tape.chunks)
             self.host.settle()
@@ -178,8 +198,20 @@ class Play:
                 late |= self._late(connection, there)
             self.pump.turn(0.001 if late else 0.0)
             if not late and len(self.pump.tape.chunks) == before:
+                self.pump.tape.host_event(HostEvent(time=clock(), host=self.host.label, name="settled"))
                 return
         raise Unproved(f"after {ROUNDS} rounds bytes are still on their way")
+
+    def _quiet_behind(self, relay: Relay) -> None:
+        """The same with a relay in between, whose bytes nobody counts: nothing has come for some rounds."""
+        still = 0
+        while still < RELAY_ROUNDS:
+            before = len(self.pump.tape.chunks)
+            self.host.settle()
+            relay.flush()
+            relay.flush()  # what came while it was asked for the first time
+            self.pump.turn(0.001)
+            still = still + 1 if len(self.pump.tape.chunks) == before else 0
 
     def _open(self) -> Iterator[Connection]:
         return (connection for _, connection in self._all if not connection.ending)
@@ -221,7 +253,7 @@ class Play:
             self._linked = None
         new = connection.messages[self._heard.get(connection.number, 0) :]
         self._heard[connection.number] = len(connection.messages)
-        words += [word(message, chosen) for message in new]
+        words += [word(message, chosen) for message in new if message.type not in self._ignored]
         for message in new:
             if wanted.channel == MAIN and message.type == MsgMain.SPICE_MSG_MAIN_INIT:
                 self._id = int(message.packet.session_id)
@@ -248,6 +280,8 @@ class Play:
     def close(self) -> None:
         """Gives everything back. Can be called twice."""
         self.pump.close()
+        if self._relay is not None:
+            self._relay.stop()
         self.host.stop()
 
 

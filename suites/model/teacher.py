@@ -13,10 +13,7 @@ from typing import Any
 
 from aalpy.base import SUL
 
-from suites.model.asking import Knowledge, Player, Undecided, Word
-
-#: How often a word is played again whose answers differ.
-AGAIN = 3
+from suites.model.asking import AGAIN, Knowledge, Player, Undecided, Word
 
 
 class Teacher(SUL):  # type: ignore[misc]  # AALpy has no types

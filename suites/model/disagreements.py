@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where a model and the order tables disagree: one of them is wrong.
+
+`python -m suites.model.disagreements MODEL [SERVER]` plays every transition of a model on a build, has the
+oracle judge each conversation, and lists what the server did that the tables or another rule forbid there:
+each kind once, with the shortest way to it. What follows a client's own breach is marked: the tables promise
+nothing to a client that breaks them.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dissectors.rules.catalogue import CATALOGUE
+from dissectors.rules.judgement import Finding
+from dissectors.rules.oracle import judge
+from fixtures.bench.launchers import Launcher, Launchers
+from fixtures.system.hosts import HarnessError, Unsupported, UsageError
+from suites.model.asking import Word
+from suites.model.conformance import words
+from suites.model.mealy import Model, read
+from suites.model.snapshot_player import SnapshotPlayer
+from suites.model.subject import Play
+
+_FIGURES = re.compile(r"0x[0-9a-f]+|\b\d+\b")
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """What a server did against a requirement. `provoked`: a client had broken one of its own before."""
+
+    finding: Finding
+    word: Word
+    provoked: bool
+
+    def __str__(self) -> str:
+        found = self.finding
+        told = f"{found.requirement}: {found.seen} (expected: {found.expected})"
+        after = " after the client broke the order" if self.provoked else ""
+        return f"{told}{after}\n    {' / '.join(self.word)}"
+
+
+def disagreements(model: Model, launcher: Launcher) -> Iterator[Disagreement]:
+    """Each kind once, the shortest way first. Raises HarnessError, Unsupported."""
+    told: set[tuple[str, str, bool]] = set()
+    player = SnapshotPlayer(launcher, model.subject)
+    ended: list[Play] = []
+    player.ended = ended.append
+    try:
+        for word in words(model, tail=0):
+            player.answers(word)
+            for found in _of(ended.pop(), word):
+                key = (found.finding.requirement, _FIGURES.sub("#", found.finding.seen), found.provoked)
+                if key not in told:
+                    told.add(key)
+                    yield found
+    finally:
+        player.close()
+
+
+def _of(play: Play, word: Word) -> Iterator[Disagreement]:
+    findings = judge(play.pump.tape.events()).findings
+    breaches = [f.time for f in findings if CATALOGUE[f.requirement].duty == "client"]
+    first = min(breaches, default=float("inf"))
+    for found in findings:
+        if CATALOGUE[found.requirement].duty == "server":
+            yield Disagreement(found, word, found.time > first)
+
+
+def main(file: str, server: str = "system") -> int:
+    """Prints them; 0 where there are none, 1 where there are."""
+    launchers = Launchers()
+    count = 0
+    try:
+        for found in disagreements(read(Path(file)), launchers.of(server)):
+            print(found)
+            count += 1
+    except (UsageError, HarnessError, Unsupported) as error:
+        print(f"disagreements: {error}", file=sys.stderr)
+        return 3
+    finally:
+        launchers.close()
+    print(f"{count} disagreements")
+    return 1 if count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -10,7 +10,7 @@ OUT ?=
 WORKERS ?= auto
 REPEAT ?= 20
 
-.PHONY: certify test lint format selftest prove known-verdicts interop bench-inspect harmless bench-run captures clean
+.PHONY: certify test lint format selftest prove known-verdicts interop bench-inspect harmless bench-run captures models clean
 .DEFAULT_GOAL := certify
 
 certify: $(STAMP)
@@ -59,6 +59,10 @@ bench-run: $(VENV)/test-ready
 
 captures: $(VENV)/test-ready
 	$(BIN)/python -m fixtures.captures.make all
+
+# The models of the releases anew (minutes each; what is known already is not asked again).
+models: $(STAMP)
+	$(BIN)/python -m suites.model.make_models
 
 $(STAMP): pyproject.toml constraints.txt .ci/setup
 	.ci/setup certify $(VENV)

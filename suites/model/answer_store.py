@@ -96,10 +96,18 @@ class Store:
                 f"{self.path}: {error.strerror}; what was written before is kept: make room and go on"
             ) from None
 
-    def drop(self) -> None:
-        """Begins the file anew: what it holds was contradicted."""
+    def forget(self, word: Word) -> None:
+        """Leaves out every play that begins with a word whose answer was contradicted; the rest is kept.
+        Raises HarnessError."""
         self.close()
-        self.path.unlink(missing_ok=True)
+        start = [self._place[name] for name in word]
+        try:
+            with self.path.open(encoding="utf-8") as file:
+                lines = file.readlines()
+            kept = [line for line in lines[1:] if not _begins(line, start)]
+            self.path.write_text("".join([lines[0], *kept]), encoding="utf-8")
+        except OSError as error:
+            raise HarnessError(f"{self.path}: cannot be written: {error.strerror}") from None
 
     def close(self) -> None:
         """No more plays."""
@@ -112,3 +120,8 @@ def _json(line: str) -> object:
         return json.loads(line)
     except ValueError:
         return None
+
+
+def _begins(line: str, start: Sequence[int]) -> bool:
+    data = _json(line)
+    return not isinstance(data, list) or data[0][: len(start)] == start

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +68,32 @@ def learn(
     Raises HarnessError where the server or the disk fails, Undecided where it answers differently each time.
     What was answered until then is kept.
     """
+    crew = Crew(server, subject, width or os.cpu_count() or 1)
+    try:
+        return learn_from(crew, server, build, subject, seed=seed, effort=effort, say=say, cache=cache)
+    finally:
+        crew.close()
+
+
+def learn_from(
+    player: Player,
+    server: str,
+    build: Identity,
+    subject: Subject,
+    *,
+    seed: int = 0,
+    effort: Effort = USUAL,
+    say: Say = lambda _: None,
+    cache: Path | None = None,
+) -> Model:
+    """`learn` with whatever plays words: processes of this machine, or a cluster."""
     begun, knowledge = time.monotonic(), Knowledge(subject)
     store = Store(knowledge, build, say, cache)
     if store.loaded:
         say(f"{store.loaded} plays are known from before")
     knowledge.plays = knowledge.letters_played = 0
-    crew = Crew(server, subject, width or os.cpu_count() or 1)
     try:
-        teacher = Teacher(knowledge, Noted(crew, store))
+        teacher = Teacher(knowledge, Noted(player, store))
         walks = Walks(teacher, lambda machine: read_machine(subject, knowledge, machine), seed, effort, say)
         machine = run_Lsharp(
             list(knowledge.letters),
@@ -87,18 +105,20 @@ def learn(
             cache_and_non_det_check=False,  # the teacher does both
             print_level=0,
         )
-    except Undecided:
-        store.drop()
+    except Undecided as undecided:
+        store.forget(undecided.word)
         raise
     finally:
-        crew.close()
         store.close()
-    model = read_machine(subject, knowledge, machine)
     about = {
         "server": server,
         "version": build.version,
         "build": build.sha256,
-        "asked": {"plays": knowledge.plays, "letters": knowledge.letters_played, "known": len(knowledge)},
+        "asked": {
+            "plays": knowledge.plays,
+            "letters": knowledge.letters_played,
+            "known": len(knowledge),
+        },
         "oracle": {
             "what": "every single deviation of the schemes, then random walks from every state",
             "walks": effort.walks,
@@ -109,7 +129,7 @@ def learn(
         },
         "seconds": round(time.monotonic() - begun, 1),
     }
-    return Model(model.subject, model.alphabet, model.steps, about)
+    return replace(read_machine(subject, knowledge, machine), about=about)
 
 
 def read_machine(subject: Subject, knowledge: Knowledge, machine: Any) -> Model:

@@ -40,7 +40,9 @@ from suites.model.answers import (
 )
 
 PINGS = frozenset({int(MsgBase.SPICE_MSG_PING)})
-WRONG_ID = 0xC0DE_F00D
+#: What clients name in place of a right id: main chooses one, as if it came from a source; no session has the
+#: one that other channels name.
+CHOSEN_ID, WRONG_ID = 0xC0DE_F00D, 0xBAD1_D00D
 #: Rounds until nothing is on its way; each one waits for the kernel only if that is behind.
 ROUNDS = 400
 #: Rounds without news that count as silence behind a relay.
@@ -128,8 +130,8 @@ class Play:
         return made
 
     def play(self, move: Move) -> Answer:
-        """Makes a move; what follows from it. A PING that comes as time passes is left out: whether one is due
-        depends on a clock of the server's own, which goes on while a play is frozen."""
+        """Makes a move; what follows from it. A PING that comes as time passes is left out: whether one is
+        due depends on a clock of the server's own, which goes on while a play is frozen."""
         self._events = len(self.pump.tape.host_events)
         self._ignored = PINGS if isinstance(move, Pass) else frozenset()
         extra: list[str] = []
@@ -162,7 +164,8 @@ class Play:
         return self.host.call(function, **arguments)
 
     def _link(self, move: Link) -> None:
-        wanted = {Id.ZERO: 0, Id.OWN: self._id, Id.OTHER: 0, Id.WRONG: WRONG_ID}[move.id]
+        wrong = CHOSEN_ID if move.channel == MAIN else WRONG_ID
+        wanted = {Id.ZERO: 0, Id.OWN: self._id, Id.OTHER: 0, Id.WRONG: wrong}[move.id]
         made = Connection(
             self.pump,
             self._server,

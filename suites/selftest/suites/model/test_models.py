@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Models as files, their comparison, and the learner itself: a committed model stands for a server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fixtures.system.hosts import HarnessError, Identity, UsageError
+from suites.model import findings, picture
+from suites.model.answer_store import Store
+from suites.model.answers import IMPOSSIBLE, Answer, death, said
+from suites.model.asking import Knowledge, Undecided, Word
+from suites.model.comparison import differences
+from suites.model.conformance import MODELS, difference, words
+from suites.model.learning import learn_from
+from suites.model.letters import CHANNELS, ROLES, alphabet
+from suites.model.mealy import Model, OtherSuite, fatal, read
+from suites.model.subject import Subject
+from suites.model.walks import SCHEMES, Effort
+
+FILES = sorted(MODELS.glob("*.json"))
+BUILD = Identity(spec="model", kind="library", version="0", sha256="ab" * 32)
+#: Enough for a machine that is known.
+LITTLE = Effort(walks=5)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return read(FILES[0])
+
+
+class ModelPlayer:
+    """Answers as a model; `wrong` words are answered by turns in two ways."""
+
+    def __init__(self, model: Model, wrong: Word = ()) -> None:
+        self._model, self._wrong = model, wrong
+        self.played = 0
+
+    def many(self, asked: Sequence[Word]) -> Iterable[tuple[Word, list[Answer]]]:
+        """As `Player` says."""
+        for word in asked:
+            self.played += 1
+            yield word, [self._answer(word[: index + 1]) for index in range(len(word))]
+
+    def _answer(self, word: Word) -> Answer:
+        row = self._model.steps[self._model.after(word)]
+        names = {"main": "main: close", "inputs": "inputs: close"}
+        opened = frozenset(channel for channel, close in names.items() if row[close][0] != IMPOSSIBLE)
+        text = self._model.answers(word)[-1]
+        if self._wrong and word == self._wrong and self.played % 2:
+            text += ", something else"
+        return Answer(text, opened, over=fatal(text))
+
+
+def test_letters_of_the_schemes_are_in_the_alphabets() -> None:
+    for role in ROLES:
+        names = [letter.name for letter in alphabet(role)]
+        assert len(set(names)) == len(names)
+        assert {name for scheme in SCHEMES[role] for name in scheme} <= set(names)
+        assert {letter.move.channel for letter in alphabet(role) if hasattr(letter.move, "channel")} == set(
+            CHANNELS
+        )
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_what_is_learned_of_a_model_is_the_model(model: Model, seed: int, tmp_path: Path) -> None:
+    learned = learn_from(
+        ModelPlayer(model), "model", BUILD, model.subject, seed=seed, effort=LITTLE, cache=tmp_path
+    )
+    assert learned.steps == model.steps
+    assert differences(learned, model) == []
+
+
+def test_a_second_run_asks_nothing(model: Model, tmp_path: Path) -> None:
+    def run() -> int:
+        player = ModelPlayer(model)
+        learn_from(player, "model", BUILD, model.subject, effort=LITTLE, cache=tmp_path)
+        return player.played
+
+    assert run() > 0
+    assert run() == 0
+
+
+def test_a_server_that_answers_differently_is_reported(model: Model, tmp_path: Path) -> None:
+    word = SCHEMES[model.subject.role][0][:3]
+    with pytest.raises(Undecided, match="differently each time") as told:
+        learn_from(ModelPlayer(model, word), "model", BUILD, model.subject, effort=LITTLE, cache=tmp_path)
+    assert told.value.word == word
+    assert len(told.value.seen) == 2
+    (file,) = tmp_path.iterdir()
+    assert len(file.read_text().splitlines()) > 1  # what else was gathered is kept
+
+
+def test_a_cache_of_another_suite_version_is_not_used(model: Model, tmp_path: Path) -> None:
+    player = ModelPlayer(model)
+    learn_from(player, "model", BUILD, model.subject, effort=LITTLE, cache=tmp_path)
+    (file,) = tmp_path.iterdir()
+    first, *rest = file.read_text().splitlines(keepends=True)
+    file.write_text(first.replace('"suite": ', '"suite": 9') + "".join(rest))
+    lines: list[str] = []
+    store = Store(Knowledge(model.subject), BUILD, lines.append, tmp_path)
+    store.close()
+    assert store.loaded == 0
+    assert [line for line in lines if "another suite version" in line]
+
+
+def test_a_full_disk_is_one_line(model: Model, tmp_path: Path) -> None:
+    subject = model.subject
+    scheme = "seamless" if subject.seamless else "semi-seamless"
+    (tmp_path / f"{'ab' * 8}-{subject.role}-{scheme}.ndjson").symlink_to("/dev/full")
+    with pytest.raises(HarnessError, match="No space left"):
+        learn_from(ModelPlayer(model), "model", BUILD, subject, effort=LITTLE, cache=tmp_path)
+
+
+# ---- files
+
+
+@pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
+def test_a_model_is_whole_and_small(file: Path, tmp_path: Path) -> None:
+    model = read(file)
+    model.write(tmp_path / "again.json")
+    assert read(tmp_path / "again.json").steps == model.steps
+    assert file.stat().st_size < 100_000
+    assert file.name.startswith(f"{model.about['version']}-{model.subject.role}-")
+    assert [letter.name for letter in alphabet(model.subject.role)] == list(model.alphabet)
+    for number, way in enumerate(model.shortest()):
+        assert model.after(way) == number
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"suite": 99}, "another suite version"),
+        ({"states": [[[0, 0, 7777]]]}, "not a whole model"),
+        ({"states": []}, "not a whole model"),
+        ({"letters": None}, "not a whole model"),
+    ],
+)
+def test_a_wrong_model_is_one_line(
+    model: Model, change: dict[str, object], told: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "model.json"
+    file.write_text(json.dumps(model.as_dict() | change))
+    with pytest.raises((UsageError, OtherSuite), match=told) as error:
+        read(file)
+    assert "\n" not in str(error.value)
+
+
+# ---- comparison
+
+
+def changed(model: Model, word: Word, answer: str) -> Model:
+    """The model with another answer at the end of a word."""
+    state = model.after(word[:-1])
+    row = {**model.steps[state], word[-1]: (answer, model.steps[state][word[-1]][1])}
+    return replace(model, steps=[row if n == state else old for n, old in enumerate(model.steps)])
+
+
+def test_a_difference_has_its_shortest_word_and_a_finding(model: Model, tmp_path: Path) -> None:
+    word = model.shortest()[-1]
+    other = changed(model, word, "something else")
+    (found,) = differences(model, other)
+    assert found.word == word
+    assert (found.left, found.right) == (model.answers(word)[-1], "something else")
+    (file,) = findings.write_findings(model, other, [found], tmp_path)
+    again = findings.read(file)
+    assert again is not None
+    assert (again.word, again.expected[-1], again.seen) == (word, found.left, "something else")
+    seen = difference(model, word, other.answers(word))
+    assert seen is not None
+    assert seen.word == word
+
+
+def test_deaths_in_other_words_are_equal(model: Model) -> None:
+    state, letter = next(
+        (n, name) for n, row in enumerate(model.steps) for name, (a, _) in row.items() if fatal(a)
+    )
+    word = (*model.shortest()[state], letter)
+    assert differences(model, changed(model, word, death("SIGABRT", "another line"))) == []
+
+
+def test_two_subjects_are_not_compared(model: Model) -> None:
+    other = replace(model, subject=Subject(model.subject.role, not model.subject.seamless))
+    with pytest.raises(UsageError, match="two things"):
+        differences(model, other)
+
+
+def test_words_cover_every_transition(model: Model) -> None:
+    asked = set()
+    for word in words(model):
+        for index, name in enumerate(word):
+            asked.add((model.after(word[:index]), name))
+    possible = {
+        (n, name) for n, row in enumerate(model.steps) for name, (a, _) in row.items() if a != IMPOSSIBLE
+    }
+    assert asked == possible
+    assert words(model) == words(model)
+
+
+def test_picture(model: Model) -> None:
+    text = picture.dot(model)
+    assert all(f"state {n}<" in text for n in range(len(model)) if n not in model.ends())
+    drawn = picture.svg(model)
+    assert drawn is None or b"</svg>" in drawn
+
+
+# ---- answers
+
+
+def test_death_lines_lose_what_moves_between_builds() -> None:
+    line = "../server/red-channel-client.cpp:1299:handle_message: unexpected flush mark"
+    assert death("SIGTRAP", line) == "process died (SIGTRAP: handle_message: unexpected flush mark)"
+    assert "0x" not in death("SIGABRT", "free(): invalid pointer 0x55d0")
+
+
+def test_runs_of_one_word_are_told_once() -> None:
+    assert said(["PING", "PING", "INIT", "PING"]) == ["PING", "INIT", "PING"]

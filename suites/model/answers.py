@@ -24,29 +24,35 @@ NOTHING, IMPOSSIBLE = "nothing", "-"
 PARTS = "; "
 DIED, HUNG = "process died", "process hangs"
 CLOSED, LINKED = "closed", "linked"
-CALLBACKS = ("migrate_connect_complete", "migrate_end_complete")
+END_COMPLETE = "migrate_end_complete"
+CALLBACKS = ("migrate_connect_complete", END_COMPLETE)
 #: The port that announcements name.
 TOLD_PORT = 0x5A1C
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`text`: the answer. `open`: names of the channels that the client has open afterwards. `over`: the
-    process is gone or hangs."""
+    """`text`: the answer. What can be done afterwards: `open`, names of the channels that the client has
+    open; `calls`, the calls that a hypervisor may make. `over`: the process is gone or hangs."""
 
     text: str
     open: frozenset[str] = frozenset()
     over: bool = False
+    calls: frozenset[str] = frozenset()
 
     def as_list(self) -> list[object]:
         """For the cache."""
-        return [self.text, ",".join(sorted(self.open)), int(self.over)]
+        return [self.text, ",".join(sorted(self.open)), int(self.over), ",".join(sorted(self.calls))]
 
     @classmethod
     def from_list(cls, data: Sequence[object]) -> Answer:
         """The inverse. Raises ValueError."""
-        text, channels, over = data
-        return cls(str(text), frozenset(str(channels).split(",")) - {""}, bool(over))
+        text, channels, over, calls = data
+        return cls(str(text), _names(channels), bool(over), _names(calls))
+
+
+def _names(text: object) -> frozenset[str]:
+    return frozenset(str(text).split(",")) - {""}
 
 
 Fields = Callable[[Packet, int], str]

@@ -14,9 +14,9 @@ from typing import Protocol
 
 from dissectors.wire.constants import channel_name
 from fixtures.system.hosts import HarnessError
-from suites.fuzz.moves import MAIN, End, Id, Link, Send
+from suites.fuzz.moves import MAIN, Call, End, Id, Link, Phase, Send
 from suites.model.answers import IMPOSSIBLE, Answer
-from suites.model.letters import Letter, alphabet
+from suites.model.letters import RUNS, Letter, alphabet, callable_now
 from suites.model.subject import Subject
 
 Word = tuple[str, ...]  # names of letters
@@ -52,12 +52,15 @@ class Player(Protocol):
 
 def possible(letter: Letter, after: Answer) -> bool:
     """Whether a letter can be played after this answer: a message and an end need their connection; a session
-    has to be there to have an id of its own; a second link goes to main only, where it evicts the first."""
+    has to be there to have an id of its own; a second link goes to main only, where it evicts the first; a
+    hypervisor does not misuse the library."""
     move = letter.move
     if after.over:
         return False
     if isinstance(move, Send | End):
         return channel_name(move.channel) in after.open
+    if isinstance(move, Call):
+        return move.name in after.calls
     if not isinstance(move, Link):
         return True
     if move.id is Id.OWN and MAIN_NAME not in after.open:
@@ -65,16 +68,22 @@ def possible(letter: Letter, after: Answer) -> bool:
     return move.channel == MAIN or channel_name(move.channel) not in after.open
 
 
+def beginning(role: str) -> Answer:
+    """What can be done on a fresh host."""
+    return Answer("", calls=callable_now(Phase.IDLE, RUNS[role]))
+
+
 @dataclass
 class Knowledge:
     """The tree of answers. `plays`, `letters_played`: what this run has asked of servers."""
 
     subject: Subject
-    root: Node = field(default_factory=lambda: Node(Answer("")))
+    root: Node = field(init=False)
     plays: int = 0
     letters_played: int = 0
 
     def __post_init__(self) -> None:
+        self.root = Node(beginning(self.subject.role))
         self.letters = {letter.name: letter for letter in alphabet(self.subject.role)}
 
     def answers(self, word: Word) -> list[str] | None:

@@ -17,7 +17,7 @@ from dissectors.conversation.order_tables import MIGRATING as MIGRATING_TABLE
 from dissectors.conversation.order_tables import SECONDARY as SECONDARY_TABLE
 from dissectors.conversation.order_tables import Row, State
 from dissectors.wire.constants import ChannelType, MsgcMain, Side, channel_name, message_name
-from suites.fuzz.moves import MAIN, Call, End, Id, Link, Move, Pass, Send
+from suites.fuzz.moves import MAIN, MIGRATING, Call, End, Id, Link, Move, Pass, Phase, Send
 
 INPUTS = int(ChannelType.SPICE_CHANNEL_INPUTS)
 CHANNELS = (MAIN, INPUTS)
@@ -34,6 +34,8 @@ CALLS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "target": ("vm_start",),
     }
 )
+#: Whether the machine runs when a host begins.
+RUNS: Mapping[str, bool] = MappingProxyType({"source": True, "target": False})
 #: The ids that clients link main with. Any but 0 makes a target of whatever host: those are asked of a
 #: target, which is not asked to announce. Both at once would be the product of two machines, and tell little
 #: more.
@@ -51,6 +53,17 @@ class Letter:
 
     name: str
     move: Move
+
+
+def callable_now(phase: Phase, running: bool) -> frozenset[str]:
+    """The calls that a hypervisor may make: another one would be its own misuse (`suites.fuzz.moves`)."""
+    found = set(MIGRATING[phase])
+    if running:
+        found -= {"finish"}  # the machine is stopped before it moves
+        found |= {"vm_stop"}
+    elif phase is not Phase.OVER:
+        found |= {"vm_start"}
+    return frozenset(found)
 
 
 def alphabet(role: str) -> tuple[Letter, ...]:

@@ -56,6 +56,12 @@ class ModelPlayer:
             text += ", something else"
         return Answer(text, opened, over=fatal(text))
 
+    def _calls(self, state: int) -> frozenset[str]:
+        row = self._model.steps[state]
+        return frozenset(
+            n.removeprefix("call ") for n, (a, _) in row.items() if a != IMPOSSIBLE and "call " in n
+        )
+
 
 def test_letters_of_the_schemes_are_in_the_alphabets() -> None:
     for role in ROLES:

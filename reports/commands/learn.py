@@ -107,7 +107,7 @@ def confidence(model: Model) -> Iterable[str]:
     yield (
         f"confidence: {oracle.get('what')}: {oracle.get('last')} words without a difference in the last of"
         f" {oracle.get('rounds')} rounds; {oracle.get('walks')} walks of at most {oracle.get('length')}"
-        f" letters from each state, seed {oracle.get('seed')}"
+        f" letters behind each transition, seed {oracle.get('seed')}"
     )
 
 

@@ -120,7 +120,7 @@ def learn_from(
             "known": len(knowledge),
         },
         "oracle": {
-            "what": "every single deviation of the schemes, then random walks from every state",
+            "what": "every single deviation of the schemes, then random walks behind every transition",
             "walks": effort.walks,
             "length": effort.length,
             "seed": seed,

@@ -8,21 +8,22 @@ from collections import Counter
 import pytest
 
 from dissectors.rules.judgement import Judgement
+from dissectors.wire.constants import MsgMain
 from fixtures.bench import Bench
-from fixtures.bench.planting import Fault, requirement
+from fixtures.bench.planting import requirement, twice
 from fixtures.system.hosts import Ability, Unsupported
 from suites.model.conformance import compared, model_of, words
 from suites.model.findings import REQUIREMENT
 from suites.model.snapshot_player import SnapshotPlayer
 from suites.model.subject import Subject
 
-#: A server that waits longer for its client than it does.
-SLOW = Fault("the migration timer is late", plant=("timer+20000",), case="source-semi-seamless")
+#: A session that begins twice.
+TWICE = twice(MsgMain.SPICE_MSG_MAIN_INIT, case="target-semi-seamless")
 #: Words that one test asks: a few seconds.
 WORDS = 250
 
 
-@requirement("MODEL-001", fault=SLOW)
+@requirement("MODEL-001", fault=TWICE)
 @pytest.mark.needs(Ability.CALLS, Ability.VIRTUAL_CLOCK, Ability.COPIES)
 @pytest.mark.parametrize("seamless", [False, True], ids=["semi-seamless", "seamless"])
 @pytest.mark.parametrize("role", ["source", "target"])

@@ -2,8 +2,8 @@
 """Looks for what a hypothesis does not know yet: AALpy's equivalence oracle, in two parts.
 
 First the migration schemes themselves, and each with every single deviation: one letter more, or one letter
-less, at every place. Then random walks from every state of the hypothesis. Letters that end the process are
-taken last in a walk, those that cannot be played not at all: they would tell nothing.
+less, at every place. Then random walks behind every transition of the hypothesis. Letters that end the
+process are taken last in a walk, those that cannot be played not at all: they would tell nothing.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ SCHEMES: Mapping[str, tuple[Word, ...]] = {
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard to look: random walks from each state, and how many letters each has at most."""
+    """How hard to look: random walks behind each transition, and how many letters each has at most."""
 
-    walks: int = 20
+    walks: int = 5
     length: int = 8
 
 
@@ -109,21 +109,21 @@ class Walks(Oracle):  # type: ignore[misc]  # AALpy has no types
     def _random(self, model: Model) -> Iterator[Word]:
         ends = model.ends()
         words = [
-            self._walk(model, word)
-            for state, word in enumerate(model.shortest())
+            self._walk(model, (*way, name), following)
+            for state, way in enumerate(model.shortest())
             if state not in ends
+            for name, (answer, following) in model.steps[state].items()
+            if answer != IMPOSSIBLE and not fatal(answer)
             for _ in range(self.effort.walks)
         ]
         self._dice.shuffle(words)
         yield from words
 
-    def _walk(self, model: Model, start: Word) -> Word:
-        state, word = model.after(start), list(start)
-        for _ in range(self._dice.randint(2, self.effort.length)):
+    def _walk(self, model: Model, word: Word, state: int) -> Word:
+        for _ in range(self._dice.randint(0, self.effort.length - 1)):
             row = model.steps[state]
             name = self._dice.choice([n for n, (a, _) in row.items() if a != IMPOSSIBLE and not fatal(a)])
-            word.append(name)
-            state = row[name][1]
+            word, state = (*word, name), row[name][1]
         last = [n for n, (a, _) in model.steps[state].items() if a != IMPOSSIBLE]
         return (*word, self._dice.choice(last))
 

@@ -122,10 +122,13 @@ class Walks(Oracle):  # type: ignore[misc]  # AALpy has no types
     def _walk(self, model: Model, word: Word, state: int) -> Word:
         for _ in range(self._dice.randint(0, self.effort.length - 1)):
             row = model.steps[state]
-            name = self._dice.choice([n for n, (a, _) in row.items() if a != IMPOSSIBLE and not fatal(a)])
+            going_on = [n for n, (a, _) in row.items() if a != IMPOSSIBLE and not fatal(a)]
+            if not going_on:
+                return word
+            name = self._dice.choice(going_on)
             word, state = (*word, name), row[name][1]
         last = [n for n, (a, _) in model.steps[state].items() if a != IMPOSSIBLE]
-        return (*word, self._dice.choice(last))
+        return (*word, self._dice.choice(last)) if last else word
 
 
 #: Words that are played before their answers are looked at.

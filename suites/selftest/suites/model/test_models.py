@@ -119,7 +119,7 @@ def test_a_cache_of_another_suite_version_is_not_used(model: Model, tmp_path: Pa
 def test_a_full_disk_is_one_line(model: Model, tmp_path: Path) -> None:
     store = Store(Knowledge(model.subject), BUILD, lambda _: None, tmp_path)
     store.close()
-    store._file = Path("/dev/full").open("w", buffering=1)
+    store._file = Path("/dev/full").open("w", buffering=1)  # noqa: SIM115 - full, it cannot be closed
     with pytest.raises(HarnessError, match="No space left on device; what was written before is kept"):
         store.add(("main: link, id zero",), [Answer("linked")])
     store.close()

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 #: Names that Python, pytest and packaging fix.
-FIXED = {"__init__.py", "__main__.py"}
+FIXED = {"__init__.py", "__main__.py", "conftest.py"}
 
 
 def tracked(*patterns: str) -> list[Path]:

@@ -13,7 +13,7 @@ from dissectors.rules.catalogue import CATALOGUE, UNSEEN, citations
 from dissectors.rules.judgement import Evidence, Level, Requirement
 
 HERE = Path(__file__).resolve().parents[4]
-#: Where breaches are told; what `conversation/answers.py` names is judged by tests.
+#: Where breaches are told; what `conversation/owed_answers.py` names is judged by tests.
 RULES = [
     *sorted((HERE / "dissectors/rules").glob("*.py")),
     *sorted((HERE / "dissectors/conversation").glob("order*.py")),

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dissectors.framing.events import Closed, HostEvent, LinkBytes, Message, Opened
+from dissectors.rules.catalogue import UNSEEN
 from dissectors.wire.data_header import encode
 from fixtures.system.tape import Tape
 from reports.commands.cli import main
@@ -193,7 +194,8 @@ def test_follow_until_interrupted(capture: Path, tmp_path: Path) -> None:
 
 
 def test_each_requirement_has_a_test() -> None:
-    """As `requirements --json` tells; it collects all suites, as a plain `pytest` does."""
+    """As `requirements --json` tells; it collects all suites, as a plain `pytest` does. What cannot be seen
+    has a reason instead."""
     told = json.loads(_invoke("requirements", "--json").output)
     assert len(told) > 100
-    assert [requirement["id"] for requirement in told if not requirement["tests"]] == []
+    assert [r["id"] for r in told if not r["tests"] and r["id"] not in UNSEEN] == []

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from dissectors.conversation import answers, order_tables
+from dissectors.conversation import order_tables, owed_answers
 from dissectors.conversation.order_tables import State
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.wire.constants import MESSAGE_NAMES, Side
@@ -47,9 +47,9 @@ def test_cells(place: Place) -> None:
 @pytest.mark.parametrize("place", PLACES, ids=str)
 def test_an_answer_is_due_in_each_cell(place: Place) -> None:
     for kind in messages(place.channel):
-        owed = answers.answer(place.channel, place.answers, kind)
+        owed = owed_answers.answer(place.channel, place.answers, kind)
         assert not (owed.free and (owed.says or owed.ends))
-        assert answers.requirement(place.channel, place.answers, kind) in CATALOGUE
+        assert owed_answers.requirement(place.channel, place.answers, kind) in CATALOGUE
     table = CALLS if place.channel == MAIN else CHANNEL_CALLS
     for cell in cells(place):
         if (
@@ -61,16 +61,16 @@ def test_an_answer_is_due_in_each_cell(place: Place) -> None:
 
 
 def test_what_may_be_sent() -> None:
-    assert answers.may_send(MAIN, State.READY, 3)
-    assert not answers.may_send(MAIN, State.READY, UNKNOWN_TYPE)
-    assert not answers.may_send(MAIN, State.READY, 4)  # FLUSH_MARK
-    assert answers.may_send(MAIN, State.FLUSH_DUE, 4)
-    assert not answers.may_send(5, State.TARGET_RESTORING, 5)  # playback brings no data
+    assert owed_answers.may_send(MAIN, State.READY, 3)
+    assert not owed_answers.may_send(MAIN, State.READY, UNKNOWN_TYPE)
+    assert not owed_answers.may_send(MAIN, State.READY, 4)  # FLUSH_MARK
+    assert owed_answers.may_send(MAIN, State.FLUSH_DUE, 4)
+    assert not owed_answers.may_send(5, State.TARGET_RESTORING, 5)  # playback brings no data
 
 
 def test_the_table_can_be_read() -> None:
-    told = list(answers.table())
-    assert {(MAIN, 104, None, answers.MAIN[104][None])} <= set(told)
+    told = list(owed_answers.table())
+    assert {(MAIN, 104, None, owed_answers.MAIN[104][None])} <= set(told)
     assert {channel for channel, _, _, _ in told} == {MAIN, *CHANNELS}
 
 

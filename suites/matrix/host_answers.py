@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from dissectors.conversation.owed_answers import ANY, LEAVING, NOT_YET, WAITING
 from dissectors.conversation.order_tables import State
+from dissectors.conversation.owed_answers import ANY, LEAVING, NOT_YET, WAITING
 from dissectors.wire.constants import (
     ChannelType,
     MsgInputs,

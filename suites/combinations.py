@@ -90,8 +90,8 @@ CHANNELS: Mapping[str, tuple[tuple[str, ...], tuple[ChannelType, ...]]] = Mappin
         ),
     }
 )
-#: The capability that a client lacks, by its name; "nothing": none. MINI_HEADER is the parameter `header`, and no
-#: client here has SASL.
+#: The capability that a client lacks, by its name; "nothing": none. MINI_HEADER is the parameter `header`,
+#: and no client here has SASL.
 LACKS: Mapping[str, IntEnum | None] = MappingProxyType(
     {"nothing": None}
     | {

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What passes between client and guest's agent, and how: switched off kinds, capabilities, malformed
+messages, the chunk header at the guest (spice/vd_agent.h; server/agent-msg-filter.c, reds.cpp)."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from dissectors.framing.events import Ending
+from dissectors.wire.constants import MsgcMain, MsgMain
+from fixtures.bench import Bench
+from fixtures.bench.planting import Fault, added, changed, lost, requirement, stuck_after
+from fixtures.peer import Connection
+from fixtures.system.hosts import Ability, Host
+
+INIT, AGENT_DATA = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_AGENT_DATA
+GONE = MsgMain.SPICE_MSG_MAIN_AGENT_DISCONNECTED
+TO_AGENT, START = MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, MsgcMain.SPICE_MSGC_MAIN_AGENT_START
+#: VDAgentMessage's types (spice/vd_agent.h).
+CLIPBOARD_KINDS = {"CLIPBOARD": 4, "CLIPBOARD_GRAB": 7, "CLIPBOARD_REQUEST": 8, "CLIPBOARD_RELEASE": 9}
+FILE_KINDS = {"FILE_XFER_START": 10, "FILE_XFER_STATUS": 11, "FILE_XFER_DATA": 12}
+REPLY, ANNOUNCE, CLIENT_DISCONNECTED = 3, 6, 13
+#: Capability bits of the agent (spice/vd_agent.h, VD_AGENT_CAP_*).
+CLIPBOARD_CAPS = 1 << 3 | 1 << 5 | 1 << 6  # CLIPBOARD, CLIPBOARD_BY_DEMAND, CLIPBOARD_SELECTION
+FILE_XFER_DISABLED = 1 << 13
+ALL_CAPS = 0x3DFFF  # every bit but FILE_XFER_DISABLED
+#: Whose chunk it is in the guest's device (spice/vd_agent.h, VDP_CLIENT_PORT and VDP_SERVER_PORT).
+CLIENT_PORT, SERVER_PORT = 1, 2
+HEADER = 20
+
+pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
+
+
+def message(kind: int, content: bytes = b"", *, protocol: int = 1, size: int | None = None) -> bytes:
+    """A VDAgentMessage."""
+    return struct.pack("<IIQI", protocol, kind, 0, len(content) if size is None else size) + content
+
+
+def chunk(content: bytes, port: int = CLIENT_PORT) -> bytes:
+    """As it passes the guest's device: VDIChunkHeader and content."""
+    return struct.pack("<II", port, len(content)) + content
+
+
+def talking(bench: Bench, **switches: int) -> tuple[Host, Connection]:
+    """A host with an agent and these switches (`set_agent_*`), and a client that talks to the agent."""
+    source = bench.start()
+    for name, value in switches.items():
+        source.call(f"set_agent_{name}", enable=value)
+    source.call("agent_attach")
+    main = bench.link(source)
+    bench.expect(main, INIT, proves="MAIN-001")
+    main.send(START, struct.pack("<I", 100))
+    bench.settle()
+    return source, main
+
+
+def at_guest(bench: Bench) -> bytes:
+    """What the guest has read from its device."""
+    events = [e for e in bench.pump.tape.host_events if e.name == "chardev_write"]
+    return b"".join(bytes.fromhex(e.args["hex"]) for e in events)
+
+
+def passed(bench: Bench, source: Host, main: Connection, kind: int) -> tuple[bool, bool]:
+    """Whether a message of this kind reaches the guest, and the client; a message of another kind that
+    follows it must."""
+    sent, mark = message(kind, b"12345678"), message(REPLY, b"mark" * 2)
+    main.send(TO_AGENT, sent)
+    main.send(TO_AGENT, mark)
+    source.call("agent_send", hex=(chunk(sent) + chunk(mark)).hex())
+    bench.settle()
+    there, here = at_guest(bench), [m.body for m in main.got(AGENT_DATA)]
+    bench.claim(chunk(mark) in there, "the next message at the guest", "it is missing", proves="MAIN-013")
+    bench.claim(mark in here, "the next message at the client", "it is missing", proves="MAIN-013")
+    return chunk(sent) in there, sent in here
+
+
+@requirement(
+    "MAIN-043",
+    fault=(
+        added(INIT, AGENT_DATA, message(4, b"12345678"), case="copypaste-CLIPBOARD"),
+        added(INIT, AGENT_DATA, message(12, b"12345678"), case="file_xfer-FILE_XFER_DATA"),
+    ),
+)
+@pytest.mark.parametrize(
+    ("switch", "kind"),
+    [("copypaste", k) for k in CLIPBOARD_KINDS] + [("file_xfer", k) for k in FILE_KINDS],
+)
+def test_kind_that_is_switched_off(bench: Bench, switch: str, kind: str) -> None:
+    """What is switched off passes in neither direction; what is not switched off passes in both."""
+    source, main = talking(bench, **{switch: 0})
+    off = passed(bench, source, main, {**CLIPBOARD_KINDS, **FILE_KINDS}[kind])
+    bench.claim(off == (False, False), f"no {kind} at guest and client", off)
+    other = FILE_KINDS["FILE_XFER_STATUS"] if switch == "copypaste" else CLIPBOARD_KINDS["CLIPBOARD"]
+    on = passed(bench, source, main, other)
+    bench.claim(on == (True, True), "what is not switched off, at guest and client", on, proves="MAIN-013")
+
+
+def _caps(change: int) -> bytes:
+    return message(ANNOUNCE, struct.pack("<II", 1, change))
+
+
+@requirement(
+    "MAIN-044",
+    fault=(
+        changed("clipboard", AGENT_DATA, _caps(ALL_CAPS & ~CLIPBOARD_CAPS | 1 << 3), case="False-True"),
+        changed("one bit fewer", AGENT_DATA, _caps(ALL_CAPS & ~CLIPBOARD_CAPS & ~1 << 1), case="False-True"),
+        changed("not told", AGENT_DATA, _caps(ALL_CAPS), case="True-False"),
+        changed("told", AGENT_DATA, _caps(ALL_CAPS | FILE_XFER_DISABLED), case="True-True"),
+    ),
+)
+@pytest.mark.parametrize("file_xfer", [True, False])
+@pytest.mark.parametrize("copypaste", [True, False])
+def test_capabilities_of_what_is_switched_off(bench: Bench, copypaste: bool, file_xfer: bool) -> None:
+    """The agent's capabilities reach the client without those that are switched off."""
+    source, main = talking(bench, copypaste=copypaste, file_xfer=file_xfer)
+    source.call("agent_send", hex=chunk(_caps(ALL_CAPS)).hex())
+    bench.settle()
+    wanted = (ALL_CAPS if copypaste else ALL_CAPS & ~CLIPBOARD_CAPS) | (
+        0 if file_xfer else FILE_XFER_DISABLED
+    )
+    told = [m.body[-4:].hex() for m in main.got(AGENT_DATA)]
+    bench.claim(told == [struct.pack("<I", wanted).hex()], f"capabilities {wanted:#x}", told)
+
+
+MALFORMED = {
+    "another protocol": message(REPLY, b"12345678", protocol=2),
+    "a header cut": message(REPLY)[: HEADER - 1],
+    "longer than it says": message(REPLY, b"12345678", size=7),
+    "longer than a message": message(REPLY, bytes(2049 - HEADER)),
+}
+
+
+@requirement("MAIN-045", fault=stuck_after(INIT))
+@pytest.mark.parametrize("how", MALFORMED)
+def test_malformed_message_of_the_client(bench: Bench, how: str) -> None:
+    """A client whose agent message is malformed is disconnected; the guest gets nothing of it."""
+    source, main = talking(bench)
+    main.send(TO_AGENT, MALFORMED[how])
+    ending = main.expect_end(deadline=2)
+    bench.claim(ending is Ending.CLOSED, "the session's end", ending)
+    told = [head for head in (at_guest(bench)[:8],) if head and head != struct.pack("<II", 2, HEADER)]
+    bench.claim(not told, "nothing at the guest", [head.hex() for head in told])
+    bench.alive("after a malformed agent message", source)
+
+
+@requirement("MAIN-046", fault=lost(GONE))
+@pytest.mark.parametrize("how", ["another protocol", "a header cut", "longer than it says"])
+def test_malformed_message_of_the_guest(bench: Bench, how: str) -> None:
+    """An agent whose message is malformed is given up: the client hears AGENT_DISCONNECTED and stays."""
+    source, main = talking(bench)
+    source.call("agent_send", hex=chunk(MALFORMED[how]).hex())
+    bench.expect(main, GONE)
+    bench.settle()
+    bench.claim(main.ending is None, "a session that lives", main.ending)
+    told = len(main.got(AGENT_DATA))
+    bench.claim(not told, "nothing of the malformed message", f"{told} messages")
+
+
+@requirement("MAIN-047", fault=Fault("the guest misses a byte", plant=("clip:agent",)))
+@pytest.mark.parametrize("size", [0, 1, 2048 - HEADER])
+def test_chunk_header_at_the_guest(bench: Bench, size: int) -> None:
+    """The guest reads each message behind a header that names the client's port and the size."""
+    _, main = talking(bench)
+    sent = [message(REPLY, bytes((n + size) & 0xFF for n in range(size))) for _ in range(3)]
+    for one in sent:
+        main.send(TO_AGENT, one)
+    bench.settle()
+    wanted, seen = b"".join(map(chunk, sent)), at_guest(bench)
+    fine = seen == wanted
+    bench.claim(fine, f"{len(wanted)} bytes: {wanted[:28].hex()}...", f"{len(seen)}: {seen[:28].hex()}...")
+
+
+@requirement("MAIN-048", fault=Fault("the guest misses a byte", plant=("clip:agent",)))
+@pytest.mark.parametrize("leaves", ["closes", "resets"])
+def test_guest_hears_that_the_last_client_has_left(bench: Bench, leaves: str) -> None:
+    """The guest is told CLIENT_DISCONNECTED once, in a chunk of the server's own port."""
+    _, main = talking(bench)
+    main.send(TO_AGENT, message(REPLY))
+    bench.settle()
+    main.close() if leaves == "closes" else main.reset()
+    bench.settle()
+    wanted = chunk(message(REPLY)) + chunk(message(CLIENT_DISCONNECTED), SERVER_PORT)
+    seen = at_guest(bench)
+    bench.claim(seen == wanted, wanted.hex(), seen.hex())

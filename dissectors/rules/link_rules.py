@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from dissectors.conversation.conversation import Connection, Conversation, link_error
+from dissectors.conversation.parties import Server
 from dissectors.framing.events import Closed, Ending, Event, Garbage, LinkBytes
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
 from dissectors.wire.constants import (
@@ -24,6 +25,12 @@ from dissectors.wire.constants import (
     Side,
 )
 
+#: SPICE_CHANNEL_SECURITY_* (spice-server.h), and which requirement each answer for a channel's security has.
+_PLAIN, _TLS = 1, 2
+_SECURITY: dict[LinkErr | int, str] = {
+    LinkErr.SPICE_LINK_ERR_NEED_SECURED: "LINK-018",
+    LinkErr.SPICE_LINK_ERR_NEED_UNSECURED: "LINK-047",
+}
 LATEST = 100  # connections that are looked back at
 #: A server closes what it has refused at once; this leaves it room for a slow line and a busy machine.
 REFUSED_S = 5.0
@@ -143,50 +150,55 @@ def _main_caps(caps: frozenset[int]) -> Iterator[Ruling]:
 
 def _refused(view: Conversation, connection: Connection, error: LinkErr | int) -> Iterator[Ruling]:
     settings = view.hosts[connection.host].settings if connection.host >= 0 else {}
-    tls = connection.opened is not None and connection.opened.tls
-    needs = _needs_tls(connection, settings)
-    if (error == LinkErr.SPICE_LINK_ERR_NEED_SECURED and (not settings or (needs and not tls))) or (
-        error == LinkErr.SPICE_LINK_ERR_NEED_UNSECURED and not settings
-    ):
-        yield Kept("LINK-018")
+    due = _security_answer(view, connection)
+    if error in _SECURITY and (error == due or not settings):
+        yield Kept(_SECURITY[error])
     elif error == LinkErr.SPICE_LINK_ERR_CHANNEL_NOT_AVAILABLE and not connection.is_main:
         yield Kept("CONNID-011")
     elif settings:
         yield Broken("LINK-019", "SPICE_LINK_ERR_OK for a link message without fault", _name(error))
 
 
-def _needs_tls(connection: Connection, settings: dict[str, object]) -> bool:
-    secure = settings.get("secure_channels") or ()
+def _security_answer(view: Conversation, connection: Connection) -> LinkErr | None:
+    """What answers a link for its channel's security: NEED_SECURED, NEED_UNSECURED, or nothing."""
+    if connection.host < 0 or connection.opened is None:
+        return None
+    allowed = _allowed(view.hosts[connection.host], connection.channel)
+    if connection.opened.tls:
+        return None if allowed & _TLS else LinkErr.SPICE_LINK_ERR_NEED_UNSECURED
+    return None if allowed & _PLAIN else LinkErr.SPICE_LINK_ERR_NEED_SECURED
+
+
+def _allowed(host: Server, channel: int | None) -> int:
+    """Which links a channel takes (`_PLAIN`, `_TLS`): as its host was started, then as it was told."""
     try:
-        name = ChannelType(connection.channel).name.removeprefix("SPICE_CHANNEL_").lower()
+        name = ChannelType(channel).name.removeprefix("SPICE_CHANNEL_").lower() if channel is not None else ""
     except ValueError:
-        return False
-    return isinstance(secure, list | tuple) and (name in secure or "all" in secure)
+        name = ""
+    listed = host.settings.get("secure_channels")
+    secure = listed if isinstance(listed, list | tuple) else ()
+    own = _TLS if name in secure else None
+    others = _TLS if "all" in secure else _PLAIN | _TLS
+    for call in host.calls:
+        if call.name == "call:set_channel_security":
+            told = int(call.args["security"])
+            if call.args.get("channel") is None:
+                others = told
+            elif call.args["channel"] == name:
+                own = told
+    return others if own is None else own
 
 
 @on(LinkBytes)
 def secured(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
-    """A channel that needs TLS is not opened without it."""
+    """A channel that needs TLS is not opened without it, and one that is to be plain not with it."""
     connection = view.connection(event)
-    if (
-        event.kind != "reply"
-        or connection.mess is None
-        or connection.reply is not None
-        or connection.host < 0
-    ):
+    if event.kind != "reply" or connection.mess is None or connection.reply is not None:
         return
-    if (
-        mess_fault(connection.mess.raw) is None
-        and connection.opened is not None
-        and not connection.opened.tls
-    ) and _needs_tls(connection, view.hosts[connection.host].settings):
+    due = _security_answer(view, connection)
+    if due is not None and mess_fault(connection.mess.raw) is None:
         error = link_error(event)
-        yield check(
-            "LINK-018",
-            error == LinkErr.SPICE_LINK_ERR_NEED_SECURED,
-            "SPICE_LINK_ERR_NEED_SECURED",
-            _name(error),
-        )
+        yield check(_SECURITY[due], error == due, due.name, _name(error))
 
 
 @on(LinkBytes)
@@ -239,7 +251,7 @@ def closing(view: Conversation, event: Closed) -> Iterator[Ruling]:
     if connection.mess is None or connection.reply is not None or event.how is Ending.DIED:
         return
     fault = mess_fault(connection.mess.raw)
-    if fault is None:
+    if fault is None or _at_tls_port(view, connection):
         return
     requirement, errors = fault
     if requirement == "LINK-005" and by_server and connection.mess.packet.major_version == 0:
@@ -249,6 +261,13 @@ def closing(view: Conversation, event: Closed) -> Iterator[Ruling]:
         yield Broken(
             requirement, f"a link reply with {wanted}", f"no reply; the connection ended: {event.how}"
         )
+
+
+def _at_tls_port(view: Conversation, connection: Connection) -> bool:
+    """Whether plain bytes came to the TLS port, where no SPICE answers them."""
+    if connection.host < 0 or connection.opened is None or connection.opened.tls:
+        return False
+    return view.hosts[connection.host].settings.get("tls_port") == connection.opened.server.port
 
 
 def _refusal(connection: Connection) -> LinkBytes | None:

@@ -41,7 +41,7 @@ prove: $(VENV)/test-ready
 # The verdicts that `spice-conform explain` tells of released servers, from run directories of certify.
 RUNS ?=
 known-verdicts: $(STAMP)
-	$(BIN)/python -m reports.commands.known_verdicts $(RUNS)
+	$(BIN)/python -m reports.views.known_verdicts $(RUNS)
 
 # spice-gtk through every kind of migration on SERVER, REPEAT times each (with 20: about ten minutes).
 interop: $(VENV)/test-ready

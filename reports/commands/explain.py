@@ -14,10 +14,10 @@ from dissectors.rules.catalogue import CATALOGUE, citations
 from dissectors.rules.judgement import Evidence, Requirement
 from dissectors.wire.visible_text import visible
 from fixtures.system.hosts import UsageError
-from reports.commands import known_verdicts
 from reports.commands.requirements import MarkedTest, marked_tests
 from reports.run import deviations
 from reports.run.run_events import Deviation
+from reports.views import known_verdicts
 
 WIDTH, INDENT = 80, 12
 JUDGED_BY = {

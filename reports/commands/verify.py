@@ -28,7 +28,8 @@ LINES_SHOWN = 20
 MANY = 60
 #: What of a page is drawn from the packets: it is left out where pages are compared.
 _DRAWN = re.compile(
-    r'<figure data-part="[0-9.]+"></figure>|<script type="application/json" id="pack-\d+">[^<]*</script>\s*'
+    r'<figure data-part="pack-[0-9.]+"></figure>'
+    r'|<script type="application/json" id="pack-\d+">[^<]*</script>\s*'
 )
 
 

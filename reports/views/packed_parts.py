@@ -2,7 +2,7 @@
 """Parts of a page that few readers open: packed together, unpacked by the page's script when one is opened.
 
 A part is HTML. `GROUP` parts make one `<script>` element whose text is base64 of gzip of a JSON list. The
-place of a part in the page is an element with `data-part="GROUP.INDEX"`.
+place of a part in the page is an element with `data-part="NAME-GROUP.INDEX"`, the element's id `NAME-GROUP`.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ GROUP = 32
 
 
 class PackedParts:
-    """Takes the parts of one page."""
+    """Takes the parts of one kind of a page: drawings, bodies."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self._open: list[str] = []
         self._packed: list[str] = []
 
     def add(self, part: str) -> str:
         """Packs a part; its place, for `data-part`."""
-        place = f"{len(self._packed)}.{len(self._open)}"
+        place = f"{self.name}-{len(self._packed)}.{len(self._open)}"
         self._open.append(part)
         if len(self._open) == GROUP:
             self._pack()
         return place
 
     def groups(self) -> list[str]:
-        """The text of each element `pack-GROUP`; nothing can be added after that."""
+        """The text of each element `NAME-GROUP`; nothing can be added after that."""
         if self._open:
             self._pack()
         return self._packed

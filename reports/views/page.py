@@ -12,6 +12,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from packaging.version import InvalidVersion, Version
 
 from dissectors.rules.judgement import Requirement, Verdict
 from reports.ladder import ladder_svg
@@ -19,8 +20,12 @@ from reports.run.exit_status import Exit
 from reports.run.run_events import CaseFinished
 from reports.run.tally import Result, Run
 from reports.run.verdict import WORST_FIRST
+from reports.views import known_verdicts
 from reports.views.certificate import NOT_JUDGED, counted, timestamp
+from reports.views.known_verdicts import Known
+from reports.views.matrix_picture import KINDS, Picture, pictures
 from reports.views.packed_parts import PackedParts
+from reports.views.titles import told_apart
 
 FILE = "index.html"
 
@@ -46,6 +51,9 @@ MEANINGS = {
     Verdict.ERROR: "the suite's own trouble",
 }
 
+#: So many failed tests stand open.
+OPENED = 20
+
 Draw = Callable[[CaseFinished], str | None]
 
 
@@ -55,7 +63,10 @@ class View:
 
     run: Run
     draw: Draw
-    parts: PackedParts = field(default_factory=PackedParts)
+    #: What is drawn from packets, and what is not: `verify` compares the latter.
+    parts: PackedParts = field(default_factory=lambda: PackedParts("pack"))
+    bodies: PackedParts = field(default_factory=lambda: PackedParts("body"))
+    history: Known = field(default_factory=known_verdicts.read)
 
     @property
     def command(self) -> str:
@@ -131,6 +142,20 @@ class View:
         """The id of a test's place in the page."""
         return f"t{self._numbers[id(case)]}"
 
+    @cached_property
+    def anchors(self) -> dict[tuple[str, str], str]:
+        """(test's id, SPEC) -> the id of its place in the page."""
+        return {(case.nodeid, case.server): self.anchor(case) for case in self.run.cases}
+
+    @cached_property
+    def _opened(self) -> frozenset[int]:
+        failed = [id(case) for case in self.run.cases if case.verdict is Verdict.FAIL]
+        return frozenset(failed[:OPENED])
+
+    def opened(self, case: CaseFinished) -> bool:
+        """Whether a failed test stands open from the start."""
+        return id(case) in self._opened
+
     @property
     def cases(self) -> list[CaseFinished]:
         """The tests, the worst first, otherwise as they ran."""
@@ -141,9 +166,45 @@ class View:
         drawn = self.draw(case)
         return self.parts.add(drawn) if drawn else None
 
+    def pack(self, body: str) -> str:
+        """The place of a body that is unpacked when it is opened."""
+        return self.bodies.add(" ".join(body.split(" ")))
+
+    def over_releases(self, requirement: Requirement) -> list[tuple[str, str]]:
+        """(version, verdict) of a requirement, the oldest release first: as known, and as in this run."""
+        found = dict(self.history.get(requirement.id, {}))
+        for server in self.run.servers:
+            versions = {build.version for build in self.run.identities.get(server, {}).values()}
+            verdict = self.result(requirement, server).verdict
+            if verdict and len(versions) == 1 and (version := versions.pop()):
+                found[version] = verdict
+        return sorted(found.items(), key=lambda told: _ordered(told[0]))
+
+    def verdicts(self, requirement: Requirement) -> str:
+        """Each verdict of a requirement once, for the page's filter."""
+        results = (self.result(requirement, server).verdict for server in self.run.servers)
+        return "|".join(dict.fromkeys(str(v) if v else NOT_JUDGED for v in results))
+
+    @cached_property
+    def levels(self) -> list[str]:
+        """The levels that there are."""
+        return list(dict.fromkeys(r.level for r in self.run.requirements.values()))
+
+    @cached_property
+    def matrices(self) -> list[Picture]:
+        """The matrix of states and messages as pictures, one for each build and channel."""
+        return pictures(self.run)
+
     def uneven(self, requirement: Requirement) -> bool:
         """Whether the builds do not agree."""
         return len({self.result(requirement, server).verdict for server in self.run.servers}) > 1
+
+
+def _ordered(version: str) -> tuple[bool, Version | str]:
+    try:
+        return False, Version(version)
+    except InvalidVersion:
+        return True, version
 
 
 def in_order(run: Run) -> list[CaseFinished]:
@@ -180,13 +241,15 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     env.filters |= {
-        "tone": lambda verdict: TONES[verdict],
+        "tone": lambda verdict: TONES[Verdict(verdict) if verdict else None],
+        "told_apart": told_apart,
         "name": lambda verdict: str(verdict) if verdict else NOT_JUDGED,
         "timestamp": lambda seconds: timestamp(seconds).replace("T", " ")[:19] + " UTC",
         "hex": lambda number: "unknown" if number is None else f"{number:#010x}",
         "basename": lambda path: Path(path).name,
     }
     env.globals["ladder_style"] = Markup(ladder_svg.style())
+    env.globals["kinds"] = KINDS
     env.globals["include_raw"] = lambda name: Markup(_template(name).read_text(encoding="utf-8"))
     return env
 

@@ -11,10 +11,10 @@ from click.testing import CliRunner, Result
 
 from dissectors.rules.catalogue import CATALOGUE
 from fixtures.system.hosts import UsageError
-from reports.commands import known_verdicts
 from reports.commands.cli import main
 from reports.commands.explain import WIDTH, explanation
 from reports.commands.requirements import marked_tests
+from reports.views import known_verdicts
 from reports.views.certificate import FILE, FORMAT
 
 

@@ -100,7 +100,7 @@ def test_page_stands_alone(everything: Run, many: bool) -> None:
 def test_ladders_are_packed_once(everything: Run) -> None:
     """Each test's ladder has its place, and is there once its group is unpacked."""
     text = page.page(everything, _drawn)
-    places = re.findall(r'<figure data-part="(\d+)\.(\d+)">', text)
+    places = re.findall(r'<figure data-part="pack-(\d+)\.(\d+)">', text)
     assert len(places) == len(set(places)) == len(everything.cases)
     packed = dict(re.findall(r'id="pack-(\d+)">([^<]*)<', text))
     for group, index in places:

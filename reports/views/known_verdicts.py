@@ -73,7 +73,7 @@ def text(known: Mapping[str, Mapping[str, str]]) -> str:
 def main(directories: list[str]) -> int:
     """Writes the file anew from run directories."""
     if not directories:
-        print("usage: python -m reports.commands.known_verdicts RUN...", file=sys.stderr)
+        print("usage: python -m reports.views.known_verdicts RUN...", file=sys.stderr)
         return 2
     try:
         runs = [of_run(Path(directory)) for directory in directories]

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a test is called where people read: its sentence, and what tells its cases apart."""
+
+from __future__ import annotations
+
+from reports.run.run_events import CaseFinished
+from reports.views.junit import without_build
+
+
+def parameters(case: CaseFinished) -> str:
+    """The case's parameters without its build; "" where it has none."""
+    _, bracket, inner = without_build(case.nodeid, case.server).partition("[")
+    return inner.removesuffix("]") if bracket else case.cell
+
+
+def told_apart(case: CaseFinished) -> str:
+    """The title with the parameters: `Each link has a key of its own. (tls-mini)`."""
+    told = parameters(case)
+    return f"{case.title} ({told})" if told and told not in case.title else case.title

@@ -89,6 +89,7 @@ class Conversation:
         self.hosts: list[Server] = []
         self._orphans: list[Connection] = []  # channels without a session, so far
         self.now = 0.0  # time of the latest event
+        self.keeps_packets = False  # those of connections that are over: its events serve another one too
 
     def connection(self, event: ConnectionEvent) -> Connection:
         """The connection of an event; made at need, for captures that begin in the middle."""
@@ -131,7 +132,8 @@ class Conversation:
         elif isinstance(event, Closed):
             connection = self.connection(event)
             connection.closed = event
-            connection.forget_packets()
+            if not self.keeps_packets:
+                connection.forget_packets()
 
     # ---- hosts
 

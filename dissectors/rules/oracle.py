@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib import import_module
+from typing import Any
 
 from dissectors.conversation.conversation import Conversation
 from dissectors.conversation.order_tables import NOTHING
@@ -60,6 +61,14 @@ class Oracle:
         self._named_death = False  # a test has said which input ended the process
         self._told: set[tuple[str, int | None, str | None, str]] = set()
         self._rules: dict[type[Event], list[AnyRule]] = {}
+
+    def remembered(self) -> tuple[bool, set[Any]]:
+        """What it knows beside conversation and judgement."""
+        return self._named_death, self._told
+
+    def remember(self, known: tuple[bool, set[Any]]) -> None:
+        """Goes on with what another one has `remembered`."""
+        self._named_death, self._told = known
 
     def observe(self, event: Event) -> list[Finding]:
         """The findings that this event brings."""

@@ -11,6 +11,7 @@ from dissectors.conversation.order_tables import State
 from dissectors.conversation.owed_answers import answer, may_send, requirement
 from dissectors.framing.events import Event
 from dissectors.rules.catalogue import CATALOGUE
+from dissectors.rules.checkpoint import Checkpoint
 from dissectors.rules.judgement import Judgement, Level
 from dissectors.rules.oracle import Oracle
 from dissectors.wire.constants import (
@@ -97,6 +98,7 @@ class Board:
     ) -> None:
         self.place, self._make, self._copies = place, make, copies
         self._original: tuple[Scene, Mapping[str, int]] | None = None
+        self._heard: Checkpoint | None = None  # of what every copy has on its tape
 
     def _scene(self) -> tuple[Scene, Mapping[str, int]]:
         if not self._copies:
@@ -209,10 +211,9 @@ class Board:
     def _judge(self, scene: Scene, cell: Cell, before: int) -> Judgement:
         """What the oracle says. A server owes the protocol to clients that keep it: after a client's breach
         what counts is that the server bears it, and what the tables owe then."""
-        oracle, proper = Oracle(), proper_act(self.place, cell.act)
+        proper = proper_act(self.place, cell.act)
         events: list[Event] = scene.pump.tape.events()
-        for event in events[:before]:
-            oracle.observe(event)
+        oracle = self._oracle(events[:before])
         prefix = len(oracle.judgement.findings)
         for event in events[before:]:
             oracle.observe(event)
@@ -224,6 +225,18 @@ class Board:
             and (index < prefix or proper or f.level is Level.ROBUST or f.requirement.startswith("CELL-"))
         ]
         return judged
+
+    def _oracle(self, way: list[Event]) -> Oracle:
+        """One that has heard the way into the place. Copies have the very same events on their tapes, which
+        are judged once for all of them."""
+        if self._copies and self._heard is None:
+            self._heard = Checkpoint(way)
+        if self._heard is not None and self._heard.is_of(way):
+            return self._heard.oracle()
+        oracle = Oracle()
+        for event in way:
+            oracle.observe(event)
+        return oracle
 
 
 def proper_act(place: Place, act: Act) -> bool:

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Allure's results of a run, made from its events so that they agree with the certificate.
 
-What is declared, or only differs from other releases, is passed and says so in a label. Packets and logs are
-not copied: an attachment names the file in the run's own `tests/`.
+What is declared, or only differs from other releases, is passed: a label names the verdict, the description
+says why. What could not be judged is skipped, with the reason. Only what is not plainly passed has
+attachments: second names (hard links) of the files in the run's own `tests/`, or copies.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,7 +22,8 @@ from allure_commons.model2 import Attachment, Label, Parameter, Status, StatusDe
 from dissectors.rules.judgement import Verdict
 from reports.run.run_events import CaseFinished
 from reports.run.tally import Run
-from reports.views.junit import sentence
+from reports.views.junit import plain, sentence, without_build
+from reports.views.titles import told_apart
 
 DIRECTORY = "allure"
 STATUS: Mapping[Verdict, Status] = MappingProxyType(
@@ -33,6 +37,23 @@ STATUS: Mapping[Verdict, Status] = MappingProxyType(
         Verdict.UNSUPPORTED: Status.SKIPPED,
     }
 )
+#: Allure's severity of a requirement's level; the worst of a test's requirements counts.
+SEVERITY = {"ROBUST": "blocker", "MUST": "critical", "SHOULD": "minor", "OBSERVED": "trivial"}
+#: Allure's categories: what to think of a test that is not green.
+CATEGORIES = (
+    {"name": "Requirement not kept (FAIL)", "matchedStatuses": ["failed"]},
+    {"name": "The suite's own trouble (ERROR)", "matchedStatuses": ["broken"]},
+    {
+        "name": "This build or its host cannot show it (UNSUPPORTED)",
+        "matchedStatuses": ["skipped"],
+        "messageRegex": "(?s)UNSUPPORTED.*",
+    },
+    {
+        "name": "The situation could not be made (INCONCLUSIVE)",
+        "matchedStatuses": ["skipped"],
+        "messageRegex": "(?s)INCONCLUSIVE.*",
+    },
+)
 _TYPES = {"pcapng": "application/gzip", "log": "text/plain"}
 
 
@@ -44,32 +65,85 @@ def write(run: Run, directory: Path) -> None:
     start = int(run.started.started * 1000)
     for case in run.cases:
         start += int(case.duration_s * 1000)
-        logger.report_result(_result(case, start))
+        result = _result(run, case, start)
+        if case.verdict is not Verdict.PASS:
+            result.attachments = list(_attached(case, directory, out))
+        logger.report_result(result)
+    (out / "categories.json").write_text(json.dumps(CATEGORIES, indent=1) + "\n", encoding="utf-8")
+    lines = "".join(f"{name} = {value}\n" for name, value in _environment(run))
+    (out / "environment.properties").write_text(lines, encoding="utf-8")
 
 
-def _result(case: CaseFinished, stop: int) -> TestResult:
+def _environment(run: Run) -> Iterator[tuple[str, str]]:
+    yield "verdict", run.headline
+    yield "scope", run.scope
+    yield "suite", run.started.suite
+    yield "seal", run.seal or "none"
+    for number, server in enumerate(run.servers, 1):
+        name = "server" if len(run.servers) == 1 else f"server.{number}"
+        builds = run.identities.get(server, {}).values()
+        yield name, " > ".join([plain(server), *(b.version or "version unknown" for b in builds)])
+    yield from run.started.environment.items()
+
+
+def _result(run: Run, case: CaseFinished, stop: int) -> TestResult:
     module, _, name = case.nodeid.partition("::")
-    identifier = uuid.uuid5(uuid.NAMESPACE_URL, f"{case.nodeid} {case.server}").hex
-    labels = [("suite", module), ("tag", str(case.verdict)), ("host", case.server)]
-    labels += [("story", requirement) for requirement in case.requirements]
+    stable = f"{module}::{without_build(name, case.server)}"
     details = StatusDetails(
         message=f"{case.verdict}: {case.reason}" if case.verdict is not Verdict.PASS else None,
         trace="\n".join(map(sentence, case.findings)) or None,
     )
     return TestResult(
-        uuid=identifier,
-        historyId=identifier,
-        testCaseId=identifier,
+        uuid=uuid.uuid5(uuid.NAMESPACE_URL, f"{case.nodeid} {case.server}").hex,
+        historyId=uuid.uuid5(uuid.NAMESPACE_URL, f"{stable} {plain(case.server)}").hex,
+        testCaseId=uuid.uuid5(uuid.NAMESPACE_URL, stable).hex,
         fullName=case.nodeid,
-        name=case.title,
+        name=told_apart(case),
+        description=_description(run, case),
         status=STATUS[case.verdict],
         statusDetails=details,
-        labels=[Label(name=name, value=value) for name, value in labels],
-        parameters=[Parameter(name="test", value=name), Parameter(name="server", value=case.server)],
-        attachments=[
-            Attachment(name=kind, source=f"../{path}", type=_TYPES.get(kind, "application/octet-stream"))
-            for kind, path in case.artefacts.items()
-        ],
+        labels=[Label(name=name, value=value) for name, value in _labels(run, case, module)],
+        parameters=[Parameter(name="server", value=plain(case.server))],
         start=stop - int(case.duration_s * 1000),
         stop=stop,
     )
+
+
+def _description(run: Run, case: CaseFinished) -> str:
+    """Why it is what it is, and the sentences of its requirements."""
+    told = [f"**{case.verdict}**: {case.reason}"] if case.reason else []
+    known = [run.requirements[i] for i in case.requirements if i in run.requirements]
+    return "\n\n".join([*told, *(f"{r.id} ({r.level}): {r.text}" for r in known)])
+
+
+def _labels(run: Run, case: CaseFinished, module: str) -> Iterator[tuple[str, str]]:
+    known = [run.requirements[i] for i in case.requirements if i in run.requirements]
+    levels = [level for level in SEVERITY if any(r.level == level for r in known)]
+    folder, _, file = module.removeprefix("suites/").rpartition("/")
+    yield "parentSuite", plain(case.server)
+    yield "suite", folder or file
+    yield "subSuite", file.removesuffix(".py")
+    yield "verdict", str(case.verdict)
+    yield "tag", str(case.verdict)
+    yield "host", plain(case.server)
+    yield "framework", "pytest"
+    if levels:
+        yield "severity", SEVERITY[levels[0]]
+    for requirement in known:
+        yield "epic", requirement.area
+        yield "story", requirement.id
+        yield "requirement", requirement.id
+
+
+def _attached(case: CaseFinished, directory: Path, out: Path) -> Iterator[Attachment]:
+    for kind, path in case.artefacts.items():
+        source = directory / path
+        if not source.is_file():
+            continue
+        name = f"{uuid.uuid5(uuid.NAMESPACE_URL, path).hex}-attachment{''.join(source.suffixes[-2:])}"
+        if not (out / name).exists():
+            try:
+                os.link(source, out / name)
+            except OSError:  # no hard links here
+                shutil.copyfile(source, out / name)
+        yield Attachment(name=source.name, source=name, type=_TYPES.get(kind, "application/octet-stream"))

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Allure's own command line makes a report of a run's results; it agrees with the certificate."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from dissectors.rules.judgement import Verdict
+from fixtures.builds.cache import cache_directory
+from reports.views import allure_results
+from reports.views.certificate import certificate
+from suites.selftest.reports.run.report_samples import (
+    CRASH,
+    DEVIATION,
+    MUST,
+    OBSERVED,
+    ROBUST,
+    case,
+    found,
+    run,
+)
+
+#: From the npm registry, kept in the user's cache.
+ALLURE = "allure@3.18.0"
+SECONDS = 240
+STATUS = {"PASS": "passed", "DEVIATES": "passed", "DIFFERS": "passed", "FAIL": "failed", "ERROR": "broken"}
+
+
+@pytest.fixture(scope="session")
+def allure() -> Path:
+    """Allure's command line."""
+    place = cache_directory() / ALLURE.replace("@", "-")
+    tool = place / "node_modules" / ".bin" / "allure"
+    if not tool.exists():
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.skip("UNSUPPORTED: no npm here")
+        command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(place), ALLURE]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
+        if done.returncode:
+            pytest.skip(f"UNSUPPORTED: Allure cannot be installed: {done.stderr[-200:]}")
+    return tool
+
+
+def test_report_agrees_with_the_certificate(allure: Path, tmp_path: Path) -> None:
+    """Counts are the certificate's; a deviation is green and says so; reasons and environment are there."""
+    made = run(
+        *(case(v.lower(), v) for v in Verdict),
+        case("found", Verdict.FAIL, MUST, [found(MUST)]),
+        case("seen", Verdict.DIFFERS, OBSERVED, [found(OBSERVED)]),
+        case("crash", Verdict.DEVIATES, ROBUST, [found(ROBUST, CRASH)]),
+        deviations=[DEVIATION],
+    )
+    made.seal = "ab" * 32
+    (tmp_path / "cases").mkdir()
+    (tmp_path / "cases" / "crash.pcapng").write_bytes(b"packets")
+    allure_results.write(made, tmp_path)
+    told = tmp_path / "report"
+    command = [str(allure), "generate", str(tmp_path / "allure"), "-o", str(told)]
+    subprocess.run(command, check=True, capture_output=True, timeout=SECONDS, cwd=tmp_path)
+    stats = json.loads((told / "summary.json").read_text())["stats"]
+    counts = Counter(STATUS.get(t["verdict"], "skipped") for t in certificate(made)["tests"])
+    assert {name: n for name, n in stats.items() if name != "total"} == counts
+    results = [json.loads(p.read_text()) for p in (told / "data" / "test-results").glob("*.json")]
+    crash = next(r for r in results if r["name"] == "title of crash")
+    assert crash["status"] == "passed"
+    assert {"name": "verdict", "value": "DEVIATES"} in crash["labels"]
+    assert {"name": "requirement", "value": "ROBUST-900"} in crash["labels"]
+    assert "reason of crash" in json.dumps(crash)
+    assert crash["attachments"]
+    skipped = next(r for r in results if r["name"] == "title of unsupported")
+    assert "reason of unsupported" in json.dumps(skipped)
+    environment = json.loads((told / "widgets" / "allure_environment.json").read_text())
+    assert {"verdict", "scope", "seal", "server"} <= {row["name"] for row in environment}

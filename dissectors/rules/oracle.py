@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -69,6 +70,13 @@ class Oracle:
     def remember(self, known: tuple[bool, set[Any]]) -> None:
         """Goes on with what another one has `remembered`."""
         self._named_death, self._told = known
+
+    def copy(self) -> Oracle:
+        """An oracle that has heard the same and goes on for itself."""
+        memo = {id(self._catalogue): self._catalogue, id(self._rules): self._rules}
+        made = Oracle(self._catalogue)
+        made.__dict__ |= deepcopy(self.__dict__, memo)
+        return made
 
     def observe(self, event: Event) -> list[Finding]:
         """The findings that this event brings."""

@@ -32,10 +32,9 @@ from suites.fuzz.playground import Stage
 
 Choice = tuple[Move, ...]
 
-CLIENTS = (0, 1)
-CHANNELS = (MAIN, int(ChannelType.SPICE_CHANNEL_INPUTS))
+CLIENTS = (0, 1, 2)
 #: Channel types that no server has, or has not here.
-MISSING = (int(ChannelType.SPICE_CHANNEL_PLAYBACK), 200)
+MISSING = (int(ChannelType.SPICE_CHANNEL_PORT), 200)
 #: A type that no enumeration has.
 UNKNOWN_TYPE = 99
 #: Around the migration timer, ms.
@@ -105,7 +104,7 @@ def links(stage: Stage) -> list[Choice]:
         for main in mains:
             found += [
                 (Link(client, main.host, channel, Id.OWN),)
-                for channel in CHANNELS
+                for channel in stage.setup.channels
                 if channel != MAIN and not stage.connection(Slot(client, main.host, channel))
             ]
             other = main.on(_other(main.host))
@@ -120,7 +119,7 @@ def odd_links(stage: Stage) -> list[Choice]:
         (Link(client, host, channel, id_),)
         for client in CLIENTS
         for host in HOSTS
-        for channel in (*CHANNELS, *MISSING)
+        for channel in (*stage.setup.channels, *MISSING)
         for id_ in Id
     ]
     for host in HOSTS:

@@ -143,17 +143,58 @@ _KINDS: Mapping[str, type[Move]] = MappingProxyType({c.kind: c for c in (Call, L
 _WORDS: Mapping[str, type[StrEnum]] = MappingProxyType({"id": Id, "caps": Caps, "upto": Upto})
 
 
+class Kit(StrEnum):
+    """Which devices a host has besides keyboard and mouse."""
+
+    INPUTS = "inputs"
+    MANY = "many"
+    DISPLAY = "display"
+
+
+KITS: Mapping[Kit, tuple[str, ...]] = MappingProxyType(
+    {
+        Kit.INPUTS: (),
+        Kit.MANY: ("playback", "record", "usbredir", "smartcard", "webdav"),
+        Kit.DISPLAY: ("display",),
+    }
+)
+#: The channel types that they bring.
+CHANNELS: Mapping[Kit, tuple[int, ...]] = MappingProxyType(
+    {
+        Kit.INPUTS: (),
+        Kit.MANY: tuple(
+            int(channel)
+            for channel in (
+                ChannelType.SPICE_CHANNEL_PLAYBACK,
+                ChannelType.SPICE_CHANNEL_RECORD,
+                ChannelType.SPICE_CHANNEL_USBREDIR,
+                ChannelType.SPICE_CHANNEL_SMARTCARD,
+                ChannelType.SPICE_CHANNEL_WEBDAV,
+            )
+        ),
+        Kit.DISPLAY: (int(ChannelType.SPICE_CHANNEL_DISPLAY), int(ChannelType.SPICE_CHANNEL_CURSOR)),
+    }
+)
+
+
 @dataclass(frozen=True)
 class Setup:
     """What the moves are played on: a source, and a target that waits for its migration."""
 
     seamless: bool = False
     agent: bool = False
+    kit: Kit = Kit.INPUTS
+    many_clients: bool = False  # the server serves several at once, and nothing seamless
 
     @property
     def devices(self) -> tuple[str, ...]:
         """Of `fixtures.system.hosts.Settings`."""
-        return ("keyboard", "mouse", "agent") if self.agent else ("keyboard", "mouse")
+        return ("keyboard", "mouse", *KITS[self.kit], *(("agent",) if self.agent else ()))
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """The channel types of these devices: main and inputs, and what else there is."""
+        return (MAIN, int(ChannelType.SPICE_CHANNEL_INPUTS), *CHANNELS[self.kit])
 
 
 class Phase(StrEnum):

@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from operator import attrgetter
+from typing import cast
 
 from dissectors.conversation.conversation import ANSWERS
 from dissectors.conversation.conversation import Connection as Known
@@ -24,7 +25,9 @@ from dissectors.rules.oracle import Oracle
 from dissectors.wire.constants import CommonCap, MainCap, Side
 from fixtures.bench.launchers import Launcher
 from fixtures.peer import Capabilities, Connection, Deadline, PeerFailure, Pump
+from fixtures.peer.copies import Copied, Situation
 from fixtures.system.hosts import Ability, HarnessError, Host, Settings
+from fixtures.system.tape import MANY_CLIENTS
 from suites.fuzz import bodies
 from suites.fuzz.moves import (
     CALLS,
@@ -111,6 +114,37 @@ class Stage:
         self._files: dict[str, int] = {}
         self._breach: int | None = None  # findings before a client's first breach of the protocol
 
+    def copy(self) -> Stage:
+        """Another play that stands where this one stands; this one must be left alone then. Raises
+        Unsupported where a host cannot be copied, HarnessError."""
+        alive = [connection for connection in self._made if not connection.ending]
+        more = self._more_files
+        hosts = cast("dict[str, Copied]", self.hosts)  # `Host.copy` says so where it cannot
+        copied = Situation(self.pump, hosts, alive).copy()
+        twins = {c.number: copied.twins.get(c.number, c) for c in self._made}
+        made = Stage(self.launchers, self.setup)
+        made.pump, made.hosts, made.oracle = copied.pump, dict(copied.hosts), self.oracle.copy()
+        made.phases, made.running, made.agents = dict(self.phases), dict(self.running), dict(self.agents)
+        made._guests, made.ids = set(self._guests), dict(self.ids)
+        made.slots = {slot: twins[c.number] for slot, c in self.slots.items()}
+        made.played, made.steps = list(self.played), set(self.steps)
+        made._made = list(twins.values())
+        made._heard, made._host_events = dict(self._heard), self._host_events
+        made._breach = self._breach
+        for label, host in made.hosts.items():
+            made._files[label] = host.stats()["fds"] - more[label]
+        return made
+
+    @cached_property
+    def _more_files(self) -> Mapping[str, int]:
+        """How many descriptors each host has more than at its start, before there are copies: each needs some."""
+        return {label: host.stats()["fds"] - self._files[label] for label, host in self.hosts.items()}
+
+    @property
+    def can_be_copied(self) -> bool:
+        """Not with a display, whose worker thread no fork takes along, nor when all is over."""
+        return "display" not in self.setup.devices and not self.over
+
     # ---- what there is
 
     def host(self, label: str) -> Host:
@@ -124,7 +158,12 @@ class Stage:
         return self.hosts[label]
 
     def _settings(self, label: str) -> Settings:
-        return Settings(seamless=self.setup.seamless, devices=self.setup.devices, incoming=label == "target")
+        return Settings(
+            seamless=self.setup.seamless,
+            devices=self.setup.devices,
+            incoming=label == "target",
+            environment={MANY_CLIENTS: "1"} if self.setup.many_clients else {},
+        )
 
     def connection(self, slot: Slot) -> Connection | None:
         """The open connection of a slot."""
@@ -353,6 +392,12 @@ class Stage:
         for host in self.hosts.values():
             host.stop()
         return self.oracle.judgement
+
+    def abandon(self) -> None:
+        """Ends the hosts and connections without asking what is left behind."""
+        self.pump.close()
+        for host in self.hosts.values():
+            host.stop()
 
     def _leave(self) -> None:
         for connection in self._made:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
 import time
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from dissectors.rules.judgement import Verdict
 from fixtures.bench.launchers import Launchers
+from fixtures.system.hosts import HarnessError
 from reports.commands.fetching import drawn
 from reports.run import deviations
 from reports.run import run_directory as directory
@@ -23,8 +25,10 @@ from reports.run.run_events import CaseFinished
 from reports.run.run_recorder import RunRecorder
 from reports.run.verdict import play_verdict
 from reports.views.publish import publish
-from suites.fuzz.campaign import FINDINGS, Campaign, coverage, ready
+from suites.fuzz.campaign import FINDINGS, coverage, ready
+from suites.fuzz.corpus import Corpus
 from suites.fuzz.finding_file import NAME, PACKETS, Failure
+from suites.fuzz.team import Team
 
 FILE = "fuzz.json"
 WIDTH = 100
@@ -37,6 +41,8 @@ def main(
     seed: int | None = None,
     out: Path | None = None,
     examples: int | None = None,
+    corpus: str | None = None,
+    width: int | None = None,
 ) -> Exit:
     """Plays until the time is over, or so many examples; the exit status is the run's.
 
@@ -48,17 +54,21 @@ def main(
         launcher = launchers.of(server)
     try:
         ready(launcher, server)
+        if corpus is not None:
+            Corpus(corpus).entries()  # one that cannot be used is told before anything is played
         results = directory.prepare(out or directory.fresh())
         click.echo(f"fuzzing {server} with seed {chosen}; findings go to {results}")
         told = _Telling(results, server, chosen, examples)
-        campaign = Campaign(
-            {"source": launcher, "target": launcher}, server, chosen, results, told.say, told.failure
-        )
+        campaign = Team(server, chosen, results, width or os.cpu_count() or 1, corpus, told.say, told.failure)
         told.campaign = campaign
         try:
             campaign.run(seconds=float("inf") if examples else seconds, examples=examples)
         except KeyboardInterrupt:
             told.close("interrupted")
+            raise
+        except HarnessError as error:  # what was gathered is kept
+            told.close(str(error))
+            publish(results)
             raise
         told.close()
         return publish(results).exit
@@ -69,7 +79,7 @@ def main(
 class _Telling:
     """Makes run events and lines of a campaign."""
 
-    campaign: Campaign
+    campaign: Team
 
     def __init__(self, results: Path, server: str, seed: int, examples: int | None) -> None:
         self._begun = time.monotonic()

@@ -22,6 +22,8 @@ from dissectors.conversation.order_tables import SECONDARY as SECONDARY_TABLE
 from dissectors.rules.judgement import Finding
 from fixtures.bench.launchers import Launcher
 from fixtures.system.hosts import HarnessError, Identity, Settings, Unsupported
+from suites.fuzz.corpus import Corpus
+from suites.fuzz.explorer import Explorer
 from suites.fuzz.finding_file import Failure, log_lines, play
 from suites.fuzz.minimise import shortest, simplest
 from suites.fuzz.moves import Caps, End, Link, Move, Send, Setup
@@ -36,7 +38,9 @@ BUDGET, HANG_BUDGET = 150, 12
 PROOFS = 3
 #: A call that takes so long hangs, s.
 HANG_SECONDS = 5.0
-PROGRESS_SECONDS = 10.0
+PROGRESS_SECONDS = 2.0
+#: Plays in a row that no host could be started or copied for.
+LOST = 20
 #: Where a campaign saves its failures, below its directory.
 FINDINGS = "findings"
 
@@ -53,6 +57,10 @@ class Campaign:
     prove failures too. `inconsistent`: batches that ended early because a server answered differently.
     Without `shorten` failures stay as they were found, and are neither proved nor saved. `say` gets a line of
     progress now and then, `told` each new failure when it has been shortened and saved.
+
+    With an `explorer` plays start where others stand, else Hypothesis makes each from nothing. `corpus`: what
+    is played first, the part that is ours (`share`: number, of how many), and where new situations go.
+    `claim`: whether a new failure is this campaign's to shorten, not another process's.
     """
 
     launchers: Mapping[str, Launcher]
@@ -69,8 +77,13 @@ class Campaign:
     kept: Counter[str] = field(default_factory=Counter)
     steps: set[Step] = field(default_factory=set)
     builds: dict[str, Identity] = field(default_factory=dict)
+    explorer: Explorer | None = None
+    corpus: Corpus | None = None
+    share: tuple[int, int] = (0, 1)
+    claim: Callable[[Failure], bool] = lambda _: True
     examples: int = 0
     plays: int = 0
+    moves: int = 0
     inconsistent: int = 0
     seconds: float = 0.0
     _end: float = float("inf")
@@ -82,6 +95,9 @@ class Campaign:
         self._end = begun + seconds
         batch = 0
         try:
+            if self.explorer is not None:
+                self._explore(self.explorer, examples)
+                return
             while time.monotonic() < self._end and (examples is None or self.examples < examples):
                 count = BATCH if examples is None else min(BATCH, examples - self.examples)
                 self._batch(count, batch)
@@ -104,6 +120,31 @@ class Campaign:
         if self.examples == before and time.monotonic() < self._end:
             raise HarnessError("the machine has played nothing: Hypothesis gave no example")
 
+    def _explore(self, explorer: Explorer, examples: int | None) -> None:
+        if self.corpus is not None:
+            explorer.found = self.corpus.add
+            self._play_corpus(explorer, self.corpus)
+        lost = 0
+        while time.monotonic() < self._end and (examples is None or self.examples < examples):
+            try:
+                self._ended(explorer.play())
+                lost = 0
+            except HarnessError:
+                self.inconsistent += 1
+                lost += 1
+                if lost == LOST:
+                    raise
+
+    def _play_corpus(self, explorer: Explorer, corpus: Corpus) -> None:
+        """Plays our part of the corpus; an entry that shows nothing new beside shorter ones is dropped."""
+        number, width = self.share
+        for index, (setup, moves) in enumerate(corpus.entries()):
+            if index % width == number and time.monotonic() < self._end:
+                before = len(explorer.seen)
+                self._ended(explorer.again(setup, moves))
+                if len(explorer.seen) == before:
+                    corpus.drop(setup, moves)
+
     def _begin(self, setup: Setup) -> Stage | None:
         return Stage(self.launchers, setup) if time.monotonic() < self._end else None
 
@@ -112,6 +153,7 @@ class Campaign:
         self.provoked.update({Key.of(found) for found in stage.provoked()})
         self.examples += 1
         self.plays += 1
+        self.moves += len(stage.played)
         self.steps |= stage.steps
         self.builds |= {label: host.identity for label, host in stage.hosts.items()}
         for key, finding in stage.failed().items():
@@ -129,7 +171,7 @@ class Campaign:
         self.failures[key] = Failure(
             finding, stage.setup, moves, self.server, self.seed, self.examples, len(moves)
         )
-        if not self.shorten:
+        if not self.shorten or not self.claim(self.failures[key]):
             return
         setup, best = self._shorten(key, stage.setup, moves)
         proofs = [self._play(setup, best, key) for _ in range(PROOFS)]

@@ -5,7 +5,7 @@ A play takes a kept situation (or fresh hosts), makes a few moves from there and
 
 - A situation is kept when nothing like it has been seen: the states of all connections, the hypervisors'
   phases, what the hosts are set up for. Situations from which few plays have started come first.
-- A move that has shown something new (a step of the tables, an answer) makes its situation worth keeping.
+- A situation from which plays have shown something new is taken more often.
 - A move that is known to end the process in such a state is rare, so that plays go on behind it.
 """
 
@@ -54,7 +54,9 @@ def likeness(stage: Stage) -> Likeness:
         (slot.client, slot.host, slot.channel, str(stage.known(slot).state), stage.known(slot).linked)
         for slot in stage.open_slots()
     )
-    machines = tuple(sorted((h, str(stage.phases[h]), stage.running[h], stage.agents[h]) for h in stage.hosts))
+    machines = tuple(
+        sorted((h, str(stage.phases[h]), stage.running[h], stage.agents[h]) for h in stage.hosts)
+    )
     return (stage.setup, tuple(connections), machines)
 
 
@@ -95,7 +97,7 @@ class Kept:
     @property
     def weight(self) -> float:
         """How much it deserves to be played from."""
-        return (1 + self.news) / (1 + self.starts) ** 1.3
+        return float((1 + self.news) / (1 + self.starts) ** 1.3)
 
 
 @dataclass
@@ -103,7 +105,7 @@ class Explorer:
     """For one thread; close it when all is played. The same seed plays the same.
 
     `visits`: how often each state of the tables was there after a move. `deadly`: how often a move in its
-    state has ended the process, and how often it was played.
+    state has ended the process, and how often it was played. `found` hears of each new situation.
     """
 
     launchers: Mapping[str, Launcher]
@@ -115,6 +117,7 @@ class Explorer:
     deadly: Counter[Likeness] = field(default_factory=Counter)
     played: Counter[Likeness] = field(default_factory=Counter)
     avoided: int = 0
+    found: Callable[[Setup, Sequence[Move]], None] = lambda _, __: None
 
     def __post_init__(self) -> None:
         self._dice = random.Random(self.seed)
@@ -174,6 +177,7 @@ class Explorer:
             return stage, parent
         with suppress(HarnessError, Unsupported):  # it goes on by itself where it cannot be copied
             going_on = stage.copy()
+            self.found(stage.setup, stage.played)
             kept = self.situations[like] = Kept(stage, parent)
             if parent:
                 parent.children += 1
@@ -220,8 +224,7 @@ class Explorer:
         return self._dice.randrange(DEADLY) > 0
 
     def _some(self, stage: Stage, chosen: Choice, *, always: bool = False) -> bool:
-        """Makes the moves of a choice; whether they have shown something new."""
-        new = False
+        """Makes the moves of a choice; whether they have led to a situation that nobody has seen."""
         for move in chosen:
             if stage.over:
                 break
@@ -233,15 +236,11 @@ class Explorer:
             self.played[like] += 1
             self.deadly[like] += bool(stage.over)
             told = {event.name for event in stage.pump.tape.host_events[messages:]} - {"log", "channel_event"}
-            answers = {step for step in stage.steps - steps}
-            outcome = (like, frozenset(answers), frozenset(told), stage.over)
-            new |= outcome not in self.seen and not stage.over
+            outcome = (like, frozenset(stage.steps - steps), frozenset(told), stage.over)
             self.seen.add(outcome)
             for slot in stage.open_slots():
                 self.visits[slot.channel == MAIN, str(stage.known(slot).state)] += 1
         situation = likeness(stage)
-        new |= situation not in self.seen and not stage.over
+        new = situation not in self.seen and not stage.over
         self.seen.add(situation)
         return new
-
-

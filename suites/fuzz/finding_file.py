@@ -113,6 +113,8 @@ def _failure(data: Mapping[str, Any]) -> Failure:
         example=int(data["example"]),
         found_with=int(data["found_with"]),
         reproduced=(played, times),
+        builds={label: Identity(**build) for label, build in data.get("builds", {}).items()},
+        log=tuple(data.get("log", ())),
     )
 
 

@@ -137,7 +137,7 @@ class Stage:
 
     @cached_property
     def _more_files(self) -> Mapping[str, int]:
-        """How many descriptors each host has more than at its start, before there are copies: each needs some."""
+        """How many descriptors each host has more than at its start, before there are copies."""
         return {label: host.stats()["fds"] - self._files[label] for label, host in self.hosts.items()}
 
     @property

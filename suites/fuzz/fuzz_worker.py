@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One process of a campaign: `python -m suites.fuzz.fuzz_worker`, told by one line of JSON what to play.
+
+It writes a line of JSON now and then, all that it has done so far, and each failure into the directory that
+all processes of the campaign share. It ends with its time, or when its standard input ends.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fixtures.bench.launchers import Launchers
+from fixtures.system.hosts import HarnessError, Unsupported, UsageError
+from suites.fuzz.campaign import FINDINGS, Campaign, ready
+from suites.fuzz.corpus import Corpus
+from suites.fuzz.explorer import Explorer
+from suites.fuzz.finding_file import Failure
+from suites.fuzz.playground import Key
+
+
+def told(campaign: Campaign, explorer: Explorer) -> dict[str, Any]:
+    """All that a process has done so far."""
+    return {
+        "examples": campaign.examples,
+        "plays": campaign.plays,
+        "moves": campaign.moves,
+        "inconsistent": campaign.inconsistent,
+        "avoided": explorer.avoided,
+        "steps": [[main, str(state), str(sender), kind] for main, state, sender, kind in campaign.steps],
+        "visits": [[main, state, count] for (main, state), count in explorer.visits.items()],
+        "seen": len(explorer.seen),
+        "kept": dict(campaign.kept),
+        "hits": _counted(campaign.hits),
+        "provoked": _counted(campaign.provoked),
+        "builds": {label: asdict(build) for label, build in campaign.builds.items()},
+    }
+
+
+def _counted(counter: Mapping[Key, int]) -> list[list[Any]]:
+    return [[key.requirement, key.symptom, count] for key, count in counter.items()]
+
+
+def main() -> int:
+    """A worker's life."""
+    order = json.loads(sys.stdin.readline())
+    launchers = Launchers()
+    out = Path(order["out"])
+    explorer = None
+    try:
+        launcher = launchers.of(order["server"])
+        ready(launcher, order["server"])
+        explorer = Explorer({"source": launcher, "target": launcher}, order["seed"])
+        campaign = Campaign({"source": launcher, "target": launcher}, order["server"], order["seed"], out)
+        campaign.explorer = explorer
+        campaign.corpus = Corpus(order["corpus"]) if order["corpus"] else None
+        campaign.share = (order["number"], order["width"])
+
+        def say(_: str = "") -> None:
+            assert explorer is not None
+            print(json.dumps(told(campaign, explorer)), flush=True)
+            if select.select([sys.stdin], [], [], 0)[0]:  # its end: whoever asked is gone
+                raise KeyboardInterrupt
+
+        def claim(failure: Failure) -> bool:
+            try:
+                (out / FINDINGS / failure.name).mkdir(parents=True)
+            except FileExistsError:
+                return False  # another process has it
+            return True
+
+        campaign.say, campaign.claim = say, claim
+        campaign.told = lambda failure: print(json.dumps({"failure": failure.name}), flush=True)
+        campaign.run(seconds=order["seconds"], examples=order["examples"])
+        say()
+    except (HarnessError, UsageError, Unsupported) as error:
+        print(json.dumps({"error": str(error)}), flush=True)
+    except (KeyboardInterrupt, BrokenPipeError):
+        return 3
+    finally:
+        if explorer is not None:
+            explorer.close()
+        launchers.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -33,10 +33,12 @@ format: $(STAMP)
 selftest: $(VENV)/test-ready
 	$(BIN)/pytest suites/selftest -n $(WORKERS) -q --record-only
 
-# Runs each planted fault once and prints what it turns red; ONLY=ID: the faults of one requirement.
+# Runs each planted fault once and prints what it turns red; ONLY=ID: the faults of one requirement;
+# SOURCE=1: bugs of the past instead, each built from the distribution's source package (once: about 3 minutes).
 ONLY ?=
+SOURCE ?=
 prove: $(VENV)/test-ready
-	$(BIN)/pytest suites --ignore suites/selftest --prove --record-only -q -n $(WORKERS) $(if $(ONLY),-k $(ONLY))
+	$(BIN)/pytest suites --ignore suites/selftest --prove $(if $(SOURCE),--old-bugs) --record-only -q -n $(WORKERS) $(if $(ONLY),-k $(ONLY))
 
 # The verdicts that `spice-conform explain` tells of released servers, from run directories of certify.
 RUNS ?=

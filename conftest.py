@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from fixtures.bench import Bench, ConformanceFailure, failure_text, verdict_of
 from fixtures.bench.kept_evidence import marked, tell
 from fixtures.bench.launchers import Launchers, Pairing, pairings
 from fixtures.bench.planting import Fault
+from fixtures.builds import old_bug_libraries
 from fixtures.peer import PeerFailure
 from fixtures.system.certificates import Authority
 from fixtures.system.hosts import Ability, HarnessError, Unsupported, UsageError
@@ -25,6 +27,7 @@ pytest_plugins = ["reports.run.plugin", "reports.views.publishing_plugin"]
 LAUNCHERS = pytest.StashKey[Launchers]()
 BENCH = pytest.StashKey[Bench]()
 PAIRINGS = pytest.StashKey[list[Pairing]]()
+OLD_BUGS = pytest.StashKey[dict[str, Path]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,6 +46,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="runs each planted fault once: its requirement must turn red",
     )
+    group.addoption(
+        "--old-bugs", action="store_true", help="with --prove: bugs of the past, built from source, instead"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -53,11 +59,26 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes minutes; run with -m slow")
     config.addinivalue_line("markers", "client_duties: the oracle judges the client too")
     option = config.getoption
+    version = option("--server-version")
     try:
+        if option("--old-bugs"):
+            config.stash[OLD_BUGS], version = _old_bugs(option("planted_faults"))
         config.stash[PAIRINGS] = pairings(option("--server") or [], option("--source"), option("--target"))
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
-    config.stash[LAUNCHERS] = Launchers(version=option("--server-version"))
+    except (HarnessError, Unsupported) as error:  # of a build that is made
+        pytest.exit(str(error), returncode=Exit.HARNESS)
+    config.stash[LAUNCHERS] = Launchers(version=version)
+
+
+def _old_bugs(proving: bool) -> tuple[dict[str, Path], str]:
+    """The libraries with bugs of the past; what is built for it is told. Raises as `old_bug_libraries`."""
+    if not proving:
+        raise UsageError("--old-bugs goes with --prove")
+    return old_bug_libraries(
+        progress=lambda _done, _all, what: print(what, file=sys.stderr, flush=True),
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -87,6 +108,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test on the bench runs for each pairing, or for each fault that is planted for its requirements."""
     if "bench" not in metafunc.fixturenames:
+        return
+    if OLD_BUGS in metafunc.config.stash:
+        prove.parametrize_old_bugs(metafunc, metafunc.config.stash[OLD_BUGS])
         return
     pairs = metafunc.config.stash[PAIRINGS]
     metafunc.parametrize("pairing", pairs, ids=[p.text for p in pairs], scope="session")

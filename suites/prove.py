@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """`pytest --prove` (`make prove`): each planted fault once, in the test whose marker carries it. The
-requirement must turn red. Prints what turned red with each fault."""
+requirement must turn red. Prints what turned red with each fault. With `--old-bugs` (`make prove SOURCE=1`)
+the same for bugs of the past, each in a library that was built with it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dissectors.rules.judgement import FAILING, Finding, Verdict
 from fixtures.bench import Bench
+from fixtures.bench.launchers import Pairing
 from fixtures.bench.planting import Fault
+from fixtures.builds.old_bugs import load
 
 PLANTED, TABLE = "planted", "table"  # user properties of a report: a row, and a whole table to print
 GREEN = "GREEN"
@@ -33,6 +37,17 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     """A test runs once for each fault that its markers carry."""
     planted = list(faults_of(metafunc.definition.iter_markers()))
     metafunc.parametrize("planted", planted, ids=[f"{i}:{fault.name}" for i, fault in planted])
+
+
+def parametrize_old_bugs(metafunc: pytest.Metafunc, libraries: Mapping[str, Path]) -> None:
+    """A test runs once for each old bug that names it, on the library that was built with the bug."""
+    here = f"{metafunc.definition.path.name}::{metafunc.function.__name__}"
+    bugs = [bug for bug in load().values() if bug.tests == here]
+    cases = [
+        (Pairing.read(f"lib:{libraries[bug.fix]}"), (bug.broken, Fault(f"without {bug.fix}", case=bug.case)))
+        for bug in bugs
+    ]
+    metafunc.parametrize(("pairing", "planted"), cases, ids=[f"{b.broken}:without {b.fix}" for b in bugs])
 
 
 def one_of_each(items: list[pytest.Item]) -> list[pytest.Item]:

@@ -88,7 +88,7 @@ def _restores(connection: Connection) -> bool:
 
 @on(Message, FIRST)
 def serial_goes_on(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """The first message of a display that has restored its state has a serial after the source's last one.
+    """The first message of a display that has restored its state has the serial that comes next.
 
     The source's MIGRATE_DATA tells that serial (server/migration-protocol.h, SpiceMigrateDataDisplay)."""
     connection = view.connection(event)
@@ -98,8 +98,8 @@ def serial_goes_on(view: Conversation, event: Message) -> Iterator[Ruling]:
     data = session.arrived.data.get((connection.channel, connection.channel_id), b"")
     restored = _restores(connection) and connection.state is State.OPEN
     if restored and connection.certain and len(data) >= SERIAL_IN_DISPLAY_DATA.size:
-        (last,) = SERIAL_IN_DISPLAY_DATA.unpack_from(data)
-        yield check("MIG-DST-031", event.serial >= last, f"a serial from {last} on", f"serial {event.serial}")
+        (due,) = SERIAL_IN_DISPLAY_DATA.unpack_from(data)
+        yield check("MIG-DST-031", event.serial == due, f"serial {due}", f"serial {event.serial}")
 
 
 @on(Message, MsgcBase.SPICE_MSGC_PONG, MsgcBase.SPICE_MSGC_ACK_SYNC)

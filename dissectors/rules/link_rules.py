@@ -111,7 +111,10 @@ def _accepted(view: Conversation, connection: Connection, event: LinkBytes, pack
         yield Kept("LINK-006")
     key = bytes(packet.pub_key)
     fine = key.startswith(KEY_PREFIX) and key.endswith(KEY_SUFFIX) and len(key) == SPICE_TICKET_PUBKEY_BYTES
-    yield check("LINK-009", fine, "an RSA public key of 1024 bits (DER, 162 bytes)", key[:8].hex() + "...")
+    modulus = key[len(KEY_PREFIX) : -len(KEY_SUFFIX)]
+    fine = fine and modulus[0] >= 0x80 and modulus[-1] % 2 == 1  # 1024 bits, and a product of odd primes
+    seen = f"{key[: len(KEY_PREFIX)].hex()}, a modulus {modulus[:4].hex()}..., {key[-5:].hex()}"
+    yield check("LINK-009", fine, "an RSA public key of 1024 bits (DER, 162 bytes)", seen)
     latest = islice(reversed(view.connections.values()), LATEST)
     others = [c for c in latest if c.reply and c is not connection and c.host == connection.host]
     if others:

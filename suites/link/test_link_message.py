@@ -7,7 +7,6 @@ from contextlib import suppress
 
 import pytest
 
-from dissectors.rules.link_rules import KEY_PREFIX, KEY_SUFFIX
 from dissectors.wire.constants import ChannelType, CommonCap, LinkErr, MsgBase, MsgMain
 from dissectors.wire.link_packets import SpiceLinkMess
 from fixtures.bench import Bench
@@ -30,7 +29,6 @@ from fixtures.peer.peer_connection import EVERYTHING
 
 DENIED = LinkErr.SPICE_LINK_ERR_PERMISSION_DENIED
 LIST = MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
-ONE_KEY = KEY_PREFIX + b"\xc1" * 128 + KEY_SUFFIX
 PING = MsgBase.SPICE_MSG_PING
 
 AUTH_SELECTION = CommonCap.SPICE_COMMON_CAP_PROTOCOL_AUTH_SELECTION
@@ -52,7 +50,14 @@ def refusal(bench: Bench, connection: Connection, proves: str | None = None) -> 
     fault=(put("reply", minor_version=1), put("reply", minor_version=3), put("reply", major_version=1)),
 )
 @requirement("LINK-003", fault=put("reply", caps_offset=179))
-@requirement("LINK-009", fault=changed("exponent 65539", "reply", lambda b: b[:181] + b"\3" + b[182:]))
+@requirement(
+    "LINK-009",
+    fault=(
+        changed("exponent 65539", "reply", lambda b: b[:181] + b"\3" + b[182:]),
+        changed("a modulus of 1,023 bits", "reply", lambda b: b[:49] + bytes([b[49] & 0x7F]) + b[50:]),
+        changed("an even modulus", "reply", lambda b: b[:176] + bytes([b[176] ^ 1]) + b[177:]),
+    ),
+)
 @requirement(
     "LINK-011",
     fault=(
@@ -242,7 +247,18 @@ def test_half_open_links(bench: Bench) -> None:
         bench.client(source, channels=())
 
 
-@requirement("LINK-010", fault=put("reply", pub_key=ONE_KEY))
+class FirstKey:
+    """A planted fault: the third link gets the first one's key, all others their own."""
+
+    def __init__(self) -> None:
+        self._replies: list[bytes] = []
+
+    def __call__(self, reply: bytes) -> bytes:
+        self._replies.append(reply)
+        return self._replies[0] if len(self._replies) == 3 else reply
+
+
+@requirement("LINK-010", fault=changed("the third link has the first one's key", "reply", FirstKey()))
 def test_keys_differ(bench: Bench) -> None:
     """Each link has a key of its own."""
     source = bench.start()

@@ -39,7 +39,9 @@ pytestmark = pytest.mark.needs(Ability.CALLS, Ability.DEVICES)
         put(INIT, host="target", nth=1, agent_connected=0, case="more"),
         put(INIT, host="target", nth=1, display_channels_hint=0, case="more"),
         put(INIT, host="target", nth=1, current_mouse_mode=2, case="more"),
+        put(INIT, host="target", nth=1, supported_mouse_modes=1, case="more"),
         put(INIT, host="target", nth=1, agent_tokens=9, case="more"),
+        put(INIT, host="target", nth=1, agent_tokens=11, case="more"),
         put(INIT, host="target", nth=1, multi_media_time=1, case="more"),
     ),
 )

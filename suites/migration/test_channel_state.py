@@ -205,7 +205,11 @@ def test_channels_listen_at_the_target(bench: Bench, seamless: bool) -> None:
 
 
 @requirement(
-    "MIG-DST-031", fault=serial("from 1 again", "SPICE_MSG_DISPLAY_DRAW_*", lambda n: 1, host="target")
+    "MIG-DST-031",
+    fault=(
+        serial("one again", "SPICE_MSG_*", lambda n: n - 1, host="target", channel=DISPLAY),
+        serial("one left out", "SPICE_MSG_*", lambda n: n + 1, host="target", channel=DISPLAY),
+    ),
 )
 @seamless_only
 @guest_acts

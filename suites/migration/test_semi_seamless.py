@@ -18,6 +18,7 @@ from fixtures.bench.planting import (
     changed,
     closed_after,
     closed_instead,
+    late,
     leaks,
     lost,
     message_after_result,
@@ -132,7 +133,7 @@ def test_announcement(bench: Bench, subject: str | None, port: int, tls_port: in
 
 
 @requirement("MIG-SRC-001", fault=no_return("migrate_connect"))
-@requirement("MIG-SRC-028", fault=never(CONNECT_DONE))
+@requirement("MIG-SRC-028", fault=(never(CONNECT_DONE), late(CONNECT_DONE)))
 @requirement("MIG-SRC-012", fault=too_early(CONNECT_DONE))
 @requirement("MIG-SRC-013", fault=called_twice(CONNECT_DONE))
 @requirement("MIG-SRC-036", fault=other_result("migrate_connect"))
@@ -154,7 +155,7 @@ def test_completes_when_connected(bench: Bench) -> None:
     bench.settle()
 
 
-@requirement("MIG-SRC-029", fault=never(CONNECT_DONE))
+@requirement("MIG-SRC-029", fault=(never(CONNECT_DONE), late(CONNECT_DONE)))
 @requirement("MIG-SRC-018", "MIG-SRC-019")
 @pytest.mark.needs(Ability.CALLBACKS)
 def test_completes_on_connect_error(bench: Bench) -> None:
@@ -167,7 +168,7 @@ def test_completes_on_connect_error(bench: Bench) -> None:
     bench.expect(client.main, SWITCH, proves="MIG-SRC-018")
 
 
-@requirement("MIG-SRC-031", fault=never(CONNECT_DONE))
+@requirement("MIG-SRC-031", fault=(never(CONNECT_DONE), late(CONNECT_DONE)))
 @requirement("MIG-SRC-013")
 @pytest.mark.needs(Ability.CALLBACKS)
 def test_completes_on_disconnect(bench: Bench) -> None:
@@ -181,7 +182,7 @@ def test_completes_on_disconnect(bench: Bench) -> None:
     bench.settle()
 
 
-@requirement("MIG-SRC-030", fault=never(CONNECT_DONE))
+@requirement("MIG-SRC-030", fault=(never(CONNECT_DONE), late(CONNECT_DONE)))
 @pytest.mark.needs(Ability.CALLBACKS)
 @pytest.mark.parametrize("old_client", [False, True], ids=["nobody", "old-client"])
 def test_completes_at_once(bench: Bench, old_client: bool) -> None:
@@ -326,7 +327,7 @@ def test_late_answer_is_cancelled(bench: Bench) -> None:
     bench.expect(client.main, CANCEL)
 
 
-@requirement("MIG-SRC-032", fault=never(CONNECT_DONE))
+@requirement("MIG-SRC-032", fault=(never(CONNECT_DONE), late(CONNECT_DONE)))
 @requirement("MIG-SRC-013")
 @pytest.mark.needs(Ability.CALLBACKS)
 def test_failure_during_the_wait(bench: Bench) -> None:

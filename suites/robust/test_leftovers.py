@@ -11,7 +11,7 @@ import pytest
 
 from dissectors.wire.constants import ChannelType, LinkErr, MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.bench.planting import requirement
+from fixtures.bench.planting import bloats, leaks, requirement
 from fixtures.peer.duties import CANNOT_CONNECT, Step
 from fixtures.system.hosts import Ability, Host
 from suites.steps import migrated
@@ -120,7 +120,8 @@ def test_sessions_leave_nothing(bench: Bench, end: Callable[[Bench, Host], None]
     nothing_left(bench, before, source, f"{TIMES} times '{end.__name__}'")
 
 
-@requirement("ROBUST-016", "ROBUST-003")
+@requirement("ROBUST-016", fault=bloats(21, case="linked"))
+@requirement("ROBUST-003", fault=leaks("timer", case="linked"))
 @pytest.mark.parametrize("refuse", [False, True], ids=["linked", "refused"])
 def test_links_take_no_memory_for_good(bench: Bench, refuse: bool) -> None:
     """Hundreds of links that come and go leave the server's memory as it was."""

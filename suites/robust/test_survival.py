@@ -13,7 +13,7 @@ import pytest
 from dissectors.channels.migration_data import SpiceMigrateDataCharDevice, SpiceMsgcMigrateDataMain
 from dissectors.wire.constants import ChannelType, CommonCap, MsgcBase, MsgcDisplay, MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.bench.planting import dies, leaks, requirement, swells
+from fixtures.bench.planting import dies, leaks, lost, requirement, swells
 from fixtures.peer import Client, Connection, Deadline
 from fixtures.peer.duties import DUTIFUL, Step
 from fixtures.peer.peer_connection import EVERYTHING
@@ -54,7 +54,7 @@ def target_link(bench: Bench, host: Host, number: int = 0) -> Connection:
     return main
 
 
-@requirement("ROBUST-004", fault=dies(3))
+@requirement("ROBUST-004", fault=(dies(3), lost(INIT, nth=2)))
 @pytest.mark.parametrize("channel", ["main", "inputs"])
 def test_unsolicited_flush_mark(bench: Bench, channel: str) -> None:
     """A FLUSH_MARK that nobody asked for."""
@@ -64,7 +64,7 @@ def test_unsolicited_flush_mark(bench: Bench, channel: str) -> None:
     served(bench, source, "after an unsolicited FLUSH_MARK")
 
 
-@requirement("ROBUST-005", fault=dies(2))
+@requirement("ROBUST-005", fault=(dies(2), lost(INIT, nth=2)))
 def test_do_seamless_on_an_ordinary_session(bench: Bench) -> None:
     """DST_DO_SEAMLESS where no migration is under way."""
     source = bench.start(seamless=True)
@@ -73,7 +73,7 @@ def test_do_seamless_on_an_ordinary_session(bench: Bench) -> None:
     served(bench, source, "after DST_DO_SEAMLESS on an ordinary session")
 
 
-@requirement("ROBUST-006", fault=dies(2))
+@requirement("ROBUST-006", fault=(dies(2), lost(INIT, nth=1)))
 def test_migrate_end_after_do_seamless(bench: Bench) -> None:
     """MIGRATE_END from a client that was granted the seamless scheme."""
     target = bench.start("target", incoming=True, seamless=True)
@@ -81,7 +81,7 @@ def test_migrate_end_after_do_seamless(bench: Bench) -> None:
     served(bench, target, "after MIGRATE_END of a seamless client")
 
 
-@requirement("ROBUST-007", fault=dies(2))
+@requirement("ROBUST-007", fault=(dies(2), lost(INIT, nth=1)))
 @pytest.mark.parametrize(
     "start",
     [b"XXXX\1\0\0\0", b"MNMD\xff\xff\xff\x7f", b"MNMD\0\0\0\0", b"\0" * 8],
@@ -95,7 +95,7 @@ def test_migrate_data_that_is_none(bench: Bench, start: bytes, length: int) -> N
     served(bench, target, "after MIGRATE_DATA with a wrong header")
 
 
-@requirement("ROBUST-008", fault=dies(3))
+@requirement("ROBUST-008", fault=(dies(3), lost(INIT, nth=1)))
 @pytest.mark.parametrize("second", ["client", "question"])
 def test_second_seamless_client(bench: Bench, second: str) -> None:
     """Another migrating client, or the same question again, after a seamless one; then a channel."""
@@ -111,7 +111,7 @@ def test_second_seamless_client(bench: Bench, second: str) -> None:
     served(bench, target, "after a second seamless attempt and a channel")
 
 
-@requirement("ROBUST-009", fault=dies(3))
+@requirement("ROBUST-009", fault=(dies(3), lost(INIT, nth=2)))
 @pytest.mark.parametrize("kind", [0, 7, 100, 113, 200, 0x7FFF, 0xFFFF])
 @pytest.mark.parametrize("mini", [True, False], ids=["mini", "full"])
 def test_unknown_message(bench: Bench, kind: int, mini: bool) -> None:
@@ -125,7 +125,7 @@ def test_unknown_message(bench: Bench, kind: int, mini: bool) -> None:
     served(bench, source, f"after messages of type {kind}")
 
 
-@requirement("ROBUST-010", fault=dies(2))
+@requirement("ROBUST-010", fault=(dies(2), lost(INIT, nth=2)))
 @pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF, 0x00FFFFFF, 0x10000, 4097])
 def test_size_that_lies(bench: Bench, size: int) -> None:
     """A header that promises far more than follows, and the end of the connection after it."""
@@ -161,8 +161,8 @@ def test_body_that_does_not_fit(bench: Bench, kind: int, body: bytes) -> None:
     served(bench, source, "after a body that does not fit")
 
 
-@requirement("ROBUST-011", fault=dies(9))
-@requirement("ROBUST-003", fault=leaks())
+@requirement("ROBUST-011", fault=(dies(9), lost(INIT, nth=8)))
+@requirement("ROBUST-003", fault=(leaks(), leaks("watch")))
 @pytest.mark.needs(Ability.STATS)
 def test_connections_that_end_anywhere(bench: Bench) -> None:
     """Connections that end at each stage, orderly and by a reset, leave nothing behind."""
@@ -228,7 +228,7 @@ def test_migrations_leave_nothing(bench: Bench) -> None:
             )
 
 
-@requirement("ROBUST-019", fault=dies(3))
+@requirement("ROBUST-019", fault=(dies(3), lost(INIT, nth=2)))
 @pytest.mark.needs(Ability.DEVICES)
 @pytest.mark.parametrize("end", ["close", "reset"])
 @pytest.mark.parametrize("said", [False, True], ids=["silent", "init"])
@@ -246,7 +246,7 @@ def test_display_link_that_ends_at_once(bench: Bench, said: bool, end: str) -> N
     served(bench, source, "after a display link that ended at once")
 
 
-@requirement("ROBUST-012", fault=dies(3))
+@requirement("ROBUST-012", fault=(dies(3), lost(INIT, nth=2)))
 @pytest.mark.parametrize("length", [0, 7, 8, 65, 5000])
 @pytest.mark.parametrize("channel", ["main", "inputs"])
 def test_uninvited_migrate_data(bench: Bench, length: int, channel: str) -> None:
@@ -269,7 +269,7 @@ def test_migrate_data_of_a_migration_that_never_was(bench: Bench, connected: boo
     served(bench, source, "after MIGRATE_DATA of a migration that never was")
 
 
-@requirement("ROBUST-013", fault=dies(2))
+@requirement("ROBUST-013", fault=(dies(2), lost(INIT, nth=2)))
 @pytest.mark.needs(Ability.DEVICES)
 @pytest.mark.parametrize("attached", [True, False], ids=["agent", "no-agent"])
 @pytest.mark.parametrize("kind", ["token", "data", "start-twice"])
@@ -337,7 +337,7 @@ def test_seamless_migration_with_an_agent(bench: Bench, started: bool) -> None:
     served(bench, source, "after a seamless migration with an agent")
 
 
-@requirement("ROBUST-016", fault=swells(192))
+@requirement("ROBUST-016", fault=swells(132))
 @pytest.mark.needs(Ability.STATS)
 def test_memory_is_bounded(bench: Bench) -> None:
     """What a client says without being asked does not pile up in the server: 24 MiB of long PONGs."""
@@ -357,7 +357,7 @@ def test_memory_is_bounded(bench: Bench) -> None:
     bench.claim(grown < 8 * 1024, "less than 8 MiB more", f"{grown // 1024} MiB more")
 
 
-@requirement("ROBUST-017", fault=dies(2))
+@requirement("ROBUST-017", fault=(dies(2), lost(INIT, nth=2)))
 @pytest.mark.parametrize(
     "kind",
     [

@@ -45,25 +45,6 @@ CATALOGUE: Mapping[str, Requirement] = _LOADED.requirements
 SOURCES: Mapping[str, str] = _LOADED.sources
 
 
-@dataclass(frozen=True)
-class Unseen:
-    """What no client and no hypervisor can see, so that no requirement stands for it, and why."""
-
-    id: str
-    text: str
-    reason: str
-    source: str
-
-
-def load_unseen(path: Path) -> Mapping[str, Unseen]:
-    """{id: what cannot be seen}, in the file's order."""
-    tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    return MappingProxyType({i: Unseen(id=i, **table) for i, table in tables.items()})
-
-
-UNSEEN: Mapping[str, Unseen] = load_unseen(Path(__file__).with_name("unseen.toml"))
-
-
 def citations(requirement: Requirement) -> list[tuple[str, str]]:
     """(where, the full citation of the document) for each part of a requirement's source. Raises LookupError
     for a part that begins with no name of a source."""

@@ -12,8 +12,8 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from fixtures import builds as store
-from fixtures.builds.cache import cache_directory
 from fixtures.system.hosts import HarnessError, Unsupported, UsageError
+from fixtures.system.user_cache import cache_directory
 from reports.commands.fetching import drawn
 from reports.run.exit_status import Exit
 

@@ -9,6 +9,7 @@ compare and verify: 0 the same or better, 1 not.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -22,6 +23,9 @@ PATH = click.Path(path_type=Path)
 RUN = click.Path(path_type=Path, exists=True, file_okay=False)
 SERVER_HELP = "Build: system (default), lib:PATH, qemu:PATH, debian:SUITE, debian:SUITE/qemu or a TOML file."
 DEBUG = "SPICE_CONFORM_DEBUG"
+#: Objects of an inspection, which begins with much that stays and goes on with what dies at once: to look for
+#: circles among fewer is a waste of time.
+YOUNG = 50_000
 
 
 class Cli(click.Group):
@@ -62,7 +66,7 @@ def _fail(error: object, status: int) -> None:
 def main() -> None:
     """Says whether a SPICE server build is a correct peer: in the link stage, on the main channel and,
     above all, in a migration."""
-    from fixtures.builds.cache import cache_directory
+    from fixtures.system.user_cache import cache_directory
 
     # Hypothesis would leave what it learns in whatever directory we are called from.
     os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(cache_directory() / "hypothesis"))
@@ -117,6 +121,7 @@ def certify(**asked: Any) -> None:
 @click.option("--show-secrets", is_flag=True, help="Do not hide tickets and keys.")
 def inspect(**asked: Any) -> None:
     """Say what happened in packet captures, and which rule was broken at which packet. '-' reads a pipe."""
+    gc.set_threshold(YOUNG)
     from reports.commands import inspect as job
 
     sys.exit(job.main(**asked))

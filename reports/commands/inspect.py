@@ -7,7 +7,6 @@ shown), 3 nothing could be judged.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
@@ -38,7 +37,6 @@ if TYPE_CHECKING:  # what only some views need is loaded by them
 WIDTH = 100
 IDLE = 0.1  # seconds between two looks at a followed file
 KEPT = 3000  # events kept for the ladder; beyond that only what matters
-YOUNG = 50_000  # objects: most die at once, so that looking for circles among them is a waste of time
 LARGE_BODY = 4096  # bytes of a routine message that are worth keeping
 
 
@@ -68,7 +66,6 @@ def main(**asked: object) -> int:
     """Read, print, and say what came out; UsageError: one line."""
     wanted = Wanted(**asked)  # type: ignore[arg-type]
     _check(wanted)
-    gc.set_threshold(YOUNG)
     with _stop_asked() as stopped, _progress(wanted) as progress:
         try:
             inspection = Inspection(

@@ -11,7 +11,8 @@ from textwrap import fill
 
 import pytest
 
-from dissectors.rules.catalogue import CATALOGUE, UNSEEN, citations
+from dissectors.rules.catalogue import CATALOGUE, citations
+from dissectors.rules.unseen_behaviour import UNSEEN
 from fixtures.system.hosts import HarnessError
 from reports.run.environment import ROOT
 

@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from fixtures.builds.cache import cache_directory
 from fixtures.system.hosts import HarnessError, Identity
+from fixtures.system.user_cache import cache_directory
 from suites.model.answers import Answer
 from suites.model.asking import Knowledge, Word
 from suites.model.mealy import FORMAT, SUITE

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dissectors.rules.catalogue import CATALOGUE, UNSEEN, citations
+from dissectors.rules.catalogue import CATALOGUE, citations
 from dissectors.rules.judgement import Evidence, Level, Requirement
+from dissectors.rules.unseen_behaviour import UNSEEN
 
 HERE = Path(__file__).resolve().parents[4]
 #: Where breaches are told; what `conversation/owed_answers.py` names is judged by tests.

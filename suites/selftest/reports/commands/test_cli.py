@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dissectors.framing.events import Closed, HostEvent, LinkBytes, Message, Opened
-from dissectors.rules.catalogue import UNSEEN
+from dissectors.rules.unseen_behaviour import UNSEEN
 from dissectors.wire.data_header import encode
 from fixtures.system.tape import Tape
 from reports.commands.cli import main

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dissectors.rules.judgement import Verdict
-from fixtures.builds.cache import cache_directory
+from fixtures.system.user_cache import cache_directory
 from reports.views import allure_results
 from reports.views.certificate import certificate
 from suites.selftest.reports.run.report_samples import (

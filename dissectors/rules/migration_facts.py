@@ -36,4 +36,4 @@ def last_call(host: Server | None, name: str, before: float) -> HostEvent | None
 
 def watched(host: Server | None) -> bool:
     """What the host was told to do is known."""
-    return host is not None and bool(host.settings)
+    return host is not None and bool(host.settings) and bool(host.settings.get("calls_told", True))

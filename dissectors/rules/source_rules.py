@@ -101,8 +101,8 @@ def _as_called(host: Server | None, event: Message, packet: Any) -> Iterator[Rul
     subject = args.get("subject")
     wanted = {
         "MIG-SRC-003": ("host", args.get("host"), _text(packet.host)),
-        "MIG-SRC-004": ("port", _port(args.get("port")), int(packet.port)),
-        "MIG-SRC-005": ("sport", _port(args.get("tls_port")), int(packet.sport)),
+        "MIG-SRC-004": ("port", _port(args.get("port"), packet.port), int(packet.port)),
+        "MIG-SRC-005": ("sport", _port(args.get("tls_port"), packet.sport), int(packet.sport)),
         "MIG-SRC-006": ("subject", subject, _text(packet.cert_subject)),
     }
     for requirement, (what, due, seen) in wanted.items():
@@ -137,9 +137,11 @@ def seamless_offered(view: Conversation, event: Message) -> Iterator[Ruling]:
         yield Broken("MIG-SRC-011", "BEGIN_SEAMLESS: both sides have SEAMLESS_MIGRATE", event.name)
 
 
-def _port(value: object) -> int:
-    """As it goes on the wire: a port that was left out is -1."""
-    return UNSET_PORT if value is None else int(str(value)) & 0xFFFF
+def _port(value: object, seen: int) -> int:
+    """As it goes on the wire. A port that was left out is -1 (QEMU), or 0 where an orchestrator says so."""
+    if value is None:
+        return 0 if seen == 0 else UNSET_PORT
+    return int(str(value)) & 0xFFFF
 
 
 def _text(value: bytes | None) -> str | None:

@@ -89,6 +89,9 @@ def main() -> None:
 @click.option("--out", type=PATH, metavar="DIR", help="Where results go (default: results/<time>/).")
 @click.option("-n", "workers", metavar="N", help="Processes to run tests in (default: one for each CPU).")
 @click.option("--seed", type=int, metavar="N", help="Seed of random choices (default: the suite's version).")
+@click.option(
+    "--check", "checked", type=PATH, metavar="FILE.toml", help="Only say whether a deployment can be tested."
+)
 @click.argument("more", nargs=-1, type=click.UNPROCESSED)
 def certify(**asked: Any) -> None:
     """Run the suites against builds and write certificate, page and evidence. MORE goes to pytest
@@ -97,12 +100,25 @@ def certify(**asked: Any) -> None:
     from reports.run import profiles
     from reports.run.runner import signals
 
+    if (checked := asked.pop("checked")) is not None:
+        sys.exit(_checked(checked))
     if "list" in asked["profiles"]:
         for name, selection in profiles.known().items():
             click.echo(f"{name:<12} {selection['about']}")
         return
     with signals():
         sys.exit(job.certify(job.Request(**asked)))
+
+
+def _checked(file: Path) -> Exit:
+    """Prints a line for each thing that a deployment needs."""
+    from fixtures.remote import check, load
+
+    wrong = 0
+    for looked in check(load(file)):
+        click.echo(str(looked))
+        wrong += looked.wrong is not None
+    return Exit.HARNESS if wrong else Exit.CONFORMANT
 
 
 @main.command()

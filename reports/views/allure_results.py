@@ -57,10 +57,13 @@ CATEGORIES = (
 _TYPES = {"pcapng": "application/gzip", "log": "text/plain"}
 
 
-def write(run: Run, directory: Path) -> None:
-    """Writes a result for each case into `allure/` of a run's directory. Raises OSError."""
-    out = directory / DIRECTORY
-    shutil.rmtree(out, ignore_errors=True)
+def write(run: Run, directory: Path, place: Path | None = None) -> None:
+    """Writes a result for each case into `place` (default: `allure/` in the run's directory).
+
+    Raises OSError."""
+    out = place or directory / DIRECTORY
+    if place is None:
+        shutil.rmtree(out, ignore_errors=True)
     logger = AllureFileLogger(str(out), clean=True)
     start = int(run.started.started * 1000)
     for case in run.cases:

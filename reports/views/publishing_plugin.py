@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The pytest plugin that writes every report of a run that `reports.run.plugin` has recorded."""
+"""The pytest plugin that writes every report of a run that `reports.run.plugin` has recorded.
+
+`--alluredir DIR` of allure-pytest fills DIR with what the run's own `allure/` holds, made from the same events
+as the certificate. allure-pytest's listener would call a declared deviation a failure, so it is taken out.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,22 @@ import pytest
 SUMMARY = pytest.StashKey[str]()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Allure's results come from the run's events, not from allure-pytest's listener."""
+    if config.getoption("--alluredir", None) and not config.getoption("--record-only"):
+        if listener := config.pluginmanager.get_plugin("allure_listener"):
+            config.pluginmanager.unregister(listener)
+
+
 def pytest_spice_run_recorded(config: pytest.Config, directory: Path) -> None:
+    from reports.views import allure_results
     from reports.views.publish import publish
     from reports.views.terminal import summary
 
     run = publish(directory)
+    if place := config.getoption("--alluredir", None):
+        allure_results.write(run, directory, Path(place))
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     colour = bool(reporter and reporter.hasmarkup)
     config.stash[SUMMARY] = summary(run, directory, colour=colour)

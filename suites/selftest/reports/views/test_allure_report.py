@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from dissectors.rules.judgement import Verdict
 from fixtures.system.user_cache import cache_directory
+from reports.run.environment import ROOT
 from reports.views import allure_results
 from reports.views.certificate import certificate
 from suites.selftest.reports.run.report_samples import (
@@ -78,3 +80,23 @@ def test_report_agrees_with_the_certificate(allure: Path, tmp_path: Path) -> Non
     assert "reason of unsupported" in json.dumps(skipped)
     environment = json.loads((told / "widgets" / "allure_environment.json").read_text())
     assert {"verdict", "scope", "seal", "server"} <= {row["name"] for row in environment}
+
+
+def test_alluredir_of_plain_pytest_tells_the_same(tmp_path: Path) -> None:
+    """`pytest --alluredir` calls a declared deviation passed, as the run's own results do."""
+    test, place, out = "suites/robust/test_survival.py", tmp_path / "asked", tmp_path / "run"
+    command = [sys.executable, "-m", "pytest", test, "-k", "flush_mark", "-q", "-p", "no:cacheprovider"]
+    told = subprocess.run(
+        [*command, f"--alluredir={place}", f"--out={out}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert told.returncode == 0, told.stdout
+    statuses = [
+        sorted(json.loads(path.read_text())["status"] for path in results.glob("*-result.json"))
+        for results in (place, out / "allure")
+    ]
+    assert statuses[0] == statuses[1]
+    assert set(statuses[0]) == {"passed"}

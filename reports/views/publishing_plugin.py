@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The pytest plugin that writes every report of a run that `reports.run.plugin` has recorded.
 
-`--alluredir DIR` of allure-pytest fills DIR with what the run's own `allure/` holds, made from the same events
+allure-pytest's `--alluredir DIR` fills DIR with what the run's own `allure/` holds, from the same events
 as the certificate. allure-pytest's listener would call a declared deviation a failure, so it is taken out.
 """
 

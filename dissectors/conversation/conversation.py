@@ -9,6 +9,7 @@ rules need, never the traffic itself: its size does not grow with the capture.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 
 from dissectors.conversation import pairing
@@ -68,6 +69,7 @@ __all__ = [
     "Migration",
     "Server",
     "Session",
+    "answers",
     "link_error",
 ]
 
@@ -276,8 +278,12 @@ class Conversation:
             connection.familiar[event.sender] |= {event.type}
         if event.sender is Side.CLIENT:
             connection.said.add(event.type)
+            if event.type in (MsgcBase.SPICE_MSGC_PONG, MsgcBase.SPICE_MSGC_ACK_SYNC):
+                _answered(connection, event)
         elif event.type == MsgBase.SPICE_MSG_PING:
             connection.pings.append(event.body[:PONG_BYTES] if event.whole else UNKNOWN)
+            if connection.unanswered is None and event.whole:
+                connection.unanswered = replace(event, body=event.body[:PONG_BYTES])
         elif event.type == MsgBase.SPICE_MSG_SET_ACK:
             connection.generations.append(event.body[:GENERATION_BYTES] if event.whole else UNKNOWN)
         elif event.type == MsgBase.SPICE_MSG_MIGRATE:
@@ -386,6 +392,25 @@ class Conversation:
         if before is not None:
             self._arrive(migration, before)
         return migration
+
+
+def _answered(connection: Connection, event: Message) -> None:
+    """Takes in a PONG or an ACK_SYNC; one that answers nothing that was seen is kept until the end."""
+    pong = event.type == MsgcBase.SPICE_MSGC_PONG
+    if pong and connection.unanswered is not None and connection.unanswered.body == event.body[:PONG_BYTES]:
+        connection.unanswered = None
+    if answers(connection, event) is False:
+        connection.strange.append(event)
+
+
+def answers(connection: Connection, event: Message) -> bool | None:
+    """Whether a PONG repeats a PING's id and timestamp, and an ACK_SYNC a SET_ACK's generation; None where
+    nothing was seen that it could answer."""
+    pong = event.type == MsgcBase.SPICE_MSGC_PONG
+    known = connection.pings if pong else connection.generations
+    if not known and not pong:
+        return None
+    return event.body[: PONG_BYTES if pong else GENERATION_BYTES] in known or UNKNOWN in known
 
 
 def _move(connection: Connection, event: Message) -> None:

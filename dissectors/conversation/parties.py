@@ -65,7 +65,10 @@ class Connection:
     )
     messages: dict[Side, int] = field(default_factory=lambda: {Side.CLIENT: 0, Side.SERVER: 0})
     said: set[int] = field(default_factory=set)  # message types that the client has sent
-    pings: deque[bytes] = field(default_factory=lambda: deque(maxlen=64))  # id and timestamp, unanswered
+    pings: deque[bytes] = field(default_factory=lambda: deque(maxlen=64))  # id and timestamp, the last ones
+    unanswered: Message | None = None  # the oldest PING without a PONG, with no more than id and timestamp
+    # Answers to what was not seen: where a capture lost a part of a PING, it is whole only after its PONG.
+    strange: deque[Message] = field(default_factory=lambda: deque(maxlen=16))
     generations: deque[bytes] = field(default_factory=lambda: deque(maxlen=8))  # of SET_ACK, the last ones
     last: dict[Side, Message | None] = field(default_factory=lambda: {Side.CLIENT: None, Side.SERVER: None})
     failed: ConnectFailed | None = None  # the attempt came to nothing: there is no `opened`

@@ -10,9 +10,9 @@ from types import MappingProxyType
 from dissectors.conversation.conversation import (
     GENERATION_BYTES,
     PONG_BYTES,
-    UNKNOWN,
     Connection,
     Conversation,
+    answers,
 )
 from dissectors.conversation.order_tables import AFTER_MIGRATE, CONNECTED_SEAMLESS, MOVING, State
 from dissectors.framing.events import Message
@@ -106,16 +106,27 @@ def serial_goes_on(view: Conversation, event: Message) -> Iterator[Ruling]:
 def pong(view: Conversation, event: Message) -> Iterator[Ruling]:
     """A PONG repeats id and timestamp of a PING; an ACK_SYNC the generation of a SET_ACK."""
     connection = view.connection(event)
-    if event.sender is not Side.CLIENT or not connection.certain:
-        return
-    if event.type == MsgcBase.SPICE_MSGC_PONG:
-        seen = event.body[:PONG_BYTES]
-        fine = seen in connection.pings or UNKNOWN in connection.pings
-        yield check("MIG-CLI-013", fine, "a PING's id and timestamp", seen.hex())
-    elif event.type == MsgcBase.SPICE_MSGC_ACK_SYNC and connection.generations:
-        seen = event.body[:GENERATION_BYTES]
-        fine = seen in connection.generations or UNKNOWN in connection.generations
-        yield check("MIG-CLI-014", fine, "the generation of SET_ACK", seen.hex())
+    if event.sender is Side.CLIENT and connection.certain and answers(connection, event):
+        if event.type == MsgcBase.SPICE_MSGC_PONG:
+            yield Kept("MIG-CLI-013")
+            yield Kept("MIG-CLI-021")
+        else:
+            yield Kept("MIG-CLI-014")
+
+
+@at_end
+def strange_answers(view: Conversation) -> Iterator[Ruling]:
+    """PONGs and ACK_SYNCs that answer nothing, now that all that they could answer has been seen."""
+    for connection in view.connections.values():
+        for event in connection.strange if connection.certain else ():
+            if answers(connection, event):
+                continue
+            if event.type == MsgcBase.SPICE_MSGC_PONG:
+                seen = event.body[:PONG_BYTES].hex()
+                yield Broken("MIG-CLI-013", "a PING's id and timestamp", seen, event)
+            else:
+                seen = event.body[:GENERATION_BYTES].hex()
+                yield Broken("MIG-CLI-014", "the generation of SET_ACK", seen, event)
 
 
 @on(Message, MsgBase.SPICE_MSG_MIGRATE)

@@ -18,6 +18,8 @@ ANSWER_S = 5.0
 LATE_S = 2.0
 #: What a client relays, it relays at once; so long after it has left the source's channel it has, seconds.
 RELAY_S = 0.1
+#: A client reads in order: one that speaks so long after a PING came has read it, seconds.
+PONG_S = 10.0
 FLUSH_STATES = frozenset({State.FLUSH_DUE, State.FLUSH_ONLY_DUE})
 
 
@@ -157,3 +159,15 @@ def _speaks_first(channel: Connection) -> bool:
     if channel.channel == ChannelType.SPICE_CHANNEL_DISPLAY:
         return MsgcDisplay.SPICE_MSGC_DISPLAY_INIT in channel.said
     return channel.channel in (ChannelType.SPICE_CHANNEL_INPUTS, ChannelType.SPICE_CHANNEL_CURSOR)
+
+
+@at_end
+def pong_owed(view: Conversation) -> Iterator[Ruling]:
+    """A PING without a PONG, though the client has spoken on that channel long after it."""
+    for connection in view.connections.values():
+        ping, last = connection.unanswered, connection.last[Side.CLIENT]
+        if ping is None or last is None or not connection.certain:
+            continue
+        waited = last.time - ping.time
+        if waited > PONG_S:
+            yield Broken("MIG-CLI-021", "PONG", f"none, {waited:.0f} s after the PING", ping)

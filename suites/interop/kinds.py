@@ -19,7 +19,7 @@ DUTIES = {
     Kind.SWITCH_HOST: ("MIG-CLI-002", "MIG-CLI-006"),
     Kind.LATE: ("MIG-CLI-006",),
 }
-ALWAYS = ("MIG-CLI-013", "MIG-CLI-014", "MIG-CLI-015", "MIG-CLI-017", "MIG-CLI-018")
+ALWAYS = ("MIG-CLI-013", "MIG-CLI-014", "MIG-CLI-015", "MIG-CLI-017", "MIG-CLI-018", "MIG-CLI-021")
 
 
 def kinds(*wanted: Kind) -> pytest.MarkDecorator:

@@ -69,6 +69,16 @@ class Which:
         raise LookupError(f"no {self} in the recording")
 
 
+def waited(which: Which, seconds: float) -> Spoil:
+    """All from this event on comes later."""
+
+    def spoil(events: Events) -> Events:
+        at = which.at(events)
+        return [*events[:at], *(replace(event, time=event.time + seconds) for event in events[at:])]
+
+    return spoil
+
+
 def moved(which: Which, before: Which) -> Spoil:
     """It comes right before another event."""
 
@@ -282,6 +292,16 @@ FAULTS: Mapping[str, tuple[Spoiled, ...]] = {
         ),
     ),
     "MIG-CLI-020": (Spoiled("CONNECTED before inputs are linked", "semi", moved(CONNECTED, TARGET_INPUTS)),),
+    "MIG-CLI-021": (
+        Spoiled(
+            "a PING without a PONG",
+            "semi",
+            both(
+                said(Which("SPICE_MSG_MAIN_INIT"), (MsgBase.SPICE_MSG_PING, b"\7" * 12), sender=Side.SERVER),
+                waited(LIST, 11.0),
+            ),
+        ),
+    ),
 }
 CASES = [pytest.param(i, fault, id=f"{i}:{fault.name}") for i, faults in FAULTS.items() for fault in faults]
 

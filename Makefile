@@ -10,7 +10,7 @@ OUT ?=
 WORKERS ?= auto
 REPEAT ?= 20
 
-.PHONY: certify test lint format selftest prove known-verdicts interop bench-inspect harmless bench-run captures models clean
+.PHONY: certify test lint format selftest prove known-verdicts interop bench-inspect harmless bench-run bench-fuzz captures models clean
 .DEFAULT_GOAL := certify
 
 certify: $(STAMP)
@@ -55,6 +55,9 @@ harmless: $(VENV)/test-ready
 
 bench-inspect: $(VENV)/test-ready
 	$(BIN)/python -m reports.inspection.bench_inspect
+
+bench-fuzz: $(VENV)/test-ready
+	$(BIN)/python -m suites.fuzz.bench_fuzz
 
 bench-run: $(VENV)/test-ready
 	$(BIN)/python -m reports.commands.bench_run

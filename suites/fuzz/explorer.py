@@ -35,10 +35,10 @@ KINDS: Sequence[tuple[int, Callable[[Stage], list[Choice]]]] = (
     (5, choices.messages),
     (5, choices.owed),
     (4, choices.calls),
-    (3, choices.links),
+    (2, choices.links),
     (2, choices.clocks),
     (2, choices.ends),
-    (4, choices.odd_links),
+    (2, choices.odd_links),
     (4, choices.odd_messages),
 )
 MUTATIONS = 4
@@ -49,15 +49,15 @@ Likeness = tuple[object, ...]
 
 
 def likeness(stage: Stage) -> Likeness:
-    """Two situations with one likeness are the same to a campaign."""
-    connections = sorted(
-        (slot.client, slot.host, slot.channel, str(stage.known(slot).state), stage.known(slot).linked)
-        for slot in stage.open_slots()
-    )
-    machines = tuple(
-        sorted((h, str(stage.phases[h]), stage.running[h], stage.agents[h]) for h in stage.hosts)
-    )
-    return (stage.setup, tuple(connections), machines)
+    """Two situations with one likeness are the same to a campaign: the states of the connections at each
+    host, whoever has them and however many there are, and the hypervisors' phases."""
+    connections = {
+        (slot.host, slot.channel == MAIN, str(stage.known(slot).state)) for slot in stage.open_slots()
+    }
+    clients = Counter(slot.host for slot in stage.open_slots() if slot.channel == MAIN)
+    machines = sorted((h, str(stage.phases[h]), stage.running[h], clients[h] > 1) for h in stage.hosts)
+    hosts = (stage.setup.seamless, stage.setup.agent, stage.setup.kit)
+    return (hosts, tuple(sorted(connections)), tuple(machines))
 
 
 def move_likeness(stage: Stage, move: Move) -> Likeness:
@@ -163,7 +163,7 @@ class Explorer:
 
     def _fresh(self) -> Stage:
         dice = self._dice
-        kit = dice.choices((Kit.INPUTS, Kit.MANY, Kit.DISPLAY), (6, 3, 2))[0]
+        kit = dice.choices((Kit.INPUTS, Kit.MANY, Kit.DISPLAY), (8, 3, 1))[0]
         setup = Setup(dice.random() < 0.6, dice.random() < 0.5, kit, dice.random() < 0.1)
         stage = Stage(self.launchers, setup)
         first = choices.links(stage) if dice.random() < 0.5 else choices.links(stage)[:1]

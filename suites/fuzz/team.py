@@ -60,6 +60,7 @@ class Team:
     failures: dict[Key, Failure] = field(default_factory=dict)
     points: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
+    progress_seconds: float = PROGRESS_SECONDS
     _workers: list[Worker] = field(default_factory=list)
     _ended: list[Worker] = field(default_factory=list)
     _error: str | None = None
@@ -129,7 +130,7 @@ class Team:
                 if now - pointed >= POINT_SECONDS:
                     pointed = now
                     self._point()
-                if now - said >= PROGRESS_SECONDS:
+                if now - said >= self.progress_seconds:
                     said = now
                     self.say(self.progress)
 
@@ -188,6 +189,10 @@ class Team:
     @property
     def plays(self) -> int:
         return self._sum("plays")
+
+    @property
+    def moves(self) -> int:
+        return self._sum("moves")
 
     @property
     def inconsistent(self) -> int:
@@ -258,7 +263,7 @@ class Team:
             "processes": self.width,
             "examples": self.examples,
             "plays": self.plays,
-            "moves": self._sum("moves"),
+            "moves": self.moves,
             "seconds": round(self.seconds, 3),
             "inconsistent": self.inconsistent,
             "avoided": self._sum("avoided"),

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a play costs from nothing, and from kept situations.
+
+`python -m suites.fuzz.bench_fuzz [SPEC] [SECONDS]`, `make bench-fuzz`.
+
+CPU is that of this process and of all hosts, whatever else the machine does; plays a second are of this
+machine as it is now.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fixtures.bench.launchers import Launchers
+from suites.fuzz.campaign import Campaign, ready
+from suites.fuzz.team import Team
+
+SECONDS = 30.0
+
+
+def _cpu() -> float:
+    """Seconds of CPU of this process and of its children that have ended."""
+    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(used.ru_utime + used.ru_stime for used in both)
+
+
+def _measured(name: str, run: Callable[[], tuple[int, int]]) -> tuple[float, float]:
+    """(plays a second, plays a second of CPU); prints them."""
+    begun, cpu = time.monotonic(), _cpu()
+    plays, moves = run()
+    seconds, used = time.monotonic() - begun, _cpu() - cpu
+    print(
+        f"{name:44} {plays:6} plays {plays / seconds:7.1f}/s {1e3 * used / max(1, plays):7.1f} ms CPU a play"
+        f" {moves / max(1, plays):5.1f} moves a play"
+    )
+    return plays / seconds, plays / used
+
+
+def main(arguments: list[str]) -> int:
+    """Prints both ways and what the one is to the other."""
+    server = arguments[0] if arguments else "system"
+    seconds = float(arguments[1]) if len(arguments) > 1 else SECONDS
+
+    def from_nothing() -> tuple[int, int]:
+        launchers = Launchers()
+        try:
+            launcher = launchers.of(server)
+            ready(launcher, server)
+            campaign = Campaign({"source": launcher, "target": launcher}, server, 1, shorten=False)
+            campaign.run(seconds=seconds)
+        finally:
+            launchers.close()
+        return campaign.examples, campaign.moves
+
+    def from_situations(width: int) -> tuple[int, int]:
+        with tempfile.TemporaryDirectory() as out:
+            team = Team(server, 1, Path(out), width)
+            team.run(seconds=seconds)
+        return team.plays, team.moves
+
+    width = os.cpu_count() or 1
+    old = _measured("from nothing, one process", from_nothing)
+    new = _measured(f"from kept situations, {width} processes", lambda: from_situations(width))
+    print(
+        f"{new[0] / old[0]:.1f} times as many plays a second, {new[1] / old[1]:.1f} times as many for the CPU"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Campaigns whose plays start from kept situations, in several processes, with a corpus."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from dissectors.conversation.order_tables import State
+from fixtures.bench.launchers import Launcher
+from fixtures.library import LibraryLauncher
+from fixtures.system.hosts import HarnessError, UsageError
+from suites.fuzz import choices
+from suites.fuzz.corpus import KEY, Corpus
+from suites.fuzz.explorer import Explorer
+from suites.fuzz.finding_file import play
+from suites.fuzz.moves import MAIN, Call, Id, Link, Setup, Slot
+from suites.fuzz.playground import Stage
+from suites.fuzz.team import Team
+from suites.selftest.suites.fuzz.fuzz_samples import FLUSH_MARK, LINK
+
+#: Of Debian's redis-tools: the server is the same file under another name.
+REDIS = shutil.which("redis-check-rdb")
+
+
+@pytest.fixture(scope="module")
+def launchers() -> Iterator[Mapping[str, Launcher]]:
+    """The installed library, for source and target."""
+    with LibraryLauncher() as launcher:
+        yield {"source": launcher, "target": launcher}
+
+
+def test_a_copied_play_goes_on_for_itself(launchers: Mapping[str, Launcher]) -> None:
+    """A copy in the middle of a migration goes on as a play from nothing does, twice."""
+    first = Stage(launchers, Setup())
+    first.play_all([LINK, Link(0, "source", 3, Id.OWN), Call("source", "announce")])
+    for _ in range(2):
+        copied = first.copy()
+        copied.play_all(choices.owed(copied)[0])
+        assert copied.known(Slot(0, "source", MAIN)).state is State.CONNECTED
+        assert first.known(Slot(0, "source", MAIN)).state is State.ANNOUNCED
+        copied.close()
+        fresh = play(launchers, Setup(), copied.played)
+        assert copied.failed().keys() == fresh.failed().keys()
+        assert copied.oracle.judgement.kept == fresh.oracle.judgement.kept
+    first.abandon()
+
+
+def test_a_known_end_becomes_rare(launchers: Mapping[str, Launcher]) -> None:
+    """After two plays that ended by one move in one state, that move is hardly chosen there."""
+    explorer = Explorer(launchers, 1)
+    for _ in range(3):
+        explorer.again(Setup(), [LINK, FLUSH_MARK]).close()
+    stage = Stage(launchers, Setup())
+    stage.play(LINK)
+    avoided = sum(explorer._avoids(stage, (FLUSH_MARK,)) for _ in range(200))
+    stage.close()
+    explorer.close()
+    assert avoided > 180
+
+
+def test_the_same_seed_explores_the_same(launchers: Mapping[str, Launcher]) -> None:
+    """Two explorers with one seed make the same moves."""
+    told = []
+    for _ in range(2):
+        explorer = Explorer(launchers, 7)
+        stages = [explorer.play() for _ in range(12)]
+        for stage in reversed(stages):
+            stage.close()
+        told.append([[str(move) for move in stage.played] for stage in stages])
+        explorer.close()
+    assert told[0] == told[1]
+
+
+def test_a_team_finds_and_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
+    """Two processes share findings and a corpus; one is killed in the middle, and all examples are played."""
+    team = Team("system", 4, tmp_path, 2, str(tmp_path / "corpus"))
+    killed: list[int] = []
+
+    def say(_: str) -> None:
+        if not killed and team.examples:
+            killed.append(team._workers[0].process.pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+    team.say = say
+    team.progress_seconds = 1.0
+    team.run(examples=60)
+    assert killed
+    assert team.examples >= 58  # the killed worker's last plays may not have been told
+    assert Corpus(str(tmp_path / "corpus")).entries()
+    assert team.points[-1]["plays"] == team.examples
+    for failure in team.failures.values():
+        assert (tmp_path / "findings" / failure.name / "finding.json").exists()
+
+
+def test_a_corpus_is_played_first_and_minimised(launchers: Mapping[str, Launcher], tmp_path: Path) -> None:
+    """What is kept comes back; what shows nothing new beside a shorter one is dropped."""
+    corpus = Corpus(str(tmp_path / "corpus"))
+    corpus.add(Setup(), [LINK])
+    corpus.add(Setup(), [LINK, Call("source", "announce")])
+    assert [len(moves) for _, moves in corpus.entries()] == [1, 2]
+    corpus.drop(Setup(), [LINK])
+    assert [len(moves) for _, moves in corpus.entries()] == [2]
+    setup, moves = corpus.entries()[0]
+    stage = play(launchers, setup, moves)
+    assert stage.played == moves
+
+
+@pytest.mark.parametrize("raw", [b"{", b"[]", json.dumps({"format": 99}).encode(), b'{"format": 1}'])
+def test_a_corpus_of_another_suite_is_one_line(tmp_path: Path, raw: bytes) -> None:
+    """One that this suite cannot read is refused in one line (status 3)."""
+    corpus = Corpus(str(tmp_path / "corpus"))
+    corpus._database.save(KEY, raw)
+    with pytest.raises(HarnessError) as caught:
+        corpus.entries()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_corpus_that_cannot_be_one(tmp_path: Path) -> None:
+    """A file is no corpus."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="not a directory"):
+        Corpus(str(tmp_path / "file"))
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A real Redis of our own behind a socket in a directory of our own."""
+    pytest.importorskip("redis", reason="the extra `corpus` is not installed")
+    if REDIS is None:
+        pytest.skip("no Redis: Debian's redis-tools has it")
+    socket = tmp_path / "redis.sock"
+    options = ["--port", "0", "--unixsocket", str(socket), "--dir", str(tmp_path), "--save", ""]
+    process = subprocess.Popen(
+        ["redis-server", *options], executable=REDIS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    end = time.monotonic() + 20
+    while not socket.exists() and time.monotonic() < end and process.poll() is None:
+        time.sleep(0.05)
+    try:
+        yield f"unix://{socket}", process
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        process.wait()
+
+
+def test_a_corpus_in_a_redis(redis_server: tuple[str, subprocess.Popen[bytes]]) -> None:
+    """Two campaigns share it; when it goes away in the middle, that is one line."""
+    place, process = redis_server
+    one, other = Corpus(place), Corpus(place)
+    one.add(Setup(seamless=True), [LINK])
+    assert other.entries() == [(Setup(seamless=True), [LINK])]
+    process.kill()
+    process.wait()
+    with pytest.raises(HarnessError, match="cannot be reached") as caught:
+        other.add(Setup(), [LINK])
+    assert "\n" not in str(caught.value)

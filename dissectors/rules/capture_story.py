@@ -36,8 +36,9 @@ from dissectors.wire.visible_text import all_visible, visible_host
 if TYPE_CHECKING:
     from dissectors.rules.inspector import Inspection
 
-#: So many foreign failed connections are listed; of more only the number is told.
-MOST_ATTEMPTS = 200
+#: So many failed connections to where SPICE is spoken or announced are listed, and so many to other ports of
+#: these hosts, or of any host where no SPICE was found; of the others only the number is told.
+MOST_ATTEMPTS, MOST_NEARBY = 200, 20
 #: A session of another client that ends within this time (s) was taken over.
 TAKEN_S = 5.0
 
@@ -62,7 +63,7 @@ class _Story:
             "capture": self._capture(),
             "sessions": [self._session(session) for session in view.sessions],
             "migrations": migrations,
-            "attempts": [self._attempt(attempt) for attempt in self._told_attempts[:MOST_ATTEMPTS]],
+            "attempts": [self._attempt(attempt) for attempt in self._told_attempts],
             "refused": [self._refusal(connection) for connection in self._refused],
             "notes": [*self._notes()],
             "findings": [self._finding(finding) for finding in inspection.findings],
@@ -101,6 +102,7 @@ class _Story:
             "streams": reader.streams,
             "other_streams": self._source.other_streams,
             "spice_streams": len(spice),
+            "failed_streams": len(self._attempts.all),
             "messages": read,
             "judged": len(judgement.broken | judgement.kept.keys()),
             "nothing_judged": self._inspection.nothing_judged,
@@ -232,22 +234,27 @@ class _Story:
     # ---- what came to nothing
 
     @cached_property
-    def _hosts(self) -> set[str]:
-        """Addresses that have to do with SPICE here."""
-        hosts = {s.main.opened.server.host for s in self._view.sessions if s.main.opened is not None}
-        return hosts | {m.host for m in self._view.migrations if m.host}
+    def _places(self) -> set[tuple[str, int | None]]:
+        """Addresses and ports where SPICE is spoken or announced here."""
+        mains = (session.main.opened for session in self._view.sessions)
+        places = {(main.server.host, main.server.port) for main in mains if main is not None}
+        announced_places = {(m.host, port) for m in self._view.migrations if m.host for port in m.ports}
+        return places | announced_places
 
     @cached_property
     def _told_attempts(self) -> list[Attempt]:
         """Connections that came to nothing and have to do with SPICE, as far as anybody can say."""
-        found = [a for a in self._attempts.all if self._matters(a)]
-        return sorted(found, key=lambda attempt: attempt.event.time)
-
-    def _matters(self, attempt: Attempt) -> bool:
-        if attempt.connection.failed is None:
-            return True
-        hosts = self._hosts
-        return not hosts or attempt.connection.failed.server.host in hosts
+        hosts = {host for host, _ in self._places}
+        found: list[Attempt] = []
+        nearby: list[Attempt] = []
+        for attempt in sorted(self._attempts.all, key=lambda attempt: attempt.event.time):
+            failed = attempt.connection.failed
+            if failed is None or (failed.server.host, failed.server.port) in self._places:
+                found.append(attempt)
+            elif not hosts or failed.server.host in hosts:
+                nearby.append(attempt)
+        told = found[:MOST_ATTEMPTS] + nearby[:MOST_NEARBY]
+        return sorted(told, key=lambda attempt: attempt.event.time)
 
     def _attempt(self, attempt: Attempt) -> dict[str, Any]:
         connection = attempt.connection

@@ -117,6 +117,13 @@ def _attempts(console: Console, story: Story, width: int) -> None:
     told = {a["connection"] for m in story["migrations"] for a in m["attempts"]}
     told |= {one["connection"] for one in story["refused"]}
     others = [one for one in story["attempts"] if one["connection"] not in told]
+    listed = {a["connection"] for m in story["migrations"] for a in m["attempts"]}
+    listed |= {one["connection"] for one in story["attempts"]}
+    elsewhere = story["capture"]["failed_streams"] - len(listed)
+    if elsewhere > 0:
+        console.print()
+        words = f"Came to nothing elsewhere: {_plural(elsewhere, 'connection')} to where nobody was sent"
+        _print(console, words, width)
     if not others:
         return
     console.print()

@@ -199,3 +199,22 @@ def test_keys_of_the_json_are_kept(lost: Path) -> None:
         *("scheme", "outcome", "source", "target", "session_id", "target_session_id", "host", "port"),
         *("tls_port", "cert_subject", "steps", "reason", "why", "next", "phases", "attempts"),
     }
+
+
+def test_attempts_elsewhere_are_one_line(tmp_path: Path) -> None:
+    """A machine that tries every port and address of a network, beside a migration whose target is silent."""
+    with Scene(tmp_path / "scanned.pcapng") as scene:
+        session = scene.session(CLIENT, A)
+        scene.begin(session, B)
+        for number in range(600):
+            scene.attempt("10.9.0.1", f"10.2.{number >> 8}.{number & 255}", 22)
+            scene.attempt("10.9.0.1", A, 1000 + number)
+        scene.attempt(CLIENT, B)
+        scene.client(session, MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR)
+    story = json.loads(told(scene.path, "--json").output)
+    assert story["capture"]["failed_streams"] == 1201
+    assert len(story["attempts"]) < 50
+    assert f"{B}:5900" in [one["server"] for one in story["attempts"]]
+    text = told(scene.path).output
+    assert re.search(r"Came to nothing elsewhere: 1,\d\d\d connections", text)
+    assert len(text.splitlines()) < 80

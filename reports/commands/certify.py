@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -21,6 +22,7 @@ from reports.run.run_events import EVENTS, RunFinished, encode
 from reports.run.runner import LOG, pytest_command, run_pytest
 from reports.run.selection import failed_last, files_with, shard_of, wanted_ids
 from reports.run.tally import Run
+from reports.views.job_summary import github_errors
 from reports.views.terminal import ProgressLine, summary
 
 #: How SPECs begin whose builds may have to be fetched or built.
@@ -156,6 +158,8 @@ def certify(request: Request) -> Exit:
     if not run.cases:
         raise _trouble(out, status)
     print(summary(run, out, colour=sys.stdout.isatty()))
+    if os.environ.get("GITHUB_ACTIONS"):
+        print("\n".join(github_errors(run)))
     return run.exit
 
 

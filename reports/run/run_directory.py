@@ -17,7 +17,15 @@ RESULTS = Path("results")
 #: What a run records: events, packets and logs; what `fuzz` and `replay` write of their own.
 EVIDENCE = (EVENTS, "tests", "findings", "fuzz.json", "replay.json", "conversation.pcapng.gz", "pytest.log")
 #: What is made of it.
-REPORTS = ("certificate.json", "certificate.html", "junit.xml", "index.html", "matrix.json", "allure")
+REPORTS = (
+    "certificate.json",
+    "certificate.html",
+    "summary.md",
+    "junit.xml",
+    "index.html",
+    "matrix.json",
+    "allure",
+)
 #: All that a run writes; an earlier run's is removed from a directory that is used again.
 OUTPUTS = (*EVIDENCE, *REPORTS, "manifest.json", "manifest.json.sig")
 

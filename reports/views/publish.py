@@ -14,7 +14,7 @@ from reports.run import seal
 from reports.run.run_directory import EventFile
 from reports.run.run_events import CaseFinished, CasesFound, encode
 from reports.run.tally import Run, merge
-from reports.views import allure_results, certificate, certificate_page, junit, matrix_data, page
+from reports.views import allure_results, certificate, certificate_page, job_summary, junit, matrix_data, page
 
 
 def publish(directory: Path) -> Run:
@@ -31,6 +31,7 @@ def write(run: Run, directory: Path) -> Run:
     files = {
         certificate.FILE: json.dumps(certificate.certificate(run), indent=1, ensure_ascii=False).encode(),
         certificate_page.FILE: certificate_page.certificate_page(run).encode(),
+        job_summary.FILE: job_summary.markdown(run).encode(),
         junit.FILE: junit.junit(run),
         matrix_data.FILE: json.dumps(matrix_data.matrix(run), indent=1, ensure_ascii=False).encode(),
         page.FILE: drawn.encode(),

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The recipes for CI: short, sound YAML, and their own commands run here on the installed library."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dissectors.rules.judgement import Verdict
+from reports.run.environment import ROOT
+from reports.views.job_summary import github_errors, markdown
+from suites.selftest.reports.run.report_samples import MUST, case, found, run
+
+RECIPES = ROOT / "reports" / "recipes"
+TOOL = Path(sys.executable).with_name("spice-conform")
+SECONDS = 240.0
+#: So that a recipe is run in seconds.
+QUICK = "--requirement LINK-004"
+LIBRARY = next((str(p) for p in Path("/usr/lib").glob("*/libspice-server.so.1")), "")
+needs_library = pytest.mark.skipif(not LIBRARY, reason="UNSUPPORTED: no installed libspice-server")
+
+
+def _read(name: str) -> Any:
+    text = (RECIPES / name).read_text()
+    assert len([line for line in text.splitlines() if not line.startswith("#")]) <= 15
+    return yaml.safe_load(text)
+
+
+def _shell(line: str, directory: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    environment: Mapping[str, str] = {**os.environ, "OPTIONS": QUICK, "LIBRARY": LIBRARY, **more}
+    return subprocess.run(
+        ["sh", "-c", line], cwd=directory, env=environment, capture_output=True, text=True,
+        timeout=SECONDS, check=False,
+    )  # fmt: skip
+
+
+@needs_library
+@pytest.mark.parametrize("name", ["gitlab.yml", "github.yml"])
+def test_a_job_certifies(name: str, tmp_path: Path) -> None:
+    """Its certify line, in a directory that has the suite as the job would have it."""
+    job = _read(name)
+    lines = (
+        job["spice-conformance"]["script"]
+        if name == "gitlab.yml"
+        else [s.get("run", "") for s in job["steps"]]
+    )
+    assert any("make -C conformance setup" in line for line in lines)
+    (tmp_path / "conformance").symlink_to(ROOT)
+    certify = next(line for line in lines if "spice-conform certify" in line)
+    done = _shell(certify, tmp_path)
+    assert done.returncode == 0, done.stderr
+    for written in ("junit.xml", "certificate.html", "summary.md", "index.html"):
+        assert (tmp_path / "report" / written).exists()
+    if name == "github.yml":
+        summary = next(line for line in lines if "GITHUB_STEP_SUMMARY" in line)
+        assert _shell(summary, tmp_path, GITHUB_STEP_SUMMARY=str(tmp_path / "told")).returncode == 0
+        assert "## SPICE conformance: NOTHING FAILED" in (tmp_path / "told").read_text()
+
+
+@needs_library
+def test_baseline_and_shards(tmp_path: Path) -> None:
+    """Two shards make the run that is the baseline; nothing is worse than itself."""
+    more = {"SPICE_CONFORM": str(TOOL)}
+    done = _shell(f"{RECIPES}/shards.sh lib:{LIBRARY} 2 base", tmp_path, OPTIONS="--profile smoke", **more)
+    assert done.returncode == 0, done.stderr
+    line = f"{RECIPES}/baseline.sh {LIBRARY} base now"
+    done = _shell(line, tmp_path, OPTIONS="--profile smoke", **more)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 of" in done.stdout
+
+
+@needs_library
+@pytest.mark.parametrize(("requirement", "build", "status"), [
+    ("LINK-004", "true", 0), ("LINK-004", "false", 125), ("NONE-*", "true", 125),
+])  # fmt: skip
+def test_bisect_tells_git(requirement: str, build: str, status: int, tmp_path: Path) -> None:
+    """0 good, 125 for what does not build or cannot be judged."""
+    line = f"{RECIPES}/bisect.sh '{requirement}' {LIBRARY} {build}"
+    assert _shell(line, tmp_path, SPICE_CONFORM=str(TOOL)).returncode == status
+
+
+def test_summary_and_errors() -> None:
+    """What failed, with expected and seen; nobody's text becomes markup or a command."""
+    made = run(case("a", Verdict.FAIL, MUST, [found(MUST, "a | b\n::error::<b>")]))
+    told = markdown(made)
+    assert "NOT CONFORMANT" in told
+    assert "a \\| b ::error::\\<b\\>" in told
+    (line,) = github_errors(made)
+    assert line.startswith("::error file=suites/migration/test_x.py,title=MIG-DST-900 on system::")
+    assert "\n" not in line

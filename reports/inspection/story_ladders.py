@@ -11,7 +11,7 @@ from itertools import islice
 
 from dissectors.conversation.arrival import Attempts
 from dissectors.conversation.conversation import Connection, Conversation, Migration, Session
-from dissectors.framing.events import Event
+from dissectors.framing.events import Event, LinkBytes, Message
 from dissectors.rules.judgement import Finding
 from reports.ladder.lanes import CLIENT, Ladder, Parties, ladder
 
@@ -34,10 +34,18 @@ def ladders(
         title = f"Migration {', '.join(map(str, numbers))}" if len(view.migrations) > 1 else ""
         told.append((title, ladder(events, findings, parties=parties, limit=limit)))
     if not groups:
-        parties = _of_sessions(view, attempts)
-        if parties or any(event for event in events):
-            told.append(("", ladder(events, findings, parties=parties or None, limit=limit)))
+        if parties := _of_sessions(view, attempts):
+            told.append(("", ladder(events, findings, parties=parties, limit=limit)))
+        elif spoken := _spoken(events):
+            told.append(("", ladder(spoken, findings, limit=limit)))
     return told
+
+
+def _spoken(events: Sequence[Event]) -> list[Event]:
+    """What was said in SPICE outside of any session, of the first connections; nothing of foreign ones."""
+    spice = dict.fromkeys(e.connection for e in events if isinstance(e, LinkBytes | Message))
+    shown = set(islice(spice, LANES - 1))
+    return [e for e in events if getattr(e, "connection", None) in shown]
 
 
 def _groups(view: Conversation) -> list[list[Migration]]:

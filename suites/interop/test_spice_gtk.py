@@ -5,16 +5,22 @@ from __future__ import annotations
 
 import pytest
 
-from dissectors.wire.constants import Side
+from dissectors.wire.constants import ChannelType, MsgInputs, Side
 from fixtures.bench import Bench
-from fixtures.bench.planting import requirement
+from fixtures.bench.planting import requirement, stuck_after
 from fixtures.gtk.gtk_scenarios import CHANNELS, DEVICES, Kind, Scene
 from fixtures.system.hosts import Ability
 from suites.interop.kinds import kinds
 
+INPUTS, INPUTS_INIT = ChannelType.SPICE_CHANNEL_INPUTS, MsgInputs.SPICE_MSG_INPUTS_INIT
+
 pytestmark = pytest.mark.client_duties
 
 
+@requirement(
+    "MIG-CLI-022",
+    fault=stuck_after(INPUTS_INIT, host="source", channel=INPUTS, case="plain-semi-seamless"),
+)
 @kinds(*Kind)
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_migration(bench: Bench, kind: Kind, tls: bool) -> None:
@@ -22,6 +28,7 @@ def test_migration(bench: Bench, kind: Kind, tls: bool) -> None:
     scene = Scene(bench, kind, tls=tls)
     scene.ready()
     scene.move()
+    scene.gone(scene.source, proves="MIG-CLI-022")
     scene.alive(scene.target)
     scene.leave()
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from dissectors.wire.constants import Side
+from dissectors.wire.constants import ChannelType, Side
 from fixtures.bench import Bench
-from fixtures.bench.planting import requirement
+from fixtures.bench.planting import requirement, stuck_after
 from fixtures.gtk.gtk_scenarios import CANCEL, REFUSES, SWITCH, Kind, Scene
+
+INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 
 pytestmark = pytest.mark.client_duties
 both_schemes = pytest.mark.parametrize("kind", [Kind.SEMI_SEAMLESS, Kind.SEAMLESS])
@@ -16,6 +18,7 @@ connected = requirement("MIG-CLI-001", "MIG-CLI-002", "MIG-CLI-003")
 refused = requirement("MIG-CLI-002")
 
 
+@requirement("MIG-CLI-023", fault=stuck_after("result", host="target", channel=INPUTS, case="semi-seamless"))
 @both_schemes
 @connected
 def test_cancelled(bench: Bench, kind: Kind) -> None:
@@ -27,6 +30,7 @@ def test_cancelled(bench: Bench, kind: Kind) -> None:
     scene.source.cancel(scene.target)
     cancelled()
     over()
+    scene.gone(scene.target, proves="MIG-CLI-023")
     scene.alive(scene.source)
     scene.retarget("target-2")
     scene.move()

@@ -246,9 +246,14 @@ def verify(run: Path, signers: Path | None) -> None:
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-def requirements(as_json: bool) -> None:
+@click.option("--html", type=PATH, metavar="FILE", help="Write the protocol as it is checked, as one page.")
+def requirements(as_json: bool, html: Path | None) -> None:
     """List every requirement with its tests."""
     from reports.commands import requirements as listing
+
+    if html is not None:
+        listing.write_page(html)
+        return
 
     click.echo(listing.as_json() if as_json else listing.as_text())
 

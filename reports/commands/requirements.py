@@ -7,14 +7,16 @@ import io
 import json
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from textwrap import fill
 
 import pytest
 
 from dissectors.rules.catalogue import CATALOGUE, citations
 from dissectors.rules.unseen_behaviour import UNSEEN
-from fixtures.system.hosts import HarnessError
+from fixtures.system.hosts import HarnessError, UsageError
 from reports.run.environment import ROOT
+from reports.views.protocol_page import protocol_page
 
 WIDTH = 100
 
@@ -99,6 +101,14 @@ def as_json() -> str:
     empty = dict.fromkeys(rows[0], "") | {"level": "UNSEEN", "area": "unseen", "citations": [], "tests": []}
     rows += [empty | asdict(unseen) for unseen in UNSEEN.values()]
     return json.dumps(rows, indent=1, ensure_ascii=False)
+
+
+def write_page(path: Path) -> None:
+    """The protocol as it is checked, as one page. Raises UsageError: it cannot be written."""
+    try:
+        path.write_text(protocol_page(), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
 
 
 def as_text() -> str:

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The protocol as one page: whole, self-contained, drawn from the tables and the catalogue."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+from dissectors.conversation.order_tables import MAIN
+from dissectors.rules.catalogue import CATALOGUE
+from reports.views.protocol_page import BEFORE_DATA, protocol_page, tables
+
+
+def test_everything_is_there() -> None:
+    """Each requirement, each state of main, each link leads somewhere, and nothing is loaded."""
+    text = protocol_page()
+    ids = set(re.findall(r' id="([^"]+)"', text))
+    assert ids >= CATALOGUE.keys()
+    assert {link for link in re.findall(r'href="#([^"]+)"', text)} <= ids
+    assert not re.search(r"<(link|img|script src)|@import", text)
+    for state, _ in MAIN:
+        assert str(state) in text
+    for message in ("SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS", "SPICE_MSGC_MIGRATE_FLUSH_MARK"):
+        assert message in text
+
+
+def test_what_precedes_migrate_data() -> None:
+    """Each step is held by a requirement."""
+    assert {identifier for *_, identifier in BEFORE_DATA} <= CATALOGUE.keys()
+
+
+def test_pictures() -> None:
+    if shutil.which("dot"):
+        assert all("<svg" in str(table.picture) for table in tables())

@@ -16,7 +16,7 @@ def test_everything_is_there() -> None:
     text = protocol_page()
     ids = set(re.findall(r' id="([^"]+)"', text))
     assert ids >= CATALOGUE.keys()
-    assert {link for link in re.findall(r'href="#([^"]+)"', text)} <= ids
+    assert set(re.findall(r'href="#([^"]+)"', text)) <= ids
     assert not re.search(r"<(link|img|script src)|@import", text)
     for state, _ in MAIN:
         assert str(state) in text

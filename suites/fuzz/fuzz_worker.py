@@ -80,7 +80,11 @@ def main() -> int:
         say()
     except (HarnessError, UsageError, Unsupported) as error:
         print(json.dumps({"error": str(error)}), flush=True)
-    except (KeyboardInterrupt, BrokenPipeError):
+    except BrokenPipeError:
+        return 3
+    except OSError as error:  # a full disk
+        print(json.dumps({"error": f"cannot write to {out}: {error.strerror or error}"}), flush=True)
+    except KeyboardInterrupt:
         return 3
     finally:
         if explorer is not None:

@@ -18,7 +18,7 @@ from typing import cast
 from dissectors.conversation.conversation import ANSWERS
 from dissectors.conversation.conversation import Connection as Known
 from dissectors.conversation.order_tables import State, legal
-from dissectors.framing.events import Closed, Endpoint, Event, HostEvent, Message
+from dissectors.framing.events import Closed, Endpoint, Event, HostEvent, Message, Opened
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import FAILING, Finding, Judgement, Level
 from dissectors.rules.oracle import Oracle
@@ -112,6 +112,7 @@ class Stage:
         self._heard: dict[int, int] = {}  # connection -> events of it that the oracle knows
         self._host_events = 0
         self._files: dict[str, int] = {}
+        self._ports: dict[str, int] = {}  # where each host listened first: a copy of it listens elsewhere
         self._breach: int | None = None  # findings before a client's first breach of the protocol
 
     def copy(self) -> Stage:
@@ -130,7 +131,7 @@ class Stage:
         made.played, made.steps = list(self.played), set(self.steps)
         made._made = list(twins.values())
         made._heard, made._host_events = dict(self._heard), self._host_events
-        made._breach = self._breach
+        made._breach, made._ports = self._breach, dict(self._ports)
         for label, host in made.hosts.items():
             made._files[label] = host.stats()["fds"] - more[label]
         return made
@@ -153,6 +154,7 @@ class Stage:
             host = self.launchers[label].start(label, self._settings(label))
             self.hosts[label] = host
             self.pump.add_host(host)
+            self._ports[label] = host.port or 0
             self._files[label] = host.stats()["fds"]
             self._hear()
         return self.hosts[label]
@@ -271,7 +273,8 @@ class Stage:
         function, arguments = CALLS[move.name]
         with suppress(HarnessError):  # it died or hangs: an event says so
             if move.name == "announce":
-                host.announce(self.host(HOSTS[1 - HOSTS.index(move.host)]))
+                other = self.host(HOSTS[1 - HOSTS.index(move.host)])
+                host.announce(other, port=self._ports[other.label])
             else:
                 host.call(function, **arguments)
         self.phases[move.host] = leads or phase
@@ -364,11 +367,17 @@ class Stage:
                 self.steps.add((known.is_main, known.state, event.sender, event.type))
             elif isinstance(event, HostEvent) and event.name == "migrate_end_complete":
                 self.phases[event.host] = Phase.IDLE
-            self.oracle.observe(event)
+            self.oracle.observe(self._as_first(event))
         for slot, connection in self.slots.items():
             known = self.oracle.conversation.connections[connection.number]
             if slot.channel == MAIN and known.session is not None and known.session.id:
                 self.ids[slot.client] = known.session.id
+
+    def _as_first(self, event: Event) -> Event:
+        """A connection to a copy, as one to the first host: an announcement names that one's port."""
+        if not isinstance(event, Opened) or event.host not in self._ports:
+            return event
+        return replace(event, server=replace(event.server, port=self._ports[event.host]))
 
     def _new_events(self) -> list[Event]:
         found: list[Event] = []

@@ -24,6 +24,7 @@ from reports.run.exit_status import Exit
 from reports.run.run_events import CaseFinished
 from reports.run.run_recorder import RunRecorder
 from reports.run.verdict import play_verdict
+from reports.views import campaign_page
 from reports.views.publish import publish
 from suites.fuzz.campaign import FINDINGS, coverage, ready
 from suites.fuzz.corpus import Corpus
@@ -137,7 +138,7 @@ class _Telling:
                 verdict=Verdict.PASS,
                 kept={r: n for r, n in campaign.kept.items() if r not in broken},
                 duration_s=round(campaign.seconds, 3),
-                artefacts={"fuzz": FILE},
+                artefacts={"fuzz": FILE, "campaign": campaign_page.FILE},
                 identities=campaign.builds,
             )
         )
@@ -146,6 +147,7 @@ class _Telling:
         for row in told["failures"]:
             row["declared"] = self._cases[row["name"]].verdict is Verdict.DEVIATES
         (self._results / FILE).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        (self._results / campaign_page.FILE).write_text(campaign_page.campaign_page(told), encoding="utf-8")
         console = Console(width=WIDTH if not sys.stdout.isatty() else None, highlight=False, markup=False)
         if campaign.failures:
             console.print(self._table())

@@ -19,6 +19,7 @@ from dissectors.conversation.order_tables import State
 from fixtures.bench.launchers import Launcher
 from fixtures.library import LibraryLauncher
 from fixtures.system.hosts import HarnessError, UsageError
+from reports.views.campaign_page import campaign_page
 from suites.fuzz import choices
 from suites.fuzz.corpus import KEY, Corpus
 from suites.fuzz.explorer import Explorer
@@ -165,3 +166,14 @@ def test_a_corpus_in_a_redis(redis_server: tuple[str, subprocess.Popen[bytes]]) 
     with pytest.raises(HarnessError, match="cannot be reached") as caught:
         other.add(Setup(), [LINK])
     assert "\n" not in str(caught.value)
+
+
+def test_the_page_of_a_campaign(tmp_path: Path) -> None:
+    """Curves and states are drawn from what was told, also where nothing was played."""
+    team = Team("<system>", 1, tmp_path, 1)
+    assert "&lt;system&gt;" in campaign_page(team.as_dict())
+    team.points = [
+        {"seconds": float(n), "plays": n, "states": n, "steps": n, "outcomes": n, "findings": 0}
+        for n in range(3)
+    ]
+    assert campaign_page(team.as_dict()).count("<svg") == 5

@@ -20,7 +20,7 @@ from dissectors.wire.constants import (
 )
 from dissectors.wire.enums import AudioDataMode, AudioFmt
 from fixtures.bench import Bench
-from fixtures.bench.planting import added, changed, dies, lost, put, requirement
+from fixtures.bench.planting import added, changed, closed_after, lost, put, requirement
 from fixtures.peer import Connection
 from fixtures.peer.peer_connection import EVERYTHING
 from fixtures.system.hosts import Ability, Host
@@ -154,7 +154,7 @@ def test_volume_and_mute(bench: Bench, device: str, able: bool) -> None:
     bench.claim((volumes, mutes) == wanted, f"volumes and mutes {wanted}", (volumes, mutes))
 
 
-@requirement("ROBUST-065", fault=dies(2))
+@requirement("ROBUST-065", fault=closed_after(RECORD_START))
 @pytest.mark.parametrize(
     "frames", [1, RING // 2, RING - 1, RING, RING + 1, 2 * RING - 2], ids=lambda n: f"{n} frames"
 )

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a display's client can take, and asks for: its monitors, its images, its videos (spice.proto,
+DisplayChannel; protocol.h, SPICE_DISPLAY_CAP_*)."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from dissectors.channels.image import SpiceImage
+from dissectors.wire.constants import ChannelType, DisplayCap, MsgcDisplay, MsgDisplay
+from dissectors.wire.enums import ImageCompression, ImageType, VideoCodecType
+from fixtures.bench import Bench
+from fixtures.bench.planting import added, changed, lost, put, requirement
+from fixtures.peer import Connection
+from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.system.hosts import Ability, Host, Unsupported
+
+WIDTH, HEIGHT = 640, 480  # of the primary surface
+#: A MONITORS_CONFIG of one head that shows it.
+ONE_HEAD = struct.pack("<HH7I", 1, 1, 0, 0, WIDTH, HEIGHT, 0, 0, 0)
+DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
+MONITORS = MsgDisplay.SPICE_MSG_DISPLAY_MONITORS_CONFIG
+DRAW_COPY, STREAM_CREATE = MsgDisplay.SPICE_MSG_DISPLAY_DRAW_COPY, MsgDisplay.SPICE_MSG_DISPLAY_STREAM_CREATE
+SURFACE_CREATE = MsgDisplay.SPICE_MSG_DISPLAY_SURFACE_CREATE
+DRAW_FILL = MsgDisplay.SPICE_MSG_DISPLAY_DRAW_FILL
+REPORT = MsgDisplay.SPICE_MSG_DISPLAY_STREAM_ACTIVATE_REPORT
+PREFERRED = MsgcDisplay.SPICE_MSGC_DISPLAY_PREFERRED_COMPRESSION
+COMPRESSION, TYPE = ImageCompression, ImageType
+#: What the client prefers -> the type of the images that come then (photographs may come as QUIC).
+IMAGES = {
+    COMPRESSION.SPICE_IMAGE_COMPRESSION_OFF: TYPE.SPICE_IMAGE_TYPE_BITMAP,
+    COMPRESSION.SPICE_IMAGE_COMPRESSION_QUIC: TYPE.SPICE_IMAGE_TYPE_QUIC,
+    COMPRESSION.SPICE_IMAGE_COMPRESSION_LZ: TYPE.SPICE_IMAGE_TYPE_LZ_RGB,
+    COMPRESSION.SPICE_IMAGE_COMPRESSION_GLZ: TYPE.SPICE_IMAGE_TYPE_GLZ_RGB,
+}
+STREAM_ALL, FRAMES = 2, 60  # spice-server.h, SPICE_STREAM_VIDEO_ALL; a stream begins with the 20th picture
+
+pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
+
+
+def opened(bench: Bench, source: Host, *without: DisplayCap) -> Connection:
+    """The display of a client without these capabilities."""
+    client = bench.client(source, channels=(DISPLAY,), capabilities=EVERYTHING.without(*without))
+    bench.settle()
+    return client.current.channels[DISPLAY, 0]
+
+
+def drawn(bench: Bench, source: Host) -> None:
+    """The display's worker has taken what the guest has drawn."""
+    bench.until(lambda: not source.call("qxl_left"), "the display's worker", proves="ROBUST-002")
+    source.call("qxl_sync")
+    bench.settle()
+
+
+@requirement(
+    "CHAN-051",
+    fault=(
+        lost(MONITORS, case="True"),
+        changed("a wider head", MONITORS, lambda b: b[:12] + b"\x81" + b[13:], case="True"),
+        added(
+            SURFACE_CREATE, MONITORS, struct.pack("<HH7I", 1, 1, 0, 0, WIDTH, HEIGHT, 0, 0, 0), case="False"
+        ),
+    ),
+)
+@pytest.mark.parametrize("able", [True, False])
+def test_monitors_by_capability(bench: Bench, able: bool) -> None:
+    """A client that has MONITORS_CONFIG is told the one monitor of the primary surface; another is told
+    nothing of monitors."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    display = opened(bench, source, *(() if able else (DisplayCap.SPICE_DISPLAY_CAP_MONITORS_CONFIG,)))
+    source.call("qxl_draw")  # which follows what the channel begins with
+    bench.until(lambda: display.got(DRAW_FILL), "what the guest draws")
+    heads = [[(int(h.width), int(h.height)) for h in m.packet.heads] for m in display.got(MONITORS)]
+    wanted = [[(WIDTH, HEIGHT)]] if able else []
+    bench.claim(heads == wanted, f"monitors {wanted}", heads)
+
+
+@requirement("CHAN-052", fault=lost(PREFERRED, case="OFF"))
+@pytest.mark.parametrize("preferred", IMAGES, ids=lambda c: c.name.removeprefix("SPICE_IMAGE_COMPRESSION_"))
+def test_preferred_compression(bench: Bench, preferred: ImageCompression) -> None:
+    """After PREFERRED_COMPRESSION images come as the client prefers them."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    display = opened(bench, source)
+    display.send(PREFERRED, struct.pack("<B", preferred))
+    bench.settle()
+    source.call("qxl_sync")
+    bench.settle()
+    before = len(display.got(DRAW_COPY))
+    source.call("qxl_image", seed=3)
+    drawn(bench, source)
+    bench.until(lambda: len(display.got(DRAW_COPY)) > before, "an image")
+    pictures = [m.packet.src_bitmap for m in display.got(DRAW_COPY)[before:]]
+    kinds = [int(p.type) for p in pictures if isinstance(p, SpiceImage)]
+    bench.claim(kinds == [IMAGES[preferred]], IMAGES[preferred].name, kinds)
+
+
+@requirement("CHAN-053", fault=(put(STREAM_CREATE, codec_type=2, case="True"), lost(REPORT, case="True")))
+@pytest.mark.parametrize("able", [True, False])
+def test_streams_by_capability(bench: Bench, able: bool) -> None:
+    """A video comes as MJPEG to a client that can nothing else, and a report on it is asked for of a client
+    that has STREAM_REPORT alone."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    source.call("set_streaming_video", value=STREAM_ALL)
+    only = [cap for cap in DisplayCap if "CODEC_" in cap.name and not cap.name.endswith("MJPEG")]
+    report = () if able else (DisplayCap.SPICE_DISPLAY_CAP_STREAM_REPORT,)
+    display = opened(bench, source, *only, *report)
+    for frame in range(FRAMES):
+        source.call("qxl_image", seed=frame)
+        drawn(bench, source)
+        if display.got(STREAM_CREATE):
+            break
+    else:
+        raise Unsupported("this build makes no stream of 60 pictures at one place")
+    codecs = {int(m.packet.codec_type) for m in display.got(STREAM_CREATE)}
+    mjpeg = int(VideoCodecType.SPICE_VIDEO_CODEC_TYPE_MJPEG)
+    bench.claim(codecs == {mjpeg}, VideoCodecType.SPICE_VIDEO_CODEC_TYPE_MJPEG.name, codecs)
+    asked = bool(display.got(REPORT))
+    bench.claim(asked == able, f"STREAM_ACTIVATE_REPORT: {able}", asked)

@@ -78,10 +78,14 @@ class Request:
         chosen, paths = profiles.options(self.profiles, self.root)
         if self.requirements or self.levels:
             paths = self._files(paths)
-        few = bool(self.requirements or self.last_failed) and len(paths) <= FEW_FILES
+        if not any(_draws(path) for path in paths):
+            options += ["-p", "no:hypothesispytest"]  # a quarter of a second to load
+        options += ["--brief"] if self.brief else []
+        few = self.brief or (bool(self.requirements or self.last_failed) and len(paths) <= FEW_FILES)
         worth = 1 if few else profiles.processes(self.profiles)
         options += ["-n", self.workers or ("auto" if worth is None else str(worth if worth > 1 else 0))]
-        options += [f"--scope={word}" for word in self.left_out or [""]]
+        brief = ["a second of each test"] if self.brief else []
+        options += [f"--scope={word}" for word in [*self.left_out, *brief] or [""]]
         options += [f"--again={word}" for word in self.command]
         return [*options, *chosen, *map(str, paths), *self.more]
 
@@ -90,6 +94,12 @@ class Request:
         if not (found := files_with(ids, paths)):
             raise UsageError(f"no test of this profile is about {', '.join(sorted(ids)[:4])}")
         return found
+
+    @property
+    def brief(self) -> bool:
+        """One requirement is asked about, which is answered in seconds: a second of each of its tests."""
+        one = len(self.requirements) == 1 and not set(self.requirements[0]) & set("*?[")
+        return one and not (self.profiles or self.levels or self.last_failed or self.shard)
 
     @property
     def left_out(self) -> list[str]:
@@ -116,10 +126,17 @@ class Request:
         ):
             words += [option, value] if value else []
         words += [part for word in self.left_out if word not in self.more for part in word.split(" ", 1)]
+        if len(self.requirements) == 1 and profiles.DEFAULT in self.profiles:  # all cases of its tests
+            words += ["--profile", profiles.DEFAULT]
         words += ["--deviations", str(self.deviations)] if self.deviations else []
         words += ["--rerun", str(self.rerun)] if self.rerun else []
         words += ["--seed", str(self.seed)] if self.seed is not None else []
         return [*words, *(["--", *self.more] if self.more else [])]
+
+
+def _draws(path: Path) -> bool:
+    """Whether tests below a path make examples with Hypothesis."""
+    return "fuzz" in path.parts or (path.is_dir() and path.name == "suites")
 
 
 def _selects(word: str) -> bool:
@@ -145,10 +162,11 @@ def certify(request: Request) -> Exit:
             options.append(f"--tests-from={listed}")
         options.append(f"--basetemp={scratch}/tmp")
         progress.say("collecting tests")
-        status = run_pytest(pytest_command(options, out, request.root), out, progress.show)
+        command = pytest_command(options, out, request.root)
+        status = run_pytest(command, out, progress.show, meanwhile=_prepare_reports)
         if not (out / EVENTS).exists() or (out / EVENTS).stat().st_size == 0:
             raise _trouble(out, status)
-        from reports.views.publish import publish  # a fifth of a second that the first test need not wait for
+        from reports.views.publish import publish
 
         _mark_end(out, status)
         progress.say("writing reports")
@@ -161,6 +179,13 @@ def certify(request: Request) -> Exit:
     if os.environ.get("GITHUB_ACTIONS"):
         print("\n".join(github_errors(run)))
     return run.exit
+
+
+def _prepare_reports() -> None:
+    """Loads what writes the reports: half a second for which neither the first test nor the user waits."""
+    from reports.views import publish
+
+    publish.prepare()
 
 
 def _fetch(request: Request) -> None:

@@ -77,7 +77,13 @@ def main() -> None:
 @click.option("--source", metavar="SPEC", help="Build of the source of a mixed pair.")
 @click.option("--target", metavar="SPEC", help="Build of the target of a mixed pair.")
 @click.option("--profile", "profiles", multiple=True, metavar="NAME", help="What to run; 'list' lists them.")
-@click.option("--requirement", "requirements", multiple=True, metavar="GLOB", help="Only tests of these.")
+@click.option(
+    "--requirement",
+    "requirements",
+    multiple=True,
+    metavar="GLOB",
+    help="Only tests of these; where one ID is named, a second of each test (all: --profile full).",
+)
 @click.option("--level", "levels", multiple=True, metavar="NAME", help="Only tests of these levels.")
 @click.option("--last-failed", is_flag=True, help="Only tests that failed in the last run (of --out DIR).")
 @click.option(

@@ -62,6 +62,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--level", metavar="LEVEL", action="append", default=[], help="only tests of these levels"
     )
+    group.addoption("--brief", action="store_true", help="of each test only cases that take about a second")
     group.addoption("--seed", metavar="N", type=int, help="of random choices (default: the suite's own)")
     group.addoption("--shard", metavar="I/N", help="only the I-th of N parts that take about as long")
     group.addoption("--tests-from", metavar="FILE", help="only the tests whose ids a file lists")
@@ -106,6 +107,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if globs or levels:
         ids = selection.wanted_ids(globs, levels)
         chosen = [item for item in chosen if not ids.isdisjoint(_marked(item))]
+    if option("--brief"):
+        chosen = _brief(chosen)
     if file := option("--tests-from"):
         listed = frozenset(Path(file).read_text(encoding="utf-8").splitlines())
         chosen = [item for item in chosen if item.nodeid in listed]
@@ -115,6 +118,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept = set(chosen)
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = chosen
+
+
+def _brief(items: list[pytest.Item]) -> list[pytest.Item]:
+    """About a second of each test on each build."""
+    tests: dict[tuple[str, str], list[pytest.Item]] = {}
+    for item in items:
+        tests.setdefault((item.nodeid.partition("[")[0], _server(item)), []).append(item)
+    return [case for (test, _), cases in tests.items() for case in selection.in_a_second(test, cases)]
 
 
 def left_out(config: pytest.Config) -> list[str]:

@@ -41,8 +41,11 @@ def pytest_command(options: Sequence[str], out: Path, root: Path = ROOT) -> list
     return [sys.executable, "-P", "-m", "pytest", *fixed, *options, "--out", str(out), "--record-only"]
 
 
-def run_pytest(command: Sequence[str], out: Path, show: Show) -> int | None:
-    """Run pytest; what it prints goes to `out/pytest.log`, its events to `show`.
+def run_pytest(
+    command: Sequence[str], out: Path, show: Show, meanwhile: Callable[[], None] = lambda: None
+) -> int | None:
+    """Run pytest; what it prints goes to `out/pytest.log`, its events to `show`. `meanwhile` is done
+    while pytest starts.
 
     Gives its exit status, None if it was interrupted (inside `signals`). Nothing of it is left running.
     """
@@ -58,6 +61,7 @@ def run_pytest(command: Sequence[str], out: Path, show: Show) -> int | None:
         )
         tail = Tail(out / EVENTS)
         try:
+            meanwhile()
             status = _wait(child, tail, show)
         except Interrupted:
             status = None
@@ -71,7 +75,8 @@ def _environment() -> dict[str, str]:
     """Ours, without what a pytest around us (our self-tests) has left there. Byte code may be kept: to
     rewrite assertions anew in each process would cost a second."""
     unwanted = ("PYTEST_", "PYTHONDONTWRITEBYTECODE")
-    return {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+    return {**kept, "HYPOTHESIS_NO_PLUGINS": "1"}  # they would load Trio in each process
 
 
 def _path() -> str:

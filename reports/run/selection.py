@@ -7,7 +7,9 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import Level, Verdict
@@ -16,10 +18,14 @@ from reports.run import profiles
 from reports.run.run_events import EVENTS
 from reports.run.tally import Run, base
 
+T = TypeVar("T")
+
 #: Seconds that a case of each test takes, measured; `python -m reports.run.selection RUN` writes it anew.
 SECONDS_FILE = Path(__file__).with_name("test_seconds.json")
 #: What a test takes that is not in the file.
 USUAL_SECONDS = 0.3
+#: How long a test may take where one requirement is asked about.
+BRIEF_S = 1.0
 
 
 def wanted_ids(globs: Sequence[str], levels: Sequence[str]) -> frozenset[str]:
@@ -72,6 +78,15 @@ def in_shard(nodeids: Sequence[str], index: int, count: int) -> frozenset[str]:
     return frozenset(mine)
 
 
+def in_a_second(test: str, cases: Sequence[T]) -> list[T]:
+    """The cases of a test that take about a second, spread evenly; at least two."""
+    fitting = max(2, int(BRIEF_S / max(known_seconds().get(test, USUAL_SECONDS), 0.01)))
+    if len(cases) <= fitting:
+        return list(cases)
+    return [cases[round(place * (len(cases) - 1) / (fitting - 1))] for place in range(fitting)]
+
+
+@cache
 def known_seconds() -> Mapping[str, float]:
     """Test (without its parameters) -> seconds a case."""
     found: dict[str, float] = json.loads(SECONDS_FILE.read_text(encoding="utf-8"))

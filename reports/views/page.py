@@ -6,7 +6,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import groupby
 from pathlib import Path
 
@@ -231,6 +231,7 @@ def page(run: Run, draw: Draw = no_ladder) -> str:
     )
 
 
+@cache
 def environment() -> Environment:
     """Templates with escaping on and what every page needs."""
     env = Environment(

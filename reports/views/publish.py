@@ -17,6 +17,12 @@ from reports.run.tally import Run, merge
 from reports.views import allure_results, certificate, certificate_page, job_summary, junit, matrix_data, page
 
 
+def prepare() -> None:
+    """Compiles the templates, which takes as long as a short run's reports."""
+    for name in ("index.html", "parts.html", "certificate.html"):
+        page.environment().get_template(name)
+
+
 def publish(directory: Path) -> Run:
     """Write the reports of the run in a directory; also of one that was killed."""
     run = Run.read(directory)

@@ -30,7 +30,7 @@ def browser(profile: Path, width: int = 1280, height: int = 900) -> Iterator[Any
         options.add_argument(f"--{word}")
     options.add_argument(f"--window-size={width},{height}")
     options.add_argument(f"--user-data-dir={profile}")
-    options.add_argument("--proxy-server=127.0.0.1:9")
+    options.add_argument("--proxy-server=127.0.0.1:9")  # nothing but files and this machine
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
     try:

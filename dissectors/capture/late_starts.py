@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 from dissectors.capture.items import Begin, Chunk, End, Gap
 from dissectors.framing.events import Endpoint
+from dissectors.framing.message_heads import head, head_size
 from dissectors.framing.resync import Found, Resync
-from dissectors.wire.constants import Side
+from dissectors.wire.constants import ChannelType, MsgcMain, MsgMain, Side
 
 OTHER = {Side.CLIENT: Side.SERVER, Side.SERVER: Side.CLIENT}
 #: Bytes of a connection that are held while nothing is proven, and after which it is given up.
@@ -71,6 +72,36 @@ class Directory:
         return len(self._peers.get(endpoint, ())) > 1
 
 
+#: What a client says to a source that it can go, and what ends the migration there: both without a body.
+_LEAVES = frozenset(
+    {MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED, MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS}
+)
+_ENDED = frozenset({MsgMain.SPICE_MSG_MAIN_MIGRATE_END})
+
+
+class _Farewell:
+    """The end of a migration at its source, as all that a capture may have of a main channel: CONNECTED from
+    one end and then MIGRATE_END from the other, each alone in its segment, prove each other."""
+
+    def __init__(self) -> None:
+        self._client: tuple[Side, bool] | None = None  # which end has said CONNECTED, with which header
+
+    def feed(self, item: Chunk) -> Place | None:
+        """More of the connection."""
+        for start, end in zip((0, *item.ends[:-1]), item.ends, strict=True):
+            for mini in (True, False):
+                if end - start != head_size(mini):
+                    continue
+                kind, size, _, sub_list = head(item.data, start, mini)
+                if size or sub_list:
+                    continue
+                if kind in _LEAVES:
+                    self._client = item.sender, mini
+                elif kind in _ENDED and self._client == (OTHER[item.sender], mini):
+                    return Place(item.sender is Side.CLIENT, int(ChannelType.SPICE_CHANNEL_MAIN), mini)
+        return None
+
+
 class LateStart:
     """One such connection while it is not known what it is. `items`: its latest bytes, to be read again."""
 
@@ -85,6 +116,7 @@ class LateStart:
             for end in Side
         }
         self._proofs: dict[bool, Found] = {}
+        self._farewell = _Farewell()
         directory.add_pair(begin.client, begin.server)
 
     def hopeless(self, waiting: int) -> bool:
@@ -104,6 +136,9 @@ class LateStart:
                     found = resync.feed(item.data, starts)
                     if found is not None:
                         self._proofs[flip] = found
+            left = self._farewell.feed(item) if not self._proofs else None
+            if left is not None and not (self.begin.directed and left.flip):
+                return left
         while self._size > HELD and len(self.items) > 1:
             old = self.items.popleft()
             self._size -= len(old.data) if isinstance(old, Chunk) else 0

@@ -80,6 +80,8 @@ def _target(migration: Mapping[str, Any]) -> str:
 
 
 def _announced(migration: Mapping[str, Any]) -> str:
+    if migration["host"] is None and not migration["port"] and not migration["tls_port"]:
+        return "not seen"
     words = [f"host {migration['host'] or 'unknown'}"]
     words += [f"port {migration['port']}"] if migration["port"] not in (0, 0xFFFF) else []
     words += [f"TLS port {migration['tls_port']}"] if migration["tls_port"] not in (0, 0xFFFF) else []

@@ -395,3 +395,18 @@ def test_old_connections_of_others_are_one_number(scene: Scene, tmp_path: Path) 
     assert story["capture"]["other_streams"] == len(foreign)
     assert outcomes(story) == [("completed", None)]
     assert len(story["sessions"]) == 2
+
+
+def test_connected_and_the_end_are_enough(tmp_path: Path) -> None:
+    """The capture begins after BEGIN, and the source's main channel says nothing more than it must."""
+    with Scene(tmp_path / "whole.pcapng") as scene:
+        source = scene.session(CLIENT, A)
+        announced = scene.begin(source, B)
+        target = scene.session(CLIENT, B, target=True)
+        scene.moved(source, target)
+    story = story_of(save(tmp_path / "late.pcap", packets(scene.path)[announced:]))
+    (migration,) = story["migrations"]
+    assert (migration["scheme"], migration["outcome"]) == ("semi-seamless", "completed")
+    assert (migration["source"], migration["target"]) == (f"{A}:5900", f"{B}:5900")
+    assert (migration["session_id"], migration["host"]) == (ID, None)
+    assert accused(story) == []

@@ -16,7 +16,7 @@ from dissectors.wire.constants import channel_name
 from fixtures.system.hosts import HarnessError
 from suites.fuzz.moves import MAIN, Call, End, Id, Link, Phase, Send
 from suites.model.answers import IMPOSSIBLE, Answer
-from suites.model.letters import RUNS, Letter, alphabet, callable_now
+from suites.model.letters import Letter, alphabet, callable_now
 from suites.model.subject import Subject
 
 Word = tuple[str, ...]  # names of letters
@@ -68,9 +68,8 @@ def possible(letter: Letter, after: Answer) -> bool:
     return move.channel == MAIN or channel_name(move.channel) not in after.open
 
 
-def beginning(role: str) -> Answer:
-    """What can be done on a fresh host."""
-    return Answer("", calls=callable_now(Phase.IDLE, RUNS[role]))
+#: What can be done on a fresh host.
+BEGINNING = Answer("", calls=callable_now(Phase.IDLE))
 
 
 @dataclass
@@ -83,7 +82,7 @@ class Knowledge:
     letters_played: int = 0
 
     def __post_init__(self) -> None:
-        self.root = Node(beginning(self.subject.role))
+        self.root = Node(BEGINNING)
         self.letters = {letter.name: letter for letter in alphabet(self.subject.role)}
 
     def answers(self, word: Word) -> list[str] | None:

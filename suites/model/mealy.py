@@ -21,7 +21,7 @@ from suites.model.subject import Subject
 FORMAT = 1
 #: Goes up when the alphabet, the wording of answers or the player change: models and caches of another suite
 #: version are not comparable.
-SUITE = 2
+SUITE = 3
 NAME = "model.json"
 
 Word = tuple[str, ...]

@@ -17,7 +17,7 @@ from fixtures.bench.launchers import Launcher
 from fixtures.relay import Rule
 from fixtures.system.hosts import HarnessError, Unsupported
 from suites.model.answers import IMPOSSIBLE, Answer
-from suites.model.asking import Word, beginning, possible
+from suites.model.asking import BEGINNING, Word, possible
 from suites.model.letters import alphabet
 from suites.model.subject import Play, Subject
 
@@ -32,7 +32,7 @@ FROM_NOTHING = 8
 def letters_played(play: Play, role: str, word: Word) -> list[Answer]:
     """The answer to each letter of a word in one play from where it stands: a fresh one's beginning."""
     letters = {letter.name: letter for letter in alphabet(role)}
-    last, answers = beginning(role), []
+    last, answers = BEGINNING, []
     for name in word:
         can = possible(letters[name], last)
         last = play.play(letters[name].move) if can else replace(last, text=IMPOSSIBLE)
@@ -46,7 +46,6 @@ class SnapshotPlayer:
 
     def __init__(self, launcher: Launcher, subject: Subject, rules: Sequence[Rule] = ()) -> None:
         self._launcher, self._subject, self._rules = launcher, subject, tuple(rules)
-        self._first = beginning(subject.role)
         self._most = 0 if rules else MOST
         self._letters = {letter.name: letter for letter in alphabet(subject.role)}
         self._frozen: dict[Word, tuple[Play, list[Answer]]] = {}  # the least used first
@@ -72,7 +71,7 @@ class SnapshotPlayer:
             play = Play.begin(self._launcher, self._subject.settings, self._subject.role, self._rules)
         try:
             for index in range(len(start), len(word)):
-                last = answers[-1] if answers else self._first
+                last = answers[-1] if answers else BEGINNING
                 if not possible(self._letters[word[index]], last):
                     answers.append(replace(last, text=IMPOSSIBLE))
                     continue

@@ -39,7 +39,7 @@ from suites.model.answers import (
     said,
     word,
 )
-from suites.model.letters import RUNS, callable_now
+from suites.model.letters import callable_now
 
 PINGS = frozenset({int(MsgBase.SPICE_MSG_PING)})
 #: What clients name in place of a right id: main chooses one, as if it came from a source; no session has the
@@ -95,7 +95,7 @@ class Play:
         self._events = 0
         self._ignored: frozenset[int] = frozenset()
         self._id = 0
-        self._phase, self._running = Phase.IDLE, RUNS[host.label]
+        self._phase = Phase.IDLE
         self._linked: str | None = None  # what came of the link that was just made
 
     @classmethod
@@ -129,7 +129,7 @@ class Play:
         made._all = [(name, c if c.ending else copied.twins[c.number]) for name, c in self._all]
         made._slots = {ch: c if c.ending else copied.twins[c.number] for ch, c in self._slots.items()}
         made._heard, made._told_closed = dict(self._heard), set(self._told_closed)
-        made._id, made._phase, made._running = self._id, self._phase, self._running
+        made._id, made._phase = self._id, self._phase
         return made
 
     def play(self, move: Move) -> Answer:
@@ -162,7 +162,6 @@ class Play:
 
     def _call(self, name: str) -> Any:
         self._phase = MIGRATING[self._phase].get(name, self._phase)
-        self._running = {"vm_start": True, "vm_stop": False}.get(name, self._running)
         if name == "announce":
             return self.host.call("migrate_connect", host="127.0.0.1", port=TOLD_PORT, tls_port=0)
         function, arguments = CALLS[name]
@@ -250,7 +249,7 @@ class Play:
                 spoken[name] = sorted({*spoken.get(name, []), *words}) if OLD in name else words
         parts += [f"{name} {', '.join(spoken[name])}" for name in sorted(spoken)]
         opened = frozenset(channel_name(n) for n, c in self._slots.items() if not c.ending)
-        calls = callable_now(self._phase, self._running)
+        calls = callable_now(self._phase)
         return Answer(PARTS.join(parts) or NOTHING, opened, calls=calls)
 
     def _words(self, connection: Connection) -> list[str]:

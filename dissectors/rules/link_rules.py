@@ -135,6 +135,9 @@ def _accepted(view: Conversation, connection: Connection, event: LinkBytes, pack
     yield check(
         "LINK-011", not missing, "AUTH_SELECTION, AUTH_SPICE and MINI_HEADER", f"without {', '.join(missing)}"
     )
+    if settings and not settings.get("sasl"):
+        offered = CommonCap.SPICE_COMMON_CAP_AUTH_SASL in common
+        yield check("LINK-050", not offered, "no AUTH_SASL, which is not configured", "AUTH_SASL offered")
     if connection.is_main:
         yield from _main_caps(caps)
 

@@ -14,6 +14,7 @@ from fixtures.bench.planting import (
     accepted,
     changed,
     message_after_result,
+    put,
     refused,
     reply,
     reply_for_result,
@@ -159,6 +160,18 @@ def test_mechanism_that_is_not_configured(bench: Bench, mechanism: int, ticket: 
         proves="LINK-013",
     )
     bench.alive("after a mechanism that is not configured", source, proves="LINK-013")
+
+
+@requirement("LINK-050", fault=put("reply", common_caps=[0b1111]))
+@requirement("LINK-011")
+@pytest.mark.parametrize("ticket", [TICKET, "", None], ids=["ticket", "locked", "no-ticket"])
+def test_mechanisms_that_are_offered(bench: Bench, ticket: str | None) -> None:
+    """Without SASL the server offers tickets alone, on main and on other channels."""
+    source = bench.start(ticket=ticket)
+    for channel in (1, 3):
+        link = bench.connect(source, channel=channel)
+        link.send_mess()
+        link.expect_reply()
 
 
 @requirement("LINK-028", fault=result(DENIED, where=accepted))

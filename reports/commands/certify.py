@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -23,7 +24,7 @@ from reports.run.runner import LOG, pytest_command, run_pytest
 from reports.run.selection import failed_last, files_with, shard_of, wanted_ids
 from reports.run.tally import Run
 from reports.views.job_summary import github_errors
-from reports.views.terminal import ProgressLine, summary
+from reports.views.terminal import WIDTH, ProgressLine, summary
 
 #: How SPECs begin whose builds may have to be fetched or built.
 FETCHED = ("debian:", "source:")
@@ -175,7 +176,8 @@ def certify(request: Request) -> Exit:
         raise UsageError(f"no test matches {' '.join(request.left_out) or 'this profile'}")
     if not run.cases:
         raise _trouble(out, status)
-    print(summary(run, out, colour=sys.stdout.isatty()))
+    width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
+    print(summary(run, out, colour=sys.stdout.isatty(), width=width))
     if os.environ.get("GITHUB_ACTIONS"):
         print("\n".join(github_errors(run)))
     return run.exit

@@ -67,7 +67,9 @@ def summary(run: Run, out: Path, *, colour: bool, width: int = WIDTH) -> str:
             line.truncate(width, overflow="ellipsis")
             console.print(line)
     if any(True for _ in run.results_with(*_SHOWN)):
-        console.print(_table(run))
+        console.print(_table(run, width))
+        for path in dict.fromkeys(_packets(run)):
+            console.print(path, soft_wrap=True)  # a path is never broken
     else:
         console.print()
     good = run.exit is Exit.CONFORMANT
@@ -113,8 +115,8 @@ def _nearly(run: Run) -> Iterator[str]:
                 )
 
 
-def _table(run: Run) -> Table:
-    table = Table(box=SIMPLE_HEAD, width=WIDTH, pad_edge=False, padding=(0, 1, 0, 0))
+def _table(run: Run, width: int) -> Table:
+    table = Table(box=SIMPLE_HEAD, width=width, pad_edge=False, padding=(0, 1, 0, 0))
     many = len(run.servers) > 1
     for heading in ("Verdict", "Requirement", *(["Build"] if many else [])):
         table.add_column(heading, no_wrap=heading == "Verdict")
@@ -124,7 +126,8 @@ def _table(run: Run) -> Table:
             ids = list(dict.fromkeys(result.requirement.id for result in alike))
             more = [f"and {len(ids) - _IDS_SHOWN} more"] if len(ids) > _IDS_SHOWN else []
             builds = ["\n".join(dict.fromkeys(result.server for result in alike))] if many else []
-            details = Text("\n").join(_details(alike[0]))
+            sentence = [Text(alike[0].requirement.text, "dim")] if len(ids) == 1 else []
+            details = Text("\n").join([*sentence, *_details(alike[0])])
             table.add_row(
                 Text(verdict, STYLES[verdict]), "\n".join(ids[:_IDS_SHOWN] + more), *builds, details
             )
@@ -142,6 +145,15 @@ def _grouped(results: Iterable[Result]) -> Iterable[list[Result]]:
             key = ("", result.blamed[0].case.reason)
         rows.setdefault(key, []).append(result)
     return rows.values()
+
+
+def _packets(run: Run) -> Iterator[str]:
+    """The packets of what the table shows as not kept and not declared, the first of each requirement."""
+    for result in run.results_with(*_SHOWN):
+        blamed = [e for e in result.blamed if e.findings and not e.declared]
+        for evidence in blamed[:1]:
+            if path := evidence.case.artefacts.get("pcapng"):
+                yield f"{result.requirement.id}: {path}"
 
 
 def _details(result: Result) -> Iterator[Text]:
@@ -171,7 +183,7 @@ def _finding(finding: Finding, case: CaseFinished) -> Iterator[Text]:
     yield Text("seen      ") + Text(finding.seen, "bold")
     packet = f", frame {finding.frame}" if finding.frame else ""
     host = f" ({finding.host})" if finding.host else ""
-    yield Text(f"where     {case.artefacts.get('pcapng', case.nodeid)}{packet}{host}", "dim")
+    yield Text(f"where     {case.title}{packet}{host}", "dim")
 
 
 class ProgressLine:

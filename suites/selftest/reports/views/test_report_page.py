@@ -134,7 +134,10 @@ def test_junit_is_xml_whatever_was_seen(everything: Run) -> None:
 
 def test_table_fits_and_says_what_was_seen(everything: Run) -> None:
     text = summary(everything, Path("results/x"), colour=False)
+    narrow = summary(everything, Path("results/x"), colour=False, width=80)
     assert max(map(len, text.splitlines())) <= 100
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert MUST.text in text
     assert "\x1b" not in text
     for words in (
         "expected  nothing of the kind",

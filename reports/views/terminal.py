@@ -25,6 +25,7 @@ from reports.run.exit_status import Exit
 from reports.run.run_events import CaseFinished, CasesFound, RunEvent
 from reports.run.tally import Evidence, Result, Run
 from reports.views.certificate import counted
+from reports.views.junit import plain
 from reports.views.matrix_data import line as matrix_line
 
 WIDTH = 100
@@ -119,13 +120,14 @@ def _table(run: Run, width: int) -> Table:
     table = Table(box=SIMPLE_HEAD, width=width, pad_edge=False, padding=(0, 1, 0, 0))
     many = len(run.servers) > 1
     for heading in ("Verdict", "Requirement", *(["Build"] if many else [])):
-        table.add_column(heading, no_wrap=heading == "Verdict")
+        narrow = width // 5 if heading == "Build" else None
+        table.add_column(heading, no_wrap=heading == "Verdict", max_width=narrow, overflow="fold")
     table.add_column("Expected, seen, where", ratio=1, overflow="fold")
     for verdict in _SHOWN:
         for alike in _grouped(run.results_with(verdict)):
             ids = list(dict.fromkeys(result.requirement.id for result in alike))
             more = [f"and {len(ids) - _IDS_SHOWN} more"] if len(ids) > _IDS_SHOWN else []
-            builds = ["\n".join(dict.fromkeys(result.server for result in alike))] if many else []
+            builds = ["\n".join(dict.fromkeys(plain(result.server) for result in alike))] if many else []
             sentence = [Text(alike[0].requirement.text, "dim")] if len(ids) == 1 else []
             details = Text("\n").join([*sentence, *_details(alike[0])])
             table.add_row(

@@ -100,6 +100,8 @@ def test_keys_do_not_depend_on_figures() -> None:
     """Addresses and line numbers make no new failure; of a crash only the signal counts."""
     same = "it ended by SIGTRAP: x.c:{}: nobody at {}"
     assert failure(same.format(1, "0x12ab")).key == failure(same.format(22, "0xff")).key
+    old, new = "SIGTRAP: reds.c:3101:f: it failed", "SIGABRT: ../server/reds.cpp:3025:f: it failed"
+    assert failure(f"it ended by {old}").key == failure(f"it ended by {new}").key
     assert failure("it ended by SIGSEGV: this").key == failure("it ended by SIGSEGV: that").key
     assert failure().key != failure("it ended by SIGSEGV: this").key
 

@@ -167,8 +167,11 @@ def pytest_runtest_makereport(
     judging = not item.config.getoption("planted_faults", False)
     if report.failed and judging and (cells := _cells(report, item.config.stash[DEVIATIONS])):
         found = verdicts.worst(cell.verdict for cell in cells)
-        if found in _FORGIVEN:
-            report.outcome, report.wasxfail = "skipped", f"{found}: {', '.join(cell.cell for cell in cells)}"
+        if found is Verdict.PASS:
+            report.outcome, report.longrepr = "passed", None
+        elif found in _FORGIVEN:
+            told = (cell.cell for cell in cells if cell.verdict is not Verdict.PASS)
+            report.outcome, report.wasxfail = "skipped", f"{found}: {', '.join(told)}"
     elif report.failed and judging and is_case(report):
         decision = _decide(report, [report], item.config.stash[DEVIATIONS])
         if decision.verdict in _FORGIVEN:
@@ -318,6 +321,10 @@ class Recorder:
             try:
                 self._open().finished(self._case(report, phases))
                 for cell in _cells(report, self.config.stash[DEVIATIONS]):
+                    if cell.verdict is Verdict.PASS:  # what it found this build does not owe
+                        for path in cell.artefacts.values():
+                            Path(path).unlink(missing_ok=True)
+                        continue
                     kept = {k: directory.relative(p, self.out) for k, p in cell.artefacts.items()}
                     self._open().finished(replace(cell, artefacts=kept))
             except OSError as error:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from dissectors.channels.main import SpiceMsgcMainAgentStart
 from dissectors.wire.constants import ChannelType, MsgcMain, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import requirement
-from fixtures.peer import Client
+from fixtures.peer import Client, Deadline
 from fixtures.peer.duties import ANSWERS_LATE, CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, Duties
 from fixtures.peer.peer_connection import EVERYTHING, Capabilities
 from fixtures.peer.transport import trusting
@@ -32,6 +33,8 @@ from suites.combinations import (
 )
 from suites.steps import announced, arrived, moved
 
+#: How often, and after how long, a session is asked again for its channels.
+ASKED_AGAIN, ASKED_EVERY_S = 20, 0.25
 LIST, CANCEL = MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST, MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
 CONNECT_DONE = "migrate_connect_complete"
 TIMEOUT_MS = 10_000
@@ -132,7 +135,11 @@ def _heard(bench: Bench, source: Host, client: Client, target: Host, row: Mappin
 def _lives(bench: Bench, client: Client, proves: str) -> None:
     """The session that there is in the end is served."""
     had = len(client.main.got(LIST))
-    client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
+    for _ in range(ASKED_AGAIN):  # a target ignores it until the last channel's worker is ready
+        client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
+        with suppress(Deadline):
+            bench.pump.until(lambda: len(client.main.got(LIST)) > had, ASKED_EVERY_S)
+            break
     bench.until(lambda: len(client.main.got(LIST)) > had, LIST.name, proves=proves)
     bench.settle()
     ended = [c.name for c in client.current if c.ending]

@@ -26,6 +26,8 @@ JUDGED = (Verdict.PASS, Verdict.FAIL, Verdict.DEVIATES, Verdict.DIFFERS)
 class Again:
     """One case's packets, read and judged."""
 
+    broken_in_cells: frozenset[str] = frozenset()  # of a place of the matrix
+
     def __init__(self, directory: Path, case: CaseFinished) -> None:
         self.case = case
         self.identities: dict[str, dict[str, Any]] = {}
@@ -87,7 +89,7 @@ class Again:
         )
         trouble = Trouble.FINDINGS if _fails(self.findings, case.requirements) else None
         verdict = decide(heard, trouble, case.reason, test=case.nodeid, declared=declared).verdict
-        judged = self.judgement.kept.keys() | self.judgement.broken
+        judged = self.judgement.kept.keys() | self.judgement.broken | self.broken_in_cells
         if verdict is Verdict.PASS and not judged.issuperset(case.requirements):
             verdict = Verdict.INCONCLUSIVE
         failed = verdict in (Verdict.FAIL, Verdict.DEVIATES)
@@ -116,6 +118,9 @@ def differences(directory: Path, run: Run, case: CaseFinished, *, strict: bool) 
         return []
     again = Again(directory, case)
     known = run.requirements
+    if case.matrix:  # what its cells break is judged there, and kept by none of them in the place's own name
+        cells = (c for c in run.cases if c.cell and c.nodeid == f"{case.nodeid}/{c.cell}")
+        again.broken_in_cells = frozenset(f.requirement for cell in cells for f in cell.findings)
     again.judgement.findings = [f for f in again.judgement.findings if f.requirement in known]
     return list(again.differences(run.started.kind, run.started.deviations, strict=strict))
 

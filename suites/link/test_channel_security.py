@@ -51,7 +51,7 @@ def answers(bench: Bench, host: Host, channel: str, tls: ssl.SSLContext | None) 
         host, secure=tls is not None, tls=tls, channel=CHANNELS[channel], connection_id=77
     )
     connection.send_mess(**({"connection_id": 0} if channel == "main" else {}))
-    bench.pump.until(lambda: connection.link_stage or connection.ending, what="the link reply")
+    bench.until(lambda: connection.link_stage or connection.ending, "the link reply", proves="LINK-048")
     error = int(connection.reply.error) if connection.link_stage else None
     connection.close()
     return error

@@ -8,7 +8,7 @@ import pytest
 
 from dissectors.wire.constants import ChannelType, MainCap, MsgBase, MsgcMain, MsgInputs, MsgMain
 from fixtures.bench import Bench
-from fixtures.bench.planting import added, before, lost, requirement, timers
+from fixtures.bench.planting import added, before, closed_after, lost, requirement, timers
 from fixtures.peer.duties import ANSWERS_LATE, DUTIFUL, NEVER_LEAVES, Step
 from fixtures.peer.peer_connection import EVERYTHING
 from fixtures.system.hosts import Ability
@@ -18,6 +18,7 @@ INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 BEGIN, END = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, MsgMain.SPICE_MSG_MAIN_MIGRATE_END
 SWITCH, CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST, MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
 INIT, LIST = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
+MM_TIME = MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME
 MIGRATE, DATA = MsgBase.SPICE_MSG_MIGRATE, MsgBase.SPICE_MSG_MIGRATE_DATA
 MODIFIERS = MsgInputs.SPICE_MSG_INPUTS_KEY_MODIFIERS
 CONNECTED = MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED
@@ -61,7 +62,9 @@ def test_client_that_stays(bench: Bench, after: str) -> None:
     bench.claim(stays == ([], 1), "all disconnected after 10,000 ms, and one completion", stays, source)
 
 
-@requirement("TIME-006", fault=(timers(-25_000, case="seamless"), timers(70_000, case="seamless")))
+@requirement(
+    "TIME-006", fault=(closed_after(MM_TIME, host="target", case="seamless"), timers(70_000, case="seamless"))
+)
 @pytest.mark.parametrize(
     "seamless", [pytest.param(True, marks=seamless_only), False], ids=["seamless", "semi-seamless"]
 )

@@ -337,7 +337,7 @@ def test_seamless_migration_with_an_agent(bench: Bench, started: bool) -> None:
     served(bench, source, "after a seamless migration with an agent")
 
 
-@requirement("ROBUST-016", fault=swells(132))
+@requirement("ROBUST-016", fault=swells(192))
 @pytest.mark.needs(Ability.STATS)
 def test_memory_is_bounded(bench: Bench) -> None:
     """What a client says without being asked does not pile up in the server: 24 MiB of long PONGs."""

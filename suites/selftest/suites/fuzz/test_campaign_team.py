@@ -88,12 +88,12 @@ def test_a_team_finds_and_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
     killed: list[int] = []
 
     def say(_: str) -> None:
-        if not killed and team.examples:
+        if not killed and team.examples and team._workers[0].process.poll() is None:
             killed.append(team._workers[0].process.pid)
             os.kill(killed[0], signal.SIGKILL)
 
     team.say = say
-    team.progress_seconds = 1.0
+    team.progress_seconds = 0.1
     team.run(examples=60)
     assert killed
     assert team.examples >= 58  # the killed worker's last plays may not have been told

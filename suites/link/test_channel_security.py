@@ -62,7 +62,7 @@ def refuses(answer: int | None) -> bool:
     return answer in (SECURED, UNSECURED)
 
 
-@requirement("LINK-018", fault=reply(UNSECURED, where=refused, case="inputs"))
+@requirement("LINK-018", fault=reply(UNSECURED, where=refused, channel=3, case="inputs"))
 @requirement("LINK-047", fault=reply(SECURED, where=refused, case="inputs"))
 @requirement("LINK-048", fault=(reply(UNSECURED, where=accepted, case="inputs"),))
 @pytest.mark.parametrize("channel", CHANNELS)

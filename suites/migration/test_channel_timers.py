@@ -37,7 +37,7 @@ IDLE_MS, WORKER_S, TCP_S = 9_000, 0.15, 0.05
 pytestmark = pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.CALLS, Ability.DEVICES, Ability.VIRTUAL_CLOCK)
 
 
-@requirement("MIG-SRC-041", fault=added(MIGRATE, PING, bytes(12), case="cursor-stays"))
+@requirement("MIG-SRC-041", fault=added(MIGRATE, PING, bytes(12), channel=4, case="cursor-stays"))
 @pytest.mark.parametrize("held", [Step.FLUSH_MARK, Step.LEAVE_SOURCE], ids=["no flush mark", "stays"])
 @pytest.mark.parametrize("channel", list(DEVICES), ids=lambda c: c.name[14:].lower())
 def test_timers_after_migrate(bench: Bench, channel: ChannelType, held: Step) -> None:

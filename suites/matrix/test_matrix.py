@@ -9,6 +9,7 @@ runs one cell alone. A cell with findings is a case of its own in the reports.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,12 @@ copied = pytest.mark.needs(
 )
 
 
+def steady(main: bool) -> list[Any]:
+    """The places of a kind. Those with a display run with `-m slow` only: each cell starts a host anew, and
+    what the display's worker says first may come so late that it is taken for an answer."""
+    return [pytest.param(p, id=str(p), marks=() if p.forks else pytest.mark.slow) for p in PLACES[main]]
+
+
 @requirement("ROBUST-001", "ROBUST-002", "ROBUST-003")
 @requirement("CELL-001", fault=lost(M.SPICE_MSG_MAIN_MIGRATE_CANCEL, case="main: session"))
 @requirement("CELL-002", fault=lost(M.SPICE_MSG_MAIN_MIGRATE_CANCEL, case="main: connected"))
@@ -40,7 +47,7 @@ copied = pytest.mark.needs(
 @requirement("CELL-004", fault=lost(MsgInputs.SPICE_MSG_INPUTS_INIT, case="main: session"))
 @requirement("CELL-005", fault=stuck_after(M.SPICE_MSG_MAIN_INIT, case="main: session"))
 @copied
-@pytest.mark.parametrize("place", PLACES[True], ids=str)
+@pytest.mark.parametrize("place", steady(True))
 def test_main(bench: Bench, place: Place, wanted_cells: list[Cell], sheet: Sheet) -> None:
     """Whatever happens to a main channel in this state, the server lives on and does what the state owes."""
     play(bench, place, wanted_cells, sheet)
@@ -48,7 +55,7 @@ def test_main(bench: Bench, place: Place, wanted_cells: list[Cell], sheet: Sheet
 
 @requirement("ROBUST-001", "ROBUST-002", "ROBUST-003", "CELL-001", "CELL-002", "CELL-005")
 @copied
-@pytest.mark.parametrize("place", PLACES[False], ids=str)
+@pytest.mark.parametrize("place", steady(False))
 def test_other(bench: Bench, place: Place, wanted_cells: list[Cell], sheet: Sheet) -> None:
     """Whatever happens to another channel in this state, the server lives on and does what the state owes."""
     play(bench, place, wanted_cells, sheet)

@@ -271,6 +271,11 @@ class Conversation:
 
     def _remember(self, connection: Connection, event: Message) -> None:
         """Keeps what later messages of the connection are compared with."""
+        session = connection.session
+        if event.sender is Side.SERVER and not connection.messages[Side.SERVER] and session is not None:
+            links = session.links_to(connection)
+            if links and links[0] is not connection and links[0].closed is None:
+                connection.beside = event
         self._count(event, 1)
         connection.last[event.sender] = event
         connection.shown[event.sender, event.type] += 1

@@ -64,6 +64,7 @@ class Connection:
         default_factory=lambda: {Side.CLIENT: frozenset(), Side.SERVER: frozenset()}
     )
     messages: dict[Side, int] = field(default_factory=lambda: {Side.CLIENT: 0, Side.SERVER: 0})
+    beside: Message | None = None  # its server's first one, while another link to the channel was open
     said: set[int] = field(default_factory=set)  # message types that the client has sent
     pings: deque[bytes] = field(default_factory=lambda: deque(maxlen=64))  # id and timestamp, the last ones
     unanswered: Message | None = None  # the oldest PING without a PONG, with no more than id and timestamp
@@ -153,6 +154,11 @@ class Session:
         """Main first."""
         yield self.main
         yield from self.channels
+
+    def links_to(self, channel: Connection) -> list[Connection]:
+        """Every link that there was to a connection's channel, in their order."""
+        key = channel.channel, channel.channel_id
+        return [c for c in self.channels if (c.channel, c.channel_id) == key]
 
     def take_over(self, source: Session) -> None:
         """What a seamless migration brings along: the agent and its tokens."""

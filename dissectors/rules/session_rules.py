@@ -9,7 +9,7 @@ from itertools import islice
 from dissectors.conversation.conversation import Connection, Conversation, Session, link_error
 from dissectors.conversation.order_tables import WAITING
 from dissectors.framing.events import Closed, Ending, LinkBytes, Message
-from dissectors.rules.rule_engine import FIRST, Broken, Kept, Ruling, at_end, check, on
+from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
 from dissectors.wire.constants import ChannelType, CommonCap, LinkErr, MainCap, MsgcMain, MsgMain, Side
 from dissectors.wire.enums import MouseMode
 
@@ -289,11 +289,12 @@ def duplicate(view: Conversation, event: Closed) -> Iterator[Ruling]:
         or event.how not in (Ending.CLOSED, Ending.RESET)
     ):
         return
-    first = _first_of(session, connection)
+    links = session.links_to(connection)
+    first = links[0]
     if first is not connection and first.closed is None and connection.messages[Side.SERVER] == 0:
         yield Kept("CONNID-010")
-    elif first is connection and session.main.closed is None and len(_all_of(session, connection)) > 1:
-        second = _all_of(session, connection)[1]
+    elif first is connection and session.main.closed is None and len(links) > 1:
+        second = links[1]
         if second.opened is not None and event.time > second.opened.time and second.closed is None:
             yield Broken(
                 "CONNID-010",
@@ -302,33 +303,20 @@ def duplicate(view: Conversation, event: Closed) -> Iterator[Ruling]:
             )
 
 
-def _all_of(session: Session, connection: Connection) -> list[Connection]:
-    return [
-        c
-        for c in session.channels
-        if (c.channel, c.channel_id) == (connection.channel, connection.channel_id)
-    ]
+@at_end
+def both_are_served(view: Conversation) -> Iterator[Ruling]:
+    """The second of two links to one channel gets no channel of its own beside the first.
 
-
-def _first_of(session: Session, connection: Connection) -> Connection:
-    return _all_of(session, connection)[0]
-
-
-@on(Message, FIRST)
-def duplicate_speaks(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """The second of two links to one channel gets no channel of its own."""
-    connection = view.connection(event)
-    session = connection.session
-    if (
-        event.sender is not Side.SERVER
-        or session is None
-        or connection.is_main
-        or connection not in session.channels
-    ):
-        return
-    first = _first_of(session, connection)
-    if first is not connection and first.closed is None and connection.messages[Side.SERVER] == 0:
-        yield Broken("CONNID-010", "a second link to an open channel is closed", event.name)
+    A server that serves the second in place of the first closes the first, which `duplicate` tells: chance
+    decides which of the two a client reads first.
+    """
+    for session in view.sessions:
+        for second in session.channels:
+            first = session.links_to(second)[0]
+            served = first.closed is None or first.closed.by is Side.CLIENT
+            if second.beside is not None and served:
+                wanted = "a second link to an open channel is closed"
+                yield Broken("CONNID-010", wanted, second.beside.name, second.beside)
 
 
 @at_end

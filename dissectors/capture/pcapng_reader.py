@@ -17,6 +17,8 @@ COUNTED = frozenset({0x0BAD, 0x40000BAD, 0x204, 0x216, 0x221})
 BYTE_ORDER = 0x1A2B3C4D
 TLS_KEY_LOG = 0x544C534B
 
+TIMESTAMP = b"__REALTIME_TIMESTAMP="
+
 MOST_INTERFACES = 1 << 14  # of one section
 
 # Option codes.
@@ -161,6 +163,10 @@ class Pcapng:
 
 def journal_fields(body: bytes) -> dict[str, str]:
     """A journal entry in the export format; fields of binary form (name, size, bytes) as well."""
+    end = empty if (empty := body.find(b"\n\n")) >= 0 else body.rfind(b"\n")
+    lines = body[: max(end, 0)].decode("utf-8", "replace").split("\n")
+    if all("=" in line for line in lines):  # none of binary form: most entries
+        return {name: value for name, _, value in (line.partition("=") for line in lines)}
     fields: dict[str, str] = {}
     position = 0
     while 0 <= position < len(body) and (newline := body.find(b"\n", position)) > position:
@@ -179,5 +185,8 @@ def journal_fields(body: bytes) -> dict[str, str]:
 
 def journal_time(body: bytes, default: float) -> float:
     """Seconds since the epoch (`__REALTIME_TIMESTAMP` is in microseconds)."""
-    text = journal_fields(body).get("__REALTIME_TIMESTAMP", "")
+    if body.startswith(TIMESTAMP):
+        text = body[len(TIMESTAMP) : max(body.find(b"\n"), 0)].decode("ascii", "replace")
+    else:
+        text = journal_fields(body).get(TIMESTAMP[:-1].decode(), "")
     return int(text) / 1e6 if text.isascii() and text.isdigit() and len(text) < 20 else default

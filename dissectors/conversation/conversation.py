@@ -171,14 +171,14 @@ class Conversation:
             if event.kind == "reply" and connection.reply is not None:
                 return  # a second reply where the result belongs: the link rules have read it
             setattr(connection, event.kind, event)
-        packet = event.packet
         if event.kind == "mess" and len(event.raw) > LINK_HEADER_BYTES + 6:
+            packet = event.packet
             connection.channel, connection.channel_id = int(packet.channel_type), int(packet.channel_id)
             connection.connection_id = int(packet.connection_id)
             connection.client_common, connection.client_caps = _caps(packet)
             self._note_main(connection)
         elif event.kind == "reply" and connection.reply is event:
-            connection.server_common, connection.server_caps = _caps(packet)
+            connection.server_common, connection.server_caps = _caps(event.packet)
         elif event.kind == "result" and connection.linked:
             if connection.channel:
                 self._join(connection)
@@ -504,7 +504,8 @@ def _follows(channel: State, main: State) -> State:
 
 def link_error(event: LinkBytes) -> LinkErr | int:
     """The error of a link reply or result."""
-    value = int(event.packet.error)
+    at = LINK_HEADER_BYTES if event.kind == "reply" else 0
+    value = int.from_bytes(event.raw[at : at + 4], "little")
     try:
         return LinkErr(value)
     except ValueError:

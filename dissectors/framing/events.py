@@ -11,13 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 from dissectors.wire.constants import Side, message_name
 
 if TYPE_CHECKING:
     from scapy.packet import Packet
+
+
+#: Bodies up to this size are often the same, bytes; so many packets of such bodies are kept.
+ALIKE_BYTES, PACKETS_KEPT = 256, 512
 
 
 class Ending(StrEnum):
@@ -93,9 +97,12 @@ class LinkBytes(ConnectionEvent):
 
     @cached_property
     def packet(self) -> Packet:
-        """The Scapy packet; malformed bytes give a packet that says so, never an exception."""
+        """The Scapy packet; malformed bytes give a packet that says so, never an exception. Link messages of
+        the same bytes share one: copy it before you change it."""
         from dissectors.wire.link_packets import link_packet
 
+        if self.kind == "mess":
+            return _link_message(self.raw, self.channel)
         return link_packet(self.kind, self.raw, self.channel)
 
 
@@ -124,11 +131,29 @@ class Message(ConnectionEvent):
 
     @cached_property
     def packet(self) -> Packet:
-        """The Scapy packet; malformed bytes give a packet that says so, never an exception."""
-        from dissectors.wire.data_header import own_part
-        from dissectors.wire.message import decode
+        """The Scapy packet; malformed bytes give a packet that says so, never an exception. Small messages of
+        the same bytes share one: copy it before you change it."""
+        build = _packet if len(self.body) > ALIKE_BYTES else _shared_packet
+        return build(self.channel, self.sender, self.type, self.body, self.sub_list)
 
-        return decode(self.channel, self.sender, self.type, own_part(self.body, self.sub_list))
+
+def _packet(channel: int, sender: Side, kind: int, body: bytes, sub_list: int) -> Packet:
+    """See `Message.packet`."""
+    from dissectors.wire.data_header import own_part
+    from dissectors.wire.message import decode
+
+    return decode(channel, sender, kind, own_part(body, sub_list))
+
+
+_shared_packet = lru_cache(PACKETS_KEPT)(_packet)
+
+
+@lru_cache(PACKETS_KEPT)
+def _link_message(raw: bytes, channel: int) -> Packet:
+    """See `LinkBytes.packet`."""
+    from dissectors.wire.link_packets import link_packet
+
+    return link_packet("mess", raw, channel)
 
 
 @dataclass(frozen=True, kw_only=True)

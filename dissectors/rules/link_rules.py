@@ -118,9 +118,7 @@ def _accepted(view: Conversation, connection: Connection, event: LinkBytes, pack
     latest = islice(reversed(view.connections.values()), LATEST)
     others = [c for c in latest if c.reply and c is not connection and c.host == connection.host]
     if others:
-        again = any(
-            bytes(c.reply.packet.pub_key) == key for c in others[:8] if c.reply and link_error(c.reply) == OK
-        )
+        again = any(_key(c.reply) == _key(event) for c in others[:8] if c.reply and link_error(c.reply) == OK)
         yield check("LINK-010", not again, "a fresh key for each link", "the key of another link")
     common, caps = frozenset(_bits(packet.common_caps)), frozenset(_bits(packet.channel_caps))
     due = {
@@ -140,6 +138,12 @@ def _accepted(view: Conversation, connection: Connection, event: LinkBytes, pack
         yield check("LINK-050", not offered, "no AUTH_SASL, which is not configured", "AUTH_SASL offered")
     if connection.is_main:
         yield from _main_caps(caps)
+
+
+def _key(reply: LinkBytes) -> bytes:
+    """The public key in a link reply."""
+    begin = LINK_HEADER_BYTES + 4
+    return reply.raw[begin : begin + SPICE_TICKET_PUBKEY_BYTES]
 
 
 def _main_caps(caps: frozenset[int]) -> Iterator[Ruling]:

@@ -22,7 +22,7 @@ from reports.run.run_directory import RESULTS
 from reports.run.run_events import EVENTS, RunFinished, encode
 from reports.run.runner import LOG, pytest_command, run_pytest
 from reports.run.selection import failed_last, files_with, shard_of, wanted_ids
-from reports.run.tally import Run
+from reports.run.tally import BRIEF, Run
 from reports.views.job_summary import github_errors
 from reports.views.terminal import WIDTH, ProgressLine, summary
 
@@ -85,7 +85,7 @@ class Request:
         few = self.brief or (bool(self.requirements or self.last_failed) and len(paths) <= FEW_FILES)
         worth = 1 if few else profiles.processes(self.profiles)
         options += ["-n", self.workers or ("auto" if worth is None else str(worth if worth > 1 else 0))]
-        brief = ["a second of each test"] if self.brief else []
+        brief = [BRIEF] if self.brief else []
         options += [f"--scope={word}" for word in [*self.left_out, *brief] or [""]]
         options += [f"--again={word}" for word in self.command]
         return [*options, *chosen, *map(str, paths), *self.more]

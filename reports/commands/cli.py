@@ -243,9 +243,10 @@ def compare(before: Path, after: Path, markdown: bool) -> None:
 def verify(run: Path, signers: Path | None) -> None:
     """Check a run: its seal, its reports against its events, each verdict from the packets alone.
     Exit status 1 if it does not hold."""
+    from reports.commands.verify import said
     from reports.commands.verify import verify as again
 
-    text, holds = again(run, signers)
+    text, holds = again(run, signers, said())
     click.echo(text)
     sys.exit(Exit.HOLDS if holds else Exit.DOES_NOT_HOLD)
 

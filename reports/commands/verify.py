@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """`spice-conform verify`: is this run what was recorded, does it agree with itself, do its packets say so?
 
-The seal (and the signature, if asked) first, then certificate and page against the events, then each verdict
-from the packets alone.
+The seal (and the signature, if asked) first, then the reports against the events, then each verdict from the
+packets alone: in other processes, while the reports are compared.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,21 +23,33 @@ from pathlib import Path
 from reports.run import seal
 from reports.run.environment import suite_version
 from reports.run.judged_again import JUDGED, differences
-from reports.run.run_events import CaseFinished
+from reports.run.run_directory import TESTS
+from reports.run.run_events import EVENTS
 from reports.run.tally import Run
-from reports.views import certificate, certificate_page, junit, page
+from reports.views import certificate, certificate_page, job_summary, junit, matrix_data, page
 
 LINES_SHOWN = 20
 #: Fewer cases than this are judged in one process.
 MANY = 60
+#: Seconds after which the user hears how far it is.
+SILENCE_S = 5.0
+#: So many cases are handed to a process at a time.
+CHUNK = 4
+#: Objects that a judging process makes before it looks for circles among them.
+YOUNG = 50_000
 #: What of a page is drawn from the packets: it is left out where pages are compared.
 _DRAWN = re.compile(
     r'<figure data-part="pack-[0-9.]+"></figure>'
     r'|<script type="application/json" id="pack-\d+">[^<]*</script>\s*'
 )
 
+#: Takes how many cases are judged, of how many.
+Progress = Callable[[int, int], None]
 
-def verify(directory: Path, signers: Path | None = None) -> tuple[str, bool]:
+
+def verify(
+    directory: Path, signers: Path | None = None, progress: Progress = lambda done, total: None
+) -> tuple[str, bool]:
     """What to print, and whether the run holds. Raises UsageError: no sealed run there, no signature."""
     if not (directory / seal.FILE).exists():
         Run.read(directory)  # says so where it is no run at all, or an old one
@@ -44,10 +60,14 @@ def verify(directory: Path, signers: Path | None = None) -> tuple[str, bool]:
         return _told([f"seal {manifest.seal}: broken", *troubles]), False
     run = Run.read(directory)
     run.seal = manifest.seal
-    troubles = list(_consistency(run, directory))
+    troubles = list(_belonging(run, manifest))
     if troubles:
-        return _told(["the run does not agree with itself", *troubles]), False
-    troubles = list(_packets(run, directory))
+        return _told(["the events and the evidence do not belong together", *troubles]), False
+    with _judging(run, directory) as judged_again:
+        troubles = list(_consistency(run, directory))
+        if troubles:
+            return _told(["the run does not agree with itself", *troubles]), False
+        troubles = list(_packets(run, judged_again, progress))
     if troubles:
         return _told(["the packets do not say what the run says", *troubles]), False
     judged = sum(case.verdict in JUDGED for case in run.cases)
@@ -64,55 +84,109 @@ def verify(directory: Path, signers: Path | None = None) -> tuple[str, bool]:
     return "\n".join(lines), True
 
 
+def said(every_s: float = SILENCE_S) -> Progress:
+    """Says on stderr, from time to time, how many verdicts are judged again."""
+    last = time.monotonic()
+
+    def say(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= every_s:
+            last = time.monotonic()
+            print(f"{done} of {total} verdicts judged again", file=sys.stderr, flush=True)
+
+    return say
+
+
 def _told(lines: list[str]) -> str:
     more = [f"and {len(lines) - LINES_SHOWN} more"] if len(lines) > LINES_SHOWN else []
     return "\n".join(lines[:LINES_SHOWN] + more)
 
 
+def _belonging(run: Run, manifest: seal.Manifest) -> Iterator[str]:
+    """Each case's evidence is sealed, and what is sealed of the tests belongs to a case."""
+    named = {path: case for case in run.cases for path in case.artefacts.values()}
+    sealed = {**manifest.evidence, **manifest.reports}
+    for path in sorted(named.keys() - sealed.keys()):
+        yield f"{path}: is evidence of {named[path].nodeid}, and not sealed"
+    for path in sorted(p for p in manifest.evidence if p.startswith(f"{TESTS}/") and p not in named):
+        yield f"{path}: is evidence of no test in {EVENTS}"
+
+
 def _consistency(run: Run, directory: Path) -> Iterator[str]:
-    """Certificate, JUnit and page against the events, and the events against themselves."""
+    """Every report against the events, and the events against themselves."""
     if run.finished is None:
-        yield "events.ndjson: the run has no end"
+        yield f"{EVENTS}: the run has no end"
     tests = sum(not case.cell for case in run.cases)  # the cells of the matrix that are cases belong to one
     if not run.interrupted and run.total is not None and run.total != tests:
-        yield f"events.ndjson: {run.total} tests were found, {tests} are there"
+        yield f"{EVENTS}: {run.total} tests were found, {tests} are there"
     stored = certificate.load(directory)
     expected = json.loads(json.dumps(certificate.certificate(run)))
     for name in stored.keys() | expected.keys():
         if stored.get(name) != expected.get(name):
             yield f"{certificate.FILE}: {name} is not what the events say"
-    if (directory / junit.FILE).read_bytes() != junit.junit(run):
-        yield f"{junit.FILE}: is not what the events say"
-    text = (directory / page.FILE).read_text(encoding="utf-8")
-    if f"<h1>{run.headline}</h1>" not in text:
+    same_suite = run.started.suite == suite_version()  # another version of the suite writes other pages
+    made: dict[str, Callable[[], str]] = {
+        junit.FILE: lambda: junit.junit(run).decode(),
+        matrix_data.FILE: lambda: matrix_data.text(run),
+        job_summary.FILE: lambda: job_summary.markdown(run),
+    }
+    if same_suite:
+        made |= {
+            certificate_page.FILE: lambda: certificate_page.certificate_page(run),
+            page.FILE: lambda: page.page(run),
+        }
+    for name, make in made.items():
+        text = (directory / name).read_text(encoding="utf-8")
+        if _compared(name, text) != _compared(name, make()):
+            yield f"{name}: is not what the events say"
+    if not same_suite and f"<h1>{run.headline}</h1>" not in (directory / page.FILE).read_text("utf-8"):
         yield f"{page.FILE}: the verdict is not what the events say"
-    elif run.started.suite != suite_version():
-        return  # another version of the suite writes another page
-    elif _without_drawings(text) != _without_drawings(page.page(run)):
-        yield f"{page.FILE}: is not what the events say"
-    if (directory / certificate_page.FILE).read_text(encoding="utf-8") != certificate_page.certificate_page(
-        run
-    ):
-        yield f"{certificate_page.FILE}: is not what the events say"
 
 
-def _without_drawings(text: str) -> str:
-    return re.sub(r"\s+", " ", _DRAWN.sub("", text))
+def _compared(name: str, text: str) -> str:
+    """A report's text without what is drawn from the packets."""
+    return re.sub(r"\s+", " ", _DRAWN.sub("", text)) if name == page.FILE else text
 
 
-def _packets(run: Run, directory: Path) -> Iterator[str]:
-    again = partial(_again, directory, run, run.started.suite == suite_version())
+def _packets(run: Run, judged_again: Iterable[list[str]], progress: Progress) -> Iterator[str]:
+    for done, (case, lines) in enumerate(zip(run.cases, judged_again, strict=True), 1):
+        progress(done, len(run.cases))
+        yield from (f"{case.nodeid}: {line}" for line in lines)
+
+
+Judge = Callable[[int], list[str]]
+
+
+@contextmanager
+def _judging(run: Run, directory: Path) -> Iterator[Iterator[list[str]]]:
+    """What the packets of each case say otherwise, case by case; in other processes where there are many."""
+    judge = partial(_again, directory, run, run.started.suite == suite_version())
+    order = range(len(run.cases))
     if len(run.cases) < MANY:
-        found = map(again, range(len(run.cases)))
-        yield from (line for lines in found for line in lines)
+        yield map(judge, order)
         return
-    context = get_context("fork")  # the run need not be handed on
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
-        for lines in pool.map(again, range(len(run.cases)), chunksize=8):
-            yield from lines
+    gc.freeze()  # what the processes share stays shared
+    context = get_context("fork")  # the run is not handed on: a process has it from the start
+    pool = ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_begin, initargs=(judge,))
+    try:
+        yield pool.map(_ask, order, chunksize=CHUNK)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_judge: Judge
+
+
+def _begin(judge: Judge) -> None:
+    """Begins a process that judges."""
+    global _judge
+    _judge = judge
+    gc.set_threshold(YOUNG)
+
+
+def _ask(index: int) -> list[str]:
+    return _judge(index)
 
 
 def _again(directory: Path, run: Run, strict: bool, index: int) -> list[str]:
-    case: CaseFinished = run.cases[index]
-    told = differences(directory, run, case, strict=strict)
-    return [f"{case.nodeid}: {line}" for line in told]
+    return differences(directory, run, run.cases[index], strict=strict)

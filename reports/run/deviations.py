@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ def _checked(table: Any, where: str) -> Deviation:
     return deviation(table)
 
 
+@cache
 def version_holds(versions: str, version: str | None) -> bool:
     """Whether a version lies in a range. A packager's version (`1:0.15.1-1+deb12u1`) counts as its upstream
     one; an unknown version lies in no range but the empty one."""

@@ -14,8 +14,10 @@ from reports.run.run_events import EVENTS
 
 #: Where runs go that are given no directory.
 RESULTS = Path("results")
+#: Where the packets and logs of tests are.
+TESTS = "tests"
 #: What a run records: events, packets and logs; what `fuzz` and `replay` write of their own.
-EVIDENCE = (EVENTS, "tests", "findings", "fuzz.json", "replay.json", "conversation.pcapng.gz", "pytest.log")
+EVIDENCE = (EVENTS, TESTS, "findings", "fuzz.json", "replay.json", "conversation.pcapng.gz", "pytest.log")
 #: What is made of it.
 REPORTS = (
     "certificate.json",
@@ -24,6 +26,7 @@ REPORTS = (
     "junit.xml",
     "index.html",
     "matrix.json",
+    "campaign.html",
     "allure",
 )
 #: All that a run writes; an earlier run's is removed from a directory that is used again.

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The seal of a run: `manifest.json` holds the SHA-256 of every file that the run has written.
 
-`evidence` lists what was recorded (events, packets, logs, findings), `reports` what was made of it. The seal
-is the SHA-256 of the evidence's list; certificate, page and terminal show it. The manifest can be signed:
+`evidence` lists what was recorded (events, packets, logs, findings), `reports` what was made of it, `beside`
+names what was in the directory and is not the run's. The seal is the SHA-256 of the evidence's list;
+certificate, page and terminal show it. The manifest can be signed:
 
     ssh-keygen -Y sign -f KEY -n spice-conformance RUN/manifest.json      (writes RUN/manifest.json.sig)
     spice-conform verify RUN --signers FILE      (FILE: see ssh-keygen(1), ALLOWED SIGNERS)
@@ -14,12 +15,12 @@ import hashlib
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fixtures.system.hosts import UsageError
-from reports.run.run_directory import EVIDENCE, REPORTS
+from reports.run.run_directory import EVIDENCE, OUTPUTS, REPORTS
 
 FILE = "manifest.json"
 SIGNATURE = f"{FILE}.sig"
@@ -30,15 +31,27 @@ SIGNING_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Manifest:
-    """Path relative to the run's directory -> SHA-256 (hex)."""
+    """Path relative to the run's directory -> SHA-256 (hex). `beside`: names in that directory."""
 
     evidence: Mapping[str, str]
     reports: Mapping[str, str]
+    beside: tuple[str, ...] = ()
 
     @property
     def seal(self) -> str:
         """SHA-256 (hex) of the evidence's list."""
         return hashlib.sha256(_canonical(self.evidence)).hexdigest()
+
+    @property
+    def text(self) -> bytes:
+        """The file."""
+        told = {
+            "format": FORMAT,
+            "seal": self.seal,
+            "evidence": self.evidence,
+            "reports": self.reports,
+        } | ({"beside": self.beside} if self.beside else {})
+        return (json.dumps(told, indent=1, sort_keys=True) + "\n").encode()
 
 
 def evidence_of(directory: Path) -> dict[str, str]:
@@ -48,10 +61,11 @@ def evidence_of(directory: Path) -> dict[str, str]:
 
 def write(directory: Path) -> Manifest:
     """Seals a directory whose evidence and reports are complete. Raises OSError."""
-    made = Manifest(evidence_of(directory), dict(_hashes(directory, REPORTS)))
-    text = {"format": FORMAT, "seal": made.seal, "evidence": made.evidence, "reports": made.reports}
+    names = {entry.name for entry in directory.iterdir() if not entry.name.startswith(".")}
+    beside = tuple(sorted(names.difference(OUTPUTS)))
+    made = Manifest(evidence_of(directory), dict(_hashes(directory, REPORTS)), beside)
     (directory / SIGNATURE).unlink(missing_ok=True)  # of an earlier manifest
-    (directory / FILE).write_text(json.dumps(text, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (directory / FILE).write_bytes(made.text)
     return made
 
 
@@ -60,7 +74,7 @@ def read(directory: Path) -> Manifest:
     path = directory / FILE
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        made = Manifest(dict(data["evidence"]), dict(data["reports"]))
+        made = Manifest(dict(data["evidence"]), dict(data["reports"]), tuple(data.get("beside", ())))
         if data["seal"] != made.seal:
             raise UsageError(f"{path}: the seal is not that of the evidence it lists")
     except OSError as error:
@@ -73,8 +87,11 @@ def read(directory: Path) -> Manifest:
 
 def broken(directory: Path, manifest: Manifest) -> Iterator[str]:
     """One line for each file that is not what was sealed."""
+    if (directory / FILE).read_bytes() != manifest.text:
+        yield f"{FILE}: was changed after the run was sealed"
     sealed = {**manifest.evidence, **manifest.reports}
-    found = dict(_hashes(directory, (*EVIDENCE, *REPORTS)))
+    names = {entry.name for entry in directory.iterdir()}
+    found = dict(_hashes(directory, sorted(names.difference((FILE, SIGNATURE, *manifest.beside)))))
     for path in sorted(sealed.keys() | found.keys()):
         if path not in found:
             yield f"{path}: is missing"
@@ -112,7 +129,7 @@ def _canonical(hashes: Mapping[str, str]) -> bytes:
     return json.dumps(hashes, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _hashes(directory: Path, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def _hashes(directory: Path, names: Sequence[str]) -> Iterator[tuple[str, str]]:
     for name in names:
         top = directory / name
         files = sorted(p for p in top.rglob("*") if p.is_file()) if top.is_dir() else [top] * top.is_file()

@@ -40,6 +40,10 @@ def base(nodeid: str) -> str:
     return _REPETITION.sub("", nodeid).replace("[]", "")
 
 
+#: How a selection names that one requirement was asked about (`reports.run.selection.in_a_second`).
+BRIEF = "a second of each test"
+#: How selections begin that leave out cases of a test, so that a deviation may show in what did not run.
+PARTS = ("--shard", "--last-failed", BRIEF)
 #: So many cases that happened to keep a requirement are named where no test is about it.
 WITNESSES = 5
 
@@ -216,10 +220,15 @@ class Run:
         for case in self.cases:
             if any(deviations.declares(entry, f, case.circumstances) for f in case.findings):
                 shown.append(case)
-            elif self.started.kind != "fuzz" and _reaches(entry, case):  # chance cannot say that it is gone
+            elif self._tells_what_is_gone and _reaches(entry, case):
                 reached[case.server] = None
         occurred = {case.server for case in shown}
         return Occurrence(entry, tuple(shown), tuple(s for s in reached if s not in occurred))
+
+    @property
+    def _tells_what_is_gone(self) -> bool:
+        """Neither chance nor a part of the cases can say that a deviation no longer occurs."""
+        return self.started.kind != "fuzz" and not any(w.startswith(PARTS) for w in self.started.selection)
 
     @property
     def stale(self) -> tuple[Occurrence, ...]:

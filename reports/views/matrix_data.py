@@ -9,6 +9,7 @@ counts the cells that are not left out with a reason.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from dissectors.rules.judgement import Verdict
@@ -30,6 +31,11 @@ def matrix(run: Run) -> Counts:
         own = [case for case in cases if int(case.matrix["channel"]) == channel]
         rows.append(_summed({"channel": channel_name(channel)}, "states", _states(own, broken)))
     return _summed({}, "channels", rows)
+
+
+def text(run: Run) -> str:
+    """The matrix as the file holds it."""
+    return json.dumps(matrix(run), indent=1, ensure_ascii=False)
 
 
 def _states(cases: list[CaseFinished], broken: dict[str, Verdict]) -> list[Counts]:

@@ -39,7 +39,7 @@ def write(run: Run, directory: Path) -> Run:
         certificate_page.FILE: certificate_page.certificate_page(run).encode(),
         job_summary.FILE: job_summary.markdown(run).encode(),
         junit.FILE: junit.junit(run),
-        matrix_data.FILE: json.dumps(matrix_data.matrix(run), indent=1, ensure_ascii=False).encode(),
+        matrix_data.FILE: matrix_data.text(run).encode(),
         page.FILE: drawn.encode(),
     }
     try:

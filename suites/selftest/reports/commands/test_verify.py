@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fixtures.system.hosts import UsageError
 from reports.commands import fuzz, replay
@@ -53,18 +55,53 @@ def test_an_untouched_run_holds(run: Path) -> None:
     assert manifest.seal in (run / "index.html").read_text()
 
 
-def test_one_flipped_byte_is_told(run: Path) -> None:
-    """In any file."""
-    manifest = seal.read(run)
-    for name in (*manifest.evidence, *manifest.reports):
-        path = run / name
-        whole = path.read_bytes()
-        place = len(whole) // 2
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        text, holds = verify(run)
-        assert (holds, name in text) == (False, True), name
+@settings(deadline=None)
+@given(data=st.data())
+def test_one_flipped_byte_is_told(sealed: Path, data: st.DataObject) -> None:
+    """Anywhere in any file, in one line; in the manifest too."""
+    manifest = seal.read(sealed)
+    name = data.draw(st.sampled_from([seal.FILE, *manifest.evidence, *manifest.reports]))
+    path = sealed / name
+    whole = path.read_bytes()
+    place = data.draw(st.integers(0, len(whole) - 1))
+    flipped = bytearray(whole)
+    flipped[place] ^= data.draw(st.integers(1, 255))
+    path.unlink()  # Allure's attachments are second names of the same file
+    path.write_bytes(flipped)
+    try:
+        text, holds = verify(sealed)
+    except UsageError as error:  # the manifest is none any more, or its seal is another one
+        text, holds = str(error), False
+    finally:
+        path.unlink()
         path.write_bytes(whole)
+    assert (holds, name in text, len(text.splitlines()) <= 2) == (False, True, True), text
+
+
+@pytest.mark.parametrize(
+    "name", ["tests/more.pcapng.gz", "findings/more", "more.txt", ".more", "allure/more"]
+)
+def test_an_added_file_is_told(run: Path, name: str) -> None:
+    """In any place; what a user keeps beside a run is known to its seal."""
+    (run / "notes.txt").write_text("mine")
+    seal.write(run)
     assert verify(run)[1]
+    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).write_text("more")
+    text, holds = verify(run)
+    assert (holds, text.splitlines()[1:]) == (False, [f"{name}: was not there when the run was sealed"])
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["sealed-once", "sealed-again"])
+@pytest.mark.parametrize("kind", ["pcapng.gz", "log"])
+def test_a_removed_file_is_told(run: Path, kind: str, again: bool) -> None:
+    """Each kind of evidence; also where every report and the seal are written anew."""
+    gone = min((run / "tests").glob(f"*.{kind}"))
+    gone.unlink()
+    if again:
+        publish(run)
+    text, holds = verify(run)
+    assert (holds, gone.name in text) == (False, True), text
 
 
 def _events(run: Path, change: Callable[[list[dict[str, object]]], object]) -> None:
@@ -90,7 +127,13 @@ def _removed(events: list[dict[str, object]]) -> None:
     events.remove(next(e for e in events if e.get("verdict") == "DEVIATES"))
 
 
-@pytest.mark.parametrize("change", [_passed, _build, _removed])
+def _removed_and_counted(events: list[dict[str, object]]) -> None:
+    _removed(events)
+    found = next(e for e in events if e["event"] == "CasesFound")
+    found["total"] -= 1  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("change", [_passed, _build, _removed, _removed_and_counted])
 @pytest.mark.parametrize("again", [False, True], ids=["sealed-once", "sealed-again"])
 def test_edited_events_are_told(
     run: Path, change: Callable[[list[dict[str, object]]], object], again: bool
@@ -103,11 +146,15 @@ def test_edited_events_are_told(
     assert not holds, text
 
 
-@pytest.mark.parametrize("name", ["certificate.json", "index.html", "junit.xml"])
+@pytest.mark.parametrize(
+    "name", ["certificate.json", "certificate.html", "index.html", "junit.xml", "summary.md"]
+)
 def test_an_edited_report_is_told(run: Path, name: str) -> None:
     """Though it is sealed again."""
     path = run / name
-    path.write_text(path.read_text().replace("DEVIATES", "PASS"))
+    text = path.read_text()
+    assert "DEVIATES" in text or name == "certificate.html"
+    path.write_text(text.replace("DEVIATES", "PASS").replace("4", "5"))
     seal.write(run)
     text, holds = verify(run)
     assert not holds

@@ -79,6 +79,17 @@ def test_all_shards_are_the_run() -> None:
     assert merge([first]).scope == "a selection (--shard 1/2)"
 
 
+@pytest.mark.parametrize("selection", ["--shard 1/2", "--last-failed", "a second of each test"])
+def test_a_part_does_not_say_that_a_deviation_is_gone(selection: str) -> None:
+    """It may show in the cases that were left out. The whole test says so, all shards together too."""
+    whole = run(case("b", Verdict.PASS, ROBUST, kept=1), deviations=[DEVIATION])
+    assert (whole.exit, len(whole.stale)) == (Exit.STALE_DEVIATION, 1)
+    part = _part(whole, (selection,), "b")
+    assert (part.exit, part.stale) == (Exit.CONFORMANT, ())
+    if selection.startswith("--shard"):
+        assert merge([part, _part(whole, ("--shard 2/2",))]).exit is Exit.STALE_DEVIATION
+
+
 def test_only_a_full_run_is_called_conformant() -> None:
     whole = run(case("a"))
     assert whole.headline == "CONFORMANT"

@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""SPICE over WebSocket, frame by frame (RFC 6455): the opening handshake, what may be in a frame and how it
+may be cut, PING, PONG and CLOSE. A build without WebSocket is UNSUPPORTED."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dissectors.framing.events import Ending, Endpoint
+from dissectors.wire.constants import ChannelType, MsgBase, MsgcMain, MsgInputs, MsgMain
+from fixtures.bench import Bench
+from fixtures.bench.planting import requirement, rewritten, stuck_on_wire
+from fixtures.peer import Connection
+from fixtures.peer.transport import trusting
+from fixtures.peer.websocket import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    FIN,
+    LENGTH_16,
+    LENGTH_64,
+    MASKED,
+    PING,
+    PONG,
+    TEXT,
+    Frame,
+    Manner,
+    WebSocket,
+    accept_of,
+    answer_to,
+    frame,
+    new_key,
+    speaks_websocket,
+    upgrade,
+)
+from fixtures.system.hosts import Ability, Host, Unsupported
+from suites.steps import migrated
+
+INIT, LIST = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
+NET_TEST, INPUTS = MsgBase.SPICE_MSG_PING, ChannelType.SPICE_CHANNEL_INPUTS
+INPUTS_INIT = MsgInputs.SPICE_MSG_INPUTS_INIT
+RESERVED = 0x70  # bits of a frame's first byte
+QUESTION = b"are you there?"
+PLAIN = Manner()
+MANNERS = {
+    "one frame": PLAIN,
+    "small messages": Manner(piece=3),
+    "fragments": Manner(piece=5, continued=True),
+    "single bytes": Manner(piece=1, continued=True),
+    "length of 16 bits": Manner(form=LENGTH_16),
+    "length of 64 bits": Manner(form=LENGTH_64),
+    "fragments, 64 bits": Manner(piece=4, continued=True, form=LENGTH_64),
+}
+#: Frames that break the protocol, by what is wrong with them.
+BROKEN = {
+    "reserved bit 1": frame(0x40 | FIN | BINARY, b"x"),
+    "reserved bit 3": frame(0x10 | FIN | BINARY, b"x"),
+    "reserved opcode": frame(FIN | 3, b"x"),
+    "reserved control opcode": frame(FIN | 11, b"x"),
+    "fragment of a PING": frame(PING, b"x"),
+    "long PING": frame(FIN | PING, b"x" * 126),
+    "continuation of nothing": frame(FIN | CONTINUATION, b"x"),
+    "message within a message": frame(BINARY, b"R") + frame(FIN | BINARY, b"E"),
+}
+
+pytestmark = pytest.mark.needs(Ability.CALLS)
+
+
+def started(bench: Bench, **settings: Any) -> Host:
+    """A host whose build has WebSocket. Raises Unsupported: it has not."""
+    probe = bench.start("probe")
+    if not speaks_websocket(bench.pump.connect(Endpoint(probe.address, probe.port or 0), 5)):
+        raise Unsupported("this build has no WebSocket")
+    return bench.start(**settings)
+
+
+def answered(bench: Bench, host: Host, request: bytes, *pieces: bytes) -> bytes:
+    """The server's answer to a request, on a connection of its own."""
+    sock = bench.pump.connect(Endpoint(host.address, host.port or 0), 5)
+    bench.belongings.callback(sock.close)
+    return answer_to(sock, request, *pieces, between=bench.settle)
+
+
+def header(answer: bytes, name: str) -> str | None:
+    """The value of a header in an answer."""
+    for line in answer.decode("latin-1").split("\r\n"):
+        key, _, value = line.partition(":")
+        if key.lower() == name.lower():
+            return value.strip()
+    return None
+
+
+def in_session(bench: Bench, host: Host, manner: Manner = PLAIN) -> tuple[Connection, WebSocket]:
+    """Main over WebSocket, in its session."""
+    websocket = WebSocket(manner)
+    main = bench.link(host, wrap=websocket)
+    bench.expect(main, INIT, proves="MAIN-001")
+    return main, websocket
+
+
+@requirement(
+    "WEBSOCK-001",
+    fault=(
+        rewritten("another Accept", lambda b: b.replace(b"Accept: ", b"Accept: A"), nth=1),
+        rewritten("200 for 101", lambda b: b.replace(b"101", b"200"), nth=1),
+    ),
+)
+def test_answer_to_a_request(bench: Bench) -> None:
+    """101, that it is a WebSocket now, and the proof that the key was read."""
+    key = new_key()
+    answer = answered(bench, started(bench), upgrade(key))
+    told = (
+        answer[:13],
+        (header(answer, "Upgrade") or "").lower(),
+        (header(answer, "Connection") or "").lower(),
+        header(answer, "Sec-WebSocket-Accept"),
+    )
+    wanted = (b"HTTP/1.1 101 ", "websocket", "upgrade", accept_of(key))
+    bench.claim(told == wanted, wanted, told)
+
+
+@requirement(
+    "WEBSOCK-002",
+    fault=(
+        rewritten(
+            "no protocol", lambda b: b.replace(b"-Protocol: binary", b"-Other: x"), nth=1, case="binary"
+        ),
+        rewritten("a protocol", lambda b: b[:-2] + b"Sec-WebSocket-Protocol: binary\r\n\r\n", case="None"),
+    ),
+)
+@pytest.mark.parametrize("offered", ["binary", None])
+def test_protocol_that_is_offered(bench: Bench, offered: str | None) -> None:
+    """The answer names the protocol that the client has offered, if any."""
+    answer = answered(bench, started(bench), upgrade(Sec_WebSocket_Protocol=offered))
+    named = header(answer, "Sec-WebSocket-Protocol")
+    bench.claim(
+        named == offered and b" 101 " in answer, f"101, protocol {offered}", f"{answer[:13]!r}, {named}"
+    )
+
+
+@requirement(
+    "WEBSOCK-003", fault=rewritten("101", lambda b: b"HTTP/1.1 101 Yes\r\n\r\n", nth=1, case="no key")
+)
+@pytest.mark.parametrize(
+    "wrong",
+    [{"Sec_WebSocket_Key": None}, {"Sec_WebSocket_Protocol": "chat"}, {"Sec_WebSocket_Protocol": "base64"}],
+    ids=["no key", "chat", "base64"],
+)
+def test_request_that_is_refused(bench: Bench, wrong: dict[str, str | None]) -> None:
+    """No key, or a protocol that is none of SPICE's: no 101, and the server serves the next one."""
+    source = started(bench)
+    answer = answered(bench, source, upgrade(**wrong))
+    bench.claim(b" 101 " not in answer, "no 101", answer[:32])
+    in_session(bench, source)
+
+
+@requirement("WEBSOCK-004", fault=rewritten("101", lambda b: b"HTTP/1.1 101 Yes\r\n\r\n", nth=1))
+@pytest.mark.parametrize("version", ["8", "14", None])
+def test_other_version(bench: Bench, version: str | None) -> None:
+    """A version that this server cannot speak, or none."""
+    answer = answered(bench, started(bench), upgrade(Sec_WebSocket_Version=version))
+    bench.claim(b" 101 " not in answer, "no 101", answer[:32])
+
+
+@requirement("WEBSOCK-005", fault=rewritten("nothing", lambda b: b"", nth=1, case="whole"))
+@pytest.mark.parametrize("at", [None, 2, 4, 20, -2], ids=["whole", "2", "4", "20", "-2"])
+def test_request_in_pieces(bench: Bench, at: int | None) -> None:
+    """The request comes in two segments: cut in its method, after it, in a header, and before its end."""
+    request = upgrade()
+    pieces = [request] if at is None else [request[:at], request[at:]]
+    answer = answered(bench, started(bench), *pieces)
+    bench.claim(b" 101 " in answer, "101", answer[:32])
+
+
+@requirement(
+    "WEBSOCK-006",
+    fault=(
+        rewritten("nothing", lambda b: b"", nth=2, case="one frame-plain"),
+        rewritten("a byte less", lambda b: b[:-1], nth=3, case="fragments-plain"),
+    ),
+)
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize("manner", MANNERS.values(), ids=MANNERS.keys())
+def test_session(bench: Bench, manner: Manner, secure: bool) -> None:
+    """Main and inputs, the list of channels, and the net test of a quarter of a megabyte, in each manner."""
+    certificate = bench.certificate() if secure else None
+    source = started(bench, tls=certificate.settings() if certificate else None)
+    tls = trusting(certificate.ca) if certificate else None
+    with bench.owed():
+        client = bench.client(source, tls=tls, wrap=lambda: WebSocket(manner))
+        client.current.channels[INPUTS, 0].expect(INPUTS_INIT)
+    bench.settle()
+    sizes = [len(ping.body) - 12 for ping in client.main.got(NET_TEST)]
+    bench.claim(sizes == [0, 0, 256_000], "a whole net test", sizes)
+
+
+@requirement("WEBSOCK-007", fault=rewritten("nothing", lambda b: b"", nth=2))
+def test_text_frames(bench: Bench) -> None:
+    """All that the client says is in text frames."""
+    source = started(bench)
+    with bench.owed():
+        bench.client(source, wrap=lambda: WebSocket(Manner(opcode=TEXT)))
+
+
+@requirement(
+    "WEBSOCK-008",
+    fault=(
+        rewritten("other data", lambda b: b.replace(QUESTION, b"Are you there?"), case="question"),
+        rewritten("no PONG", lambda b: b.replace(b"\x8a\0", b""), case="nothing"),
+    ),
+)
+@pytest.mark.parametrize("data", [b"", QUESTION, b"\0" * 125], ids=["nothing", "question", "longest"])
+def test_ping(bench: Bench, data: bytes) -> None:
+    """Each PING comes back as PONG, and the session goes on."""
+    main, websocket = in_session(bench, started(bench))
+    for number in range(1, 3):
+        websocket.send_frame(PING, data)
+        bench.until(lambda n=number: len(websocket.payloads(PONG)) >= n, "a PONG frame")  # type: ignore[misc]
+    websocket.send_frame(PONG, b"nobody has asked")
+    main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
+    bench.expect(main, LIST, proves="MAIN-008")
+    bench.claim(websocket.payloads(PONG) == [data] * 2, [data] * 2, websocket.payloads(PONG))
+
+
+@requirement("WEBSOCK-008", "WEBSOCK-006")
+def test_ping_between_fragments(bench: Bench) -> None:
+    """A PING between the fragments of a message is answered, and the message is whole."""
+    source = started(bench)
+    main, websocket = in_session(bench, source, Manner(piece=4, continued=True))
+    websocket.manner = replace(websocket.manner, between=b"ho")
+    main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
+    bench.expect(main, LIST, proves="WEBSOCK-006")
+    bench.settle()
+    pongs = websocket.payloads(PONG)
+    bench.claim(pongs == [b"ho"], "one PONG of the PING's data", pongs, proves="WEBSOCK-008")
+
+
+@requirement(
+    "WEBSOCK-009",
+    fault=(rewritten("no CLOSE", lambda b: b.removesuffix(b"\x88\0")), stuck_on_wire("the upgrade", nth=1)),
+)
+@pytest.mark.parametrize("reason", [b"", b"\x03\xe8", b"\x03\xe9going away"], ids=["none", "1000", "1001"])
+def test_close(bench: Bench, reason: bytes) -> None:
+    """The client closes its WebSocket before the link, with or without a reason; the server does the same."""
+    websocket = WebSocket()
+    main = bench.connect(started(bench), wrap=websocket)
+    websocket.send_frame(CLOSE, reason)
+    ending = main.expect_end(deadline=3)
+    bench.claim(ending is not Ending.TIMEOUT, "the connection's end", ending)
+    bench.claim(websocket.opcodes() == [CLOSE], "a CLOSE frame", websocket.opcodes())
+
+
+@requirement("WEBSOCK-009")
+def test_close_in_a_session(bench: Bench) -> None:
+    """As above, in a session: it is over, and the next client has one."""
+    source = started(bench)
+    main, websocket = in_session(bench, source)
+    websocket.send_frame(CLOSE, b"\x03\xe8")
+    ending = main.expect_end(deadline=3)
+    bench.claim(ending is not Ending.TIMEOUT, "the connection's end", ending)
+    bench.claim(CLOSE in websocket.opcodes(), "a CLOSE frame", websocket.opcodes())
+    in_session(bench, source)
+
+
+def faults_of(frames: list[Frame]) -> list[str]:
+    """What is wrong with a server's frames."""
+    wrong, open_message = [], False
+    for told in frames:
+        form = told.length & 0x7F
+        due = told.size if told.size < LENGTH_16 else LENGTH_16 if told.size < 1 << 16 else LENGTH_64
+        shortest = form == due
+        known = told.opcode in (CONTINUATION, BINARY, CLOSE, PING, PONG)
+        order = told.opcode >= CLOSE or (told.opcode == CONTINUATION) == open_message
+        fine = known and order and shortest and not (told.first & RESERVED or told.length & MASKED)
+        if not fine:
+            wrong.append(f"{told.first:02x} {told.length:02x} of {told.size} bytes")
+        if told.opcode < CLOSE:
+            open_message = not told.first & FIN
+    return wrong
+
+
+@requirement(
+    "WEBSOCK-010",
+    fault=(
+        rewritten("a reserved bit", lambda b: bytes([b[0] | 0x10]) + b[1:], nth=2),
+        rewritten("a text frame", lambda b: bytes([b[0] ^ 3]) + b[1:], nth=2),
+        rewritten("a continuation of nothing", lambda b: bytes([b[0] ^ 2]) + b[1:], nth=2),
+    ),
+)
+def test_frames_of_the_server(bench: Bench) -> None:
+    """Short and long messages of a session."""
+    main, websocket = in_session(bench, started(bench))
+    bench.settle()
+    sizes = [told.size for told in websocket.frames]
+    bench.claim(max(sizes) > 1 << 16, "frames of more than 64 KiB", sizes)
+    wrong = faults_of(websocket.frames)
+    bench.claim(not wrong, "frames as they must be", wrong)
+    main.close()
+
+
+@requirement("WEBSOCK-011", fault=stuck_on_wire("the upgrade", nth=1, case="reserved bit 1"))
+@pytest.mark.parametrize("wrong", BROKEN.values(), ids=BROKEN.keys())
+def test_broken_frame(bench: Bench, wrong: bytes) -> None:
+    """A frame that is none ends its connection; the next client is served."""
+    source = started(bench)
+    websocket = WebSocket()
+    main = bench.connect(source, wrap=websocket)
+    websocket.write(wrong)
+    ending = main.expect_end(deadline=3)
+    bench.claim(ending is not Ending.TIMEOUT, "the connection's end", ending)
+    bench.alive("after a frame that is none", source)
+
+
+@requirement("WEBSOCK-011")
+@pytest.mark.parametrize("size", [1 << 31, (1 << 63) - 1, (1 << 64) - 1], ids=hex)
+def test_frame_of_absurd_length(bench: Bench, size: int) -> None:
+    """A frame that announces more than there can be, and 4 KiB of it."""
+    source = started(bench)
+    websocket = WebSocket()
+    bench.connect(source, wrap=websocket)
+    announced = bytes([FIN | BINARY, MASKED | LENGTH_64]) + size.to_bytes(8)
+    websocket.write(announced + os.urandom(4) + b"\xff" * 4096)
+    bench.settle()
+    bench.alive("after a frame without end", source)
+    in_session(bench, source)
+
+
+@requirement("WEBSOCK-012", fault=stuck_on_wire("the upgrade", nth=1))
+def test_unmasked_frame(bench: Bench) -> None:
+    """A frame without a mask ends its connection."""
+    websocket = WebSocket(Manner(masked=False))
+    main = bench.connect(started(bench), wrap=websocket)
+    main.send_mess()
+    ending = main.expect_end(deadline=1)
+    bench.claim(ending is not Ending.TIMEOUT, "the connection's end", ending)
+
+
+@requirement("WEBSOCK-006", "MIG-DST-001", "MIG-DST-004", "MIG-DST-006")
+@pytest.mark.needs(Ability.CALLBACKS)
+def test_migration(bench: Bench) -> None:
+    """A client that came over WebSocket goes over WebSocket to the target."""
+    source = started(bench)
+    target = bench.start("target", incoming=True)
+    client = bench.client(source, wrap=lambda: WebSocket(Manner(piece=64, continued=True)))
+    migrated(bench, source, client, target)
+    host = client.main.host
+    bench.claim(host == "target", "a session at the target", host, proves="WEBSOCK-006")

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the client's keyboard and mouse do reaches the guest (spice.proto, InputsChannel;
+server/inputs-channel.cpp)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from dissectors.channels.inputs import (
+    SpiceMsgcInputsKeyDown,
+    SpiceMsgcInputsKeyModifiers,
+    SpiceMsgcInputsKeyScancode,
+    SpiceMsgcInputsKeyUp,
+    SpiceMsgcInputsMouseMotion,
+    SpiceMsgcInputsMousePosition,
+    SpiceMsgcInputsMousePress,
+    SpiceMsgcInputsMouseRelease,
+)
+from dissectors.wire.constants import ChannelType, MsgcInputs, MsgcMain, MsgInputs, MsgMain
+from dissectors.wire.enums import MouseMode
+from dissectors.wire.message import SpiceMessage
+from fixtures.bench import Bench
+from fixtures.bench.planting import changed, lost, put, requirement, stuck_after, timers, twice
+from fixtures.peer import Client, Connection
+from fixtures.system.hosts import Ability, Host
+
+INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
+KEY_DOWN, KEY_UP = MsgcInputs.SPICE_MSGC_INPUTS_KEY_DOWN, MsgcInputs.SPICE_MSGC_INPUTS_KEY_UP
+SCANCODE, WISH = MsgcInputs.SPICE_MSGC_INPUTS_KEY_SCANCODE, MsgcInputs.SPICE_MSGC_INPUTS_KEY_MODIFIERS
+MOTION, POSITION = MsgcInputs.SPICE_MSGC_INPUTS_MOUSE_MOTION, MsgcInputs.SPICE_MSGC_INPUTS_MOUSE_POSITION
+PRESS, RELEASE = MsgcInputs.SPICE_MSGC_INPUTS_MOUSE_PRESS, MsgcInputs.SPICE_MSGC_INPUTS_MOUSE_RELEASE
+LIGHTS = MsgInputs.SPICE_MSG_INPUTS_KEY_MODIFIERS
+REQUEST, MODE = MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST, MsgMain.SPICE_MSG_MAIN_MOUSE_MODE
+#: What a client sends, and the scan codes of set 1 that the guest's keyboard gives: 0xe0 before a key of the
+#: second block, the highest bit for a key that is released.
+KEYS: dict[str, tuple[list[SpiceMessage], str]] = {
+    "pressed": ([SpiceMsgcInputsKeyDown(code=0x1E)], "1e"),
+    "released": ([SpiceMsgcInputsKeyUp(code=0x9E)], "9e"),
+    "second block": ([SpiceMsgcInputsKeyDown(code=0x48E0), SpiceMsgcInputsKeyUp(code=0xC8E0)], "e048e0c8"),
+    "four codes": ([SpiceMsgcInputsKeyDown(code=0x459D1DE1)], "e11d9d45"),
+    "one scan code": ([SpiceMsgcInputsKeyScancode(data=b"\x1e")], "1e"),
+    "many scan codes": ([SpiceMsgcInputsKeyScancode(data=b"\x1e\x30\xe0\x48\xe0\xc8\xb0\x9e")], "1e30e048e0c8b09e"),
+    "mixed": (
+        [
+            SpiceMsgcInputsKeyDown(code=0x2A),
+            SpiceMsgcInputsKeyScancode(data=b"\x1e\x9e"),
+            SpiceMsgcInputsKeyUp(code=0xAA),
+        ],
+        "2a1e9eaa",
+    ),
+}
+#: A button of the protocol -> its bit there (enums.h, MouseButtonMask), and at the guest's mouse and tablet,
+#: which have the right one before the middle one (spice-input.h).
+BUTTONS = {"left": (1, 1, 1), "middle": (2, 2, 4), "right": (3, 4, 2)}
+UP, DOWN, LEFT = 4, 5, 1
+#: Lights (enums.h, KeyboardModifierFlags) -> the scan code of their key, in the order in which it is pressed.
+LOCKS = {1: 0x46, 2: 0x45, 4: 0x3A}
+#: How long after a client's wish the server tells the guest's lights again, ms (KEY_MODIFIERS_TTL).
+LIGHTS_MS = 2_000
+
+pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
+
+
+def opened(bench: Bench, *devices: str) -> tuple[Host, Client, Connection]:
+    """A machine with a keyboard, a mouse and these devices, its client, and the client's inputs channel."""
+    source = bench.start(devices=("keyboard", "mouse", *devices))
+    client = bench.client(source)
+    bench.settle()
+    return source, client, client.current.channels[INPUTS, 0]
+
+
+def typed(bench: Bench) -> str:
+    """The scan codes that the guest's keyboard has given so far, as hex."""
+    return bytes(e.args["code"] for e in bench.pump.tape.host_events if e.name == "keyboard_scan").hex()
+
+
+def moved(bench: Bench) -> list[tuple[str, dict[str, int]]]:
+    """What the guest's mouse and tablet have done so far."""
+    names = ("mouse_motion", "mouse_buttons", "tablet_position", "tablet_wheel", "tablet_buttons")
+    return [(e.name, dict(e.args)) for e in bench.pump.tape.host_events if e.name in names]
+
+
+def client_mode(bench: Bench, client: Client) -> None:
+    """The client's mouse mode is in force."""
+    client.main.send(REQUEST, struct.pack("<H", MouseMode.SPICE_MOUSE_MODE_CLIENT))
+    bench.until(lambda: client.main.got(MODE), "the client's mouse mode", proves="MAIN-012")
+
+
+@requirement(
+    "CHAN-060",
+    fault=(
+        lost(KEY_UP, case="mixed"),
+        changed("its last code", SCANCODE, lambda b: b[:-1], case="many scan codes"),
+        twice(KEY_DOWN, case="pressed"),
+        changed("three codes", KEY_DOWN, lambda b: b[:3] + b"\0", case="four codes"),
+    ),
+)
+@pytest.mark.parametrize(("messages", "codes"), KEYS.values(), ids=KEYS)
+def test_keys_reach_the_guest(bench: Bench, messages: list[SpiceMessage], codes: str) -> None:
+    """The guest's keyboard gives the scan codes of KEY_DOWN, KEY_UP and KEY_SCANCODE, each once, in order."""
+    _, _, inputs = opened(bench)
+    for message in messages:
+        inputs.send(message)
+    bench.settle()
+    bench.claim(typed(bench) == codes, f"scan codes {codes}", typed(bench) or "none")
+
+
+@requirement(
+    "CHAN-061",
+    fault=(
+        put(MOTION, dx=-30, case="mouse-left"),
+        put(PRESS, button=DOWN, nth=2, case="mouse-left"),
+        put(RELEASE, buttons_state=2, case="mouse-right"),
+        put(POSITION, x=222, case="tablet-left"),
+        put(PRESS, buttons_state=0, nth=1, case="tablet-middle"),
+        lost(RELEASE, case="tablet-right"),
+        lost(MOTION, case="mouse-middle"),
+    ),
+)
+@pytest.mark.parametrize("button", BUTTONS)
+@pytest.mark.parametrize("device", ["mouse", "tablet"])
+def test_mouse_reaches_the_guest(bench: Bench, device: str, button: str) -> None:
+    """Motions, buttons and the wheel reach the guest's mouse in the server's mouse mode, its tablet in the
+    client's; what belongs to the other mode does nothing."""
+    number, mask, bit = BUTTONS[button]
+    _, client, inputs = opened(bench, "tablet", "display")
+    if device == "tablet":
+        client_mode(bench, client)
+    inputs.send(SpiceMsgcInputsMouseMotion(dx=-3, dy=300, buttons_state=mask))
+    inputs.send(SpiceMsgcInputsMousePosition(x=17, y=222, buttons_state=mask))
+    inputs.send(SpiceMsgcInputsMousePress(button=number, buttons_state=mask))
+    inputs.send(SpiceMsgcInputsMousePress(button=UP, buttons_state=mask))
+    inputs.send(SpiceMsgcInputsMousePress(button=DOWN, buttons_state=mask))
+    inputs.send(SpiceMsgcInputsMouseRelease(button=number, buttons_state=0))
+    inputs.send(SpiceMsgcInputsMouseRelease(button=LEFT, buttons_state=mask))
+    bench.settle()
+    wheel: Callable[[int], tuple[str, dict[str, int]]]
+    if device == "mouse":
+        first = "mouse_motion", {"dx": -3, "dy": 300, "dz": 0, "buttons": bit}
+        wheel = lambda dz: ("mouse_motion", {"dx": 0, "dy": 0, "dz": dz, "buttons": bit})  # noqa: E731
+    else:
+        first = "tablet_position", {"x": 17, "y": 222, "buttons": bit}
+        wheel = lambda dz: ("tablet_wheel", {"dz": dz, "buttons": bit})  # noqa: E731
+    rest = [(f"{device}_buttons", {"buttons": state}) for state in (0, bit)]
+    wanted = [first, wheel(0), wheel(-1), wheel(1), *rest]
+    for expected, seen in zip(wanted, [*moved(bench), *[None] * 6], strict=False):
+        bench.claim(seen == expected, expected, seen)
+    bench.claim(len(moved(bench)) == len(wanted), f"{len(wanted)} doings", len(moved(bench)))
+
+
+def leaves_inputs(bench: Bench, client: Client, source: Host) -> None:
+    client.current.channels[INPUTS, 0].close()
+
+
+def leaves(bench: Bench, client: Client, source: Host) -> None:
+    client.close()
+
+
+def is_taken_over(bench: Bench, client: Client, source: Host) -> None:
+    bench.client(source, channels=())
+
+
+def breaks(bench: Bench, client: Client, source: Host) -> None:
+    client.current.channels[INPUTS, 0].send(0x7FFF, b"\xa5")
+
+
+@requirement(
+    "CHAN-062", fault=(stuck_after(KEY_UP, case="leaves_inputs"), lost(KEY_UP), lost(SCANCODE))
+)
+@pytest.mark.parametrize("end", [leaves_inputs, leaves, is_taken_over, breaks], ids=lambda f: f.__name__)
+def test_keys_that_are_held(bench: Bench, end: Callable[[Bench, Client, Host], None]) -> None:
+    """However the inputs channel ends: the keys that its client holds are released in the guest, and no
+    others."""
+    source, client, inputs = opened(bench)
+    inputs.send(SpiceMsgcInputsKeyDown(code=0x1E))
+    inputs.send(SpiceMsgcInputsKeyScancode(data=b"\x30\xe0\x48"))
+    inputs.send(SpiceMsgcInputsKeyDown(code=0x2E))
+    inputs.send(SpiceMsgcInputsKeyUp(code=0xAE))
+    bench.settle()
+    before = len(typed(bench))
+    end(bench, client, source)
+    bench.settle()
+    told = typed(bench)[before:]
+    codes = sorted(told.replace("e0c8", "").replace("9e", "9e ").replace("b0", "b0 ").split())
+    wanted = codes == ["9e", "b0"] and told.count("e0c8") == 1
+    bench.claim(wanted, "9e, b0 and e0c8, the releases of what was held", told or "nothing")
+
+
+@requirement(
+    "CHAN-063",
+    fault=(put(WISH, modifiers=0, case="0-7"), put(WISH, modifiers=1, case="7-7"), lost(WISH, case="5-2")),
+)
+@pytest.mark.parametrize("wish", [0, 1, 2, 4, 7])
+@pytest.mark.parametrize("lights", [0, 5, 7])
+def test_lights_that_the_client_wishes(bench: Bench, lights: int, wish: int) -> None:
+    """The guest's lock keys whose lights differ from the client's wish are pressed and released, and no
+    others; the same wish once more presses nothing."""
+    source, _, inputs = opened(bench)
+    source.call("kbd_leds", leds=lights)
+    bench.settle()
+    inputs.send(SpiceMsgcInputsKeyModifiers(modifiers=wish))
+    bench.settle()
+    differ = [key for light, key in LOCKS.items() if (lights ^ wish) & light]
+    wanted = sorted(bytes([key, key | 0x80]).hex() for key in differ)
+    told = sorted(typed(bench)[at : at + 4] for at in range(0, len(typed(bench)), 4))
+    bench.claim(told == wanted, f"pressed and released: {wanted}", told)
+    inputs.send(SpiceMsgcInputsKeyModifiers(modifiers=wish))
+    bench.settle()
+    more = len(typed(bench)) // 4 - len(wanted)
+    bench.claim(more == 0, "nothing for the same wish", f"{more} more keys")
+
+
+@requirement("CHAN-064", fault=(timers(+1, case="wish"), timers(-1, case="key"), lost(LIGHTS, case="wish")))
+@pytest.mark.needs(Ability.VIRTUAL_CLOCK)
+@pytest.mark.parametrize("by", ["wish", "key"])
+def test_lights_are_told_again(bench: Bench, by: str) -> None:
+    """2,000 ms after the client has told its lights, or pressed a lock key, the server tells the guest's."""
+    _, _, inputs = opened(bench)
+    inputs.send(
+        SpiceMsgcInputsKeyModifiers(modifiers=2) if by == "wish" else SpiceMsgcInputsKeyDown(code=0x45)
+    )
+    bench.settle()
+    source = bench.hosts[0]
+    bench.pass_time(source, LIGHTS_MS - 1)
+    told = [int(m.packet.modifiers) for m in inputs.got(LIGHTS)]
+    bench.claim(not told, f"nothing before {LIGHTS_MS} ms", told)
+    bench.pass_time(source, 1)
+    told = [int(m.packet.modifiers) for m in inputs.got(LIGHTS)]
+    bench.claim(told == [2], f"num lock in KEY_MODIFIERS after {LIGHTS_MS} ms", told)

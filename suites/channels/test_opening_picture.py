@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a display and a cursor show first, and when the guest makes them anew (server/dcc.cpp, dcc_start;
+server/cursor-channel.cpp)."""
+
+from __future__ import annotations
+
+import pytest
+
+from dissectors.framing.events import Message
+from dissectors.wire.constants import ChannelType, MsgCursor, MsgDisplay
+from dissectors.wire.enums import SurfaceFlags, SurfaceFmt
+from fixtures.bench import Bench
+from fixtures.bench.planting import before, changed, lost, put, requirement, twice
+from fixtures.peer import Connection
+from fixtures.system.hosts import Ability, Host
+
+DISPLAY, CURSOR = ChannelType.SPICE_CHANNEL_DISPLAY, ChannelType.SPICE_CHANNEL_CURSOR
+CREATE, DESTROY = (
+    MsgDisplay.SPICE_MSG_DISPLAY_SURFACE_CREATE,
+    MsgDisplay.SPICE_MSG_DISPLAY_SURFACE_DESTROY,
+)
+COPY, MARK = MsgDisplay.SPICE_MSG_DISPLAY_DRAW_COPY, MsgDisplay.SPICE_MSG_DISPLAY_MARK
+INIT, SET = MsgCursor.SPICE_MSG_CURSOR_INIT, MsgCursor.SPICE_MSG_CURSOR_SET
+MOVE, HIDE = MsgCursor.SPICE_MSG_CURSOR_MOVE, MsgCursor.SPICE_MSG_CURSOR_HIDE
+#: The guest's card (fixtures/library/host/qxl_card.py).
+WIDTH, HEIGHT, CURSOR_SIDE = 640, 480, 16
+PRIMARY = (
+    0,
+    WIDTH,
+    HEIGHT,
+    int(SurfaceFmt.SPICE_SURFACE_FMT_32_xRGB),
+    int(SurfaceFlags.SPICE_SURFACE_FLAGS_PRIMARY),
+)
+
+pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
+
+
+def worked(bench: Bench, source: Host) -> None:
+    """The card's worker has taken what the guest has drawn."""
+    bench.until(lambda: not source.call("qxl_left"), "the display's worker", proves="ROBUST-002")
+    source.call("qxl_sync")
+    bench.settle()
+
+
+def opened(bench: Bench, source: Host, channel: ChannelType) -> Connection:
+    """The channel of a client that has just come."""
+    client = bench.client(source, channels=(channel,))
+    worked(bench, source)
+    return client.current.channels[channel, 0]
+
+
+def surface(message: Message) -> tuple[int, ...]:
+    """SURFACE_CREATE: number, width, height, format, flags."""
+    p = message.packet
+    return tuple(int(v) for v in (p.surface_id, p.width, p.height, p.format, p.flags))
+
+
+def shown(display: Connection, since: int = 0) -> list[str]:
+    """What a display was told of its surfaces and pictures, in order, by name."""
+    kinds = (CREATE, DESTROY, COPY, MARK)
+    return [m.name.removeprefix("SPICE_MSG_DISPLAY_") for m in display.messages[since:] if m.type in kinds]
+
+
+@requirement(
+    "CHAN-065",
+    fault=(
+        lost(MARK),
+        twice(MARK),
+        put(CREATE, flags=0),
+        put(CREATE, height=HEIGHT - 1),
+        lost(COPY),
+        before(CREATE, MARK),
+        changed("a line less", COPY, lambda b: b[:12] + bytes([b[12] ^ 1]) + b[13:]),
+        lost(MARK, nth=2, case="made anew"),
+    ),
+)
+@pytest.mark.parametrize("anew", [False, True], ids=["opened", "made anew"])
+def test_display_begins(bench: Bench, anew: bool) -> None:
+    """A display begins with its primary surface, the whole picture, and MARK; a surface that the guest makes
+    anew is told again, and MARK with it."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    source.call("qxl_draw")
+    worked(bench, source)
+    display = opened(bench, source, DISPLAY)
+    bench.expect(display, MARK)
+    worked(bench, source)
+    told = shown(display)
+    bench.claim(told == ["SURFACE_CREATE", "DRAW_COPY", "MARK"], "SURFACE_CREATE, DRAW_COPY, MARK", told)
+    made = [surface(m) for m in display.got(CREATE)]
+    bench.claim(made == [PRIMARY], f"number, width, height, format, flags {PRIMARY}", made)
+    for box in (m.packet.base.box for m in display.got(COPY)):
+        seen = tuple(int(getattr(box, side)) for side in ("left", "top", "right", "bottom"))
+        bench.claim(seen == (0, 0, WIDTH, HEIGHT), "a picture of the whole surface", seen)
+    if anew:
+        count = len(display.messages)
+        source.call("qxl_reset")
+        worked(bench, source)
+        told = [name for name in shown(display, count) if name != "DRAW_COPY"]
+        wanted = ["SURFACE_DESTROY", "SURFACE_CREATE", "MARK"]
+        bench.claim(told == wanted, ", ".join(wanted), told)
+        made = [surface(m) for m in display.got(CREATE)[1:]]
+        bench.claim(made == [PRIMARY], f"the primary surface {PRIMARY} again", made)
+
+
+def place(message: Message) -> tuple[int, int]:
+    """Where a message puts the cursor."""
+    position = message.packet.position
+    return int(position.x), int(position.y)
+
+
+@requirement(
+    "CHAN-066",
+    fault=(
+        put(INIT, visible=1, case="hide"),
+        put(INIT, visible=0, case="move"),
+        changed("a place beside", INIT, lambda b: bytes([b[0] ^ 1]) + b[1:], case="move"),
+        lost(INIT, case="hide"),
+    ),
+)
+@pytest.mark.parametrize("last", ["move", "hide"])
+def test_cursor_begins(bench: Bench, last: str) -> None:
+    """CURSOR_INIT tells the shape that the guest has set, where it has moved it, and whether it is seen."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    for kind in ("set", "move", *["hide"] * (last == "hide")):
+        source.call("qxl_cursor", kind=kind, x=0x141, y=0xB2)
+    worked(bench, source)
+    init = bench.expect(opened(bench, source, CURSOR), INIT)
+    bench.claim(place(init) == (0x141, 0xB2), "the place (321, 178)", place(init))
+    seen = int(init.packet.visible)
+    bench.claim(seen == (last != "hide"), f"visible {int(last != 'hide')}", seen)
+    header = init.packet.cursor.header
+    size = header and (int(header.width), int(header.height))
+    bench.claim(size == (CURSOR_SIDE, CURSOR_SIDE), "the shape that was set", size)
+
+
+@requirement(
+    "CHAN-067",
+    fault=(
+        lost(MOVE),
+        lost(HIDE),
+        put(SET, visible=0),
+        changed("a place beside", MOVE, lambda b: bytes([b[0] ^ 1]) + b[1:]),
+        twice(HIDE),
+    ),
+)
+def test_cursor_changes(bench: Bench) -> None:
+    """In the server's mouse mode the client is told each change of the guest's cursor, in order."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    cursor = opened(bench, source, CURSOR)
+    bench.expect(cursor, INIT)
+    for kind, x, y in (("set", 5, 6), ("move", 0x141, 0xB2), ("hide", 0, 0), ("move", 7, 8), ("set", 1, 2)):
+        source.call("qxl_cursor", kind=kind, x=x, y=y)
+        worked(bench, source)
+    told = [m for m in cursor.messages if m.type in (SET, MOVE, HIDE)]
+    kinds = [int(m.type) for m in told]
+    wanted = [SET, MOVE, HIDE, MOVE, SET]
+    names = [m.name for m in told]
+    bench.claim(kinds == wanted, [kind.name for kind in wanted], names)
+    places = [place(m) for m in told if m.type == MOVE]
+    bench.claim(places == [(0x141, 0xB2), (7, 8)], "the places of both moves", places)
+    visible = [int(m.packet.visible) for m in told if m.type == SET]
+    bench.claim(visible == [1, 1], "a cursor that is seen, twice", visible)

@@ -42,7 +42,10 @@ KEYS: dict[str, tuple[list[SpiceMessage], str]] = {
     "second block": ([SpiceMsgcInputsKeyDown(code=0x48E0), SpiceMsgcInputsKeyUp(code=0xC8E0)], "e048e0c8"),
     "four codes": ([SpiceMsgcInputsKeyDown(code=0x459D1DE1)], "e11d9d45"),
     "one scan code": ([SpiceMsgcInputsKeyScancode(data=b"\x1e")], "1e"),
-    "many scan codes": ([SpiceMsgcInputsKeyScancode(data=b"\x1e\x30\xe0\x48\xe0\xc8\xb0\x9e")], "1e30e048e0c8b09e"),
+    "many scan codes": (
+        [SpiceMsgcInputsKeyScancode(data=b"\x1e\x30\xe0\x48\xe0\xc8\xb0\x9e")],
+        "1e30e048e0c8b09e",
+    ),
     "mixed": (
         [
             SpiceMsgcInputsKeyDown(code=0x2A),
@@ -167,9 +170,7 @@ def breaks(bench: Bench, client: Client, source: Host) -> None:
     client.current.channels[INPUTS, 0].send(0x7FFF, b"\xa5")
 
 
-@requirement(
-    "CHAN-062", fault=(stuck_after(KEY_UP, case="leaves_inputs"), lost(KEY_UP), lost(SCANCODE))
-)
+@requirement("CHAN-062", fault=(stuck_after(KEY_UP, case="leaves_inputs"), lost(KEY_UP), lost(SCANCODE)))
 @pytest.mark.parametrize("end", [leaves_inputs, leaves, is_taken_over, breaks], ids=lambda f: f.__name__)
 def test_keys_that_are_held(bench: Bench, end: Callable[[Bench, Client, Host], None]) -> None:
     """However the inputs channel ends: the keys that its client holds are released in the guest, and no

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The agent is plugged again, or its client is another: what was begun before is over (server/reds.cpp,
+reds_reset_vdp and reds_client_disconnect)."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from dissectors.framing.events import Ending
+from dissectors.wire.constants import MsgcMain, MsgMain
+from fixtures.bench import Bench
+from fixtures.bench.planting import (
+    Fault,
+    added,
+    changed,
+    lost,
+    requirement,
+    stuck_after,
+    timers,
+)
+from fixtures.peer import Connection
+from fixtures.system.hosts import Ability, Host
+
+INIT, AGENT_DATA = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_AGENT_DATA
+BACK_AGAIN = MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS
+TO_AGENT, START = MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, MsgcMain.SPICE_MSGC_MAIN_AGENT_START
+GRANT = MsgcMain.SPICE_MSGC_MAIN_AGENT_TOKEN
+REPLY, WINDOW = 3, 10  # spice/vd_agent.h, VD_AGENT_REPLY; server/reds-private.h, REDS_AGENT_WINDOW_SIZE
+WAIT_MS = 30_000  # server/char-device.cpp, RED_CHAR_DEVICE_WAIT_TOKENS_TIMEOUT
+
+pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
+
+
+def message(content: bytes) -> bytes:
+    """A VDAgentMessage."""
+    return struct.pack("<IIQI", 1, REPLY, 0, len(content)) + content
+
+
+def chunk(content: bytes) -> bytes:
+    """As it passes the guest's device: VDIChunkHeader (the client's port) and content."""
+    return struct.pack("<II", 1, len(content)) + content
+
+
+#: What was begun before, and what is whole afterwards.
+OLD, NEW = message(b"old" * 20), message(b"new!" * 5)
+
+
+def talking(bench: Bench, host: Host, grants: int = WINDOW) -> Connection:
+    """A client that has begun to talk to the agent."""
+    main = bench.link(host)
+    bench.expect(main, INIT, proves="MAIN-001")
+    main.send(START, struct.pack("<I", grants))
+    bench.settle()
+    return main
+
+
+def plugged_again(bench: Bench, host: Host, main: Connection) -> None:
+    """The agent goes and comes back, and the client begins again."""
+    before = len(main.got(BACK_AGAIN))
+    host.call("agent_detach")
+    host.call("agent_attach")
+    bench.until(lambda: len(main.got(BACK_AGAIN)) > before, "AGENT_CONNECTED_TOKENS", proves="MAIN-009")
+    main.send(START, struct.pack("<I", WINDOW))
+    bench.settle()
+
+
+def at_guest(bench: Bench) -> bytes:
+    """What the guest has read from its device."""
+    events = [e for e in bench.pump.tape.host_events if e.name == "chardev_write"]
+    return b"".join(bytes.fromhex(e.args["hex"]) for e in events)
+
+
+def heard(main: Connection) -> bytes:
+    """What the client has heard from the agent."""
+    return b"".join(m.body for m in main.got(AGENT_DATA))
+
+
+@requirement("MAIN-060", fault=(lost(AGENT_DATA), changed("old", AGENT_DATA, OLD[:-1])))
+@pytest.mark.parametrize("cut", [1, 7, 8, 9, 27, 28, 29, 60])
+def test_agent_is_unplugged_within_its_message(bench: Bench, cut: int) -> None:
+    """The agent is unplugged after so many bytes of its message: what the next one says comes whole, and
+    nothing else."""
+    source = bench.start(devices=("keyboard", "mouse", "agent"))
+    main = talking(bench, source)
+    source.call("agent_send", hex=chunk(OLD)[:cut].hex())
+    bench.settle()
+    plugged_again(bench, source, main)
+    source.call("agent_send", hex=chunk(NEW).hex())
+    bench.settle()
+    bench.claim(heard(main) == NEW, "the next agent's message alone", heard(main).hex() or "nothing")
+    bench.claim(main.ending is None, "a session that lives", main.ending)
+
+
+@requirement("MAIN-060", fault=changed("old", TO_AGENT, OLD, nth=2))
+def test_agent_is_unplugged_within_the_clients_message(bench: Bench) -> None:
+    """The agent is unplugged when the client has said half of its message: the other half reaches nobody."""
+    source = bench.start(devices=("keyboard", "mouse", "agent"))
+    main = talking(bench, source)
+    main.send(TO_AGENT, OLD[:50])
+    bench.settle()
+    before = len(at_guest(bench))
+    plugged_again(bench, source, main)
+    main.send(TO_AGENT, OLD[50:])
+    main.send(TO_AGENT, NEW)
+    bench.settle()
+    told = at_guest(bench)[before:]
+    bench.claim(told == chunk(NEW), "the next message alone at the guest", told.hex() or "nothing")
+
+
+@requirement("MAIN-060", fault=(lost(AGENT_DATA, nth=2), added(INIT, AGENT_DATA, OLD[50:], nth=2)))
+def test_client_leaves_within_the_agents_message(bench: Bench) -> None:
+    """The client leaves when it has heard half of a message: the next client does not hear the rest."""
+    source = bench.start(devices=("keyboard", "mouse", "agent"))
+    first = talking(bench, source)
+    source.call("agent_send", hex=chunk(OLD[:50]).hex())
+    bench.settle()
+    first.close()
+    bench.settle()
+    main = talking(bench, source)
+    source.call("agent_send", hex=(chunk(OLD[50:]) + chunk(NEW)).hex())
+    bench.settle()
+    bench.claim(heard(main) == NEW, "the next message alone", heard(main).hex() or "nothing")
+
+
+@requirement("MAIN-060", fault=Fault("the guest misses a byte", plant=("clip:agent",)))
+@pytest.mark.parametrize("said", [20, 50, 79])
+def test_client_leaves_within_its_message(bench: Bench, said: int) -> None:
+    """The client leaves when it has said so much of its message: the next client's reaches the guest."""
+    source = bench.start(devices=("keyboard", "mouse", "agent"))
+    first = talking(bench, source)
+    first.send(TO_AGENT, OLD[:said])
+    bench.settle()
+    first.close()
+    bench.settle()
+    main = talking(bench, source)
+    main.send(TO_AGENT, NEW)
+    bench.settle()
+    told = at_guest(bench)
+    bench.claim(told.endswith(chunk(NEW)), "the next client's message at the guest", told[-60:].hex())
+    bench.claim(main.ending is None, "a session that lives", main.ending)
+
+
+@requirement("MAIN-042", fault=lost(TO_AGENT, nth=11))
+@pytest.mark.parametrize("reads", [True, False], ids=["guest reads", "guest does not read"])
+@pytest.mark.parametrize("used", [1, 4, 5, 9, 10])
+def test_window_of_a_fresh_agent_is_whole(bench: Bench, used: int, reads: bool) -> None:
+    """The client has used tokens of an agent that is unplugged: of the next one it may use all ten."""
+    source = bench.start(devices=("keyboard", "mouse", "agent"))
+    main = talking(bench, source)
+    if not reads:
+        source.call("chardev_take", device="agent", room=0)
+    for _ in range(used):
+        main.send(TO_AGENT, OLD)
+    bench.settle()
+    plugged_again(bench, source, main)
+    source.call("chardev_take", device="agent", room=0)  # what is read would bring tokens back
+    before = len(at_guest(bench))
+    for _ in range(WINDOW):
+        main.send(TO_AGENT, NEW)
+    bench.settle()
+    source.call("chardev_take", device="agent")
+    bench.settle()
+    told = at_guest(bench)[before:].count(chunk(NEW))
+    bench.claim(told == WINDOW, f"{WINDOW} messages at the guest", told)
+    bench.claim(main.ending is None, "a session that lives", main.ending)
+
+
+@requirement("MAIN-041", fault=(added(AGENT_DATA, AGENT_DATA, NEW, nth=2), lost(AGENT_DATA, nth=2)))
+def test_start_counts_anew(bench: Bench) -> None:
+    """A second AGENT_START says how many messages the client takes from then on: tokens are not added up."""
+    source = bench.start(devices=("keyboard", "mouse", "agent"))
+    main = talking(bench, source, 5)
+    main.send(START, struct.pack("<I", 2))
+    bench.settle()
+    for _ in range(8):
+        source.call("agent_send", hex=chunk(NEW).hex())
+    bench.settle()
+    came = len(main.got(AGENT_DATA))
+    bench.claim(came == 2, "2 messages for the 2 tokens of the second AGENT_START", came)
+
+
+@requirement(
+    "TIME-040",
+    fault=(lost(GRANT, case="2"), timers(-2, case="2"), stuck_after(INIT, nth=2, case="2")),
+)
+@pytest.mark.needs(Ability.VIRTUAL_CLOCK)
+@pytest.mark.parametrize("grants", [1, 2])
+def test_client_that_grants_tokens_in_time_stays(bench: Bench, grants: int) -> None:
+    """Of two clients one grants tokens in the last moment, as many as messages wait or one more: it stays,
+    and has 30 s again when it grants none the next time."""
+    source = bench.start(devices=("keyboard", "mouse", "agent"), environment={"SPICE_DEBUG_ALLOW_MC": "1"})
+    takes = talking(bench, source)
+    late = talking(bench, source, 1)
+    for _ in range(2):
+        source.call("agent_send", hex=chunk(NEW).hex())
+    bench.settle()
+    bench.pass_time(source, WAIT_MS - 1)
+    late.send(GRANT, struct.pack("<I", grants))
+    bench.pass_time(source, WAIT_MS - 1)
+    bench.claim(late.ending is None, "a session that lives with its tokens granted", late.ending)
+    if late.ending:
+        return
+    for _ in range(grants):
+        source.call("agent_send", hex=chunk(NEW).hex())
+    bench.settle()
+    bench.pass_time(source, WAIT_MS - 1)
+    bench.claim(late.ending is None, f"a session that lives {WAIT_MS - 1} ms later", late.ending)
+    bench.pass_time(source, 1)
+    bench.claim(late.ending is Ending.CLOSED, f"the session's end after {WAIT_MS} ms", late.ending)
+    bench.claim(takes.ending is None, "the other client's session goes on", takes.ending)

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which mouse modes there are, and who is told of a change (server/reds.cpp, reds_update_mouse_mode)."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from dissectors.wire.constants import MsgcMain, MsgMain
+from dissectors.wire.enums import MouseMode
+from fixtures.bench import Bench
+from fixtures.bench.planting import lost, other_result, put, requirement, twice
+from fixtures.peer import Connection
+from fixtures.system.hosts import Ability
+
+INIT, MODE = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_MOUSE_MODE
+REQUEST = MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST
+SERVER, CLIENT = MouseMode.SPICE_MOUSE_MODE_SERVER, MouseMode.SPICE_MOUSE_MODE_CLIENT
+#: Devices beside keyboard and mouse, whether the agent may move the pointer -> whether the client's mode is
+#: there.
+MACHINES: dict[str, tuple[tuple[str, ...], int, bool]] = {
+    "tablet": (("tablet",), 1, False),
+    "display": (("display",), 1, False),
+    "tablet, display": (("tablet", "display"), 1, True),
+    "tablet, two displays": (("tablet", "display", "display:1"), 1, False),
+    "agent, display": (("display", "agent"), 1, True),
+    "agent, two displays": (("display", "display:1", "agent"), 1, True),
+    "agent that may not": (("display", "agent"), 0, False),
+    "agent that may not, tablet": (("tablet", "display", "agent"), 0, True),
+}
+
+pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
+
+
+def modes(main: Connection) -> list[tuple[int, int]]:
+    """MOUSE_MODE: the modes that there are, and the one in force, as often as they were told."""
+    return [(int(m.packet.supported_modes), int(m.packet.current_mode)) for m in main.got(MODE)]
+
+
+@requirement(
+    "MAIN-061",
+    fault=(
+        put(INIT, supported_mouse_modes=3, case="two displays"),
+        put(INIT, supported_mouse_modes=1, case="agent, display"),
+        put(INIT, supported_mouse_modes=3, case="may not"),
+    ),
+)
+@pytest.mark.parametrize(("devices", "by_agent", "able"), MACHINES.values(), ids=MACHINES)
+def test_modes_of_a_machine(bench: Bench, devices: tuple[str, ...], by_agent: int, able: bool) -> None:
+    """INIT offers the client's mouse mode where an agent may move the pointer, or a tablet can, on one
+    display."""
+    source = bench.start()
+    source.call("set_agent_mouse", enable=by_agent)
+    for device in devices:
+        source.call("chardev_attach", device=device)
+    main = bench.link(source)
+    told = int(bench.expect(main, INIT, proves="MAIN-001").packet.supported_mouse_modes)
+    wanted = SERVER | CLIENT if able else SERVER
+    bench.claim(told == wanted, f"supported modes {int(wanted)}", told)
+
+
+@requirement("MAIN-061", fault=(lost(MODE, nth=2), put(MODE, supported_modes=3, nth=2)))
+def test_agent_that_may_no_longer(bench: Bench) -> None:
+    """The agent may no longer move the pointer, and may again: each change is told once, and the client's
+    mode ends with it."""
+    source = bench.start(devices=("keyboard", "mouse", "display", "agent"))
+    main = bench.link(source)
+    bench.expect(main, INIT, proves="MAIN-001")
+    main.send(REQUEST, struct.pack("<H", CLIENT))
+    bench.settle()
+    both, server = int(SERVER | CLIENT), int(SERVER)
+    for enable, wanted in ((0, (server, server)), (0, None), (1, (both, server)), (1, None)):
+        before = len(modes(main))
+        source.call("set_agent_mouse", enable=enable)
+        bench.settle()
+        told = modes(main)[before:]
+        bench.claim(told == [wanted] * bool(wanted), f"MOUSE_MODE {wanted or 'not at all'}", told)
+
+
+@requirement("MAIN-012", fault=(twice(MODE), lost(MODE, nth=2)))
+def test_mode_that_is_in_force(bench: Bench) -> None:
+    """A client that asks for the mode that is in force is told nothing: only changes are told."""
+    source = bench.start(devices=("keyboard", "mouse", "tablet", "display"))
+    main = bench.link(source)
+    bench.expect(main, INIT, proves="MAIN-001")
+    wanted: list[int] = []
+    for mode, changes in ((SERVER, False), (CLIENT, True), (CLIENT, False), (SERVER, True), (SERVER, False)):
+        main.send(REQUEST, struct.pack("<H", mode))
+        bench.settle()
+        wanted += [int(mode)] * changes
+        told = [current for _, current in modes(main)]
+        bench.claim(told == wanted, f"modes told: {wanted}", told)
+
+
+@requirement("MAIN-062", fault=other_result("add_another", case="tablet"))
+@pytest.mark.parametrize("device", ["keyboard", "mouse", "tablet", "agent", "display"])
+def test_another_device_of_a_kind(bench: Bench, device: str) -> None:
+    """A second keyboard, mouse, tablet, agent or card of one number is refused; the first one serves on."""
+    needed = dict.fromkeys(("keyboard", "mouse", device))
+    source = bench.start(devices=tuple(needed))
+    main = bench.link(source)
+    bench.expect(main, INIT, proves="MAIN-001")
+    result = source.call("add_another", device=device)
+    bench.claim(result == -1, f"-1 for a second {device}", result)
+    bench.settle()
+    bench.claim(main.ending is None, "a session that lives", main.ending)
+    bench.alive(f"a second {device}", source)

@@ -126,8 +126,7 @@ class Scene:
                     self.result = self.host.call(act.name, **act.args)
                 case Pass():
                     self.host.advance(act.ms)
-        # a worker waits for DISPLAY_INIT, and who waits for the worker waits along
-        self.settle(worker=not (isinstance(act, Link) and act.channel == DISPLAY))
+        self.settle()
         self._put_in_order(events)
 
     def _put_in_order(self, events: int) -> None:
@@ -140,15 +139,9 @@ class Scene:
             if track.closed and track.closed.by is Side.SERVER and track.closed.time > first:
                 track.closed = replace(track.closed, time=first)
 
-    def settle(self, *, worker: bool = True) -> None:
-        """Until nothing more follows. A display's worker reads its sockets in a turn of its own: once it has
-        answered twice, it has read what there was."""
+    def settle(self) -> None:
+        """Until nothing more follows."""
         self.pump.settle()
-        if worker and "display" in self.host.settings.devices and self.host.life().alive:
-            for _ in range(2):
-                with suppress(HarnessError):
-                    self.host.call("qxl_sync")
-                self.pump.settle()
         for (client, channel), connection in self.open.items():
             inits = connection.got(MsgMain.SPICE_MSG_MAIN_INIT) if channel == MAIN else []
             if inits:

@@ -35,9 +35,8 @@ copied = pytest.mark.needs(
 
 
 def steady(main: bool) -> list[Any]:
-    """The places of a kind. Those with a display run with `-m slow` only: each cell starts a host anew, and
-    what the display's worker says first may come so late that it is taken for an answer."""
-    return [pytest.param(p, id=str(p), marks=() if p.forks else pytest.mark.slow) for p in PLACES[main]]
+    """The places of a kind."""
+    return [pytest.param(p, id=str(p)) for p in PLACES[main]]
 
 
 @requirement("ROBUST-001", "ROBUST-002", "ROBUST-003")

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Which migrations are combined of what: one table of parameters and their values, and a list in which every
-pair of values that can go together migrates. The list is the same wherever this table is.
+pair of values that can go together migrates. The list lies beside the table, ready made: covertable takes
+half a second for it. `python -m suites.combinations` makes it anew; a self-test holds that it is up to date.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-
-from covertable import make
 
 from dissectors.wire.constants import (
     CHANNEL_CAPS,
@@ -25,6 +26,7 @@ from dissectors.wire.constants import (
     SpicevmcCap,
 )
 
+ROWS_FILE = Path(__file__).with_name("combined_rows.json")
 SEMI, SEAMLESS = MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE, MainCap.SPICE_MAIN_CAP_SEAMLESS_MIGRATE
 
 
@@ -166,9 +168,16 @@ def _never(apart: Apart) -> dict[str, Any]:
 @cache
 def combinations() -> tuple[Mapping[str, str], ...]:
     """Rows of parameter -> value; every pair of values that may go together is in one of them."""
+    return tuple(dict(zip(PARAMETERS, row, strict=True)) for row in json.loads(ROWS_FILE.read_text("utf-8")))
+
+
+def made_anew() -> list[list[str]]:
+    """The rows as the table gives them, a value for each parameter."""
+    from covertable import make
+
     factors = {name: list(values) for name, values in PARAMETERS.items()}
     rows = make(factors, strength=2, constraints=[_never(apart) for apart in APART])
-    return tuple({name: str(row[name]) for name in PARAMETERS} for row in rows)
+    return [[str(row[name]) for name in PARAMETERS] for row in rows]
 
 
 def called(row: Mapping[str, str]) -> str:
@@ -176,3 +185,8 @@ def called(row: Mapping[str, str]) -> str:
     lacks = row["lacks"].removeprefix("SPICE_")
     rest = ", ".join(row[name] for name in ("scheme", "end", "channels", "header", "tls", "ticket"))
     return f"{rest}, lacks {lacks}"
+
+
+if __name__ == "__main__":
+    lines = ",\n".join(json.dumps(row) for row in made_anew())
+    ROWS_FILE.write_text(f"[\n{lines}\n]\n", "utf-8")

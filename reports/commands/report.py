@@ -9,16 +9,19 @@ from pathlib import Path
 from reports.run import run_directory as directory
 from reports.run.exit_status import Exit
 from reports.views.publish import publish, side_by_side
-from reports.views.terminal import summary
+from reports.views.terminal import ProgressLine, summary
 
 
 def report(runs: list[Path], out: Path | None) -> Exit:
     """Writes the reports and prints the summary; the exit status is 0, whatever the verdict is.
     Raises UsageError: a directory holds no run, or cannot be written."""
     target = runs[0]
-    if len(runs) > 1 or out is not None:
-        target = directory.prepare(out or directory.fresh())
-        side_by_side(runs, target)
-    run = publish(target)
+    with ProgressLine() as progress:
+        if len(runs) > 1 or out is not None:
+            target = directory.prepare(out or directory.fresh())
+            progress.say("putting the runs together")
+            side_by_side(runs, target)
+        progress.say("writing reports")
+        run = publish(target)
     print(summary(run, target, colour=sys.stdout.isatty()))
     return Exit.CONFORMANT

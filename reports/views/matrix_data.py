@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from dissectors.conversation.order_tables import State
 from dissectors.rules.judgement import Verdict
 from dissectors.wire.constants import channel_name
 from reports.run.run_events import CaseFinished
@@ -23,7 +24,7 @@ Counts = dict[str, Any]
 
 def matrix(run: Run) -> Counts:
     """The matrix as JSON holds it; without a driven cell `channels` is empty."""
-    cases = [case for case in run.cases if case.matrix]
+    cases = sorted((case for case in run.cases if case.matrix), key=_place_in_order)
     broken = {case.nodeid: case.verdict for case in run.cases if case.cell}
     channels = sorted({int(case.matrix["channel"]) for case in cases})
     rows = []
@@ -36,6 +37,13 @@ def matrix(run: Run) -> Counts:
 def text(run: Run) -> str:
     """The matrix as the file holds it."""
     return json.dumps(matrix(run), indent=1, ensure_ascii=False)
+
+
+def _place_in_order(case: CaseFinished) -> tuple[int, str]:
+    """States as a session goes through them, whichever place was over first."""
+    states = [str(state) for state in State]
+    state = case.matrix["state"]
+    return states.index(state) if state in states else len(states), case.nodeid
 
 
 def _states(cases: list[CaseFinished], broken: dict[str, Verdict]) -> list[Counts]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from dissectors.framing.events import Ending
@@ -11,6 +12,8 @@ from fixtures.peer import Connection
 from suites.matrix.acts import Act, Call, Link
 from suites.matrix.scene import Scene
 
+#: A pointer in a log line: another one in each process.
+ADDRESS = re.compile(r"0x[0-9a-f]{5,}")
 #: What a server may say at any time, whatever it is asked.
 NOISE = frozenset({int(MsgBase.SPICE_MSG_PING)})
 
@@ -93,7 +96,7 @@ def _result(scene: Scene, act: Act) -> str | None:
 def _death(scene: Scene) -> str | None:
     life = scene.host.life()
     if not life.alive:
-        return f"{life.signal or life.status}: {life.message}"
+        return ADDRESS.sub("0x...", f"{life.signal or life.status}: {life.message}")
     if any(e.name == "hung" for e in scene.pump.tape.host_events):
         return "it hangs"
     return None

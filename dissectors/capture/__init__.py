@@ -14,6 +14,7 @@ from heapq import merge
 from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from dissectors.capture.capture_files import CaptureFile
 from dissectors.capture.items import (
@@ -28,10 +29,10 @@ from dissectors.capture.items import (
     Note,
     Wait,
 )
-from dissectors.capture.pcapng_reader import journal_fields
+from dissectors.capture.pcapng_reader import journal_fields, journal_object
 from dissectors.capture.reading_notes import link_name, reading_notes, unread_tls
 from dissectors.capture.record import JOURNAL, SECRETS, Progress, Record
-from dissectors.capture.stream_context import Stage, StreamContext
+from dissectors.capture.stream_context import Stage, StreamContext, announced
 from dissectors.capture.streams import Opening
 from dissectors.capture.tcp import ENDED, Reassembler
 from dissectors.capture.tls_keylog import KeyLog
@@ -75,6 +76,7 @@ class Capture(Iterator[AnyItem]):
         for index, path in enumerate(paths):
             self._files.append(CaptureFile(path, index, follow, progress))
         self._stages: dict[int, Stage] = {}
+        self._recorded: dict[tuple[int, str, str], dict[str, Any]] = {}  # by file and the connection's ends
         self._ended: deque[int] = deque()  # connections whose last bytes may still come
         self._items = self._run()
 
@@ -164,11 +166,18 @@ class Capture(Iterator[AnyItem]):
         if kind == SECRETS:
             self._context.keys.add(buffer[start:end])
         elif kind == JOURNAL:
-            yield HostRecord(time=time, frame=frame, file=file, fields=journal_fields(buffer[start:end]))
+            fields = journal_fields(buffer[start:end])
+            if self._is_own(file) and "SPICE_OPENED" in fields:
+                opened = journal_object(fields["SPICE_OPENED"])
+                self._recorded[file, str(opened.get("client")), str(opened.get("server"))] = opened
+            yield HostRecord(time=time, frame=frame, file=file, fields=fields)
 
     def _item(self, item: AnyItem) -> Iterator[AnyItem]:
         if isinstance(item, Begin):
+            item.recorded = self._recorded.pop((item.file, str(item.client), str(item.server)), None)
             self._stages[item.connection] = Opening(item, self._context)
+            if item.recorded is not None:
+                yield from announced(item)
         elif isinstance(item, Chunk | Gap | End) and (stage := self._stages.get(item.connection)):
             yield from stage.feed(item)
             if isinstance(item, End):

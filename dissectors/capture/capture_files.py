@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 
 from dissectors.capture.file_bytes import Source
 from dissectors.capture.file_kinds import describe
-from dissectors.capture.items import Wait
+from dissectors.capture.items import CaptureError, Wait
 from dissectors.capture.pcapng_reader import SECTION, Pcapng
 from dissectors.capture.record import IDLE, LIMIT, Format, Progress, Record
 from dissectors.capture.time_order import Order
@@ -21,6 +22,8 @@ from dissectors.capture.time_order import Order
 MANY, EMPTY = 10_000, 17
 #: Records that are looked at to tell the size of their headers, and how far apart (s) they may be.
 LOOKED_AT, YEARS = 4, 1 << 28
+
+_time = itemgetter(0)
 
 
 class Pcap:
@@ -117,6 +120,7 @@ class CaptureFile:
         self._progress = progress
         self._format: Format | None = None
         self._order = Order()
+        self._held: list[Record] = []  # of a recording of this project, until all of it is there
         self.broken_off = False  # the following was ended in the middle of a record
         self.first: float | None = None  # time of the first packet
         self.last = 0.0  # time of the last packet so far
@@ -137,17 +141,26 @@ class CaptureFile:
             yield from batch
 
     def batches(self) -> Iterator[list[Record]]:
-        """The records in the order of their times, as many as a block of the file holds at a time.
+        """The records in the order of their times, as many as a block of the file holds at a time (all of a
+        recording of this project's: it is small).
 
         Raises CaptureError after the last good record where the file is damaged, cut or no capture; a
         followed file may end in the middle of a record.
         """
+        try:
+            yield from self._blocks()
+        except CaptureError:
+            yield self._rest()
+            raise
+
+    def _blocks(self) -> Iterator[list[Record]]:
+        """See `batches`; what was kept back when it raises is left to it."""
         source, followed = self._source, self._source.following
         buffer, position = b"", 0
         try:
             while (block := source.read()) != b"":
                 if block is None:
-                    yield [*self._order.rest(), (0.0, 0, IDLE, b"", 0, 0, 0, self._index)]
+                    yield [*self._rest(), (0.0, 0, IDLE, b"", 0, 0, 0, self._index)]
                     if not source.wait():
                         break
                     continue
@@ -170,11 +183,10 @@ class CaptureFile:
                     damage = ValueError(f"damaged: nothing but empty records up to frame {batch[-1][1]}")
                 yield self._in_order(batch)
                 if damage is not None:
-                    yield self._order.rest()
                     raise source.error(str(damage))
                 if self._progress:
                     self._progress(source.done, source.size)
-            yield self._order.rest()
+            yield self._rest()
             self.broken_off = followed and position < len(buffer)
             self._check_end(len(buffer) - position, followed and source.regular)
         finally:
@@ -187,8 +199,10 @@ class CaptureFile:
 
     def _in_order(self, batch: list[Record]) -> list[Record]:
         """The records that are next, and their times noted."""
-        ordered = batch
-        if not self.own:  # those are written in the order of what happened
+        if self.own:  # written in the order of recording: what a host says is heard later than it happened
+            self._held += batch
+            ordered = self._rest() if self._source.following else []
+        else:
             if self._format is not None and self._format.several:
                 self._order.several()
             ordered = self._order.take(batch)
@@ -199,6 +213,11 @@ class CaptureFile:
             self.first = min(times if self.first is None else (self.first, *times))
             self.last = max(self.last, max(times))
         return ordered
+
+    def _rest(self) -> list[Record]:
+        """What was kept back for the sake of its order."""
+        held, self._held = sorted(self._held, key=_time), []
+        return held + self._order.rest()
 
     def _open(self, buffer: bytes) -> tuple[Format, int] | None:
         try:

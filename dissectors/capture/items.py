@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any
 
 from dissectors.framing.events import ConnectionEvent, Ending, Endpoint
 from dissectors.wire.constants import Side
@@ -58,6 +59,8 @@ class Begin(Item):
     `directed`: it is known which end is the client; else `client` is only the end that was seen first, and
     `Side.CLIENT` in the chunks means that end. `midstream`: the beginning is not in the capture. `readable`,
     `via` and `origin` as in `events.Opened`. `depth`: layers (proxies, TLS, WebSocket) that were taken off.
+    `recorded`: what this project's recorder says of a connection on which it wrote (`SPICE_OPENED`): its
+    bytes are those inside TLS, and it is told at once.
     """
 
     connection: int
@@ -72,6 +75,7 @@ class Begin(Item):
     origin: Endpoint | None = None
     depth: int = 0
     facts: Facts = field(default_factory=lambda: Facts())
+    recorded: Mapping[str, Any] | None = None
 
 
 @dataclass(slots=True, kw_only=True)

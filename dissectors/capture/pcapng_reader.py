@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from dissectors.capture.record import JOURNAL, LIMIT, OWN_APPLICATION, SECRETS, Record
 
@@ -181,6 +183,15 @@ def journal_fields(body: bytes) -> dict[str, str]:
             position += 8 + size + 1
         fields[name.decode("utf-8", "replace")] = value.decode("utf-8", "replace")
     return fields
+
+
+def journal_object(text: str) -> dict[str, Any]:
+    """A JSON object in a journal entry; empty where it is none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def journal_time(body: bytes, default: float) -> float:

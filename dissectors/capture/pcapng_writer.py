@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import BinaryIO
 
+from dissectors.capture.frame_numbers import LARGEST, segments
 from dissectors.capture.link_layers import ACK, FIN, PSH, RST, SYN
 from dissectors.capture.pcapng_reader import (
     BYTE_ORDER,
@@ -32,8 +33,6 @@ from dissectors.wire.constants import Side
 COMMENT = 1  # opt_comment
 RAW_IP = 101  # link type: an IP packet and nothing before it
 MICROSECONDS, TICKS = 6, 1_000_000  # of if_tsresol: decimal places of a time, and ticks a second
-LARGEST = 65_495  # TCP payload that an IP packet of 65,535 bytes can carry
-UNACKNOWLEDGED = 1 << 20  # bytes after which the receiver's acknowledgement is written
 #: In a SYN: maximum segment size as on loopback, window scale 2 ** 14 (so that no window is ever full).
 SYN_OPTIONS = struct.pack("!BBHBBBB", 2, 4, LARGEST, 1, 3, 3, 14)
 WINDOW = 65_535
@@ -124,10 +123,9 @@ class PcapngWriter:
         view, frame = memoryview(data), self.frame
         receiver = _other(sender)
         source = self._connections[connection].ends[sender]
-        for start in range(0, len(view), LARGEST):
-            part = view[start : start + LARGEST]
-            frame = self._packet(connection, sender, PSH | ACK, part, time)
-            if source.unacknowledged >= UNACKNOWLEDGED:
+        for start, end, acknowledged in segments(len(view), source.unacknowledged):
+            frame = self._packet(connection, sender, PSH | ACK, view[start:end], time)
+            if acknowledged:
                 self._packet(connection, receiver, ACK, b"", time)
         return frame
 
@@ -181,7 +179,7 @@ class PcapngWriter:
             return self._stand_ins.setdefault(host, FIRST_STAND_IN + len(self._stand_ins))
 
     def _ticks(self, time: float) -> int:
-        return round((time + self._epoch) * TICKS)
+        return ticks(time + self._epoch)
 
     def _packet(
         self, connection: int, sender: Side, flags: int, data: bytes | memoryview, time: float
@@ -194,8 +192,8 @@ class PcapngWriter:
         source.sequence = (source.sequence + len(data) + bool(flags & (SYN | FIN))) & 0xFFFFFFFF
         source.unacknowledged += len(data)
         target.unacknowledged = 0
-        ticks = self._ticks(time)
-        head = struct.pack("<IIIII", 0, ticks >> 32, ticks & 0xFFFFFFFF, len(packet), len(packet))
+        when = self._ticks(time)
+        head = struct.pack("<IIIII", 0, when >> 32, when & 0xFFFFFFFF, len(packet), len(packet))
         note, self._note = self._note, b""
         options = _option(COMMENT, note) + _option(0, b"") if note else b""
         self._block(EPB, head + _padded(packet) + options)
@@ -206,6 +204,11 @@ class PcapngWriter:
         body = _padded(body)
         size = len(body) + 12
         self._file.write(struct.pack("<II", kind, size) + body + struct.pack("<I", size))
+
+
+def ticks(seconds: float) -> int:
+    """A time in the microseconds of a recording."""
+    return round(seconds * TICKS)
 
 
 def _packet(

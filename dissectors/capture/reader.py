@@ -6,15 +6,14 @@ What is lost is sought again (`dissectors.framing.resync`); host events that a r
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
-from typing import Any
 
 from dissectors import capture
 from dissectors.capture import Begin, Chunk, End, HostRecord, Note, Wait
 from dissectors.capture.late_starts import OTHER, Directory, LateStart, Place, turned
+from dissectors.capture.pcapng_reader import journal_object
 from dissectors.capture.record import Progress
 from dissectors.capture.sealed_tls import Kept, SealedTls
 from dissectors.framing.events import (
@@ -93,7 +92,7 @@ class EventReader:
         self.turned: set[int] = set()  # connections whose client is the end that was taken for the server
         self._without_spice = 0
         self._sealed = SealedTls(self._directory.is_host)
-        self._known: dict[tuple[str, str], dict[str, Any]] = {}
+        self._died: set[int] = set()  # connections that ended with their server's process
 
     @property
     def other_streams(self) -> int:
@@ -180,15 +179,17 @@ class EventReader:
         number = item.connection
         self.files[number] = item.file
         self.framers[number] = Framer(number, lambda sender: self._quiet(number, sender))
-        known = self._known.pop((str(item.client), str(item.server)), {})
+        recorded = item.recorded or {}
+        if recorded.get("died"):
+            self._died.add(number)
         yield Opened(
             time=item.time,
             frame=item.frame,
             connection=number,
             client=item.client,
             server=item.server,
-            tls=item.tls or bool(known.get("tls")),
-            host=known.get("host"),
+            tls=item.tls or bool(recorded.get("tls")),
+            host=recorded.get("host"),
             midstream=item.midstream,
             readable=item.readable,
             via=item.via,
@@ -322,33 +323,22 @@ class EventReader:
 
     def _end(self, item: End) -> Iterator[Event]:
         yield from self.framers[item.connection].end(item.time, item.frame)
-        how = item.how or Ending.TIMEOUT
         if item.how is not None:
+            how = Ending.DIED if item.connection in self._died else item.how
             yield Closed(time=item.time, frame=item.frame, connection=item.connection, how=how, by=item.by)
 
     def _host(self, item: HostRecord) -> Iterator[Event]:
         fields = item.fields
-        if opened := fields.get("SPICE_OPENED"):
-            known = _json(opened)
-            self._known[str(known.get("client")), str(known.get("server"))] = known
-        elif "SPICE_NAME" in fields:
+        if "SPICE_NAME" in fields:
             clock = fields.get("SPICE_CLOCK_MS")
             yield HostEvent(
                 time=item.time,
                 frame=item.frame,
                 host=fields.get("SPICE_HOST", ""),
                 name=fields["SPICE_NAME"],
-                args=_json(fields.get("SPICE_ARGS", "{}")),
+                args=journal_object(fields.get("SPICE_ARGS", "{}")),
                 clock_ms=float(clock) if clock else None,
             )
-
-
-def _json(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def events(paths: Sequence[Path], *, keylog: Path | None = None) -> Iterator[Event]:

@@ -55,7 +55,7 @@ class Opening:
         """See `Stage`."""
         if self._stage is None:
             self._held.append(item)
-            if isinstance(item, End):
+            if isinstance(item, End) and self._begin.recorded is None:
                 yield from self._wordless(item)
             self._stage = self._found(item)
             if self._stage is None:
@@ -73,6 +73,8 @@ class Opening:
 
     def _found(self, item: Chunk | Gap | End) -> Stage | None:
         """What it is, now that `item` is known."""
+        if self._begin.recorded is not None and not self._may_ask_for_websocket(item):
+            return Plain()
         if isinstance(item, Chunk):
             self._size += len(item.data)
             if item.sender not in self._holes:
@@ -132,6 +134,11 @@ class Opening:
                 self._direct(side)
                 return SocksStream(begin, context)
         return None
+
+    def _may_ask_for_websocket(self, item: Chunk | Gap | End) -> bool:
+        """On a recorded connection: the recorder takes TLS off, and a test's own WebSocket stays."""
+        asks = isinstance(item, Chunk) and item.sender is Side.CLIENT and item.data.startswith(b"GET ")
+        return asks or bool(self._heads)
 
     def _unclear(self) -> bool:
         """More bytes may still tell."""

@@ -83,7 +83,7 @@ def make_capture(path: Path, size: int, segment: int) -> int:
     batch = b"".join(draw_copy(319 + 3 * (index % 10)) for index in range(2_000))
     batches = max(1, round(size / len(batch)))
     with path.open("wb") as file:
-        writer = PcapngWriter(file, epoch=EPOCH)
+        writer = PcapngWriter(file, epoch=EPOCH, application="another program")
         channels = (ChannelType.SPICE_CHANNEL_MAIN, 0), (ChannelType.SPICE_CHANNEL_DISPLAY, SESSION_ID)
         for number, (channel, connection_id) in enumerate(channels, 1):
             writer.open_connection(number, Endpoint("192.0.2.1", 40_000 + number), SERVER, number)

@@ -6,9 +6,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from dissectors.capture.capture_files import CaptureFile
-from dissectors.framing.events import LinkBytes
+from dissectors.framing.events import Closed, LinkBytes, Opened
 from dissectors.framing.framer import MINI
 from dissectors.rules.doubts import MIXED_S
 from dissectors.rules.inspector import Inspection
@@ -157,10 +158,24 @@ def with_early_init(migration: Recorded) -> Tape:
     chunks.append(early)
     if rest := answer.data[INIT_BYTES:]:
         chunks.append(replace(answer, data=rest))
-    broken = Tape()
-    broken.tracks, broken._epoch = tape.tracks, tape._epoch
-    broken.chunks = chunks
-    return broken
+    return retold(tape, chunks)
+
+
+def retold(tape: Tape, chunks: Iterable[Chunk]) -> Tape:
+    """The same connections with other bytes."""
+    made = Tape()
+    opened = [(track.opened.time, track.opened) for track in tape.tracks.values()]
+    closed = [(track.closed.time, track.closed) for track in tape.tracks.values() if track.closed]
+    said = [(chunk.time, chunk) for chunk in chunks]
+    for _, entry in sorted([*opened, *said, *closed], key=itemgetter(0)):
+        match entry:
+            case Opened():
+                made.opened(entry.client, entry.server, entry.time, tls=entry.tls, host=entry.host)
+            case Chunk():
+                made.data(entry.connection, entry.sender, entry.data, entry.time)
+            case Closed():
+                made.closed(entry.connection, entry.how, entry.time, by=entry.by)
+    return made
 
 
 def test_init_before_migrate_end_is_the_only_finding(migration: Recorded, tmp_path: Path) -> None:
@@ -180,14 +195,14 @@ def test_init_before_migrate_end_is_the_only_finding(migration: Recorded, tmp_pa
 
 def resegmented(migration: Recorded, size: int) -> Tape:
     """The same bytes in segments of `size`."""
-    tape = Tape()
-    tape.tracks, tape._epoch = migration.tape.tracks, migration.tape._epoch
-    tape.chunks = [
-        replace(chunk, data=chunk.data[at : at + size])
-        for chunk in migration.tape.chunks
-        for at in range(0, len(chunk.data), size)
-    ]
-    return tape
+    return retold(
+        migration.tape,
+        (
+            replace(chunk, data=chunk.data[at : at + size])
+            for chunk in migration.tape.chunks
+            for at in range(0, len(chunk.data), size)
+        ),
+    )
 
 
 @pytest.mark.parametrize("size", [3, 100, 1448, 1 << 16])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dissectors.channels.main import SpiceMsgMainInit
-from dissectors.framing.events import Message
+from dissectors.framing.events import HostEvent, Message
 from dissectors.wire.constants import ChannelType, MsgBase, MsgMain, Side
 from fixtures.bench import Bench
 from fixtures.bench.planting import Fault, later, put, twice
@@ -46,7 +46,8 @@ def record(path: Path, duties: Duties = DUTIFUL, *, timeout: bool = False, wire_
         client.main.expect(MsgMain.SPICE_MSG_MAIN_INIT)
         bench.finish()
         if wire_only:
-            bench.pump.tape.host_events.clear()
+            tape = bench.pump.tape
+            tape._entries = [entry for entry in tape._entries if not isinstance(entry, HostEvent)]
         bench.pump.tape.write_pcapng(path / "recorded.pcapng")
         bench.close()
     return path / "recorded.pcapng"

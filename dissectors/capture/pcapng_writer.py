@@ -207,7 +207,7 @@ class PcapngWriter:
 
 
 def ticks(seconds: float) -> int:
-    """A time in the microseconds of a recording."""
+    """A time in the microseconds of a recording; `/ TICKS` gives the time that is read back."""
     return round(seconds * TICKS)
 
 

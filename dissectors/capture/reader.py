@@ -92,6 +92,7 @@ class EventReader:
         self.turned: set[int] = set()  # connections whose client is the end that was taken for the server
         self._without_spice = 0
         self._sealed = SealedTls(self._directory.is_host)
+        self._recorded: set[int] = set()  # connections that this project's recorder wrote
         self._died: set[int] = set()  # connections that ended with their server's process
 
     @property
@@ -180,6 +181,8 @@ class EventReader:
         self.files[number] = item.file
         self.framers[number] = Framer(number, lambda sender: self._quiet(number, sender))
         recorded = item.recorded or {}
+        if item.recorded is not None:
+            self._recorded.add(number)
         if recorded.get("died"):
             self._died.add(number)
         yield Opened(
@@ -322,6 +325,8 @@ class EventReader:
                     self._directory.add_server(Endpoint(host, port))
 
     def _end(self, item: End) -> Iterator[Event]:
+        if item.how is None and item.connection in self._recorded:
+            return  # it was open when the recorder stopped: nothing is cut
         yield from self.framers[item.connection].end(item.time, item.frame)
         if item.how is not None:
             how = Ending.DIED if item.connection in self._died else item.how

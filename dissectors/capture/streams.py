@@ -137,7 +137,7 @@ class Opening:
 
     def _may_ask_for_websocket(self, item: Chunk | Gap | End) -> bool:
         """On a recorded connection: the recorder takes TLS off, and a test's own WebSocket stays."""
-        asks = isinstance(item, Chunk) and item.sender is Side.CLIENT and item.data.startswith(b"GET ")
+        asks = isinstance(item, Chunk) and item.sender is Side.CLIENT and item.data.startswith(b"GET /")
         return asks or bool(self._heads)
 
     def _unclear(self) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,8 @@ class Failure:
         """The finding and its packets in a directory of their own below `directory`. Raises OSError."""
         own = directory / self.name
         own.mkdir(parents=True, exist_ok=True)
-        (own / NAME).write_text(json.dumps(self.as_dict(), indent=1) + "\n", encoding="utf-8")
+        filed = replace(self, finding=tape.filed([self.finding])[0])
+        (own / NAME).write_text(json.dumps(filed.as_dict(), indent=1) + "\n", encoding="utf-8")
         tape.write_pcapng(own / PACKETS)
         return own / NAME
 

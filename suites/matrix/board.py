@@ -220,7 +220,7 @@ class Board:
         judged = oracle.close()
         judged.findings = [
             f
-            for index, f in enumerate(judged.findings)
+            for index, f in enumerate(scene.pump.tape.filed(judged.findings))
             if CATALOGUE[f.requirement].duty == "server"
             and (index < prefix or proper or f.level is Level.ROBUST or f.requirement.startswith("CELL-"))
         ]

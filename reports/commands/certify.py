@@ -98,7 +98,7 @@ class Request:
 
     @property
     def brief(self) -> bool:
-        """One requirement is asked about, which is answered in seconds: a second of each of its tests."""
+        """One requirement is asked about, which is answered in seconds: half a second of its tests."""
         one = len(self.requirements) == 1 and not set(self.requirements[0]) & set("*?[")
         return one and not (self.profiles or self.levels or self.last_failed or self.shard)
 

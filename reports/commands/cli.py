@@ -82,7 +82,7 @@ def main() -> None:
     "requirements",
     multiple=True,
     metavar="GLOB",
-    help="Only tests of these; where one ID is named, a second of each test (all: --profile full).",
+    help="Only tests of these; where one ID is named, half a second of them (all: --profile full).",
 )
 @click.option("--level", "levels", multiple=True, metavar="NAME", help="Only tests of these levels.")
 @click.option("--last-failed", is_flag=True, help="Only tests that failed in the last run (of --out DIR).")

@@ -62,7 +62,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--level", metavar="LEVEL", action="append", default=[], help="only tests of these levels"
     )
-    group.addoption("--brief", action="store_true", help="of each test only cases that take about a second")
+    group.addoption("--brief", action="store_true", help="only cases that take half a second together")
     group.addoption("--seed", metavar="N", type=int, help="of random choices (default: the suite's own)")
     group.addoption("--shard", metavar="I/N", help="only the I-th of N parts that take about as long")
     group.addoption("--tests-from", metavar="FILE", help="only the tests whose ids a file lists")
@@ -121,11 +121,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _brief(items: list[pytest.Item]) -> list[pytest.Item]:
-    """About a second of each test on each build."""
-    tests: dict[tuple[str, str], list[pytest.Item]] = {}
+    """Half a second of the tests on each build."""
+    builds: dict[str, dict[str, list[pytest.Item]]] = {}
     for item in items:
-        tests.setdefault((item.nodeid.partition("[")[0], _server(item)), []).append(item)
-    return [case for (test, _), cases in tests.items() for case in selection.in_a_second(test, cases)]
+        tests = builds.setdefault(_server(item), {})
+        tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    return [case for tests in builds.values() for case in selection.in_brief(tests)]
 
 
 def left_out(config: pytest.Config) -> list[str]:

@@ -35,9 +35,17 @@ class Interrupted(HarnessError):
     """This process was asked to end; the text names the signal."""
 
 
+#: Plugins of pytest and others that a run has no use for and that take a tenth of a second to load.
+_UNUSED = (
+    *("cacheprovider", "doctest", "legacypath", "pastebin", "setuponly", "setupplan", "stepwise"),
+    *("subtests", "unittest", "allure_pytest"),
+)
+
+
 def pytest_command(options: Sequence[str], out: Path, root: Path = ROOT) -> list[str]:
     """Pytest over the suites in `root`, from whatever directory, its results in `out`."""
-    fixed = ["-c", str(root / "pytest.ini"), "--rootdir", str(root), "-p", "no:cacheprovider"]
+    fixed = ["-c", str(root / "pytest.ini"), "--rootdir", str(root)]
+    fixed += [word for name in _UNUSED for word in ("-p", f"no:{name}")]
     return [sys.executable, "-P", "-m", "pytest", *fixed, *options, "--out", str(out), "--record-only"]
 
 

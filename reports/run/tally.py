@@ -40,8 +40,8 @@ def base(nodeid: str) -> str:
     return _REPETITION.sub("", nodeid).replace("[]", "")
 
 
-#: How a selection names that one requirement was asked about (`reports.run.selection.in_a_second`).
-BRIEF = "a second of each test"
+#: How a selection names that one requirement was asked about (`reports.run.selection.in_brief`).
+BRIEF = "half a second of its tests"
 #: How selections begin that leave out cases of a test, so that a deviation may show in what did not run.
 PARTS = ("--shard", "--last-failed", BRIEF)
 #: So many cases that happened to keep a requirement are named where no test is about it.

@@ -15,8 +15,8 @@ from fixtures.system.hosts import UsageError
 from reports.run.environment import ROOT
 from reports.run.exit_status import Exit
 from reports.run.run_events import RunEvent, RunFinished, encode
-from reports.run.selection import failed_last, files_with, in_shard, shard_of, wanted_ids
-from reports.run.tally import Run, merge
+from reports.run.selection import failed_last, files_with, in_brief, in_shard, shard_of, wanted_ids
+from reports.run.tally import BRIEF, Run, merge
 from suites.selftest.reports.run.report_samples import CRASH, DEVIATION, MUST, ROBUST, case, found, run
 
 
@@ -62,6 +62,18 @@ def test_shards_hold_each_test_once_and_are_even() -> None:
     assert max(loads) - min(loads) <= max(seconds.values())
 
 
+def test_in_brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quickest tests come first, each with one case; what is left goes to more cases. One case is there
+    however long it takes."""
+    known = {"quick": 0.1, "usual": 0.2, "long": 9.0}
+    monkeypatch.setattr("reports.run.selection.known_seconds", lambda: known)
+    tests = {"long": ["l"], "usual": ["u1", "u2", "u3"], "quick": ["q1", "q2"]}
+    assert in_brief(tests) == ["u1", "q1", "q2"]
+    assert in_brief({"long": ["l1", "l2"]}) == ["l1"]
+    assert in_brief({"quick": [str(n) for n in range(100)]}) == ["0", "25", "50", "74", "99"]
+    assert in_brief({}) == []
+
+
 def _part(whole: Run, selection: tuple[str, ...], *names: str) -> Run:
     cases = [c for c in whole.cases if c.nodeid.partition("::")[2] in names]
     return Run(replace(whole.started, selection=selection), cases, whole.finished, len(cases))
@@ -79,7 +91,7 @@ def test_all_shards_are_the_run() -> None:
     assert merge([first]).scope == "a selection (--shard 1/2)"
 
 
-@pytest.mark.parametrize("selection", ["--shard 1/2", "--last-failed", "a second of each test"])
+@pytest.mark.parametrize("selection", ["--shard 1/2", "--last-failed", BRIEF])
 def test_a_part_does_not_say_that_a_deviation_is_gone(selection: str) -> None:
     """It may show in the cases that were left out. The whole test says so, all shards together too."""
     whole = run(case("b", Verdict.PASS, ROBUST, kept=1), deviations=[DEVIATION])

@@ -184,7 +184,8 @@ class Framer:
             used += size
             locate(used)
             kind = _KINDS[direction.stage]
-            if kind == "result" and raw == SPICE_MAGIC:  # a second link reply where the result belongs
+            if sender is Side.SERVER and kind in ("result", "sasl") and raw[:4] == SPICE_MAGIC:
+                # a second link reply where the result, or a step of SASL, belongs
                 direction.buffer[:0] = raw
                 direction.stage, used = Stage.REPLY, used - size
                 continue
@@ -217,9 +218,8 @@ class Framer:
         return size if len(direction.buffer) >= size else None
 
     def _sasl_size(self, direction: Direction) -> int | None:
-        # Every server step but the list of mechanisms ends with one byte: complete or not.
-        flag = direction is self._dir[Side.SERVER] and direction.sasl_steps > 0
-        return link_sizes.sasl_size(direction.buffer, int(flag))
+        is_answer = direction is self._dir[Side.SERVER] and direction.sasl_steps > 0
+        return link_sizes.sasl_size(direction.buffer, is_answer=is_answer)
 
     # ---- the link stage: what a packet decides
 
@@ -257,8 +257,9 @@ class Framer:
         server = self._dir[Side.SERVER]
         if server.stage is Stage.SASL:
             server.sasl_steps += 1
-            if server.sasl_steps > 1 and raw[-1]:
-                server.stage = Stage.RESULT
+            accepted = link_sizes.sasl_accepted(raw) if server.sasl_steps > 1 else None
+            if accepted is not None:
+                server.stage = Stage.RESULT if accepted else Stage.OVER
 
     def _after_result(self, raw: bytes) -> None:
         self.linked = raw == bytes(4)

@@ -40,15 +40,47 @@ def reply_size(head: Buffer) -> int | None:
     return LINK_HEADER_BYTES + int(size) if len(head) >= LINK_HEADER_BYTES + size else None
 
 
-def sasl_size(head: Buffer, flag: int) -> int | None:
-    """Of a SASL step; `flag`: bytes after it that say whether it is the last one."""
-    if len(head) < 4:
+def sasl_size(head: Buffer, *, is_answer: bool) -> int | None:
+    """Of a packet of SASL: a length and so many bytes.
+
+    An answer of the server's to a step has one byte more, whether the exchange is complete. Then the outcome
+    follows in four bytes, and a text with its length where the client is rejected (server/red-stream.cpp,
+    red_sasl_handle_auth_step). The link result comes after all that.
+    """
+    end = _counted(head, 0)
+    if end is None or not is_answer or _absurd(head, 0):
+        return end
+    if len(head) <= end:
         return None
-    (size,) = struct.unpack_from("<I", head)
-    if size > MAX_SASL_BYTES:
+    if not head[end]:
+        return end + 1
+    outcome = end + 5
+    if len(head) < outcome:
+        return None
+    return outcome if sasl_accepted(head) else _counted(head, outcome)
+
+
+def sasl_accepted(answer: Buffer) -> bool | None:
+    """Whether an answer of the server's accepts the client; None: the exchange goes on."""
+    at = 4 + int(struct.unpack_from("<I", answer)[0])
+    if len(answer) <= at or not answer[at]:
+        return None
+    return answer[at + 1 : at + 5] == bytes(4)
+
+
+def _counted(head: Buffer, at: int) -> int | None:
+    """Where a part ends that begins with its length; None: it is not all there. An absurd one has no end."""
+    if len(head) < at + 4:
+        return None
+    if _absurd(head, at):
         return len(head)
-    total = 4 + int(size) + flag
-    return total if len(head) >= total else None
+    end = at + 4 + int(struct.unpack_from("<I", head, at)[0])
+    return end if len(head) >= end else None
+
+
+def _absurd(head: Buffer, at: int) -> bool:
+    """The length there is more than any step has."""
+    return bool(struct.unpack_from("<I", head, at)[0] > MAX_SASL_BYTES)
 
 
 def refuses(reply: bytes) -> bool:

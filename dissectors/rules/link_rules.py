@@ -109,7 +109,31 @@ def _shape(event: LinkBytes, packet: Any) -> Iterator[Ruling]:
 def _accepted(view: Conversation, connection: Connection, event: LinkBytes, packet: Any) -> Iterator[Ruling]:
     if connection.mess is not None and connection.mess.packet.minor_version != SPICE_VERSION_MINOR:
         yield Kept("LINK-006")
-    key = bytes(packet.pub_key)
+    common, caps = frozenset(_bits(packet.common_caps)), frozenset(_bits(packet.channel_caps))
+    due = {
+        CommonCap.SPICE_COMMON_CAP_PROTOCOL_AUTH_SELECTION,
+        CommonCap.SPICE_COMMON_CAP_AUTH_SPICE,
+        CommonCap.SPICE_COMMON_CAP_MINI_HEADER,
+    }
+    settings = view.hosts[connection.host].settings if connection.host >= 0 else {}
+    sasl = CommonCap.SPICE_COMMON_CAP_AUTH_SASL in common
+    if settings.get("sasl") or (sasl and not settings):
+        due.discard(CommonCap.SPICE_COMMON_CAP_AUTH_SPICE)
+    if not sasl or CommonCap.SPICE_COMMON_CAP_AUTH_SPICE in common:  # else there is no ticket to encrypt
+        yield from _public_key(view, connection, event)
+    missing = sorted(cap.name for cap in due if cap not in common)
+    yield check(
+        "LINK-011", not missing, "AUTH_SELECTION, AUTH_SPICE and MINI_HEADER", f"without {', '.join(missing)}"
+    )
+    if settings and not settings.get("sasl"):
+        yield check("LINK-050", not sasl, "no AUTH_SASL, which is not configured", "AUTH_SASL offered")
+    if connection.is_main:
+        yield from _main_caps(caps)
+
+
+def _public_key(view: Conversation, connection: Connection, event: LinkBytes) -> Iterator[Ruling]:
+    """The key is one of RSA with 1024 bits, and no other link's."""
+    key = bytes(event.packet.pub_key)
     fine = key.startswith(KEY_PREFIX) and key.endswith(KEY_SUFFIX) and len(key) == SPICE_TICKET_PUBKEY_BYTES
     modulus = key[len(KEY_PREFIX) : -len(KEY_SUFFIX)]
     fine = fine and modulus[0] >= 0x80 and modulus[-1] % 2 == 1  # 1024 bits, and a product of odd primes
@@ -120,24 +144,6 @@ def _accepted(view: Conversation, connection: Connection, event: LinkBytes, pack
     if others:
         again = any(_key(c.reply) == _key(event) for c in others[:8] if c.reply and link_error(c.reply) == OK)
         yield check("LINK-010", not again, "a fresh key for each link", "the key of another link")
-    common, caps = frozenset(_bits(packet.common_caps)), frozenset(_bits(packet.channel_caps))
-    due = {
-        CommonCap.SPICE_COMMON_CAP_PROTOCOL_AUTH_SELECTION,
-        CommonCap.SPICE_COMMON_CAP_AUTH_SPICE,
-        CommonCap.SPICE_COMMON_CAP_MINI_HEADER,
-    }
-    settings = view.hosts[connection.host].settings if connection.host >= 0 else {}
-    if settings.get("sasl"):
-        due.discard(CommonCap.SPICE_COMMON_CAP_AUTH_SPICE)
-    missing = sorted(cap.name for cap in due if cap not in common)
-    yield check(
-        "LINK-011", not missing, "AUTH_SELECTION, AUTH_SPICE and MINI_HEADER", f"without {', '.join(missing)}"
-    )
-    if settings and not settings.get("sasl"):
-        offered = CommonCap.SPICE_COMMON_CAP_AUTH_SASL in common
-        yield check("LINK-050", not offered, "no AUTH_SASL, which is not configured", "AUTH_SASL offered")
-    if connection.is_main:
-        yield from _main_caps(caps)
 
 
 def _key(reply: LinkBytes) -> bytes:

@@ -161,7 +161,8 @@ class SpiceLinkResult(SpicePacket):
 
 
 class SpiceSasl(SpicePacket):
-    """One step of the SASL exchange, length and bytes; framed, not interpreted."""
+    """One step of the SASL exchange, length and bytes; framed, not interpreted. Behind the bytes the server
+    says whether that was all, and with which outcome (`framing.link_sizes.sasl_size`)."""
 
     name = "SpiceSasl"
     fields_desc = [LEIntField("length", 0), StrField("data", b"")]

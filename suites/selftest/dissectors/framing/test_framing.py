@@ -190,7 +190,8 @@ def test_a_large_message_in_small_pieces_is_not_copied_again_and_again() -> None
 
 
 def test_sasl_is_recognised() -> None:
-    """Steps: the server's mechanisms; then each way length and bytes, the server's with a flag behind."""
+    """Steps: the server's mechanisms; then each way length and bytes, the server's with a flag behind, and
+    with the outcome where that was all; the link result comes after it."""
     framer = Framer(1)
     caps = CommonCap.SPICE_COMMON_CAP_AUTH_SASL
     events = [e for side, data in stage(mechanism=caps)[:3] for e in framer.feed(side, data, 0.0)]
@@ -200,11 +201,28 @@ def test_sasl_is_recognised() -> None:
     events += framer.feed(Side.SERVER, step(3) + b"abc\0", 1.0)
     assert framer.stage(Side.SERVER) is Stage.SASL
     events += framer.feed(Side.SERVER, step(0) + b"\1", 1.0)
+    assert framer.stage(Side.SERVER) is Stage.SASL
+    events += framer.feed(Side.SERVER, bytes(4), 1.0)
     assert framer.stage(Side.SERVER) is Stage.RESULT
     kinds = [e.kind for e in events if isinstance(e, LinkBytes)]
     assert kinds == ["mess", "reply", "mechanism", "sasl", "sasl", "sasl", "sasl"]
     framer.feed(Side.SERVER, bytes(4), 2.0)
     assert framer.linked
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 100])
+def test_sasl_that_rejects(pieces: int) -> None:
+    """The outcome has a text where the client is rejected, and nothing follows it."""
+    framer = Framer(1)
+    for side, data in stage(mechanism=CommonCap.SPICE_COMMON_CAP_AUTH_SASL)[:3]:
+        framer.feed(side, data, 0.0)
+    step = struct.Struct("<I").pack
+    said = step(5) + b"PLAIN" + step(0) + b"\1" + step(1) + step(7) + b"No way\0"
+    parts = [said[at : at + pieces] for at in range(0, len(said), pieces)]
+    events = [e for part in parts for e in framer.feed(Side.SERVER, part, 1.0)]
+    assert [e.raw for e in events if isinstance(e, LinkBytes)] == [said[:9], said[9:]]
+    assert framer.stage(Side.SERVER) is Stage.OVER
+    assert not framer.linked
 
 
 def test_a_second_link_reply_where_the_result_belongs() -> None:

@@ -18,12 +18,15 @@ from fixtures.builds import old_bug_libraries
 from fixtures.peer import PeerFailure
 from fixtures.system.certificates import Authority
 from fixtures.system.hosts import Ability, HarnessError, Unsupported, UsageError
+from reports.run.environment import ROOT
 from reports.run.exit_status import Exit
 from reports.run.verdict import one_line
 from suites import prove
 
 pytest_plugins = ["reports.run.plugin", "reports.views.publishing_plugin"]
 
+#: The suite in which the server makes a key of its own for each link.
+LOOKS_AT_KEYS = ROOT / "suites" / "link"
 LAUNCHERS = pytest.StashKey[Launchers]()
 BENCH = pytest.StashKey[Bench]()
 PAIRINGS = pytest.StashKey[list[Pairing]]()
@@ -152,6 +155,7 @@ def bench(
     made.judges_client = request.node.get_closest_marker("client_duties") is not None
     made.spec = pairing.text
     made.marked = tuple(marked(request.node))
+    made.fresh_keys = LOOKS_AT_KEYS in request.node.path.parents
     made.wanted = _wanted(request.node)
     request.node.stash[BENCH] = made
     try:

@@ -173,7 +173,7 @@ class Reassembler:
                 half = self._open_flow(table, key, None, where)
         if half is None or size < 0 or not self._wanted(half, segment, where):
             return
-        flow = half.flow
+        flow, half.heard = half.flow, True
         if half.next < 0 and not flags & RST and (size or flags & FIN):
             half.unplaced = bool(size)
             half.next = (seq - NEAR) & MASK if size else seq
@@ -183,7 +183,7 @@ class Reassembler:
         if flags & (FIN | RST):
             how = Ending.RESET if flags & RST else Ending.CLOSED
             self._finish(half, ((seq + size) & MASK, how, frame, time, file, ack))
-        if ack >= 0:
+        if ack >= 0 and (size or flags & (FIN | RST) or not half.peer.missing):
             half.peer.awaited(ack)
             self._acknowledge(half.peer, ack)
         self._review(half, time)
@@ -348,8 +348,11 @@ class Reassembler:
             half.end(how, frame, time, file, self._out)
 
     def _acknowledge(self, half: Half, ack: int) -> None:
-        """The other end has everything before `ack`."""
-        if half.next >= 0 and not half.unplaced and 0 < (ack - half.next) & MASK < FAR:
+        """The other end has everything before `ack`; the first that is said to one whose SYN was seen tells
+        where a direction begins of which the capture has nothing (yet)."""
+        if half.next < 0 <= half.peer.first:
+            half.next = half.first = ack
+        elif half.next >= 0 and not half.unplaced and 0 < (ack - half.next) & MASK < FAR:
             half.acknowledged = ack
 
     def _review(self, half: Half, time: float) -> None:
@@ -367,7 +370,8 @@ class Reassembler:
                     time + patience.seconds,
                     self.packets + patience.hard,
                 )
-        half.quick = patience is None and half.next >= 0 and not half.flow.ignored
+        placed = half.peer.next >= 0 or half.first < 0  # else its next acknowledgement tells where the peer begins
+        half.quick = patience is None and half.next >= 0 and half.heard and placed and not half.flow.ignored
 
     def _settle(self, where: Where, idle: bool = False) -> None:
         """Give up waiting where it lasted long enough; `idle`: the capture has no more for now."""

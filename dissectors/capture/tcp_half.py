@@ -39,6 +39,8 @@ class Patience:
 START = Patience(0, inf, 8)  # where does a direction begin whose SYN was not seen (yet)?
 ACKNOWLEDGED = Patience(8, 0.2, 64)  # the receiver has it; will the capture show it late?
 UNPROVEN = Patience(16, 30.0, inf)  # will it be sent again?
+UNHEARD = Patience(8, 0.01, 64)  # as ACKNOWLEDGED, of an end of which the capture has nothing so far
+MISSING = Patience(0, 0.0, 0)  # it has already turned out that the capture lacks that end
 
 
 class Flow:
@@ -111,8 +113,8 @@ class Half:
     """
 
     __slots__ = (
-        "acknowledged", "deadline", "finish", "first", "flow", "held", "key", "lowest", "next", "patience",
-        "peer", "pending", "quick", "sender", "sure", "unplaced", "waived",
+        "acknowledged", "deadline", "finish", "first", "flow", "heard", "held", "key", "lowest", "missing",
+        "next", "patience", "peer", "pending", "quick", "sender", "sure", "unplaced", "waived",
     )  # fmt: skip
     peer: Half
 
@@ -123,6 +125,8 @@ class Half:
         self.next = -1
         self.first = -1  # the sequence number after the SYN; -1: no SYN was seen
         self.quick = False
+        self.heard = False  # the capture has a packet of it
+        self.missing = False  # the other end had bytes of it before the capture had anything
         self.lowest = -1  # the first byte that the other end waited for, while this is not placed
         self.unplaced = False  # pieces are held until it is known where this direction begins
         self.pending: list[Piece] = []
@@ -139,7 +143,7 @@ class Half:
         if self.unplaced:
             return START
         if self.acknowledged >= 0:
-            return ACKNOWLEDGED
+            return ACKNOWLEDGED if self.heard else MISSING if self.missing else UNHEARD
         return UNPROVEN if self.pending or self.finish else None
 
     def hold(self, piece: Piece) -> None:
@@ -246,6 +250,7 @@ class Half:
 
     def give_up(self, frame: int, time: float, file: int, out: Output) -> None:
         """Nothing will fill the hole any more: tell it, and what comes after it."""
+        self.missing = not self.heard
         if self.unplaced:
             for half in (self, self.peer):  # both, for what one tells may have to wait for the other
                 if half.unplaced and half.pending:

@@ -18,10 +18,14 @@ from dissectors.conversation.order_tables import State
 from dissectors.conversation.pairing import client_of, ended_by
 from dissectors.conversation.parties import Connection, Migration, Session
 from dissectors.framing.events import Ending, Endpoint, Event, Failure, Message
-from dissectors.wire.constants import LinkErr, MsgcBase, MsgcMain, MsgMain, Side, channel_name
+from dissectors.wire.constants import BASE_LAST, LinkErr, MsgcBase, MsgcMain, MsgMain, Side, channel_name
 
 #: Two clocks, two interfaces: an attempt may seem to be this much older than its announcement (s).
 SLACK_S = 0.05
+#: What a target says on main while the client's session is not there yet.
+NOT_YET = frozenset(
+    {MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK, MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK}
+)
 #: So many attempts of one migration are told.
 MOST = 50
 
@@ -57,6 +61,8 @@ class Reason(StrEnum):
     CLIENT = "the client gave up"
     ABSENT = "no attempt seen"
     CUT = "the capture ends"
+    HOLE = "bytes are missing"
+    HALF = "one direction only"
 
 
 _FAILURES: Mapping[Failure, Reason] = MappingProxyType(
@@ -236,8 +242,7 @@ def arrival(view: Conversation, migration: Migration, attempts: Attempts) -> Arr
         why = failed[-1].seen if failed else ""
         return Arrival(Outcome.CANCELLED, failed[-1].reason if failed else None, why, ended)
     if target is not None and begun(target, migration):
-        switched = ended_by(migration, MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST)
-        return Arrival(Outcome.SWITCHED if switched else Outcome.COMPLETED)
+        return Arrival(Outcome.SWITCHED if switched(migration) else Outcome.COMPLETED)
     refused = answer is not None and answer.type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR
     if failed and (target is None or refused or target.main.closed is not None):
         return Arrival(Outcome.LOST, failed[-1].reason, failed[-1].seen, failed[-1].event)
@@ -250,7 +255,12 @@ def arrival(view: Conversation, migration: Migration, attempts: Attempts) -> Arr
                 Outcome.LOST, Reason.HIDDEN, f"the client says that it could not connect; {why}", answer
             )
         return Arrival(Outcome.NOT_SEEN, Reason.HIDDEN, why, hidden[-1].opened)
+    if half := _half_seen(migration):
+        return Arrival(Outcome.NOT_SEEN, Reason.HALF, half)
     if target is not None and target.main.closed is not None and (ended is not None or refused):
+        if not target.main.certain:
+            why = f"bytes of the connection to {target.main.server} are missing: whether the session had begun "
+            return Arrival(Outcome.NOT_SEEN, Reason.HOLE, why + "there cannot be seen")
         return _dropped(target)
     if refused and ended is None:
         why = f"the client says that it could not connect to {where}; no attempt is in this capture"
@@ -261,9 +271,33 @@ def arrival(view: Conversation, migration: Migration, attempts: Attempts) -> Arr
         why = "the capture ends before the target takes the session up"
         return Arrival(Outcome.MOVING, Reason.CUT, why)
     if refused:
-        why = f"the client says that it could not connect to {where}; no attempt is in this capture"
-        return Arrival(Outcome.LOST, Reason.CLIENT, why, answer)
+        why = f"the client says that it could not connect to {where}; no connection there is in this capture"
+        return Arrival(Outcome.NOT_SEEN, Reason.ABSENT, why)
     return Arrival(Outcome.NOT_SEEN, Reason.ABSENT, f"no connection to {where} is in this capture")
+
+
+def switched(migration: Migration) -> bool:
+    """SWITCH_HOST has ended it; or it was lost, and the client has an ordinary session at the target."""
+    target = migration.target
+    ordinary = target is not None and target.main.mess is not None and not target.main.as_target
+    return ordinary or ended_by(migration, MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST)
+
+
+def _half_seen(migration: Migration) -> str | None:
+    """What the capture has of a connection that decides, where it has one direction only."""
+    for session in filter(None, (migration.target, migration.source)):
+        main = session.main
+        if len(main.heard) == 1:
+            (side,) = main.heard
+            said = f"; the client has said {step.name}" if (step := _last_word(migration, main)) else ""
+            return f"of the connection to {main.server} only what the {side} says is in the capture{said}"
+    return None
+
+
+def _last_word(migration: Migration, main: Connection) -> Message | None:
+    """The last step of the client that is seen there."""
+    said = [s for s in migration.steps if s.connection == main.number and s.sender is Side.CLIENT]
+    return said[-1] if said else None
 
 
 def _dropped(target: Session) -> Arrival:
@@ -277,7 +311,19 @@ def _dropped(target: Session) -> Arrival:
 
 def begun(target: Session, migration: Migration) -> bool:
     """The target has taken the session up: INIT, or the client's state after a seamless migration."""
-    return target.main.state is State.READY or any(map(_begins_the_target, migration.steps))
+    main = target.main
+    unsure = Side.CLIENT not in main.heard or not main.certain
+    begins = unsure and _speaks_as_begun(target, migration)
+    return main.state is State.READY or begins or any(map(_begins_the_target, migration.steps))
+
+
+def _speaks_as_begun(target: Session, migration: Migration) -> bool:
+    """The target says what it says in a session that has begun, on main or, without seamless migration, on
+    any other channel."""
+    shown = target.main.shown
+    on_main = any(s is Side.SERVER and kind > BASE_LAST and kind not in NOT_YET for s, kind in shown)
+    elsewhere = any(channel.messages[Side.SERVER] for channel in target.channels)
+    return on_main or (elsewhere and migration.ended is not None and not migration.seamless)
 
 
 def _begins_the_target(step: Message) -> bool:

@@ -167,6 +167,7 @@ class Conversation:
     # ---- the link stage
 
     def _apply_link(self, connection: Connection, event: LinkBytes) -> None:
+        connection.heard.add(event.sender)
         if event.kind in ("mess", "reply", "mechanism", "ticket", "result"):
             if event.kind == "reply" and connection.reply is not None:
                 return  # a second reply where the result belongs: the link rules have read it
@@ -235,6 +236,19 @@ class Conversation:
                 return other if None not in known and known[0] != known[1] else None
         return None
 
+    def _brought(self, session: Session) -> None:
+        """INIT has told the id of a session whose link message is not in the capture."""
+        migration = pairing.migration_to(self, session)
+        if migration is not None:
+            self._arrive(migration, session)
+
+    def _switched(self, migration: Migration) -> None:
+        """A SWITCH_HOST that is read only when its client is at the target already: bytes before it are
+        missing, and what is behind such a hole is told late."""
+        arrived = pairing.session_after_switch(self, migration)
+        if arrived is not None:
+            self._arrive(migration, arrived)
+
     def _arrive(self, migration: Migration, session: Session) -> None:
         """The client of a migration is at its target."""
         migration.target, session.arrived = session, migration
@@ -266,6 +280,7 @@ class Conversation:
     def _count(self, event: Message | Quiet, count: int) -> None:
         connection = self.connection(event)
         self.now = max(self.now, event.time)
+        connection.heard.add(event.sender)
         connection.messages[event.sender] += count
         connection.serials[event.sender] = event.serial
 
@@ -341,6 +356,8 @@ class Conversation:
             session.clock = event.time, int(event.packet.multi_media_time)
             session.init = event
             self.hosts[connection.host].ids.add(session.id)
+            if connection.mess is None and session.arrived is None:
+                self._brought(session)
         elif server and event.type == MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME:
             session.clock = event.time, int(event.packet.multi_media_time)
         elif not server and event.type == MsgcBase.SPICE_MSGC_MIGRATE_DATA and session.arrived:
@@ -362,6 +379,7 @@ class Conversation:
                 _take_along(migration.target.main)
         elif server and event.type in ENDS and not _over(migration):
             migration.ended = event
+            self._switched(migration)
 
     def _announce(self, session: Session, event: Message) -> None:
         packet = event.packet
@@ -386,11 +404,15 @@ class Conversation:
             self._arrive(migration, before)
 
     def _under_way(self, session: Session, event: Message) -> Migration | None:
-        """A migration that was announced before the capture began."""
-        if session.main.mess is not None or (event.sender, int(event.type)) not in UNDER_WAY:
+        """A migration whose announcement is not in the capture: it came before it, or was lost."""
+        whole = session.main.mess is not None and session.main.certain
+        if whole or (event.sender, int(event.type)) not in UNDER_WAY:
             return None
         migration = Migration(session, begun=event.time)
-        migration.seamless = session.main.state in (State.ANNOUNCED_SEAMLESS, State.CONNECTED_SEAMLESS)
+        migration.seamless = event.type in (
+            MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS,
+            MsgBase.SPICE_MSG_MIGRATE,
+        )
         session.migration = migration
         self.migrations.append(migration)
         before = pairing.session_before(self, migration)

@@ -89,6 +89,25 @@ def session_before(view: Conversation, migration: Migration) -> Session | None:
     return _best([(_brings(migration, session), session) for session in here])
 
 
+def session_after_switch(view: Conversation, migration: Migration) -> Session | None:
+    """The ordinary session to which SWITCH_HOST has sent the client, where it has begun already."""
+    ended = migration.ended
+    if ended is None or ended.type != MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST:
+        return None
+    fresh = (
+        session
+        for session in islice(reversed(view.sessions), LATEST)
+        if session.arrived is None and not session.main.as_target and _opened_after(session, ended.time)
+    )
+    waiting = (s for s in fresh if migration.target is None or _left(migration, s))
+    return _best([(_brings(migration, session), session) for session in waiting])
+
+
+def _opened_after(session: Session, time: float) -> bool:
+    """Its main link was made after that time."""
+    return session.main.opened is not None and session.main.opened.time > time
+
+
 def _best(weighed: Sequence[tuple[int, T]]) -> T | None:
     """The first of those that weigh most; None if all weigh nothing."""
     weight, found = max(weighed, key=lambda pair: pair[0], default=(0, None))
@@ -100,10 +119,11 @@ def _brings(migration: Migration, session: Session) -> int:
     source, opened = migration.source, session.main.opened
     if source is session or opened is None:
         return 0
-    as_target = session.main.as_target or session.main.arrives
-    same_id = as_target and source.id == session.id is not None
-    same_host = source.host == session.host
     port = opened.server.port in migration.ports
+    unlinked = session.main.mess is None and port  # its link message, which would tell, is not in the capture
+    as_target = session.main.as_target or session.main.arrives
+    same_id = (as_target or unlinked) and source.id == session.id is not None
+    same_host = source.host == session.host
     exact = port and opened.server.host == migration.host
     client = client_of(source) == client_of(session)
     switched = ended_by(migration, MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST)

@@ -63,6 +63,7 @@ class Connection:
     familiar: dict[Side, frozenset[int]] = field(  # types of which enough messages have been shown
         default_factory=lambda: {Side.CLIENT: frozenset(), Side.SERVER: frozenset()}
     )
+    heard: set[Side] = field(default_factory=set)  # who has said anything that is in the evidence
     messages: dict[Side, int] = field(default_factory=lambda: {Side.CLIENT: 0, Side.SERVER: 0})
     beside: Message | None = None  # its server's first one, while another link to the channel was open
     said: set[int] = field(default_factory=set)  # message types that the client has sent
@@ -156,9 +157,11 @@ class Session:
         yield from self.channels
 
     def links_to(self, channel: Connection) -> list[Connection]:
-        """Every link that there was to a connection's channel, in their order."""
+        """Every link that there was to a connection's channel, in their order; without its link message
+        nobody knows which of several it is."""
         key = channel.channel, channel.channel_id
-        return [c for c in self.channels if (c.channel, c.channel_id) == key]
+        known = [c for c in self.channels if c.mess is not None and (c.channel, c.channel_id) == key]
+        return known if channel.mess is not None else [channel]
 
     def take_over(self, source: Session) -> None:
         """What a seamless migration brings along: the agent and its tokens."""

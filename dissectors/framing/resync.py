@@ -28,6 +28,7 @@ LARGEST_LAYOUT = 1 << 16
 STRANGE_BYTES = 8
 
 if TYPE_CHECKING:
+    from dissectors.channels.main import SpiceMsgMainInit
     from dissectors.wire.message import SpiceMessage
 
 
@@ -197,13 +198,15 @@ def _fitting(channels: Sequence[int], sender: Side, kind: int, body: bytes) -> t
 
 
 #: What it says that a body has a message's layout: nothing inside bounds it, it has some fields, one byte
-#: more or less would not fit, a pointer inside leads to a text.
+#: more or less would not fit, a pointer inside leads to a text or each field of INIT makes sense.
 ANY, SOME, CLOSED, POINTED = 1, 2, 3, 4
+MOST_DISPLAYS = 64
 LARGE_HEAD = 20  # bytes of fixed fields that say enough
 
 
 def _strength(cls: type[SpiceMessage], body: bytes) -> int:
     """One of the above; 0: it does not fit."""
+    from dissectors.channels.main import SpiceMsgMainInit
     from dissectors.wire.fields import PointedField
 
     packet = cls.parse(body)
@@ -211,10 +214,19 @@ def _strength(cls: type[SpiceMessage], body: bytes) -> int:
         return 0
     if any(isinstance(f, PointedField) and packet.fields.get(f.name) for f in cls.fields_desc):
         return POINTED
+    if isinstance(packet, SpiceMsgMainInit) and _sensible_init(packet):
+        return POINTED
     least = _least(cls)
     if least >= LARGE_HEAD or cls.parse(body + b"\0").problems():
         return CLOSED
     return SOME if least else ANY
+
+
+def _sensible_init(packet: SpiceMsgMainInit) -> bool:
+    """Each field of INIT that has few values has one of them: eight words that are all right say much."""
+    modes, mode = int(packet.supported_mouse_modes), int(packet.current_mouse_mode)
+    few = int(packet.display_channels_hint) < MOST_DISPLAYS and int(packet.agent_connected) in (0, 1)
+    return few and mode in (1, 2) and mode & modes == mode and not modes & ~3
 
 
 def _least(cls: type[SpiceMessage]) -> int:

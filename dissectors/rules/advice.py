@@ -52,6 +52,8 @@ NEXT: Mapping[Reason, str] = MappingProxyType(
             "Capture on the client's machine or before the target too (several files can be given)."
         ),
         Reason.CUT: "Capture longer.",
+        Reason.HOLE: "Capture again: tcpdump -s 0 and a larger buffer (-B) lose fewer packets.",
+        Reason.HALF: "Capture both directions (a mirror port or a tunnel may show one only).",
     }
 )
 

@@ -22,6 +22,7 @@ from dissectors.conversation.arrival import (
     arrival,
     error_name,
     phases,
+    switched,
     unfit_address,
 )
 from dissectors.conversation.conversation import Connection, Migration, Session
@@ -77,6 +78,7 @@ class _Story:
                     "cut": g.cut,
                 }
                 for g in inspection.gaps
+                if g.sender in self._view.connections[g.connection].heard
             ],
             "unjudged": [
                 {"requirement": requirement, "why": f"it takes {why}"}
@@ -412,12 +414,10 @@ def _step(event: Message) -> dict[str, Any]:
 def scheme(migration: Migration) -> str:
     """semi-seamless, seamless or switch-host; `A, then B` where one fell back to the other."""
     announced_as = "seamless" if migration.seamless else "semi-seamless"
-    switched = (
-        migration.ended is not None and migration.ended.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST
-    )
-    if migration.begin is None and (migration.ended is None or switched) and migration.answer is None:
+    switch = switched(migration)
+    if migration.begin is None and (migration.ended is None or switch) and migration.answer is None:
         return "switch-host"
-    if switched:
+    if switch:
         return f"{announced_as}, then switch-host"
     if migration.seamless and migration.answer is not None:
         if migration.answer.type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED:

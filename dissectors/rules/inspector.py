@@ -20,6 +20,9 @@ from dissectors.rules.doubts import Doubts
 from dissectors.rules.judgement import Finding, Judgement
 from dissectors.rules.oracle import Oracle
 
+#: So many gaps are listed.
+MOST_GAPS = 10_000
+
 
 class Inspection:
     """Reads captures through the oracle; `as_dict` is the story so far, at any moment.
@@ -50,7 +53,7 @@ class Inspection:
         """Each event with the findings that it brought. What cannot be read is kept in `error`."""
         try:
             for event in self.source:
-                if isinstance(event, Gap):
+                if isinstance(event, Gap) and len(self.gaps) < MOST_GAPS:
                     self.gaps.append(event)
                 self._doubts.observe(event)
                 yield event, self.oracle.observe(event)

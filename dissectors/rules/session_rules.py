@@ -285,6 +285,7 @@ def duplicate(view: Conversation, event: Closed) -> Iterator[Ruling]:
     if (
         session is None
         or connection.is_main
+        or connection.mess is None
         or event.by is Side.CLIENT
         or event.how not in (Ending.CLOSED, Ending.RESET)
     ):

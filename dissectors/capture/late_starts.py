@@ -85,20 +85,27 @@ class _Farewell:
 
     def __init__(self) -> None:
         self._client: tuple[Side, bool] | None = None  # which end has said CONNECTED, with which header
+        self._chunks = 0
+        self.alone: Place | None = None  # MIGRATE_END is all that was said
 
     def feed(self, item: Chunk) -> Place | None:
         """More of the connection."""
         for start, end in zip((0, *item.ends[:-1]), item.ends, strict=True):
+            self._chunks += 1
+            self.alone = None
             for mini in (True, False):
                 if end - start != head_size(mini):
                     continue
                 kind, size, _, sub_list = head(item.data, start, mini)
                 if size or sub_list:
                     continue
+                place = Place(item.sender is Side.CLIENT, int(ChannelType.SPICE_CHANNEL_MAIN), mini)
                 if kind in _LEAVES:
                     self._client = item.sender, mini
                 elif kind in _ENDED and self._client == (OTHER[item.sender], mini):
-                    return Place(item.sender is Side.CLIENT, int(ChannelType.SPICE_CHANNEL_MAIN), mini)
+                    return place
+                elif kind in _ENDED and self._chunks == 1:
+                    self.alone = place
         return None
 
 
@@ -143,6 +150,12 @@ class LateStart:
             old = self.items.popleft()
             self._size -= len(old.data) if isinstance(old, Chunk) else 0
         return self.place()
+
+    @property
+    def farewell(self) -> Place | None:
+        """All that was said is what may be a source's MIGRATE_END: believed where its client is then seen to
+        arrive elsewhere."""
+        return self._farewell.alone
 
     def place(self, *, final: bool = False) -> Place | None:
         """What it is, as far as it is certain; `final`: as far as it is likely."""

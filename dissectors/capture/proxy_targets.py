@@ -11,8 +11,8 @@ import re
 from ipaddress import ip_address
 
 from dissectors.capture.protocol_heads import shown
+from dissectors.framing.events import HIDDEN_HOST as MASK
 
-MASK = "***"
 LONGEST_SHOWN = 255
 
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence, Set
+from heapq import merge
 from pathlib import Path
 
 from dissectors import capture
@@ -29,10 +30,12 @@ from dissectors.framing.events import (
 )
 from dissectors.framing.framer import NO_QUIET, Framer, Mark
 from dissectors.framing.resync import KEPT, Found, Resync
-from dissectors.wire.constants import ChannelType, MsgMain, Side
+from dissectors.wire.constants import ChannelType, MsgcMain, MsgMain, Side
 
 Quieter = Callable[[int, Side], frozenset[int]]
 UNKNOWN = Place(flip=False)
+#: So many connections wait for the end of the capture to tell what their last word was.
+FAREWELLS = 1000
 _ANNOUNCE = frozenset(
     {
         MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN,
@@ -89,6 +92,9 @@ class EventReader:
         self._directory = Directory()
         self._late: dict[int, LateStart] = {}  # connections of which nobody knows yet what they are
         self._places: dict[int, Place] = {}  # what has been found out about those that began late
+        self._left: list[tuple[LateStart, End | None]] = []  # of which MIGRATE_END is all that is there
+        self._clients: dict[int, str] = {}  # connection -> its client's address
+        self._arrived: set[str] = set()  # addresses of clients that have come to a target
         self.turned: set[int] = set()  # connections whose client is the end that was taken for the server
         self._without_spice = 0
         self._sealed = SealedTls(self._directory.is_host)
@@ -129,7 +135,9 @@ class EventReader:
             if place is not None:
                 yield from self._told(self._recognise(late, place))
             else:
-                self._give_up(late.begin.connection)
+                self._left.append((late, None))
+        for late, end in self._left:
+            yield from self._farewell(late, end)
         for sealed in self._sealed.rest(tell=not self._directory.servers):
             for kept in sealed:
                 yield from self._unseal(kept)
@@ -179,6 +187,7 @@ class EventReader:
         """A connection that is told."""
         number = item.connection
         self.files[number] = item.file
+        self._clients[number] = item.client.host
         self.framers[number] = Framer(number, lambda sender: self._quiet(number, sender))
         recorded = item.recorded or {}
         if item.recorded is not None:
@@ -214,8 +223,23 @@ class EventReader:
             yield from self._recognise(late, place)
             if isinstance(item, End):
                 yield from self._item(item)
+        elif isinstance(item, End) and late.farewell is not None and len(self._left) < FAREWELLS:
+            self._left.append((late, item))
+            del self._late[item.connection]
         elif isinstance(item, End) or late.hopeless(len(self._late)):
             self._give_up(item.connection)
+
+    def _farewell(self, late: LateStart, end: End | None) -> Iterator[Event]:
+        """What may be the last word of a source, whose client has come to a target."""
+        number, place = late.begin.connection, late.farewell
+        self._late[number] = late
+        client = late.begin.server if place is not None and place.flip else late.begin.client
+        if place is not None and client.host in self._arrived:
+            yield from self._told(self._recognise(late, place))
+            if end is not None:
+                yield from self._item(end)
+        else:
+            self._give_up(number)
 
     def _recognise(self, late: LateStart, place: Place) -> Iterator[Event]:
         """It is SPICE: tell it from where its bytes are still known."""
@@ -297,10 +321,14 @@ class EventReader:
         framer = self.framers[number]
         del self._lost[number, sender]
         framer.resume(found.channel, mini=found.mini, sender=sender)
-        yield from framer.stream(sender, found.data, lost.marks_of(len(found.data)))
+        here = framer.stream(sender, found.data, lost.marks_of(len(found.data)))
         other = self._lost.get((number, OTHER[sender]))
-        if other is not None and (more := other.resync.narrow(found.channel, mini=found.mini)) is not None:
-            yield from self._resume(number, OTHER[sender], more, other)
+        more = other.resync.narrow(found.channel, mini=found.mini) if other is not None else None
+        if other is None or more is None:
+            yield from here
+            return
+        there = self._resume(number, OTHER[sender], more, other)  # what both have kept back, by its times
+        yield from merge(list(here), list(there), key=lambda event: event.time)
 
     def _gap(self, item: capture.Gap) -> Iterator[Event]:
         framer = self.framers[item.connection]
@@ -313,12 +341,11 @@ class EventReader:
         """The same events; an announcement among them tells where a server is."""
         for event in events:
             yield event
-            if (
-                isinstance(event, Message)
-                and event.channel == ChannelType.SPICE_CHANNEL_MAIN
-                and event.sender is Side.SERVER
-                and event.type in _ANNOUNCE
-            ):
+            if not isinstance(event, Message) or event.channel != ChannelType.SPICE_CHANNEL_MAIN:
+                continue
+            if event.sender is Side.CLIENT and event.type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END:
+                self._arrived.add(self._clients[event.connection])
+            elif event.sender is Side.SERVER and event.type in _ANNOUNCE:
                 packet = event.packet
                 host = (packet.host or b"").decode("ascii", "replace")
                 for port in {int(packet.port), int(packet.sport)} - {0, 0xFFFF}:

@@ -172,26 +172,38 @@ class Opening:
         return Plain() if self._context.own(self._begin.file) else SpiceStream(self._begin)
 
     def _wordless(self, end: End) -> Iterator[AnyItem]:
-        """The server accepted the connection and closed it, and nobody has said anything."""
+        """The server accepted the connection, and the client has said nothing: the server closed it, or spoke
+        first and told another protocol, so that a client that looks for SPICE left."""
         begin = self._begin
-        if self._heads or self._holes or begin.midstream or begin.depth or not begin.directed:
+        if self._holes or begin.midstream or begin.depth or not begin.directed or Side.CLIENT in self._heads:
             return
-        if end.by is Side.SERVER and end.how in (Ending.CLOSED, Ending.RESET):
-            how = "closed it (FIN)" if end.how is Ending.CLOSED else "reset it (RST)"
-            yield ConnectFailed(
-                time=end.time,
-                frame=end.frame,
-                connection=begin.connection,
-                client=begin.client,
-                server=begin.server,
-                how=Failure.WORDLESS,
-                why=f"the server accepted the connection and {how}; nobody sent a byte",
-                attempts=1,
-                first=begin.time,
-                last=begin.time,
-                until=end.time,
-                first_frame=begin.frame,
+        name = protocol_name(self._heads.get(Side.SERVER, b""))
+        if name in ("SPICE", "TLS") or self._context.own(begin.file):
+            return
+        if name is not None:
+            how, why = Failure.OTHER, f"the server speaks {name}; the client left without a word"
+        elif not self._heads and end.by is Side.SERVER and end.how in (Ending.CLOSED, Ending.RESET):
+            closed = "closed it (FIN)" if end.how is Ending.CLOSED else "reset it (RST)"
+            how, why = (
+                Failure.WORDLESS,
+                f"the server accepted the connection and {closed}; nobody sent a byte",
             )
+        else:
+            return
+        yield ConnectFailed(
+            time=end.time,
+            frame=end.frame,
+            connection=begin.connection,
+            client=begin.client,
+            server=begin.server,
+            how=how,
+            why=why,
+            attempts=1,
+            first=begin.time,
+            last=begin.time,
+            until=end.time,
+            first_frame=begin.frame,
+        )
 
     def _direct(self, client: Side) -> None:
         """It is known now who the client is."""

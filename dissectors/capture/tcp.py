@@ -370,7 +370,9 @@ class Reassembler:
                     time + patience.seconds,
                     self.packets + patience.hard,
                 )
-        placed = half.peer.next >= 0 or half.first < 0  # else its next acknowledgement tells where the peer begins
+        placed = (
+            half.peer.next >= 0 or half.first < 0
+        )  # else its next acknowledgement tells where the peer begins
         half.quick = patience is None and half.next >= 0 and half.heard and placed and not half.flow.ignored
 
     def _settle(self, where: Where, idle: bool = False) -> None:

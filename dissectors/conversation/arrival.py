@@ -17,11 +17,13 @@ from dissectors.conversation.conversation import Conversation
 from dissectors.conversation.order_tables import State
 from dissectors.conversation.pairing import client_of, ended_by
 from dissectors.conversation.parties import Connection, Migration, Session
-from dissectors.framing.events import Ending, Endpoint, Event, Failure, Message
+from dissectors.framing.events import Closed, Ending, Endpoint, Event, Failure, Message
 from dissectors.wire.constants import BASE_LAST, LinkErr, MsgcBase, MsgcMain, MsgMain, Side, channel_name
 
 #: Two clocks, two interfaces: an attempt may seem to be this much older than its announcement (s).
 SLACK_S = 0.05
+#: A client that has waited so long for a link reply did not get one, seconds.
+LINK_WAIT_S = 3.0
 #: What a target says on main while the client's session is not there yet.
 NOT_YET = frozenset(
     {MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK, MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK}
@@ -53,6 +55,7 @@ class Reason(StrEnum):
     UNREACHABLE = "unreachable"
     UNANSWERED = "not answered"
     WORDLESS = "closed without a word"
+    SILENT = "link not answered"
     ALERT = "TLS alert"
     PROTOCOL = "wrong protocol"
     PROXY = "proxy refused"
@@ -72,6 +75,7 @@ _FAILURES: Mapping[Failure, Reason] = MappingProxyType(
         Failure.UNREACHABLE: Reason.UNREACHABLE,
         Failure.UNANSWERED: Reason.UNANSWERED,
         Failure.WORDLESS: Reason.WORDLESS,
+        Failure.OTHER: Reason.PROTOCOL,
     }
 )
 
@@ -109,6 +113,7 @@ def failure_of(connection: Connection) -> Attempt | None:
             Failure.PROHIBITED: f"the way to {server} is prohibited: {failed.why}",
             Failure.UNREACHABLE: f"{server} cannot be reached: {failed.why}",
             Failure.WORDLESS: f"{server} closed the connection without a word",
+            Failure.OTHER: f"at {server} {failed.why}",
         }[failed.how]
         return Attempt(connection, _FAILURES[failed.how], told, failed)
     refusal = connection.refusal
@@ -132,7 +137,26 @@ def failure_of(connection: Connection) -> Attempt | None:
         name = alert.name or "an encrypted alert, whose name needs the TLS secrets"
         who = "the client" if alert.sender is Side.CLIENT else str(server)
         return Attempt(connection, Reason.ALERT, f"{who} ended TLS with {name}", alert)
-    return None
+    return _broken_off(connection)
+
+
+def _broken_off(connection: Connection) -> Attempt | None:
+    """A link stage that ended before its result."""
+    mess, closed = connection.mess, connection.closed
+    if mess is None or closed is None or connection.result is not None or not connection.certain:
+        return None
+    server = connection.server
+    if closed.by is Side.CLIENT:
+        waited = closed.time - mess.time
+        if connection.reply is not None or waited < LINK_WAIT_S:
+            return None  # it has changed its mind
+        seen = f"{server} accepted the connection and did not answer the link message in {waited:.1f} s"
+        return Attempt(connection, Reason.SILENT, seen, closed)
+    if connection.reply is None:
+        seen = f"{server} {_how(closed)} the connection after the link message, without a reply"
+        return Attempt(connection, Reason.WORDLESS, seen, closed)
+    seen = f"{server} {_how(closed)} the connection in the link stage, before its result"
+    return Attempt(connection, Reason.DROPPED, seen, closed)
 
 
 def _channel(connection: Connection) -> str:
@@ -259,21 +283,23 @@ def arrival(view: Conversation, migration: Migration, attempts: Attempts) -> Arr
         return Arrival(Outcome.NOT_SEEN, Reason.HALF, half)
     if target is not None and target.main.closed is not None and (ended is not None or refused):
         if not target.main.certain:
-            why = f"bytes of the connection to {target.main.server} are missing: whether the session had begun "
+            why = (
+                f"bytes of the connection to {target.main.server} are missing: whether the session had begun "
+            )
             return Arrival(Outcome.NOT_SEEN, Reason.HOLE, why + "there cannot be seen")
-        return _dropped(target)
+        return _dropped(view, target)
     if refused and ended is None:
-        why = f"the client says that it could not connect to {where}; no attempt is in this capture"
+        why = f"the client says that it could not connect to {where}; no SPICE connection there is in this capture"
         return Arrival(Outcome.LOST, Reason.CLIENT, why, answer)
     if ended is None:
-        return Arrival(Outcome.ANNOUNCED)
+        return _unfinished(view, migration)
     if target is not None:
         why = "the capture ends before the target takes the session up"
         return Arrival(Outcome.MOVING, Reason.CUT, why)
     if refused:
-        why = f"the client says that it could not connect to {where}; no connection there is in this capture"
+        why = f"the client says that it could not connect to {where}; no SPICE connection there is in this capture"
         return Arrival(Outcome.NOT_SEEN, Reason.ABSENT, why)
-    return Arrival(Outcome.NOT_SEEN, Reason.ABSENT, f"no connection to {where} is in this capture")
+    return Arrival(Outcome.NOT_SEEN, Reason.ABSENT, f"no SPICE connection to {where} is in this capture")
 
 
 def switched(migration: Migration) -> bool:
@@ -300,13 +326,36 @@ def _last_word(migration: Migration, main: Connection) -> Message | None:
     return said[-1] if said else None
 
 
-def _dropped(target: Session) -> Arrival:
+def _unfinished(view: Conversation, migration: Migration) -> Arrival:
+    """The source has not ended the migration."""
+    main, closed = migration.source.main, migration.source.main.closed
+    if closed is None or closed.how is Ending.DIED:
+        return Arrival(Outcome.ANNOUNCED)
+    if not main.certain:
+        why = f"bytes of the connection to {main.server} are missing: how the migration ended cannot be seen"
+        return Arrival(Outcome.NOT_SEEN, Reason.HOLE, why)
+    who = {Side.CLIENT: "the client", Side.SERVER: "the source", None: "somebody"}[closed.by]
+    why = f"{who} {_how(closed)} the connection to {main.server} before the migration had ended"
+    reason = Reason.CLIENT if closed.by is Side.CLIENT else Reason.DROPPED
+    return Arrival(Outcome.LOST, reason, why + _taken_over(view, migration.source), closed)
+
+
+def _how(closed: Closed) -> str:
+    return "reset" if closed.how is Ending.RESET else "closed"
+
+
+def _taken_over(view: Conversation, session: Session) -> str:
+    """Who took a session's host over, where somebody did."""
+    taker = next((s for s in reversed(view.sessions) if s.replaces is session and s.arrived is None), None)
+    return f": {client_of(taker)} took it over" if taker is not None else ""
+
+
+def _dropped(view: Conversation, target: Session) -> Arrival:
     closed = target.main.closed
     assert closed is not None
     who = {Side.CLIENT: "the client", Side.SERVER: "the target", None: "somebody"}[closed.by]
-    how = "reset" if closed.how is Ending.RESET else "closed"
-    why = f"{who} {how} the link at {target.main.server} before the session had begun there"
-    return Arrival(Outcome.LOST, Reason.DROPPED, why, closed)
+    why = f"{who} {_how(closed)} the link at {target.main.server} before the session had begun there"
+    return Arrival(Outcome.LOST, Reason.DROPPED, why + _taken_over(view, target), closed)
 
 
 def begun(target: Session, migration: Migration) -> bool:

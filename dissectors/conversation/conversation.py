@@ -9,12 +9,14 @@ rules need, never the traffic itself: its size does not grow with the capture.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 from itertools import islice
 
 from dissectors.conversation import pairing
 from dissectors.conversation.agent_state import apply_agent
 from dissectors.conversation.late_joiners import ARRIVING, UNDER_WAY, state_before
+from dissectors.conversation.link_legs import same_link
 from dissectors.conversation.migration_steps import ANSWERS, ENDS, STEPS, TARGET_STEPS
 from dissectors.conversation.order_tables import (
     ANNOUNCEMENTS,
@@ -76,6 +78,8 @@ __all__ = [
 #: So many messages of a type, on one side of a connection, are shown for their layout where no rule asks for
 #: them otherwise.
 LAYOUTS = 20
+#: So many links are looked back at for one that is the same link before or behind a proxy.
+LINKS_COMPARED = 32
 UNKNOWN = b""  # stands for what was in a message that is not whole
 GENERATION_BYTES = 4  # of SET_ACK, which ACK_SYNC repeats
 PONG_BYTES = 12  # the id and timestamp of a PING, which its PONG repeats
@@ -89,6 +93,8 @@ class Conversation:
         self.sessions: list[Session] = []
         self.migrations: list[Migration] = []
         self.hosts: list[Server] = []
+        self.legs: dict[int, Connection] = {}  # second legs -> the first leg, which is told
+        self._ticketed: deque[Connection] = deque(maxlen=LINKS_COMPARED)  # the latest with a ticket
         self._orphans: list[Connection] = []  # channels without a session, so far
         self.now = 0.0  # time of the latest event
         self.keeps_packets = False  # those of connections that are over: its events serve another one too
@@ -153,15 +159,15 @@ class Conversation:
             host.endpoints.add(event.server)
             return self.hosts.index(host)
         for index, host in enumerate(self.hosts):
-            if event.server in host.endpoints:
+            if event.goal in host.endpoints:
                 return index
-        self.hosts.append(Server(None, {event.server}))
+        self.hosts.append(Server(None, {event.goal}))
         return len(self.hosts) - 1
 
     def _same_host(self, connection: Connection, host: int) -> None:
         """A second port (TLS) of a host that is known already."""
         if connection.opened is not None and self.hosts[host].label is None:
-            self.hosts[host].endpoints.add(connection.opened.server)
+            self.hosts[host].endpoints.add(connection.opened.goal)
         connection.host = host
 
     # ---- the link stage
@@ -180,11 +186,23 @@ class Conversation:
             self._note_main(connection)
         elif event.kind == "reply" and connection.reply is event:
             connection.server_common, connection.server_caps = _caps(event.packet)
+        elif event.kind == "ticket":
+            self._compare_legs(connection)
         elif event.kind == "result" and connection.linked:
             if connection.channel:
                 self._join(connection)
             else:  # its link message is not in the capture: its first message will tell
                 self._orphans.append(connection)
+
+    def _compare_legs(self, connection: Connection) -> None:
+        """Marks the second leg of a link that a proxy passes on: it is told once."""
+        for other in self._ticketed:
+            first, second = sorted((other, connection), key=_when_opened)
+            if same_link(first, second):
+                first.beyond = second
+                self.legs[second.number] = first
+                return
+        self._ticketed.append(connection)
 
     def _note_main(self, connection: Connection) -> None:
         if connection.is_main and connection.host >= 0:
@@ -199,7 +217,7 @@ class Conversation:
     def _begin_session(self, connection: Connection, state: State) -> None:
         """A main channel begins a session, or brings one from elsewhere."""
         session = Session(connection.host, connection.connection_id or None, connection)
-        session.replaces = self._other_client(session)
+        session.replaces = self._still_open(session)
         self._note_main(connection)
         self.sessions.append(session)
         connection.session = session
@@ -228,12 +246,12 @@ class Conversation:
         found = pairing.session_of(self, connection)
         return found if found is not None and found.id in (None, session_id) else None
 
-    def _other_client(self, session: Session) -> Session | None:
-        """The session of another client that is still open on the same host."""
+    def _still_open(self, session: Session) -> Session | None:
+        """The latest session that is still open on the same host."""
         for other in islice(reversed(self.sessions), pairing.LATEST):
             if other.host == session.host and other.main.closed is None:
                 known = pairing.client_of(session), pairing.client_of(other)
-                return other if None not in known and known[0] != known[1] else None
+                return other if None not in known else None
         return None
 
     def _brought(self, session: Session) -> None:
@@ -252,7 +270,7 @@ class Conversation:
     def _arrive(self, migration: Migration, session: Session) -> None:
         """The client of a migration is at its target."""
         migration.target, session.arrived = session, migration
-        if migration.source.id is None and session.main.as_target:
+        if migration.source.id is None and (session.main.as_target or session.main.arrives):
             migration.source.id = session.id
 
     def _adopt(self, connection: Connection, event: Message) -> None:
@@ -356,6 +374,8 @@ class Conversation:
             session.clock = event.time, int(event.packet.multi_media_time)
             session.init = event
             self.hosts[connection.host].ids.add(session.id)
+            if session.arrived is not None and session.arrived.source.id is None and connection.arrives:
+                session.arrived.source.id = session.id
             if connection.mess is None and session.arrived is None:
                 self._brought(session)
         elif server and event.type == MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME:
@@ -419,6 +439,10 @@ class Conversation:
         if before is not None:
             self._arrive(migration, before)
         return migration
+
+
+def _when_opened(connection: Connection) -> float:
+    return connection.opened.time if connection.opened is not None else 0.0
 
 
 def _answered(connection: Connection, event: Message) -> None:

@@ -47,7 +47,7 @@ def _joins(session: Session, connection: Connection) -> int:
     if here is None or there is None:
         return 1
     same_host = session.host == connection.host
-    shares_address = there.host is None and there.server.host == here.server.host
+    shares_address = there.host is None and there.goal.host == here.goal.host
     same_client = there.client.host == here.client.host
     known = session.id is not None and session.id == connection.connection_id
     if late and not (same_host and same_client):
@@ -119,12 +119,12 @@ def _brings(migration: Migration, session: Session) -> int:
     source, opened = migration.source, session.main.opened
     if source is session or opened is None:
         return 0
-    port = opened.server.port in migration.ports
+    port = any(place.port in migration.ports for place in session.main.places)
     unlinked = session.main.mess is None and port  # its link message, which would tell, is not in the capture
     as_target = session.main.as_target or session.main.arrives
     same_id = (as_target or unlinked) and source.id == session.id is not None
     same_host = source.host == session.host
-    exact = port and opened.server.host == migration.host
+    exact = any(p.port in migration.ports and p.host == migration.host for p in session.main.places)
     client = client_of(source) == client_of(session)
     switched = ended_by(migration, MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST)
     pending = migration.ended is None

@@ -80,6 +80,7 @@ class Connection:
     tunnel: ProxyTunnel | None = None
     proxied: ProxyHeader | None = None
     wrong: WrongProtocol | None = None
+    beyond: Connection | None = None  # its second leg: a proxy passes it on, and both are in the evidence
 
     def forget_packets(self) -> None:
         """Gives back the packets that were built of its link stage; they are built again where one is asked
@@ -118,6 +119,13 @@ class Connection:
         return known.server if known is not None else None
 
     @property
+    def places(self) -> tuple[Endpoint, ...]:
+        """Where it leads: the address that the client went to, and what lies behind that."""
+        beyond = self.beyond.server if self.beyond is not None else None
+        goal = self.opened.goal if self.opened is not None else None
+        return tuple(dict.fromkeys(place for place in (self.server, goal, beyond) if place is not None))
+
+    @property
     def client(self) -> Endpoint | None:
         """Where the client came from."""
         known = self.opened or self.failed
@@ -140,7 +148,7 @@ class Session:
     migration: Migration | None = None  # in which it is the source, the latest
     arrived: Migration | None = None  # in which it is the target
     offered: frozenset[tuple[int, int]] = frozenset()  # CHANNELS_LIST
-    replaces: Session | None = None  # of another client, still open on this host when this one came
+    replaces: Session | None = None  # still open on this host when this one came
     init: Message | None = None
     agent_data: Message | None = None  # the first that the client sent to the agent
     agent: bool | None = None  # whether the guest's agent is there, as the server has said

@@ -44,6 +44,10 @@ class Endpoint:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+#: Stands for a host name that may be a secret.
+HIDDEN_HOST = "***"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Event:
     """`time`: seconds (CLOCK_MONOTONIC live, since the epoch in a capture). `frame`: the capture's frame
@@ -81,6 +85,14 @@ class Opened(ConnectionEvent):
     readable: bool = True
     via: str | None = None
     origin: Endpoint | None = None
+
+    @property
+    def goal(self) -> Endpoint:
+        """Where the client wants to go: what it asks its proxy for, where that can be shown, else `server`."""
+        host, _, port = (self.via or "").rpartition(":")
+        if not port.isdigit() or host == HIDDEN_HOST:
+            return self.server
+        return Endpoint(host.strip("[]"), int(port))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +221,7 @@ class Failure(StrEnum):
     UNREACHABLE = "unreachable"  # ICMP: no way to that network, host or port
     UNANSWERED = "not answered"  # SYNs without any answer
     WORDLESS = "closed without a word"  # the server accepted it and closed it; nobody sent a byte
+    OTHER = "another protocol"  # the server spoke first, no SPICE, and the client left without a word
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,10 @@ NEXT: Mapping[Reason, str] = MappingProxyType(
             "Look at the firewall and the routes between the client and this address; the client "
             "must reach the target itself, not only the source."
         ),
+        Reason.SILENT: (
+            "Look whether the target's process is stopped or hangs: its system accepts connections, and it "
+            "does not read them."
+        ),
         Reason.WORDLESS: "Look at the server's log at this time, and at what else may listen there.",
         Reason.ALERT: (
             "Compare the certificate that the target presents, its issuer and its dates with the "

@@ -27,7 +27,7 @@ from dissectors.conversation.arrival import (
 )
 from dissectors.conversation.conversation import Connection, Migration, Session
 from dissectors.conversation.pairing import client_of
-from dissectors.framing.events import Event, Message
+from dissectors.framing.events import Endpoint, Event, Message
 from dissectors.rules.advice import NEXT, next_of_finding
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import Evidence, Finding
@@ -159,6 +159,7 @@ class _Story:
 
     def _channel(self, connection: Connection) -> dict[str, Any]:
         opened, framer = connection.opened, self._source.framers.get(connection.number)
+        beyond = str(connection.beyond.server) if connection.beyond is not None else None
         sides = {side: framer.counts(side) for side in Side} if framer is not None else {}
         return {
             "type": connection.channel,
@@ -167,7 +168,7 @@ class _Story:
             "connection_id": connection.connection_id,
             "client": str(opened.client) if opened else None,
             "server": str(opened.server) if opened else None,
-            "via": visible_host(opened.via) if opened and opened.via else None,
+            "via": visible_host(opened.via) if opened and opened.via else beyond,
             "tls": opened.tls if opened else None,
             "mini_header": framer.known_header if framer is not None else None,
             "messages": sum(sum(counts.values()) for counts, _ in sides.values()),
@@ -332,13 +333,15 @@ class _Story:
 
     def _notes(self) -> Iterator[dict[str, Any]]:
         yield from self._cut()
+        yield from self._legs()
         for session in self._view.sessions:
             yield from self._take_over(session)
-            if session.main.as_target and session.arrived is None:
-                client, number = client_of(session) or "an unknown client", session.main.connection_id
-                text = f"{client} comes to {self._host_name(session)} with session {number:#010x}"
+            if (session.main.as_target or session.main.arrives) and session.arrived is None:
+                client = client_of(session) or "an unknown client"
+                named = f" with session {session.id:#010x}" if session.id is not None else ""
+                text = f"{client} comes to {self._host_name(session)}{named}"
                 text += ": where it comes from is not in the capture"
-                yield _note("arrival", text, session.main.mess, session.main)
+                yield _note("arrival", text, session.main.mess or session.init, session.main)
         for migration in self._view.migrations:
             unfit = unfit_address(migration)
             if unfit:
@@ -356,6 +359,18 @@ class _Story:
             text = f"packets are cut by a snap length, {size:,} bytes are missing: capture with -s 0"
             yield {"kind": "cut", "text": text, "packet": cut[0].frame, "connection": cut[0].connection}
 
+    def _legs(self) -> Iterator[dict[str, Any]]:
+        """Once for each way on of links that a proxy passes on."""
+        ways: dict[tuple[Endpoint, Endpoint], list[tuple[int, Connection]]] = {}
+        for second, first in self._view.legs.items():
+            if first.server is not None and first.beyond is not None and first.beyond.server is not None:
+                ways.setdefault((first.server, first.beyond.server), []).append((second, first))
+        for (here, there), links in ways.items():
+            pairs = ", ".join(f"{first.number} and {second}" for second, first in links[:4])
+            more = f" and {len(links) - 4} more" if len(links) > 4 else ""
+            text = f"what goes to {here} goes on to {there}: both legs are in the capture and told once"
+            yield _note("legs", f"{text} (connections {pairs}{more})", links[0][1].ticket, links[0][1])
+
     def _take_over(self, session: Session) -> Iterator[dict[str, Any]]:
         old = session.replaces
         if old is None or session.arrived is not None or session.main.as_target:
@@ -363,11 +378,14 @@ class _Story:
         begun = session.main.result or session.main.opened
         closed = old.main.closed
         new_client, old_client = client_of(session), client_of(old)
-        where = self._host_name(session)
-        if closed is None or begun is None or closed.time - begun.time > TAKEN_S:
+        where, same = self._host_name(session), new_client == old_client
+        taken = closed is not None and begun is not None and closed.time - begun.time <= TAKEN_S
+        if same and not (taken and closed is not None and closed.by is Side.SERVER):
+            return
+        if closed is None or not taken:
             text = f"{new_client} and {old_client} are both connected to {where}"
         else:
-            who = f"{new_client}" if new_client != old_client else f"another client at {new_client}"
+            who = f"another client at {new_client}, or the same one again," if same else f"{new_client}"
             text = f"{who} took {where} over from {old_client}, whose session ended at frame {closed.frame}"
         yield _note("take-over", text, begun, session.main)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from dissectors.conversation.conversation import Conversation
 from dissectors.conversation.order_tables import NOTHING
-from dissectors.framing.events import CLAIM, Event, HostEvent, Message, Quiet
+from dissectors.framing.events import CLAIM, ConnectionEvent, Event, HostEvent, Message, Quiet
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import Finding, Judgement, Level, Requirement, layout_requirement
 from dissectors.rules.rule_engine import (
@@ -80,6 +80,8 @@ class Oracle:
 
     def observe(self, event: Event) -> list[Finding]:
         """The findings that this event brings."""
+        if isinstance(event, ConnectionEvent) and event.connection in self.conversation.legs:
+            return []
         before = len(self.judgement.findings)
         if isinstance(event, Message):
             self._message(event)
@@ -90,8 +92,16 @@ class Oracle:
                 self.judgement.unlooked[layout_requirement(event.sender)] += event.count
             for rule in self._rules_for(type(event)):
                 self._ask(rule, event)
+            legs = len(self.conversation.legs)
             self.conversation.apply(event)
+            if len(self.conversation.legs) > legs:
+                self._forget_legs()
         return self.judgement.findings[before:]
+
+    def _forget_legs(self) -> None:
+        """What was found on the second leg of a link is found on the first."""
+        findings, legs = self.judgement.findings, self.conversation.legs
+        findings[:] = [finding for finding in findings if finding.connection not in legs]
 
     def _message(self, event: Message) -> None:
         known, sender = self.conversation.connection(event), event.sender

@@ -36,6 +36,7 @@ class Scene:
         self._writer = PcapngWriter(self._file, epoch=EPOCH, application="sniffer")
         self._count = 0
         self._port = 40_000
+        self._clients: dict[int, Endpoint] = {}
         self.clock = 0.0
 
     def __enter__(self) -> Scene:
@@ -53,8 +54,16 @@ class Scene:
         """A TCP connection."""
         self._count += 1
         self._port += 1
-        ends = Endpoint(client, self._port), Endpoint(server, port)
-        self._writer.open_connection(self._count, *ends, self.tick())
+        return self._open(Endpoint(client, self._port), Endpoint(server, port))
+
+    def connect_from(self, connection: int, server: str, port: int = 5900) -> int:
+        """Another TCP connection from the same client's end."""
+        self._count += 1
+        return self._open(self._clients[connection], Endpoint(server, port))
+
+    def _open(self, client: Endpoint, server: Endpoint) -> int:
+        self._clients[self._count] = client
+        self._writer.open_connection(self._count, client, server, self.tick())
         return self._count
 
     def attempt(self, client: str, server: str, port: int = 5900) -> None:
@@ -70,20 +79,30 @@ class Scene:
         """The link stage; its result. The frame of the result."""
         frame = 0
         for side, data in link_stage(channel, session):
-            if channel == MAIN and data.startswith(SPICE_MAGIC):
-                data = data[:-4] + MIGRATES
-            if side is Side.SERVER:
-                data = struct.pack("<I", error) if len(data) == 4 else _with_key(data)
-            frame = self.raw(connection, side, data)
+            frame = self.raw(connection, side, self.real(side, data, channel, error))
         return frame
+
+    @staticmethod
+    def real(side: Side, data: bytes, channel: int, error: int = 0) -> bytes:
+        """A packet of the link stage with main's capabilities, a real key and this result."""
+        if channel == MAIN and data.startswith(SPICE_MAGIC):
+            data = data[:-4] + MIGRATES
+        if side is Side.SERVER:
+            return struct.pack("<I", error) if len(data) == 4 else _with_key(data)
+        return data
+
+    @staticmethod
+    def message(kind: int, body: bytes = b"") -> bytes:
+        """A message with a mini header."""
+        return encode(kind, body, serial=None)
 
     def server(self, connection: int, kind: int, body: bytes = b"") -> int:
         """A message of the server."""
-        return self.raw(connection, Side.SERVER, encode(kind, body, serial=None))
+        return self.raw(connection, Side.SERVER, self.message(kind, body))
 
     def client(self, connection: int, kind: int, body: bytes = b"") -> int:
         """A message of the client."""
-        return self.raw(connection, Side.CLIENT, encode(kind, body, serial=None))
+        return self.raw(connection, Side.CLIENT, self.message(kind, body))
 
     def close(self, connection: int, by: Side = Side.CLIENT, how: Ending = Ending.CLOSED) -> None:
         """The end of a connection."""

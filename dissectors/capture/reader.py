@@ -130,14 +130,7 @@ class EventReader:
                     yield from self._fact(item)
                 case Note():
                     self.notes.append(item.text)
-        for late in list(self._late.values()):
-            place = late.place(final=True)
-            if place is not None:
-                yield from self._told(self._recognise(late, place))
-            else:
-                self._left.append((late, None))
-        for late, end in self._left:
-            yield from self._farewell(late, end)
+        yield from self._still_late()
         for sealed in self._sealed.rest(tell=not self._directory.servers):
             for kept in sealed:
                 yield from self._unseal(kept)
@@ -228,6 +221,17 @@ class EventReader:
             del self._late[item.connection]
         elif isinstance(item, End) or late.hopeless(len(self._late)):
             self._give_up(item.connection)
+
+    def _still_late(self) -> Iterator[Event]:
+        """At the end of the capture: connections of which nobody knows yet what they are."""
+        for late in list(self._late.values()):
+            place = late.place(final=True)
+            if place is not None:
+                yield from self._told(self._recognise(late, place))
+            else:
+                self._left.append((late, None))
+        for late, end in self._left:
+            yield from self._farewell(late, end)
 
     def _farewell(self, late: LateStart, end: End | None) -> Iterator[Event]:
         """What may be the last word of a source, whose client has come to a target."""

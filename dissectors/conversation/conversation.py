@@ -13,19 +13,15 @@ from collections import deque
 from dataclasses import replace
 from itertools import islice
 
-from dissectors.conversation import pairing
+from dissectors.conversation import migration_course, pairing
 from dissectors.conversation.agent_state import apply_agent
-from dissectors.conversation.late_joiners import ARRIVING, UNDER_WAY, state_before
-from dissectors.conversation.link_legs import same_link
-from dissectors.conversation.migration_steps import ANSWERS, ENDS, STEPS, TARGET_STEPS
+from dissectors.conversation.late_joiners import ARRIVING, state_before
+from dissectors.conversation.link_legs import legs_of_one_link
+from dissectors.conversation.migration_steps import ANSWERS, STEPS, TARGET_STEPS
 from dissectors.conversation.order_tables import (
-    ANNOUNCEMENTS,
-    NOT_BEGUN,
-    TAKEN_ALONG,
     WAITING,
     State,
     allows,
-    row,
     step,
 )
 from dissectors.conversation.parties import MAIN, Connection, Migration, Server, Session
@@ -54,7 +50,6 @@ from dissectors.wire.constants import (
     LinkErr,
     MsgBase,
     MsgcBase,
-    MsgcMain,
     MsgMain,
     Side,
 )
@@ -197,8 +192,9 @@ class Conversation:
     def _compare_legs(self, connection: Connection) -> None:
         """Marks the second leg of a link that a proxy passes on: it is told once."""
         for other in self._ticketed:
-            first, second = sorted((other, connection), key=_when_opened)
-            if same_link(first, second):
+            legs = legs_of_one_link(other, connection)
+            if legs is not None:
+                first, second = legs
                 first.beyond = second
                 self.legs[second.number] = first
                 return
@@ -224,7 +220,7 @@ class Conversation:
         connection.state = state
         migration = pairing.migration_to(self, session)
         if migration is not None:
-            self._arrive(migration, session)
+            migration_course.arrive(migration, session)
 
     def _join_session(self, connection: Connection) -> None:
         """Another channel joins the session that it belongs to."""
@@ -253,25 +249,6 @@ class Conversation:
                 known = pairing.client_of(session), pairing.client_of(other)
                 return other if None not in known else None
         return None
-
-    def _brought(self, session: Session) -> None:
-        """INIT has told the id of a session whose link message is not in the capture."""
-        migration = pairing.migration_to(self, session)
-        if migration is not None:
-            self._arrive(migration, session)
-
-    def _switched(self, migration: Migration) -> None:
-        """A SWITCH_HOST that is read only when its client is at the target already: bytes before it are
-        missing, and what is behind such a hole is told late."""
-        arrived = pairing.session_after_switch(self, migration)
-        if arrived is not None:
-            self._arrive(migration, arrived)
-
-    def _arrive(self, migration: Migration, session: Session) -> None:
-        """The client of a migration is at its target."""
-        migration.target, session.arrived = session, migration
-        if migration.source.id is None and (session.main.as_target or session.main.arrives):
-            migration.source.id = session.id
 
     def _adopt(self, connection: Connection, event: Message) -> None:
         """A channel whose link stage is not in the capture: its first message tells where it stands."""
@@ -374,10 +351,7 @@ class Conversation:
             session.clock = event.time, int(event.packet.multi_media_time)
             session.init = event
             self.hosts[connection.host].ids.add(session.id)
-            if session.arrived is not None and session.arrived.source.id is None and connection.arrives:
-                session.arrived.source.id = session.id
-            if connection.mess is None and session.arrived is None:
-                self._brought(session)
+            migration_course.init_told(self, session)
         elif server and event.type == MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME:
             session.clock = event.time, int(event.packet.multi_media_time)
         elif not server and event.type == MsgcBase.SPICE_MSGC_MIGRATE_DATA and session.arrived:
@@ -386,63 +360,7 @@ class Conversation:
             session.offered = frozenset(
                 (int(c.type), int(c.id)) for c in event.packet.channels if hasattr(c, "type")
             )
-        elif server and event.type in ANNOUNCEMENTS:
-            self._announce(session, event)
-        migration = session.migration
-        if migration is None:
-            migration = self._under_way(session, event)
-        if migration is None:
-            return
-        if not server and event.type in ANSWERS:
-            migration.answer = event
-            if event.type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS and migration.target:
-                _take_along(migration.target.main)
-        elif server and event.type in ENDS and not _over(migration):
-            migration.ended = event
-            self._switched(migration)
-
-    def _announce(self, session: Session, event: Message) -> None:
-        packet = event.packet
-        switch = event.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST
-        if switch and session.migration is not None and session.migration.ended is None:
-            if session.migration.host is None:  # the announcement was before the capture
-                session.migration.send_to(packet)
-            return
-        migration = Migration(
-            session,
-            begin=None if switch else event,
-            seamless=event.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS,
-            version=getattr(packet, "src_mig_version", None),
-            begun=event.time,
-        )
-        migration.send_to(packet)
-        session.migration = migration
-        self.migrations.append(migration)
-
-        before = pairing.session_before(self, migration)
-        if before is not None:
-            self._arrive(migration, before)
-
-    def _under_way(self, session: Session, event: Message) -> Migration | None:
-        """A migration whose announcement is not in the capture: it came before it, or was lost."""
-        whole = session.main.mess is not None and session.main.certain
-        if whole or (event.sender, int(event.type)) not in UNDER_WAY:
-            return None
-        migration = Migration(session, begun=event.time)
-        migration.seamless = event.type in (
-            MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS,
-            MsgBase.SPICE_MSG_MIGRATE,
-        )
-        session.migration = migration
-        self.migrations.append(migration)
-        before = pairing.session_before(self, migration)
-        if before is not None:
-            self._arrive(migration, before)
-        return migration
-
-
-def _when_opened(connection: Connection) -> float:
-    return connection.opened.time if connection.opened is not None else 0.0
+        migration_course.follow(self, session, event)
 
 
 def _answered(connection: Connection, event: Message) -> None:
@@ -481,23 +399,6 @@ def _move(connection: Connection, event: Message) -> None:
     late[event.sender] -= {event.type}
     for side, kinds in more.items():
         late[side] |= kinds
-
-
-def _take_along(target: Connection) -> None:
-    """The client goes on seamlessly, whether its target has agreed or not."""
-    if target.state in NOT_BEGUN:
-        data = int(MsgcBase.SPICE_MSGC_MIGRATE_DATA)
-        target.late[Side.CLIENT] |= {data}
-        target.late[Side.SERVER] |= frozenset(row(target.channel, target.state, Side.SERVER).go)
-        target.state = TAKEN_ALONG.get(target.state, target.state)
-
-
-def _over(migration: Migration) -> bool:
-    """It has ended already: a MIGRATE_CANCEL that follows answers a late CONNECTED."""
-    return migration.ended is not None and migration.ended.type in (
-        MsgMain.SPICE_MSG_MAIN_MIGRATE_END,
-        MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST,
-    )
 
 
 #: What goes on around SPICE.

@@ -10,15 +10,24 @@ from dissectors.framing.events import Opened
 LOOPBACK = ("127.0.0.1", "::1")
 
 
-def same_link(first: Connection, second: Connection) -> bool:
-    """`second` carries the link of `first` on: the server's key and the client's ticket, both made anew for
-    each link, are the same, and the addresses fit."""
-    here, there = first.opened, second.opened
-    if here is None or there is None or here.host is not None or first.session or second.session:
-        return False
-    parts = (first.mess, second.mess), (first.reply, second.reply), (first.ticket, second.ticket)
-    same = all(one is not None and other is not None and one.raw == other.raw for one, other in parts)
-    return same and here.server != there.server and (_passed_on(here, there) or _translated(here, there))
+def legs_of_one_link(one: Connection, other: Connection) -> tuple[Connection, Connection] | None:
+    """(first leg, second leg) where both carry one link: the server's key and the client's ticket, which are
+    made anew for each link, are the same, and the addresses fit. The second leg has no session yet."""
+    here, there = one.opened, other.opened
+    if here is None or there is None or here.host is not None or here.server == there.server:
+        return None
+    parts = (one.mess, other.mess), (one.reply, other.reply), (one.ticket, other.ticket)
+    if not all(mine is not None and yours is not None and mine.raw == yours.raw for mine, yours in parts):
+        return None
+    if _passed_on(here, there) or (here.client == there.client and here.time <= there.time):
+        first, second = one, other
+    elif _passed_on(there, here) or here.client == there.client:
+        first, second = other, one
+    else:
+        return None
+    if second.session is None:
+        return first, second
+    return (second, first) if first.session is None else None
 
 
 def _passed_on(here: Opened, there: Opened) -> bool:
@@ -26,8 +35,3 @@ def _passed_on(here: Opened, there: Opened) -> bool:
     that says nothing."""
     between = {here.server.host, *(LOOPBACK if here.client.host not in LOOPBACK else ())}
     return there.client.host in between and here.client.host not in between
-
-
-def _translated(here: Opened, there: Opened) -> bool:
-    """The same client's end, to another address."""
-    return here.client == there.client

@@ -8,6 +8,7 @@ behind a proxy or NAT even addresses. So nothing is decided by one of them: what
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import ip_address
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: So many sessions and migrations are looked back at.
 LATEST = 500
+#: A client that SWITCH_HOST sends elsewhere begins its session there within this time (s).
+SWITCHED_S = 5.0
 T = TypeVar("T")
 
 
@@ -138,13 +141,31 @@ def _brings(migration: Migration, session: Session) -> int:
         return 0
     if same_id or unknown_id:
         reason = 32
-    elif switched and (port or (same_host and client)):
+    elif switched and (port or (client and (same_host or _follows(migration, session)))):
         reason = 16 if not as_target else 4
     elif pending and port and client:
         reason = 8 if as_target else 2
     else:
         return 0
     return reason + 8 * exact + 4 * client + 2 * port
+
+
+def _follows(migration: Migration, session: Session) -> bool:
+    """A client's session that begins right after SWITCH_HOST, where the announced address says little: both
+    are behind one address, or it is a name, or one that has a meaning to the host only."""
+    ended, here, there = migration.ended, session.main.opened, migration.source.main.opened
+    if ended is None or here is None or there is None or not 0 < here.time - ended.time < SWITCHED_S:
+        return False
+    return here.goal.host == there.goal.host or not _is_address(migration.host)
+
+
+def _is_address(host: str | None) -> bool:
+    """An address that leads to the same host from everywhere, as far as can be seen."""
+    try:
+        address = ip_address(host or "")
+    except ValueError:
+        return False
+    return not (address.is_loopback or address.is_unspecified or address.is_link_local)
 
 
 def client_of(session: Session) -> str | None:

@@ -88,7 +88,7 @@ class Opened(ConnectionEvent):
 
     @property
     def goal(self) -> Endpoint:
-        """Where the client wants to go: what it asks its proxy for, where that can be shown, else `server`."""
+        """Where the client wants to go: what it asks its proxy for, where that is known, else `server`."""
         host, _, port = (self.via or "").rpartition(":")
         if not port.isdigit() or host == HIDDEN_HOST:
             return self.server

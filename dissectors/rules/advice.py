@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from dissectors.conversation.arrival import Reason
+from dissectors.conversation.failed_links import Reason
 
 NEXT: Mapping[Reason, str] = MappingProxyType(
     {

@@ -8,30 +8,26 @@ The keys are an interface: they are added to, never renamed. All texts are visib
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dissectors.conversation.arrival import (
     Arrival,
-    Attempt,
-    Attempts,
     Outcome,
-    Reason,
-    announced,
     arrival,
-    error_name,
     phases,
     switched,
     unfit_address,
 )
 from dissectors.conversation.conversation import Connection, Migration, Session
+from dissectors.conversation.failed_links import Attempt, Attempts, Reason, error_name
 from dissectors.conversation.pairing import client_of
-from dissectors.framing.events import Endpoint, Event, Message
+from dissectors.framing.events import Message
 from dissectors.rules.advice import NEXT, next_of_finding
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import Evidence, Finding
-from dissectors.wire.constants import MsgcMain, MsgMain, Side, channel_name
+from dissectors.rules.story_notes import host_name, notes
+from dissectors.wire.constants import MsgcMain, Side, channel_name
 from dissectors.wire.visible_text import all_visible, visible_host
 
 if TYPE_CHECKING:
@@ -40,8 +36,6 @@ if TYPE_CHECKING:
 #: So many failed connections to where SPICE is spoken or announced are listed, and so many to other ports of
 #: these hosts, or of any host where no SPICE was found; of the others only the number is told.
 MOST_ATTEMPTS, MOST_NEARBY = 200, 20
-#: A session of another client that ends within this time (s) was taken over.
-TAKEN_S = 5.0
 
 
 def story(inspection: Inspection) -> dict[str, Any]:
@@ -66,7 +60,7 @@ class _Story:
             "migrations": migrations,
             "attempts": [self._attempt(attempt) for attempt in self._told_attempts],
             "refused": [self._refusal(connection) for connection in self._refused],
-            "notes": [*self._notes()],
+            "notes": [*notes(inspection)],
             "findings": [self._finding(finding) for finding in inspection.findings],
             "doubtful": [{**self._finding(finding), "why": why} for finding, why in inspection.doubtful],
             "gaps": [
@@ -147,15 +141,10 @@ class _Story:
     def _session(self, session: Session) -> dict[str, Any]:
         return {
             "session_id": session.id,
-            "host": self._host_name(session),
+            "host": host_name(self._view, session),
             "target": session.main.as_target,
             "channels": [self._channel(connection) for connection in session.connections()],
         }
-
-    def _host_name(self, session: Session) -> str | None:
-        label = self._view.hosts[session.host].label if session.host >= 0 else None
-        opened = session.main.opened
-        return label or (str(opened.server) if opened else None)
 
     def _channel(self, connection: Connection) -> dict[str, Any]:
         opened, framer = connection.opened, self._source.framers.get(connection.number)
@@ -192,8 +181,8 @@ class _Story:
             "next": NEXT[outcome.reason] if outcome.reason else None,
             "packet": outcome.event.frame if outcome.event else None,
             "client": client_of(migration.source),
-            "source": self._host_name(migration.source),
-            "target": self._host_name(migration.target) if migration.target else None,
+            "source": host_name(self._view, migration.source),
+            "target": host_name(self._view, migration.target) if migration.target else None,
             "session_id": migration.source.id,
             "target_session_id": migration.target.id if migration.target else None,
             "host": visible_host(migration.host) if migration.host is not None else None,
@@ -317,7 +306,7 @@ class _Story:
         named = f"it named session {connection.connection_id:#010x}"
         elsewhere = next(
             (
-                self._host_name(s)
+                host_name(self._view, s)
                 for s in self._view.sessions
                 if s.id == connection.connection_id and s.host != connection.host and _open_at(s, connection)
             ),
@@ -329,79 +318,6 @@ class _Story:
             return f"{named}, which is open at {elsewhere} and not there"
         return f"{named}; open there: {ids}" if ids else f"{named}; none is known to be open there"
 
-    # ---- notes
-
-    def _notes(self) -> Iterator[dict[str, Any]]:
-        yield from self._cut()
-        yield from self._legs()
-        for session in self._view.sessions:
-            yield from self._take_over(session)
-            if (session.main.as_target or session.main.arrives) and session.arrived is None:
-                client = client_of(session) or "an unknown client"
-                named = f" with session {session.id:#010x}" if session.id is not None else ""
-                text = f"{client} comes to {self._host_name(session)}{named}"
-                text += ": where it comes from is not in the capture"
-                yield _note("arrival", text, session.main.mess or session.init, session.main)
-        for migration in self._view.migrations:
-            unfit = unfit_address(migration)
-            if unfit:
-                text = f"the announcement sends the client to {visible_host(announced(migration))}: {unfit}"
-                if migration.target is not None:
-                    text += f"; it has come to {self._host_name(migration.target)} all the same"
-                yield _note("address", text, migration.begin or migration.ended, migration.source.main)
-            yield from self._agent_lost(migration)
-
-    def _cut(self) -> Iterator[dict[str, Any]]:
-        """Once for all packets that the capture cut."""
-        cut = [gap for gap in self._inspection.gaps if gap.cut]
-        if cut and not any("-s 0" in note for note in self._source.notes):
-            size = sum(gap.bytes or 0 for gap in cut)
-            text = f"packets are cut by a snap length, {size:,} bytes are missing: capture with -s 0"
-            yield {"kind": "cut", "text": text, "packet": cut[0].frame, "connection": cut[0].connection}
-
-    def _legs(self) -> Iterator[dict[str, Any]]:
-        """Once for each way on of links that a proxy passes on."""
-        ways: dict[tuple[Endpoint, Endpoint], list[tuple[int, Connection]]] = {}
-        for second, first in self._view.legs.items():
-            if first.server is not None and first.beyond is not None and first.beyond.server is not None:
-                ways.setdefault((first.server, first.beyond.server), []).append((second, first))
-        for (here, there), links in ways.items():
-            pairs = ", ".join(f"{first.number} and {second}" for second, first in links[:4])
-            more = f" and {len(links) - 4} more" if len(links) > 4 else ""
-            text = f"what goes to {here} goes on to {there}: both legs are in the capture and told once"
-            yield _note("legs", f"{text} (connections {pairs}{more})", links[0][1].ticket, links[0][1])
-
-    def _take_over(self, session: Session) -> Iterator[dict[str, Any]]:
-        old = session.replaces
-        if old is None or session.arrived is not None or session.main.as_target:
-            return
-        begun = session.main.result or session.main.opened
-        closed = old.main.closed
-        new_client, old_client = client_of(session), client_of(old)
-        where, same = self._host_name(session), new_client == old_client
-        taken = closed is not None and begun is not None and closed.time - begun.time <= TAKEN_S
-        if same and not (taken and closed is not None and closed.by is Side.SERVER):
-            return
-        if closed is None or not taken:
-            text = f"{new_client} and {old_client} are both connected to {where}"
-        else:
-            who = f"another client at {new_client}, or the same one again," if same else f"{new_client}"
-            text = f"{who} took {where} over from {old_client}, whose session ended at frame {closed.frame}"
-        yield _note("take-over", text, begun, session.main)
-
-    def _agent_lost(self, migration: Migration) -> Iterator[dict[str, Any]]:
-        source, target = migration.source, migration.target
-        if target is None or source.agent is not True or target.agent is not False:
-            return
-        init = target.init
-        if init is None:
-            return
-        text = f"the agent was connected at the source and is not at the target (INIT, frame {init.frame})"
-        if target.agent_data is not None and MsgcMain.SPICE_MSGC_MAIN_AGENT_START not in target.main.said:
-            text += f"; the client's AGENT_DATA goes on without AGENT_START (frame {target.agent_data.frame})"
-        text += ": look at the target's agent device and at the guest's agent"
-        yield _note("agent", text, init, target.main)
-
 
 def _counted(notes: list[str]) -> list[str]:
     """Each note once, with how often it was made."""
@@ -412,11 +328,6 @@ def _counted(notes: list[str]) -> list[str]:
 def _open_at(session: Session, connection: Connection) -> bool:
     closed, refusal = session.main.closed, connection.refusal
     return closed is None or refusal is None or closed.time > refusal.time
-
-
-def _note(kind: str, text: str, event: Event | None, connection: Connection) -> dict[str, Any]:
-    frame = event.frame if event is not None else None
-    return {"kind": kind, "text": text, "packet": frame, "connection": connection.number}
 
 
 def _step(event: Message) -> dict[str, Any]:

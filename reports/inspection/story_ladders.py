@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from dissectors.conversation.arrival import Attempts
 from dissectors.conversation.conversation import Connection, Conversation, Migration, Session
+from dissectors.conversation.failed_links import Attempts
 from dissectors.framing.events import Event, LinkBytes, Message
 from dissectors.rules.judgement import Finding
 from reports.ladder.lanes import CLIENT, Ladder, Parties, ladder

@@ -70,9 +70,9 @@ class _Story:
                     "sender": str(g.sender),
                     "bytes": g.bytes,
                     "cut": g.cut,
+                    "all": g.sender not in self._view.connections[g.connection].heard,
                 }
                 for g in inspection.gaps
-                if g.sender in self._view.connections[g.connection].heard
             ],
             "unjudged": [
                 {"requirement": requirement, "why": f"it takes {why}"}

@@ -232,7 +232,7 @@ def _ladder(console: Console, title: str, ladder: Ladder, width: int) -> None:
 
 
 def _gaps(console: Console, story: Story, width: int) -> None:
-    gaps = [gap for gap in story["gaps"] if not gap.get("cut")]
+    gaps = [gap for gap in story["gaps"] if not gap.get("cut") and not gap.get("all")]  # notes tell of those
     if not gaps:
         return
     console.print()

@@ -23,7 +23,9 @@ EARLY_MS, LATE_MS = 5, 1_500
 @on(HostEvent)
 def lives(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
     """The process neither ends nor hangs, whatever a peer sends."""
-    if event.name == "died":
+    if event.name == "died" and _ends_with_its_client(view, event):
+        yield Kept("ROBUST-001")
+    elif event.name == "died":
         how = event.args.get("signal") or f"status {event.args.get('status')}"
         yield Broken(
             _cause_of_death(view, event),
@@ -37,6 +39,16 @@ def lives(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
     elif event.name == "settled":
         yield Kept("ROBUST-001")
         yield Kept("ROBUST-002")
+
+
+def _ends_with_its_client(view: Conversation, event: HostEvent) -> bool:
+    """Whether the process was told to end with its client's session, has done so, and a client had left."""
+    host = view.host_of(event.host)
+    told = [c.args.get("enable", 1) for c in host.calls if c.name == "call:set_exit_on_disconnect"]
+    ended = event.args.get("signal") is None and event.args.get("status") == 0
+    index = view.hosts.index(host)
+    left = any(c.host == index and c.is_main and c.closed is not None for c in view.connections.values())
+    return bool(told and told[-1]) and ended and left
 
 
 def _cause_of_death(view: Conversation, event: HostEvent) -> str:

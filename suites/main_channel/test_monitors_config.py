@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The monitors that a client wishes: at the graphics card whose driver takes them itself, else at the guest's
+agent (vd_agent.h, VDAgentMonitorsConfig)."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from dissectors.wire.constants import ChannelType, MsgcMain
+from fixtures.bench import Bench
+from fixtures.bench.planting import changed, requirement
+from fixtures.peer import Client
+from fixtures.system.hosts import Ability, Host
+
+AGENT_START, AGENT_DATA = MsgcMain.SPICE_MSGC_MAIN_AGENT_START, MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA
+DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
+MONITORS_CONFIG, USE_POSITION = 2, 1  # VD_AGENT_MONITORS_CONFIG, VD_AGENT_CONFIG_MONITORS_FLAG_USE_POS
+#: Width, height, depth, x and y of each monitor.
+ONE = [[1441, 905, 32, 0, 0]]
+SEVERAL = [[1920, 1080, 32, 0, 0], [1024, 769, 24, -1024, 17], [0, 0, 0, 0, 0], [3840, 2161, 32, 1920, -3]]
+MANY = [[800 + n, 600 + n, 32, 7 * n, -n] for n in range(64)]
+#: An AGENT_DATA holds no more (SPICE_AGENT_MAX_DATA_SIZE), bytes.
+MOST = 2048
+
+pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
+
+
+def configuration(monitors: list[list[int]]) -> bytes:
+    """The agent's message with its header."""
+    body = struct.pack("<II", len(monitors), USE_POSITION)
+    body += b"".join(struct.pack("<IIIii", h, w, d, x, y) for w, h, d, x, y in monitors)
+    return struct.pack("<IIQI", 1, MONITORS_CONFIG, 0, len(body)) + body
+
+
+def wishing(bench: Bench, takes: bool) -> tuple[Host, Client]:
+    """A host with a card, whose driver takes configurations or not, an agent, and a client that has begun."""
+    source = bench.start(devices=("keyboard", "mouse", "agent", "display"))
+    source.call("qxl_takes_monitors", takes=int(takes))
+    client = bench.client(source, channels=(DISPLAY,))
+    client.main.send(AGENT_START, struct.pack("<I", 10))
+    bench.settle()
+    return source, client
+
+
+def at_card(bench: Bench) -> list[list[list[int]]]:
+    """The configurations that the card has been given."""
+    told = [e.args for e in bench.pump.tape.host_events if e.name == "client_monitors_config"]
+    return [args["monitors"] for args in told if args["flags"] == USE_POSITION]
+
+
+def at_agent(bench: Bench) -> str:
+    """What the agent has been given, in hex, without the server's chunk headers (port and size, 8 bytes)."""
+    raw = b"".join(
+        bytes.fromhex(e.args["hex"]) for e in bench.pump.tape.host_events if e.name == "chardev_write"
+    )
+    content = b""
+    while len(raw) >= 8:
+        (size,) = struct.unpack_from("<I", raw, 4)
+        content, raw = content + raw[8 : 8 + size], raw[8 + size :]
+    return content.hex()
+
+
+def wider(body: bytes) -> bytes:
+    """The first monitor one pixel wider."""
+    return body[:32] + bytes([body[32] ^ 1]) + body[33:]
+
+
+@requirement(
+    "MAIN-071",
+    fault=(
+        changed("a pixel wider", AGENT_DATA, wider, nth=1, case="card-one-whole"),
+        changed("a pixel narrower", AGENT_DATA, wider, nth=1, case="agent-one-whole"),
+    ),
+)
+@pytest.mark.parametrize("piece", [MOST, 100], ids=["whole", "pieces"])
+@pytest.mark.parametrize("monitors", [ONE, SEVERAL, MANY], ids=["one", "several", "many"])
+@pytest.mark.parametrize("takes", [True, False], ids=["card", "agent"])
+def test_wish(bench: Bench, takes: bool, monitors: list[list[int]], piece: int) -> None:
+    """The same numbers arrive, however the message is cut; the other of the two gets none."""
+    _, client = wishing(bench, takes)
+    said = configuration(monitors)
+    for at in range(0, len(said), piece):
+        client.main.send(AGENT_DATA, said[at : at + piece])
+        bench.settle()
+    cards, agents = at_card(bench), at_agent(bench)
+    bench.claim(cards == ([monitors] if takes else []), "the card's: as it was said, or none", cards)
+    bench.claim(agents == ("" if takes else said.hex()), "the agent's: as it was said, or none", agents)
+
+
+@requirement("MAIN-071")
+def test_wishes_in_a_row(bench: Bench) -> None:
+    """Each wish arrives, the last one last."""
+    _, client = wishing(bench, takes=True)
+    for monitors in (ONE, SEVERAL, ONE):
+        client.main.send(AGENT_DATA, configuration(monitors))
+        bench.settle()
+    cards = at_card(bench)
+    bench.claim(cards == [ONE, SEVERAL, ONE], "three configurations as they were said", cards)

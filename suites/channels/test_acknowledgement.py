@@ -9,14 +9,14 @@ import pytest
 
 from dissectors.wire.constants import ChannelType, MsgBase, MsgcBase
 from fixtures.bench import Bench
-from fixtures.bench.planting import changed, lost, requirement
+from fixtures.bench.planting import changed, lost, requirement, twice
 from fixtures.peer import Connection
 from fixtures.system.hosts import Ability, Host
 
 DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
 SET_ACK = MsgBase.SPICE_MSG_SET_ACK
 ACK_SYNC, ACK = MsgcBase.SPICE_MSGC_ACK_SYNC, MsgcBase.SPICE_MSGC_ACK
-#: A server sends at most so many windows and one message more without an ACK.
+#: A server sends at most so many windows after SET_ACK without an ACK, and one more for each ACK.
 WINDOWS = 2
 
 pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
@@ -50,20 +50,29 @@ def drawn(bench: Bench, source: Host, display: Connection, times: int) -> int:
 
 @requirement(
     "CHAN-006",
-    fault=changed(
-        "a window smaller by one", SET_ACK, lambda b: b[:4] + bytes([b[4] - 1]) + b[5:], channel=DISPLAY
+    fault=(
+        changed(
+            "a window smaller by one", SET_ACK, lambda b: b[:4] + bytes([b[4] - 1]) + b[5:], channel=DISPLAY
+        ),
+        twice(ACK, channel=DISPLAY, nth=1),
     ),
 )
 @requirement("CHAN-007", fault=lost(ACK, channel=DISPLAY))
 def test_window(bench: Bench) -> None:
-    """Without ACK the server stops after two windows, and goes on when ACK comes."""
+    """Without ACK the server stops after two windows; each ACK brings one window more, and no more."""
     source, display, _, window = silent_display(bench)
-    limit = WINDOWS * window + 1
-    sent = drawn(bench, source, display, limit + window)
+    limit = WINDOWS * window
+    sent = drawn(bench, source, display, limit + 2 * window)
     since = sent - display.messages.index(display.got(SET_ACK)[-1]) - 1
-    bench.claim(since <= limit, f"at most {limit} messages without ACK", since, proves="CHAN-006")
-    display.send(ACK)
-    bench.until(lambda: len(display.messages) > sent, "messages after ACK", proves="CHAN-007")
+    bench.claim(since <= limit, f"at most {limit} messages after SET_ACK", since, proves="CHAN-006")
+    for _ in range(2):
+        display.send(ACK)
+        goes_on = lambda before=sent: len(display.messages) > before  # noqa: E731
+        bench.until(goes_on, "messages after ACK", proves="CHAN-007")
+        now = drawn(bench, source, display, 0)
+        more = now - sent
+        bench.claim(more <= window, f"at most {window} more for one ACK", more, proves="CHAN-006")
+        sent = now
 
 
 @requirement("CHAN-006", "CHAN-007")

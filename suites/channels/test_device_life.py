@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Devices with a channel of their own, from the first client to the unplugging: character devices and sound
+(server/spicevmc.cpp, smartcard.cpp, char-device.cpp; spice-char.h)."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from dissectors.framing.events import Ending
+from dissectors.wire.constants import (
+    ChannelType,
+    LinkErr,
+    MsgcMain,
+    MsgcSmartcard,
+    MsgcSpicevmc,
+    MsgMain,
+    MsgPlayback,
+    MsgSmartcard,
+    MsgSpicevmc,
+    SpicevmcCap,
+)
+from dissectors.wire.enums import VscMessageType
+from fixtures.bench import Bench
+from fixtures.bench.planting import (
+    Fault,
+    called_twice,
+    changed,
+    lost,
+    never,
+    put,
+    requirement,
+    stuck_after,
+    timers,
+)
+from fixtures.peer import Client, Connection
+from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.system.hosts import Ability, Host
+
+INIT, LIST = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
+TO_GUEST, FROM_GUEST = MsgcSpicevmc.SPICE_MSGC_SPICEVMC_DATA, MsgSpicevmc.SPICE_MSG_SPICEVMC_DATA
+CARD_TO_GUEST, CARD_FROM_GUEST = (
+    MsgcSmartcard.SPICE_MSGC_SMARTCARD_DATA,
+    MsgSmartcard.SPICE_MSG_SMARTCARD_DATA,
+)
+VMC = {
+    "usbredir": ChannelType.SPICE_CHANNEL_USBREDIR,
+    "port:org.example": ChannelType.SPICE_CHANNEL_PORT,
+    "webdav": ChannelType.SPICE_CHANNEL_WEBDAV,
+}
+WITH_STATE = {**VMC, "smartcard": ChannelType.SPICE_CHANNEL_SMARTCARD}
+CAN_GO = {
+    **VMC,
+    "playback": ChannelType.SPICE_CHANNEL_PLAYBACK,
+    "record": ChannelType.SPICE_CHANNEL_RECORD,
+}
+UNCOMPRESSED = EVERYTHING.without(SpicevmcCap.SPICE_SPICEVMC_CAP_DATA_COMPRESS_LZ4)
+#: What a guest says at once, bytes, and at most so often: the server has stopped to read when so much waits.
+BLOCK, BLOCKS, WAITING = 32_000, 400, 8 * 32_000
+#: How long a guest may wait for what it did not take at first, ms (CHAR_DEVICE_WRITE_TO_TIMEOUT: 100).
+RETRY_MS = 100
+READER_ADD, READER_REMOVE, APDU = (
+    VscMessageType.SPICE_VSC_MESSAGE_TYPE_ReaderAdd,
+    VscMessageType.SPICE_VSC_MESSAGE_TYPE_ReaderRemove,
+    VscMessageType.SPICE_VSC_MESSAGE_TYPE_APDU,
+)
+NO_READER = 0xFFFFFFFF
+
+pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
+
+
+def short(device: str) -> str:
+    """A device's name in a test's."""
+    return device.partition(":")[0]
+
+
+def of(client: Client, channel: int, number: int = 0) -> Connection:
+    return client.current.channels[channel, number]
+
+
+def states(bench: Bench) -> list[bool]:
+    """What a character device was told of its client so far: there, or gone."""
+    return [bool(e.args["connected"]) for e in bench.pump.tape.host_events if e.name == "chardev_state"]
+
+
+def at_guest(bench: Bench) -> bytes:
+    """What the guest has read from its device."""
+    events = [e for e in bench.pump.tape.host_events if e.name == "chardev_write"]
+    return b"".join(bytes.fromhex(e.args["hex"]) for e in events)
+
+
+@requirement(
+    "CHAN-068",
+    fault=(
+        never("chardev_state", case="usbredir"),
+        called_twice("chardev_state", case="smartcard"),
+    ),
+)
+@pytest.mark.parametrize("device", WITH_STATE, ids=short)
+def test_device_hears_of_its_client(bench: Bench, device: str) -> None:
+    """The device is told that its channel has a client, and that the client is gone, once each, time after
+    time."""
+    source = bench.start(devices=("keyboard", "mouse", device))
+    wanted: list[bool] = []
+    for end in ("its channel ends", "the client goes"):
+        client = bench.client(source)
+        bench.settle()
+        wanted.append(True)
+        bench.claim(states(bench) == wanted, f"state {wanted}", states(bench))
+        if end == "its channel ends":
+            of(client, WITH_STATE[device]).close()
+        else:
+            client.close()
+        bench.settle()
+        wanted.append(False)
+        bench.claim(states(bench) == wanted, f"state {wanted}", states(bench))
+        client.close()
+        bench.settle()
+
+
+@requirement("CHAN-069", fault=changed("its last byte", FROM_GUEST, lambda b: b[:-1] if b[-1] else b))
+@pytest.mark.parametrize("device", VMC, ids=short)
+def test_client_after_one_that_did_not_read(bench: Bench, device: str) -> None:
+    """A client is sent away with much unread, and the server reads no more from the guest: the next client
+    hears what the guest says."""
+    source = bench.start(devices=("keyboard", "mouse", device))
+    client = bench.client(source, capabilities=UNCOMPRESSED)
+    bench.settle()
+    waits = 0
+    for _ in range(BLOCKS):
+        if waits < WAITING:
+            waits = source.call("chardev_send", device=device, hex=bytes(BLOCK).hex())
+    bench.claim(waits >= WAITING, "a guest that has to wait", f"{waits} bytes left")
+    source.call("set_ticket", password="away", disconnect_if_connected=1)  # before the client can read
+    source.call("set_noauth")
+    bench.settle()
+    client = bench.client(source, capabilities=UNCOMPRESSED)
+    waits = source.call("chardev_send", device=device, hex=b"here I am".hex())
+    for _ in range(BLOCKS):  # each call wakes the server, which reads 64 KiB at most
+        waits = waits and source.call("chardev_send", device=device, hex="")
+    bench.settle()
+    bench.claim(not waits, "a server that reads from the guest again", f"{waits} bytes left")
+    bodies = [m.body for m in of(client, VMC[device]).got(FROM_GUEST)]
+    told = bodies[-1][-9:] if bodies else b"nothing"
+    bench.claim(told == b"here I am", "what the guest says to the next client", told)
+
+
+@requirement("CHAN-070", fault=stuck_after(MsgPlayback.SPICE_MSG_PLAYBACK_MODE, case="playback"))
+@pytest.mark.parametrize("device", CAN_GO, ids=short)
+def test_device_is_unplugged(bench: Bench, device: str) -> None:
+    """The channel of a device that is unplugged ends, is listed no more and can be opened by nobody; plugged
+    again, it is there as before."""
+    kind = CAN_GO[device]
+    source = bench.start(devices=("keyboard", "mouse", device))
+    client = bench.client(source)
+    bench.settle()
+    source.call("chardev_detach", device=device)
+    ending = of(client, kind).expect_end(deadline=2)
+    bench.claim(ending in (Ending.CLOSED, Ending.RESET), "the channel's end", ending)
+    bench.claim(client.main.ending is None, "a session that lives", client.main.ending)
+    again = bench.connect(source, channel=kind, connection_id=client.session_id)
+    answer = bench.try_link(again)
+    bench.claim(answer != LinkErr.SPICE_LINK_ERR_OK, "a link that is refused", answer)
+    newcomer = bench.client(source)
+    kinds = [key[0] for key in newcomer.current.channels]
+    bench.claim(kind not in kinds, "a list without it", kinds)
+    source.call("chardev_attach", device=device)
+    joined = bench.connect(source, channel=kind, connection_id=newcomer.session_id)
+    answer = bench.try_link(joined)
+    bench.claim(answer == LinkErr.SPICE_LINK_ERR_OK, "a link to the device that is back", answer)
+
+
+@requirement("CHAN-071", fault=timers(+1, case="agent-0"))
+@pytest.mark.needs(Ability.VIRTUAL_CLOCK)
+@pytest.mark.parametrize("room", [0, 5])
+@pytest.mark.parametrize("device", ["agent", *VMC], ids=short)
+def test_guest_that_takes_it_later(bench: Bench, device: str, room: int) -> None:
+    """The guest takes nothing, or a part, and 100 ms later all: the server tries again by itself, and gives
+    all in order."""
+    source = bench.start(devices=("keyboard", "mouse", device))
+    client = bench.client(source)
+    if device == "agent":
+        client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", 10))
+    bench.settle()
+    source.call("chardev_take", device=device, room=room, wakes=False)
+    parts = [struct.pack("<IIQI", 1, 3, 0, 8) + bytes([number]) * 8 for number in range(3)]
+    for part in parts:
+        if device == "agent":
+            client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, part)
+        else:
+            of(client, VMC[device]).send(TO_GUEST, part)
+    bench.settle()
+    bench.claim(len(at_guest(bench)) == room, f"{room} bytes at first", len(at_guest(bench)))
+    source.call("chardev_take", device=device, room=None, wakes=False)
+    bench.pass_time(source, RETRY_MS)
+    head = struct.pack("<II", 1, len(parts[0])) if device == "agent" else b""
+    wanted = b"".join(head + part for part in parts)
+    bench.claim(at_guest(bench) == wanted, f"{len(wanted)} bytes in order", at_guest(bench).hex() or "none")
+
+
+def card(kind: VscMessageType, reader: int, content: bytes = b"", order: str = "<") -> bytes:
+    """A message of a card; at the guest in network order (">"), as libcacard has it."""
+    return struct.pack(f"{order}III", kind, reader, len(content)) + content
+
+
+@requirement(
+    "CHAN-072",
+    fault=(
+        put(CARD_FROM_GUEST, reader_id=7),
+        changed("another type", CARD_FROM_GUEST, lambda b: bytes([b[0] ^ 2]) + b[1:]),
+        Fault("the guest misses a byte", plant=("clip:smartcard",)),
+    ),
+)
+@pytest.mark.parametrize("said", [0, 3, NO_READER], ids=hex)
+def test_card_and_reader(bench: Bench, said: int) -> None:
+    """The guest's reader is told ReaderAdd with its number, which its messages to the client carry whatever
+    the guest itself says; when the client goes it is told ReaderRemove."""
+    source = bench.start(devices=("keyboard", "mouse", "smartcard"))
+    client = bench.client(source)
+    channel = of(client, ChannelType.SPICE_CHANNEL_SMARTCARD)
+    channel.send(CARD_TO_GUEST, card(READER_ADD, NO_READER, b"r\0"))
+    bench.settle()
+    wanted = card(READER_ADD, 0, order=">")
+    bench.claim(at_guest(bench) == wanted, f"ReaderAdd at the guest {wanted.hex()}", at_guest(bench).hex())
+    source.call("chardev_send", device="smartcard", hex=card(APDU, said, b"answer", ">").hex())
+    bench.settle()
+    told = [m.body for m in channel.got(CARD_FROM_GUEST)]
+    bench.claim(told == [card(APDU, 0, b"answer")], "the guest's message with reader 0", told)
+    client.close()
+    bench.settle()
+    wanted += card(READER_REMOVE, 0, order=">")
+    bench.claim(at_guest(bench) == wanted, f"then ReaderRemove {wanted.hex()}", at_guest(bench).hex())
+
+
+@requirement("MAIN-019", fault=changed("id 0", LIST, lambda b: b[:-1] + b"\0", nth=2))
+def test_second_channel_of_a_type_that_comes_later(bench: Bench) -> None:
+    """The second and third port that the machine gets are told by their own ids."""
+    source = bench.start(devices=("keyboard", "mouse", "port:early.example"))
+    main = bench.link(source)
+    bench.expect(main, INIT, proves="MAIN-001")
+    main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
+    bench.expect(main, LIST, proves="MAIN-008")
+    for number in (1, 2):
+        source.call("chardev_attach", device=f"port:late.example.{number}")
+        told = [(int(c.type), int(c.id)) for c in bench.expect(main, LIST).packet.channels]
+        wanted = [(int(ChannelType.SPICE_CHANNEL_PORT), number)]
+        bench.claim(told == wanted, f"the new channel {wanted}", told)
+
+
+@requirement(
+    "MIG-SRC-071",
+    fault=(never("chardev_write", case="agent-before"), lost(FROM_GUEST, case="webdav-meanwhile")),
+)
+@pytest.mark.parametrize("plugged", ["before", "meanwhile"])
+@pytest.mark.parametrize("device", ["agent", *VMC], ids=short)
+def test_machine_that_stands_still(bench: Bench, device: str, plugged: str) -> None:
+    """While the machine stands still its devices, plugged before or meanwhile, are neither written nor read;
+    once it runs, all comes that was said, in order."""
+    agent = device == "agent"
+    source: Host = bench.start(devices=("keyboard", "mouse", *[device] * (plugged == "before")))
+    source.call("vm_stop")
+    if plugged == "meanwhile":
+        source.call("chardev_attach", device=device)
+    client = bench.client(source, capabilities=UNCOMPRESSED)
+    if agent:
+        client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", 10))
+    channel = client.main if agent else of(client, VMC[device])
+    bench.settle()
+    message = struct.pack("<IIQI", 1, 3, 0, 8) + b"12345678"
+    channel.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA if agent else TO_GUEST, message)
+    whole = (struct.pack("<II", 1, len(message)) if agent else b"") + message
+    source.call("chardev_send", device=device, hex=whole.hex())
+    bench.settle()
+    heard = lambda: channel.got(MsgMain.SPICE_MSG_MAIN_AGENT_DATA if agent else FROM_GUEST)  # noqa: E731
+    seen = at_guest(bench), [m.body for m in heard()]
+    bench.claim(seen == (b"", []), "nothing at guest and client", seen)
+    source.call("vm_start")
+    bench.settle()
+    seen = at_guest(bench), [m.body for m in heard()]
+    bench.claim(seen == (whole, [message]), "what was said, at guest and client", seen)

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The course of the guest's sound: its beginning and end, each frame with its time, and the multimedia time
+when it is over (spice.proto, PlaybackChannel and RecordChannel; server/sound.cpp)."""
+
+from __future__ import annotations
+
+import struct
+import time
+
+import pytest
+
+from dissectors.wire.constants import ChannelType, MsgcRecord, MsgMain, MsgPlayback, MsgRecord, PlaybackCap
+from dissectors.wire.enums import AudioDataMode, AudioFmt
+from fixtures.bench import Bench
+from fixtures.bench.planting import changed, later, lost, put, requirement, twice
+from fixtures.peer import Connection
+from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.system.hosts import Ability, Host
+
+PLAYBACK, RECORD = ChannelType.SPICE_CHANNEL_PLAYBACK, ChannelType.SPICE_CHANNEL_RECORD
+PLAY_DATA, RECORD_DATA = MsgPlayback.SPICE_MSG_PLAYBACK_DATA, MsgcRecord.SPICE_MSGC_RECORD_DATA
+COURSE = {
+    "playback": (PLAYBACK, MsgPlayback.SPICE_MSG_PLAYBACK_START, MsgPlayback.SPICE_MSG_PLAYBACK_STOP),
+    "record": (RECORD, MsgRecord.SPICE_MSG_RECORD_START, MsgRecord.SPICE_MSG_RECORD_STOP),
+}
+TIME, INIT = MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME, MsgMain.SPICE_MSG_MAIN_INIT
+WITHOUT_OPUS = EVERYTHING.without(PlaybackCap.SPICE_PLAYBACK_CAP_OPUS)
+FRAMES, FRAME = 480, 4  # of one packet; bytes of two channels of 16 bits
+RING = 8_192  # frames that the server keeps of what is recorded (server/sound.cpp, RECORD_SAMPLES_SIZE)
+WORD = 1 << 32
+RAW = AudioDataMode.SPICE_AUDIO_DATA_MODE_RAW
+
+pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
+
+
+def opened(bench: Bench, source: Host, channel: ChannelType) -> tuple[Connection, Connection]:
+    """Main and a sound channel of a client that takes sound as it is."""
+    client = bench.client(source, channels=(channel,), capabilities=WITHOUT_OPUS)
+    bench.settle()
+    return client.main, client.current.channels[channel, 0]
+
+
+@requirement(
+    "CHAN-073",
+    fault=(
+        lost(COURSE["playback"][1], case="playback-late"),
+        lost(COURSE["record"][2], case="record-early"),
+        twice(COURSE["record"][1], case="record-late"),
+        put(COURSE["record"][1], channels=1, case="record-early"),
+    ),
+)
+@pytest.mark.parametrize("comes", ["early", "late"])
+@pytest.mark.parametrize("device", COURSE)
+def test_beginning_and_end(bench: Bench, device: str, comes: str) -> None:
+    """START and STOP tell the client when the guest begins and ends, once each; a client that comes while it
+    plays is told START."""
+    channel, start, stop = COURSE[device]
+    source = bench.start(devices=("keyboard", "mouse", device))
+    if comes == "late":
+        source.call(f"{device}_start")
+    _, sound = opened(bench, source, channel)
+    if comes == "early":
+        source.call(f"{device}_start")
+    for _ in range(2):
+        bench.settle()
+        source.call(f"{device}_stop")
+        bench.settle()
+        source.call(f"{device}_start")
+    bench.settle()
+    told = [int(m.type) for m in sound.messages if m.type in (start, stop)]
+    wanted = [start, stop, start, stop, start]
+    bench.claim(told == wanted, [kind.name for kind in wanted], [m.name for m in sound.got(start, stop)])
+    for packet in (m.packet for m in sound.got(start)):
+        shape = int(packet.channels), int(packet.format)
+        wanted_shape = 2, int(AudioFmt.SPICE_AUDIO_FMT_S16)
+        bench.claim(shape == wanted_shape, f"channels, format: {wanted_shape}", shape)
+
+
+@requirement(
+    "CHAN-074",
+    fault=(
+        lost(PLAY_DATA, nth=2),
+        twice(PLAY_DATA),
+        later("2 s ahead", PLAY_DATA, "multi_media_time", 2_000, nth=2),
+        later("2 s behind", PLAY_DATA, "multi_media_time", -2_000, nth=2),
+        changed("one bit", PLAY_DATA, lambda b: b[:-1] + bytes([b[-1] ^ 1])),
+    ),
+)
+def test_frames_that_the_guest_plays(bench: Bench) -> None:
+    """Each packet of sound comes once and in order, with the frames that the guest has played and the
+    multimedia time at which it has."""
+    source = bench.start(devices=("keyboard", "mouse", "playback"))
+    began = time.monotonic()
+    _, sound = opened(bench, source, PLAYBACK)
+    source.call("playback_start")
+    start = int(bench.expect(sound, COURSE["playback"][1]).packet.multi_media_time)
+    played = 0
+    for _ in range(4):
+        played += bool(source.call("playback_put", frames=FRAMES))
+        bench.settle()
+    told = sound.got(PLAY_DATA)
+    bench.claim(len(told) == played == 4, "4 packets", f"{len(told)} of {played}")
+    tone = b"".join(struct.pack("<I", number * 0x0101) for number in range(FRAMES))
+    other = [len(m.body) for m in told if m.body[4:][: len(tone)] != tone[: len(m.body) - 4]]
+    bench.claim(not other, "the frames that were played", f"others, of {other} bytes")
+    longest = (time.monotonic() - began) * 1000 + 1
+    before = 0
+    for stamp in ((int(m.packet.multi_media_time) - start) % WORD for m in told):
+        bench.claim(before <= stamp <= longest, f"{before} to {longest:.0f} ms after START", f"{stamp} ms")
+        before = stamp
+
+
+@requirement("CHAN-050", fault=changed("one frame", RECORD_DATA, lambda b: b[:-4] + bytes(4), nth=9))
+def test_guest_hears_nothing_of_an_earlier_recording(bench: Bench) -> None:
+    """The guest ends its recording without having read it, and begins anew: it hears only what comes then."""
+    source = bench.start(devices=("keyboard", "mouse", "record"))
+    _, sound = opened(bench, source, RECORD)
+    heard = ""
+    for content in (0x11111111, 0x22222222):
+        source.call("record_start")
+        bench.until(lambda: sound.got(COURSE["record"][1]), "RECORD_START")
+        bench.settle()
+        sound.send(
+            MsgcRecord.SPICE_MSGC_RECORD_MODE, struct.pack("<IH", 0, AudioDataMode.SPICE_AUDIO_DATA_MODE_RAW)
+        )
+        for _ in range(8):
+            sound.send(RECORD_DATA, struct.pack("<I", 0) + struct.pack("<I", content) * (RING // 16))
+        bench.settle()
+        heard = source.call("record_get", frames=RING) if content == 0x22222222 else ""
+        source.call("record_stop")
+    seen = f"{len(heard) // 8} frames, the first {heard[:8]}"
+    bench.claim(heard == "22" * (RING // 2 * FRAME), f"{RING // 2} frames 22222222", seen)
+
+
+@requirement(
+    "MAIN-065",
+    fault=(
+        lost(TIME, case="stops"),
+        lost(TIME, case="leaves"),
+        later("2 s ahead", TIME, "multi_media_time", 2_000, case="stops"),
+        later("2 s behind", TIME, "multi_media_time", -2_000, case="leaves"),
+    ),
+)
+@pytest.mark.parametrize("end", ["stops", "leaves"])
+def test_time_when_the_sound_is_over(bench: Bench, end: str) -> None:
+    """While the guest plays, the sound tells the multimedia time; when it stops, or the client closes its
+    playback, main tells it again, on from INIT's."""
+    source = bench.start(devices=("keyboard", "mouse", "playback"))
+    began = time.monotonic()
+    main, sound = opened(bench, source, PLAYBACK)
+    first = int(main.got(INIT)[0].packet.multi_media_time)
+    source.call("playback_start")
+    bench.settle()
+    before = len(main.got(TIME))
+    if end == "stops":
+        source.call("playback_stop")
+    else:
+        sound.close()
+    bench.until(lambda: len(main.got(TIME)) > before, "MULTI_MEDIA_TIME on main")
+    bench.settle()
+    told = [(int(m.packet.multi_media_time) - first) % WORD for m in main.got(TIME)[before:]]
+    longest = (time.monotonic() - began) * 1000 + 1
+    bench.claim(len(told) == 1, "MULTI_MEDIA_TIME once", f"{len(told)} times")
+    bench.claim(told[0] <= longest, f"0 to {longest:.0f} ms after INIT's time", f"{told[0]} ms")

@@ -272,10 +272,10 @@ def test_machine_that_stands_still(bench: Bench, device: str, plugged: str) -> N
     whole = (struct.pack("<II", 1, len(message)) if agent else b"") + message
     source.call("chardev_send", device=device, hex=whole.hex())
     bench.settle()
-    heard = lambda: channel.got(MsgMain.SPICE_MSG_MAIN_AGENT_DATA if agent else FROM_GUEST)  # noqa: E731
-    seen = at_guest(bench), [m.body for m in heard()]
+    kind = MsgMain.SPICE_MSG_MAIN_AGENT_DATA if agent else FROM_GUEST
+    seen = at_guest(bench), [m.body for m in channel.got(kind)]
     bench.claim(seen == (b"", []), "nothing at guest and client", seen)
     source.call("vm_start")
     bench.settle()
-    seen = at_guest(bench), [m.body for m in heard()]
+    seen = at_guest(bench), [m.body for m in channel.got(kind)]
     bench.claim(seen == (whole, [message]), "what was said, at guest and client", seen)

@@ -15,13 +15,14 @@ from dissectors.rules.oracle import Oracle
 
 class Checkpoint:
     """An oracle's state after `events`. Oracles that go on from it share these events, which never change,
-    and the packets that were built of them."""
+    and the packets that were built of them. `oracle`: one that has heard just these, where there is one."""
 
-    def __init__(self, events: Sequence[Event]) -> None:
+    def __init__(self, events: Sequence[Event], oracle: Oracle | None = None) -> None:
         self._events = list(events)
-        oracle = Oracle()
-        for event in self._events:
-            oracle.observe(event)
+        if oracle is None:
+            oracle = Oracle()
+            for event in self._events:
+                oracle.observe(event)
         oracle.conversation.keeps_packets = True
         packed = io.BytesIO()
         places = {id(event): place for place, event in enumerate(self._events)}

@@ -5,12 +5,17 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
+from typing import Any, Protocol
 
+from scapy.packet import Packet
+
+from dissectors.framing.events import Message
 from dissectors.wire.constants import ChannelType, MsgBase, MsgcBase, MsgcMain, MsgMain, Side
 from dissectors.wire.message import SpiceUnknown, message_class
-from fixtures.peer import Connection
+from suites.fuzz.moves import Send
 
 MAIN = ChannelType.SPICE_CHANNEL_MAIN
 #: VDIChunkHeader and VDAgentMessage (vd_agent.h) of an ANNOUNCE_CAPABILITIES with one word.
@@ -31,7 +36,26 @@ _WIDTHS = (1, 2, 4)
 FIRST_VERSION = 1
 
 
-def good(message_type: int, connection: Connection, twin: Connection | None) -> bytes:
+class Heard(Protocol):
+    """What is asked of a connection: its channel (`wanted.channel`), and what the server has said on it."""
+
+    @property
+    def wanted(self) -> Any:
+        """What its link asked for."""
+
+    def got(self, *types: int) -> Sequence[Message]:
+        """Messages of these types, the latest last."""
+
+
+def body(move: Send, connection: Heard, twin: Heard | None) -> bytes:
+    """The body that a move sends; `twin`: as `good` has it."""
+    found = good(move.type, connection, twin)
+    if not move.mutation:
+        return found
+    return mutated(found, move.mutation, fields(move.channel, move.type))
+
+
+def good(message_type: int, connection: Heard, twin: Heard | None) -> bytes:
     """A body as a dutiful client sends it; `twin`: its connection to the same channel of the other host."""
     match message_type:
         case MsgcBase.SPICE_MSGC_PONG:
@@ -47,28 +71,62 @@ def good(message_type: int, connection: Connection, twin: Connection | None) -> 
     return _default(connection, message_type) if found is None else found
 
 
-def _last(connection: Connection | None, message_type: int, otherwise: bytes) -> bytes:
+def _last(connection: Heard | None, message_type: int, otherwise: bytes) -> bytes:
     got = connection.got(message_type) if connection else []
     return got[-1].body if got else otherwise
 
 
-def _default(connection: Connection, message_type: int) -> bytes:
+def _default(connection: Heard, message_type: int) -> bytes:
     made = message_class(connection.wanted.channel, Side.CLIENT, message_type)
     return b"" if made is SpiceUnknown else bytes(made())
 
 
-def mutated(body: bytes, seed: int) -> bytes:
-    """A body with one to three things wrong: a field at an edge, a bit, a cut, bytes too many."""
+@lru_cache(maxsize=1024)
+def fields(channel: int, message_type: int) -> Sequence[tuple[int, int]]:
+    """(offset, width) in bytes of each number in the fixed part of a client's message."""
+    made = message_class(channel, Side.CLIENT, message_type)
+    return () if made is SpiceUnknown else tuple(_numbers(made(), 0))
+
+
+def _numbers(packet: Packet, at: int) -> Iterator[tuple[int, int]]:
+    for field in packet.fields_desc:
+        value = packet.getfieldval(field.name)
+        width = len(field.addfield(packet, b"", value))
+        if isinstance(value, Packet):
+            yield from _numbers(value, at)
+        elif width in (1, 2, 4, 8) and not isinstance(value, bytes | list):
+            yield at, width
+        at += width
+
+
+def mutated(body: bytes, seed: int, places: Sequence[tuple[int, int]] = ()) -> bytes:
+    """A body with one to three things wrong.
+
+    A number at an edge, or one more or less than it is or than there are bytes; a cut, at a number or
+    anywhere; bytes too many. `places`: offset and width of its numbers.
+    """
     dice = random.Random(seed)
     found = bytearray(body)
-    for _ in range(dice.randint(1, 3)):
-        match dice.randrange(4):
-            case 0 | 1 if found:
+    for _ in range(dice.choice((1, 1, 2, 3))):
+        known = [(at, width) for at, width in places if at + width <= len(found)]
+        match dice.randrange(8):
+            case 0 | 1 | 2 | 3 | 4 if known:
+                at, width = dice.choice(known)
+                was = int.from_bytes(found[at : at + width], "little")
+                edges = (*EDGES, was + 1, was - 1, len(body), len(body) + 1, len(body) - 1)
+                _write(found, at, width, dice.choice(edges))
+            case 0 | 1 | 2 | 3 if found:
                 width = dice.choice([w for w in _WIDTHS if w <= len(found)])
                 at = dice.randrange(0, len(found) - width + 1, width)
-                found[at : at + width] = (dice.choice(EDGES) & (1 << 8 * width) - 1).to_bytes(width, "little")
-            case 2 if found:
+                _write(found, at, width, dice.choice(EDGES))
+            case 5 if known:
+                del found[dice.choice(known)[0] :]
+            case 6 if found:
                 del found[dice.randrange(len(found)) :]
             case _:
                 found += dice.randbytes(dice.choice((1, 4, 64, 1024)))
     return bytes(found)
+
+
+def _write(into: bytearray, at: int, width: int, value: int) -> None:
+    into[at : at + width] = (value & (1 << 8 * width) - 1).to_bytes(width, "little")

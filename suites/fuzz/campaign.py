@@ -27,7 +27,8 @@ from suites.fuzz.explorer import Explorer
 from suites.fuzz.finding_file import Failure, log_lines, play
 from suites.fuzz.minimise import shortest, simplest
 from suites.fuzz.moves import Caps, End, Link, Move, Send, Setup
-from suites.fuzz.playground import NEEDS, Key, Stage, Step
+from suites.fuzz.playground import NEEDS, Stage
+from suites.fuzz.standing import Key, Standing, Step
 from suites.fuzz.state_machine import drive
 
 #: Examples that Hypothesis plays at a time: the time is looked at between and within them.
@@ -39,6 +40,8 @@ PROOFS = 3
 #: A call that takes so long hangs, s.
 HANG_SECONDS = 5.0
 PROGRESS_SECONDS = 2.0
+#: A failure that did not show so often on fresh hosts is not tried again.
+DOUBTED = 4
 #: How long a failure may be shortened when the campaign's time is over.
 LATE_SECONDS = 15.0
 #: Plays in a row that no host could be started or copied for.
@@ -55,8 +58,9 @@ class Campaign:
     """What was played and found.
 
     `failures`: in the order in which they were found. `hits`: how many examples showed each. `provoked`: the
-    same of what a server did once a client had broken the order. `plays`: all plays, those that shorten and
-    prove failures too. `inconsistent`: batches that ended early because a server answered differently.
+    same of what a server did once a client had broken the order. `unshown`: how often a failure of a branch
+    did not show on fresh hosts with real sockets. `plays`: all plays, those that shorten and prove failures
+    too. `inconsistent`: batches that ended early because a server answered differently.
     Without `shorten` failures stay as they were found, and are neither proved nor saved. `say` gets a line of
     progress now and then, `told` each new failure when it has been shortened and saved.
 
@@ -76,6 +80,7 @@ class Campaign:
     failures: dict[Key, Failure] = field(default_factory=dict)
     hits: Counter[Key] = field(default_factory=Counter)
     provoked: Counter[Key] = field(default_factory=Counter)
+    unshown: Counter[Key] = field(default_factory=Counter)
     kept: Counter[str] = field(default_factory=Counter)
     steps: set[Step] = field(default_factory=set)
     builds: dict[str, Identity] = field(default_factory=dict)
@@ -112,7 +117,7 @@ class Campaign:
         try:
             drive(
                 self._begin,
-                self._ended,
+                self._machine_ended,
                 examples=count,
                 seed_=self.seed * 1_000_003 + number,
                 mutate=self.mutate,
@@ -129,7 +134,9 @@ class Campaign:
         lost = 0
         while time.monotonic() < self._end and (examples is None or self.examples < examples):
             try:
-                self._ended(explorer.play())
+                walk = explorer.play()
+                explorer.end(walk)
+                self._ended(walk)
                 lost = 0
             except HarnessError:
                 self.inconsistent += 1
@@ -143,24 +150,31 @@ class Campaign:
         for index, (setup, moves) in enumerate(corpus.entries()):
             if index % width == number and time.monotonic() < self._end:
                 before = len(explorer.seen)
-                self._ended(explorer.again(setup, moves))
+                walk = explorer.again(setup, moves)
+                explorer.end(walk)
+                self._ended(walk)
                 if len(explorer.seen) == before:
                     corpus.drop(setup, moves)
 
     def _begin(self, setup: Setup) -> Stage | None:
         return Stage(self.launchers, setup) if time.monotonic() < self._end else None
 
-    def _ended(self, stage: Stage) -> None:
-        self.kept.update(stage.close().kept)
+    def _machine_ended(self, stage: Stage) -> None:
+        stage.close()
+        self.builds |= {label: host.identity for label, host in stage.hosts.items()}
+        self._ended(stage)
+
+    def _ended(self, stage: Standing[Any]) -> None:
+        """What a play that is over has shown."""
+        self.kept.update(stage.oracle.judgement.kept)
         self.provoked.update({Key.of(found) for found in stage.provoked()})
         self.examples += 1
         self.plays += 1
         self.moves += len(stage.played)
         self.steps |= stage.steps
-        self.builds |= {label: host.identity for label, host in stage.hosts.items()}
         for key, finding in stage.failed().items():
             self.hits[key] += 1
-            if key not in self.failures:
+            if key not in self.failures and self.unshown[key] < DOUBTED:
                 self._found(stage, key, finding)
         if time.monotonic() - self._told > PROGRESS_SECONDS:
             self._told = time.monotonic()
@@ -168,12 +182,19 @@ class Campaign:
 
     # ---- a new failure
 
-    def _found(self, stage: Stage, key: Key, finding: Finding) -> None:
+    def _found(self, stage: Standing[Any], key: Key, finding: Finding) -> None:
         moves = list(stage.played)
-        self.failures[key] = Failure(
-            finding, stage.setup, moves, self.server, self.seed, self.examples, len(moves)
-        )
-        if not self.shorten or not self.claim(self.failures[key]):
+        new = Failure(finding, stage.setup, moves, self.server, self.seed, self.examples, len(moves))
+        if not self.shorten:
+            self.failures[key] = new
+            return
+        if not isinstance(stage, Stage):
+            stage = self._play(stage.setup, moves, key)  # what counts is what real sockets show
+            if key not in stage.failed():
+                self.unshown[key] += 1
+                return
+        self.failures[key] = new
+        if not self.claim(new):
             return
         setup, best = self._shorten(key, stage.setup, moves)
         proofs = [self._play(setup, best, key) for _ in range(PROOFS)]
@@ -207,7 +228,9 @@ class Campaign:
 
     def _play(self, setup: Setup, moves: Sequence[Move], until: Key) -> Stage:
         self.plays += 1
-        return play(self.launchers, setup, moves, until)
+        stage = play(self.launchers, setup, moves, until)
+        self.builds |= {label: host.identity for label, host in stage.hosts.items()}
+        return stage
 
     # ---- what came of it
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 from dissectors.conversation.order_tables import State, legal, row
 from dissectors.wire.constants import MESSAGE_NAMES, ChannelType, MsgBase, MsgcBase, MsgcMain, Side
@@ -28,7 +29,7 @@ from suites.fuzz.moves import (
     Slot,
     Upto,
 )
-from suites.fuzz.playground import Stage
+from suites.fuzz.standing import Standing
 
 Choice = tuple[Move, ...]
 
@@ -44,7 +45,7 @@ TIMES = (1, 5_000, 9_999, 10_000, 30_000)
 COMPLETE = ("migrate_start", "vm_stop", "finish")
 
 
-def messages(stage: Stage) -> list[Choice]:
+def messages(stage: Standing[Any]) -> list[Choice]:
     """What a client may send by the tables; messages that lead to another state come first, and twice."""
     steps: list[Choice] = []
     talk: list[Choice] = []
@@ -55,7 +56,7 @@ def messages(stage: Stage) -> list[Choice]:
     return steps * 2 + talk
 
 
-def odd_messages(stage: Stage) -> list[Choice]:
+def odd_messages(stage: Standing[Any]) -> list[Choice]:
     """What a client must not send now: every other message of its channel, and one that does not exist."""
     found: list[Choice] = []
     for slot in _linked(stage):
@@ -66,7 +67,7 @@ def odd_messages(stage: Stage) -> list[Choice]:
     return found
 
 
-def _legal(stage: Stage, slot: Slot) -> tuple[list[int], list[int]]:
+def _legal(stage: Standing[Any], slot: Slot) -> tuple[list[int], list[int]]:
     """The types that lead somewhere, and those that change nothing."""
     state = stage.known(slot).state
     cells = row(slot.channel, state, Side.CLIENT)
@@ -81,7 +82,7 @@ def _send(slot: Slot, kind: int, mutation: int = 0) -> Send:
     return Send(slot.client, slot.host, slot.channel, int(kind), mutation)
 
 
-def mutations(stage: Stage, seed: int) -> list[Choice]:
+def mutations(stage: Standing[Any], seed: int) -> list[Choice]:
     """Any message of a channel with a body that has something wrong."""
     return [
         (_send(slot, kind, seed),)
@@ -90,11 +91,11 @@ def mutations(stage: Stage, seed: int) -> list[Choice]:
     ]
 
 
-def _linked(stage: Stage) -> list[Slot]:
+def _linked(stage: Standing[Any]) -> list[Slot]:
     return [slot for slot in stage.open_slots() if stage.known(slot).linked]
 
 
-def links(stage: Stage) -> list[Choice]:
+def links(stage: Standing[Any]) -> list[Choice]:
     """Links of the scheme: a session, its channels, and the same at the target of an announced migration."""
     found: list[Choice] = []
     for client in CLIENTS:
@@ -113,7 +114,7 @@ def links(stage: Stage) -> list[Choice]:
     return found
 
 
-def odd_links(stage: Stage) -> list[Choice]:
+def odd_links(stage: Standing[Any]) -> list[Choice]:
     """Links with any id to any channel, and such as end in the middle of the link stage."""
     found: list[Choice] = [
         (Link(client, host, channel, id_),)
@@ -127,7 +128,7 @@ def odd_links(stage: Stage) -> list[Choice]:
     return found
 
 
-def ends(stage: Stage) -> list[Choice]:
+def ends(stage: Standing[Any]) -> list[Choice]:
     """A client ends one of its connections, or all of them at a host (main last)."""
     slots = stage.open_slots()
     found: list[Choice] = [(_end(slot, reset),) for slot in slots for reset in (False, True)]
@@ -142,16 +143,16 @@ def _end(slot: Slot, reset: bool = False) -> End:
     return End(slot.client, slot.host, slot.channel, reset)
 
 
-def _leave(stage: Stage, client: int, host: str) -> Choice:
+def _leave(stage: Standing[Any], client: int, host: str) -> Choice:
     here = [slot for slot in stage.open_slots() if (slot.client, slot.host) == (client, host)]
     return tuple(_end(slot) for slot in sorted(here, key=lambda slot: slot.channel == MAIN))
 
 
-def calls(stage: Stage) -> list[Choice]:
+def calls(stage: Standing[Any]) -> list[Choice]:
     """What a hypervisor may call; a whole completion where a migration is announced, twice as likely."""
     found: list[Choice] = []
     for host in HOSTS:
-        if host == "source" or host in stage.hosts:
+        if host == "source" or host in stage.labels:
             found += [(call,) for name in CALLS if stage.callable(call := Call(host, name))]
             if stage.phases[host] is Phase.ANNOUNCED:
                 start, stop, finish = (Call(host, name) for name in COMPLETE)
@@ -159,9 +160,9 @@ def calls(stage: Stage) -> list[Choice]:
     return found
 
 
-def clocks(stage: Stage) -> list[Choice]:
+def clocks(stage: Standing[Any]) -> list[Choice]:
     """The virtual clock of a host goes on."""
-    return [(Pass(host, ms),) for host in stage.hosts for ms in TIMES]
+    return [(Pass(host, ms),) for host in stage.labels for ms in TIMES]
 
 
 # ---- what a client owes
@@ -170,7 +171,7 @@ def clocks(stage: Stage) -> list[Choice]:
 ANNOUNCED = frozenset({State.ANNOUNCED, State.ANNOUNCED_SEAMLESS})
 
 
-def owed(stage: Stage) -> list[Choice]:
+def owed(stage: Standing[Any]) -> list[Choice]:
     """What each client owes now, all of it: a client that plays these alone migrates as it should."""
     found: list[Choice] = []
     for slot in _linked(stage):
@@ -179,7 +180,7 @@ def owed(stage: Stage) -> list[Choice]:
     return found
 
 
-def _owed(stage: Stage, slot: Slot, state: State) -> Choice:
+def _owed(stage: Standing[Any], slot: Slot, state: State) -> Choice:
     there = slot.on(_other(slot.host))
     if state in ANNOUNCED:
         return _answer(stage, slot, there, seamless=state is State.ANNOUNCED_SEAMLESS)
@@ -196,7 +197,7 @@ def _owed(stage: Stage, slot: Slot, state: State) -> Choice:
     return ()
 
 
-def _answer(stage: Stage, slot: Slot, there: Slot, *, seamless: bool) -> Choice:
+def _answer(stage: Standing[Any], slot: Slot, there: Slot, *, seamless: bool) -> Choice:
     """Link what the session has to the target, then answer the source."""
     channels = [s.channel for s in stage.open_slots() if (s.client, s.host) == (slot.client, slot.host)]
     secondary = [c for c in channels if c != MAIN]

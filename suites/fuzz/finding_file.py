@@ -15,7 +15,8 @@ from fixtures.bench.launchers import Launcher
 from fixtures.system.hosts import Identity, UsageError
 from fixtures.system.tape import Tape
 from suites.fuzz.moves import Kit, Move, Setup, as_json, from_json
-from suites.fuzz.playground import Key, Stage
+from suites.fuzz.playground import Stage
+from suites.fuzz.standing import Key
 
 FORMAT = 1
 NAME, PACKETS = "finding.json", "conversation.pcapng.gz"

@@ -21,7 +21,7 @@ from suites.fuzz.campaign import FINDINGS, Campaign, ready
 from suites.fuzz.corpus import Corpus
 from suites.fuzz.explorer import Explorer
 from suites.fuzz.finding_file import Failure
-from suites.fuzz.playground import Key
+from suites.fuzz.standing import Key
 
 
 def told(campaign: Campaign, explorer: Explorer) -> dict[str, Any]:

@@ -8,6 +8,7 @@ are named too (`Id`), since every run has its own.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -206,8 +207,11 @@ class Phase(StrEnum):
     OVER = "over"
 
 
-#: A hypervisor's calls: name -> (function, arguments). `announce` names the other host besides.
-CALLS: Mapping[str, tuple[str, Mapping[str, int]]] = MappingProxyType(
+#: VDIChunkHeader (8 bytes) and VDAgentMessage (20 bytes) of an ANNOUNCE_CAPABILITIES with one word.
+_AGENT_MESSAGE = struct.pack("<II IIQI II", 1, 28, 1, 6, 0, 8, 1, 0).hex()
+#: A hypervisor's calls, and what its guest does: name -> (function, arguments). `announce` names the other
+#: host besides.
+CALLS: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "announce": ("migrate_connect", {}),
         "migrate_start": ("migrate_start", {}),
@@ -217,6 +221,36 @@ CALLS: Mapping[str, tuple[str, Mapping[str, int]]] = MappingProxyType(
         "vm_stop": ("vm_stop", {}),
         "agent_attach": ("agent_attach", {}),
         "agent_detach": ("agent_detach", {}),
+        "agent_says": ("agent_send", {"hex": _AGENT_MESSAGE}),
+        "agent_says_chunk_header": ("agent_send", {"hex": _AGENT_MESSAGE[:16]}),
+        "agent_says_both_headers": ("agent_send", {"hex": _AGENT_MESSAGE[:56]}),
+        "usbredir_says": ("chardev_send", {"device": "usbredir", "hex": "c0ffee"}),
+        "usbredir_detach": ("chardev_detach", {"device": "usbredir"}),
+        "usbredir_attach": ("chardev_attach", {"device": "usbredir"}),
+        "webdav_says": ("chardev_send", {"device": "webdav", "hex": "c0ffee"}),
+        "keyboard_lights": ("kbd_leds", {"leds": 5}),
+        "playback_start": ("playback_start", {}),
+        "playback_put": ("playback_put", {}),
+        "playback_stop": ("playback_stop", {}),
+        "record_start": ("record_start", {}),
+        "record_get": ("record_get", {}),
+        "record_stop": ("record_stop", {}),
+        "draw": ("qxl_draw", {}),
+        "image": ("qxl_image", {}),
+        "surfaces": ("qxl_surfaces", {"count": 2}),
+        "cursor": ("qxl_cursor", {}),
+    }
+)
+#: The device that a guest's call needs.
+NEEDED_DEVICE: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("agent_says", "agent_says_chunk_header", "agent_says_both_headers"), "agent"),
+        **dict.fromkeys(("usbredir_says", "usbredir_detach", "usbredir_attach"), "usbredir"),
+        "webdav_says": "webdav",
+        "keyboard_lights": "keyboard",
+        **dict.fromkeys(("playback_start", "playback_put", "playback_stop"), "playback"),
+        **dict.fromkeys(("record_start", "record_get", "record_stop"), "record"),
+        **dict.fromkeys(("draw", "image", "surfaces", "cursor"), "display"),
     }
 )
 #: What a hypervisor may do about a migration, and where that leads. Anything else is its own misuse. A

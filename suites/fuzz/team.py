@@ -24,7 +24,7 @@ from dissectors.wire.constants import Side
 from fixtures.system.hosts import HarnessError, Identity
 from suites.fuzz.campaign import FINDINGS, Told, coverage, coverage_of
 from suites.fuzz.finding_file import NAME, Failure, read
-from suites.fuzz.playground import Key, Step
+from suites.fuzz.standing import Key, Step
 
 #: Workers that are replaced, in all.
 REPLACED = 8

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where a play stands: its connections, its hypervisors, what the oracle has made of it so far.
+
+`choices` reads it; `playground` and `walk` move it on, each in its own way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import Generic, Protocol, TypeVar
+
+from dissectors.conversation.conversation import ANSWERS
+from dissectors.conversation.conversation import Connection as Known
+from dissectors.conversation.order_tables import State, legal
+from dissectors.framing.events import Closed, Event, HostEvent, Message
+from dissectors.rules.catalogue import CATALOGUE
+from dissectors.rules.judgement import FAILING, Finding, Level
+from dissectors.rules.oracle import Oracle
+from dissectors.wire.constants import Side
+from fixtures.system.hosts import Settings
+from fixtures.system.tape import MANY_CLIENTS
+from suites.fuzz.moves import (
+    HOSTS,
+    MAIN,
+    MIGRATING,
+    NEEDED_DEVICE,
+    Call,
+    Id,
+    Link,
+    Move,
+    Phase,
+    Send,
+    Setup,
+    Slot,
+    Upto,
+)
+
+WRONG_ID = 0xC0DE_F00D
+
+_CRASH = re.compile(r"it ended by SIG(SEGV|BUS|ILL|FPE|KILL)")
+#: An assertion: releases differ in the signal, and in the place and language of the source file.
+_ASSERTION = re.compile(r"SIG(?:TRAP|ABRT): (?:\S*/)?([\w-]+)\.c\w*:")
+_FIGURES = re.compile(r"0x[0-9a-f]+|\b\d+\b")
+#: States of main in which a client has to leave.
+LEFT = frozenset({State.ENDED, State.SWITCHED})
+#: What ends a play: the process is gone, or does not answer.
+FATAL = frozenset({"ROBUST-001", "ROBUST-002"})
+
+#: A step of the oracle's tables: whether on main, the state before it, who sent what.
+Step = tuple[bool, State, Side, int]
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """What makes two failures the same: the requirement, and the symptom without its figures."""
+
+    requirement: str
+    symptom: str
+
+    @classmethod
+    def of(cls, finding: Finding) -> Key:
+        """A finding's key. Of a crash only the signal counts: what was printed last does not belong to it."""
+        crash = _CRASH.match(finding.seen)
+        seen = _ASSERTION.sub(r"an assertion: \1:", finding.seen)
+        return cls(finding.requirement, crash[0] if crash else _FIGURES.sub("#", seen))
+
+
+class Linked(Protocol):
+    """What is asked of a connection."""
+
+    @property
+    def number(self) -> int:
+        """On the tape."""
+
+    @property
+    def ending(self) -> object:
+        """None while it is open."""
+
+    def got(self, *types: int) -> Sequence[Message]:
+        """Messages of these types, the latest last."""
+
+
+C = TypeVar("C", bound=Linked)
+
+
+class Standing(Generic[C]):
+    """One play. `steps`: the steps of the oracle's tables that were made. `played`: the moves so far.
+
+    `running`: whether a host's machine runs; `ids`: each client's session id; `labels`: hosts that there are.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.oracle = Oracle()
+        self.phases = dict.fromkeys(HOSTS, Phase.IDLE)
+        self.running = {"source": True, "target": False}
+        self.agents = {"source": setup.agent, "target": False}  # the target's comes when it runs
+        self.guests = {"target"} if setup.agent else set()
+        self.unplugged: set[tuple[str, str]] = set()  # host and device
+        self.ids: dict[int, int] = {}
+        self.slots: dict[Slot, C] = {}
+        self.played: list[Move] = []
+        self.steps: set[Step] = set()
+        self._breach: int | None = None  # findings before a client's first breach of the protocol
+
+    def stand_as(self, other: Standing[C]) -> None:
+        """Stands where another one stands; connections and oracle are left to whoever knows how."""
+        self.phases, self.running, self.agents = dict(other.phases), dict(other.running), dict(other.agents)
+        self.guests, self.ids, self.unplugged = set(other.guests), dict(other.ids), set(other.unplugged)
+        self.played, self.steps, self._breach = list(other.played), set(other.steps), other._breach
+
+    @property
+    def labels(self) -> Collection[str]:
+        """The hosts that have been started."""
+        raise NotImplementedError
+
+    def settings(self, label: str) -> Settings:
+        """Of a host of this play."""
+        return Settings(
+            seamless=self.setup.seamless,
+            devices=self.setup.devices,
+            incoming=label == "target",
+            environment={MANY_CLIENTS: "1"} if self.setup.many_clients else {},
+        )
+
+    # ---- what there is
+
+    def connection(self, slot: Slot) -> C | None:
+        """The open connection of a slot."""
+        found = self.slots.get(slot)
+        return found if found and not found.ending else None
+
+    def open_slots(self) -> list[Slot]:
+        """Every slot with an open connection, in the order in which they were linked."""
+        return [slot for slot in self.slots if self.connection(slot)]
+
+    def known(self, slot: Slot) -> Known:
+        """What the oracle knows of a slot's connection."""
+        number = self.slots[slot].number
+        return self.oracle.conversation.connections.get(number) or Known(number)  # it is about to open
+
+    def twin(self, slot: Slot) -> C | None:
+        """The same client's connection to the same channel of the other host, open or not."""
+        return self.slots.get(slot.on(HOSTS[1 - HOSTS.index(slot.host)]))
+
+    @property
+    def over(self) -> bool:
+        """Whether a server process has ended or hangs: nothing more can be played."""
+        return not FATAL.isdisjoint(self.oracle.judgement.broken)
+
+    def failed(self) -> dict[Key, Finding]:
+        """The server's failures so far, each once."""
+        return {Key.of(found): found for found in reversed(self.failures())}
+
+    def failures(self) -> list[Finding]:
+        """The server's failures so far. A server owes the protocol only to clients that keep it: after a
+        client's first breach what counts is that the server bears it (level ROBUST)."""
+        return [f for f, counts in self._rated() if counts]
+
+    def provoked(self) -> list[Finding]:
+        """What the server did against a MUST once a client had broken the order itself."""
+        return [f for f, counts in self._rated() if not counts]
+
+    def _rated(self) -> Iterator[tuple[Finding, bool]]:
+        for index, found in enumerate(self.oracle.judgement.findings):
+            if found.level in FAILING and CATALOGUE[found.requirement].duty == "server":
+                yield found, found.level is Level.ROBUST or self._breach is None or index < self._breach
+
+    # ---- what a move means
+
+    def note_breach(self, move: Move) -> None:
+        """Before a move: is it the first that a client which keeps the protocol would not make?"""
+        if self._breach is None and not self._proper(move):
+            self._breach = len(self.oracle.judgement.findings)
+
+    def _proper(self, move: Move) -> bool:
+        if isinstance(move, Link):
+            return self._proper_link(move)
+        slot = Slot(move.client, move.host, move.channel) if isinstance(move, Send) else None
+        if not isinstance(move, Send) or slot is None or slot not in self.slots:
+            return True
+        known = self.known(slot)
+        answers = slot.channel == MAIN and move.type in ANSWERS
+        if answers and (known.session is None or known.session.migration is None):
+            return False
+        allowed = legal(slot.channel, known.state, Side.CLIENT)
+        return not move.mutation and (allowed is None or move.type in allowed)
+
+    def _proper_link(self, move: Link) -> bool:
+        slot = Slot(move.client, move.host, move.channel)
+        main = replace(slot, channel=MAIN)
+        left = main in self.slots and self.known(main).state in LEFT
+        proper = move.upto is Upto.LINKED and move.id in (Id.ZERO, Id.OWN)
+        return proper and not left and self.connection(slot) is None
+
+    def callable(self, move: Call) -> bool:
+        """Whether a hypervisor may make this call now: another would be its own misuse."""
+        phase, running = self.phases[move.host], self.running[move.host]
+        if move.name in NEEDED_DEVICE:
+            return running and self._plugged(move.host, move.name)
+        guest = self.setup.agent and running and move.host not in self.guests
+        return {
+            "finish": phase is Phase.STARTED and not running,
+            "vm_start": phase is not Phase.OVER and not running,
+            "vm_stop": running,
+            "agent_attach": guest and not self.agents[move.host],
+            "agent_detach": guest and self.agents[move.host],
+        }.get(move.name, move.name in MIGRATING[phase])
+
+    def _plugged(self, label: str, name: str) -> bool:
+        """Whether the device is there that the call of a guest needs."""
+        device = NEEDED_DEVICE[name]
+        if device == "agent":
+            return self.agents[label]
+        there = device in self.setup.devices and (label, device) not in self.unplugged
+        return there != name.endswith("_attach") and device in self.setup.devices
+
+    def called(self, move: Call) -> None:
+        """A hypervisor has made a call."""
+        if move.name.endswith(("_attach", "_detach")) and move.name in NEEDED_DEVICE:
+            self.unplugged ^= {(move.host, NEEDED_DEVICE[move.name])}
+        phase = self.phases[move.host]
+        self.phases[move.host] = MIGRATING[phase].get(move.name) or phase
+        if move.name in ("vm_start", "vm_stop"):
+            self.running[move.host] = move.name == "vm_start"
+            if move.name == "vm_start" and move.host in self.guests:
+                self.guests.remove(move.host)
+                self.agents[move.host] = True
+        if move.name in ("agent_attach", "agent_detach"):
+            self.agents[move.host] = move.name == "agent_attach"
+
+    def session_id(self, move: Link) -> int:
+        """The connection_id that a link names."""
+        other = next((i for client, i in self.ids.items() if client != move.client), 0)
+        return {
+            Id.ZERO: 0,
+            Id.OWN: self.ids.get(move.client, 0),
+            Id.OTHER: other,
+            Id.WRONG: WRONG_ID,
+        }[move.id]
+
+    # ---- the oracle
+
+    def hear(self, events: Sequence[Event]) -> None:
+        """Tells the oracle what is new, and notes the steps and the sessions' ids."""
+        for event in sorted(closed_in_time(events), key=attrgetter("time")):
+            if isinstance(event, Message):
+                known = self.oracle.conversation.connection(event)
+                self.steps.add((known.is_main, known.state, event.sender, event.type))
+            elif isinstance(event, HostEvent) and event.name == "migrate_end_complete":
+                self.phases[event.host] = Phase.IDLE
+            self.oracle.observe(event)
+        for slot, connection in self.slots.items():
+            if slot.channel != MAIN:
+                continue
+            known = self.oracle.conversation.connections.get(connection.number)
+            if known and known.session is not None and known.session.id:
+                self.ids[slot.client] = known.session.id
+
+
+def closed_in_time(events: Sequence[Event]) -> list[Event]:
+    """The server's closing of a connection is read after the callback that it led to is heard: both belong to
+    one move, and the closing comes first."""
+    done = [e.time for e in events if isinstance(e, HostEvent) and e.name.endswith("_complete")]
+    if not done:
+        return list(events)
+    first = min(done)
+    dropped = (isinstance(e, Closed) and e.by is Side.SERVER and e.time > first for e in events)
+    return [replace(e, time=first) if late else e for e, late in zip(events, dropped, strict=True)]

@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Plays moves on branches of hosts: copies that start where other plays stand, with the clients inside.
+
+A play copies only the hosts that its moves touch, and makes several moves for one round trip. What it finds
+is played again on fresh hosts with real sockets (`playground`) before anybody hears of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from dissectors.framing.events import (
+    CLAIM,
+    Closed,
+    Ending,
+    Endpoint,
+    Event,
+    HostEvent,
+    LinkBytes,
+    Message,
+    Opened,
+)
+from dissectors.rules.checkpoint import Checkpoint
+from dissectors.rules.judgement import Judgement
+from dissectors.wire.constants import Side
+from dissectors.wire.link_packets import SpiceLinkMess
+from fixtures.bench.launchers import Launcher
+from fixtures.library.branch import Branch, Took, printed
+from fixtures.library.library_host import LibraryHost
+from fixtures.system.hosts import HarnessError, Settings
+from fixtures.system.tape import Tape
+from suites.fuzz import bodies
+from suites.fuzz.moves import CALLS, HOSTS, MAIN, Call, End, Id, Link, Move, Pass, Send, Setup, Slot, Upto
+from suites.fuzz.playground import CAPABILITIES, LONG_MS
+from suites.fuzz.standing import Standing
+
+_SENDERS = {"client": Side.CLIENT, "server": Side.SERVER}
+#: The end of a play: everybody leaves, and time passes.
+_LEAVE: Sequence[Sequence[Any]] = (["leave"], ["advance", LONG_MS])
+
+
+class Grounds:
+    """The hosts as they are after set-up, one of each kind: all plays are branches of them.
+
+    `launchers`: of source and target, library builds. Where a display's worker thread runs, which no fork
+    takes along, each play gets a host of its own.
+    """
+
+    def __init__(self, launchers: Mapping[str, Launcher]) -> None:
+        self._launchers = launchers
+        self._kept: dict[tuple[str, Setup], Branch] = {}
+
+    def branch(self, label: str, setup: Setup, settings: Settings) -> Branch:
+        """A host of its own, as it is after set-up. Raises HarnessError, Unsupported."""
+        if "display" in setup.devices:
+            return self._fresh(label, settings)
+        ground = self._kept.get((label, setup))
+        if ground is None or not ground.host.life().alive:
+            ground = self._kept[label, setup] = self._fresh(label, settings)
+        return ground.branch()
+
+    def _fresh(self, label: str, settings: Settings) -> Branch:
+        host = self._launchers[label].start(label, settings)
+        if not isinstance(host, LibraryHost):
+            host.stop()
+            raise HarnessError(f"{label}: only hosts of a library build can be branched")
+        return Branch(host)
+
+    def close(self) -> None:
+        """Ends every host, and with it what was copied of it."""
+        for ground in self._kept.values():
+            ground.close()
+            ground.host.stop()
+        self._kept.clear()
+
+
+@dataclass
+class Inner:
+    """A client's connection inside a branch. `last`: the latest message of each type that came."""
+
+    number: int
+    channel: int
+    ending: str | None = None
+    last: dict[int, Message] = field(default_factory=dict)
+
+    @property
+    def wanted(self) -> Any:
+        """As `fixtures.peer.Connection` has it."""
+        return SimpleNamespace(channel=self.channel)
+
+    def got(self, *types: int) -> list[Message]:
+        """The latest message of each of these types."""
+        return [self.last[kind] for kind in types if kind in self.last]
+
+
+@dataclass
+class _Place:
+    """A host of a play: the branch that stands for it now, whether it is this play's own, and what there was
+    after set-up."""
+
+    branch: Branch
+    own: bool
+    files: int
+    address: Endpoint
+
+
+class Walk(Standing[Inner]):
+    """One play. `copy` makes another that stands where this one stands, which must be left alone then."""
+
+    def __init__(self, grounds: Grounds, setup: Setup) -> None:
+        super().__init__(setup)
+        self.grounds = grounds
+        self.places: dict[str, _Place] = {}
+        self.events: list[Event] = []
+        self._all: dict[int, Inner] = {}
+        self._checkpoint: Checkpoint | None = None
+
+    def copy(self) -> Walk:
+        """Another play from here."""
+        if self._checkpoint is None:
+            self._checkpoint = Checkpoint(self.events, self.oracle)
+        made = Walk(self.grounds, self.setup)
+        made.stand_as(self)
+        made.oracle = self._checkpoint.oracle()
+        made.places = {label: _Place(p.branch, False, p.files, p.address) for label, p in self.places.items()}
+        made.events = list(self.events)
+        made._all = {n: _twin(c) for n, c in self._all.items()}
+        made.slots = {slot: made._all[c.number] for slot, c in self.slots.items()}
+        return made
+
+    @property
+    def labels(self) -> Collection[str]:
+        """The hosts that have been started."""
+        return self.places
+
+    @property
+    def can_be_copied(self) -> bool:
+        """Not with a display, whose worker thread no fork takes along, nor when all is over."""
+        return "display" not in self.setup.devices and not self.over
+
+    # ---- moves
+
+    def play_all(self, moves: Sequence[Move]) -> list[Move]:
+        """Plays moves, in as few round trips as their meaning allows, until the play is over; those that were
+        played. One whose place does not exist does nothing."""
+        before = len(self.played)
+        for label, some in _batches(moves, self.ids):
+            if self.over:
+                break
+            self._batch(label, some)
+        return self.played[before:]
+
+    def _batch(self, label: str, moves: Sequence[Move]) -> None:
+        steps: list[list[Any]] = []
+        of: list[Move] = []  # the move of each step
+        for move in moves:
+            self.note_breach(move)
+            new = self._steps(move)
+            steps += new
+            of += [move] * len(new)
+        if steps:
+            self._take(label, steps, of)
+
+    def _steps(self, move: Move) -> list[list[Any]]:
+        match move:
+            case Call():
+                return self._call(move)
+            case Link():
+                return self._link(move)
+            case Pass():
+                return [["advance", move.ms]] if move.host in self.places else []
+            case End():
+                ended = self.connection(Slot(move.client, move.host, move.channel))
+                return [["reset" if move.reset else "close", ended.number]] if ended else []
+            case Send():
+                slot = Slot(move.client, move.host, move.channel)
+                connection = self.connection(slot)
+                if connection is None:
+                    return []
+                body = bodies.body(move, connection, self.twin(slot))
+                return [["send", connection.number, move.type, body.hex()]]
+
+    def _call(self, move: Call) -> list[list[Any]]:
+        if not self.callable(move):
+            return []
+        function, arguments = CALLS[move.name]
+        told: dict[str, Any] = dict(arguments)
+        if move.name == "announce":
+            other = self._place(HOSTS[1 - HOSTS.index(move.host)]).address
+            told |= {"host": other.host, "port": other.port, "tls_port": 0}
+        self.called(move)
+        return [["call", function, told]]
+
+    def _link(self, move: Link) -> list[list[Any]]:
+        slot = Slot(move.client, move.host, move.channel)
+        made = Inner(len(self._all) + 1, move.channel)
+        self._all[made.number] = made
+        self.slots.pop(slot, None)  # an earlier connection stays open, out of reach
+        self.slots[slot] = made
+        steps: list[list[Any]] = [["open", made.number]]
+        if move.upto is not Upto.CONNECTED:
+            mess = SpiceLinkMess(
+                connection_id=self.session_id(move),
+                channel_type=move.channel,
+                channel_id=0,
+                **CAPABILITIES[move.caps].fields(move.channel),
+            )
+            steps.append(["link" if move.upto is Upto.LINKED else "mess", made.number, bytes(mess).hex()])
+        return steps
+
+    # ---- branches
+
+    def _place(self, label: str) -> _Place:
+        """A host, as it is after set-up when it is first needed."""
+        if label not in self.places:
+            branch = self.grounds.branch(label, self.setup, self.settings(label))
+            host, counts = branch.host, branch.first.counts
+            if counts is None:
+                branch.close()
+                raise HarnessError(f"{label}: a copy of it died at once: {branch.first.death}")
+            at = Endpoint(host.address, host.port or 0)
+            self.places[label] = _Place(branch, True, counts["fds"], at)
+            tape = Tape()
+            tape.configured(host, self._now())
+            self._heard(tape.host_events)
+        return self.places[label]
+
+    def _now(self) -> float:
+        return self.events[-1].time if self.events else 0.0
+
+    def _take(self, label: str, steps: Sequence[Sequence[Any]], of: Sequence[Move] = ()) -> Took:
+        place = self._place(label)
+        if place.own:
+            took = place.branch.take(steps)
+        else:
+            place.branch, place.own = place.branch.branch(steps), True
+            took = place.branch.first
+        events = list(self._told(label, took, of))
+        if took.death is None:
+            events.append(
+                HostEvent(time=events[-1].time if events else self._now(), host=label, name="settled")
+            )
+        else:
+            events += self._ended(label, took, events)
+        self._heard(events)
+        return took
+
+    def _heard(self, events: Sequence[Event]) -> None:
+        self.events += events
+        self._checkpoint = None
+        self.hear(events)
+
+    def _told(self, label: str, took: Took, of: Sequence[Move]) -> Iterator[Event]:
+        """The events that lines tell of; notes which moves were made."""
+        done: list[Move] = []
+        for line in took.lines:
+            if "client" in line:
+                yield self._of_client(label, *line["client"])
+            elif "step" in line:
+                if of and (not done or done[-1] is not of[line["step"]]):
+                    done.append(of[line["step"]])
+            else:
+                yield HostEvent(
+                    time=line["time"],
+                    host=label,
+                    name=line["event"],
+                    args=line["args"],
+                    clock_ms=line["clock_ms"],
+                )
+        self.played += done
+
+    def _of_client(self, label: str, time: float, kind: str, number: int, *more: Any) -> Event:
+        connection = self._all[number]
+        if kind == "open":
+            client, place = Endpoint("127.0.0.1", number), self.places[label]
+            return Opened(time=time, connection=number, client=client, server=place.address, host=label)
+        if kind == "end":
+            connection.ending = str(Ending(more[1]))
+            return Closed(time=time, connection=number, how=Ending(more[1]), by=_SENDERS[more[0]])
+        sender = _SENDERS[more[0]]
+        if kind == "link":
+            raw, channel = bytes.fromhex(more[2]), connection.channel
+            return LinkBytes(
+                time=time, connection=number, sender=sender, kind=more[1], raw=raw, channel=channel
+            )
+        of_type, size, serial, sub_list, body = more[1:]
+        message = Message(
+            time=time,
+            connection=number,
+            sender=sender,
+            channel=connection.channel,
+            type=of_type,
+            body=bytes.fromhex(body).ljust(size, b"\0"),
+            size=size,
+            serial=serial,
+            sub_list=sub_list,
+        )
+        if sender is Side.SERVER:
+            connection.last[of_type] = message
+        return message
+
+    def _ended(self, label: str, took: Took, events: Sequence[Event]) -> Iterator[Event]:
+        """The end of a process, and of its connections."""
+        now = events[-1].time if events else self._now()
+        if took.death == "hung":
+            seconds = self.places[label].branch.deadline
+            yield HostEvent(time=now, host=label, name="hung", args={"during": "a move", "seconds": seconds})
+            return
+        for slot, connection in self.slots.items():
+            if slot.host == label and not connection.ending:
+                connection.ending = str(Ending.DIED)
+                yield Closed(time=now, connection=connection.number, how=Ending.DIED, by=Side.SERVER)
+        logs = [e for e in events if isinstance(e, HostEvent) and e.name == "log"]
+        grave = [e.args["text"] for e in logs if e.args["level"] in ("error", "critical")]
+        said = grave or printed(self.places[label].branch.host) or [e.args["text"] for e in logs]
+        signal = took.death if (took.death or "").startswith("SIG") else None
+        status = None if signal else took.death
+        args = {"signal": signal, "status": status, "message": said[-1] if said else None}
+        yield HostEvent(time=now, host=label, name="died", args=args)
+
+    # ---- the end
+
+    def close(self, *, everywhere: bool = False) -> Judgement:
+        """The clients leave the hosts that were touched (or every one), time passes, what is left behind is
+        counted, the oracle speaks."""
+        for label, place in list(self.places.items()):
+            if not self.over and (place.own or everywhere):
+                took = self._take(label, _LEAVE)
+                if took.counts is not None:
+                    self._count(label, took.counts["fds"] - place.files)
+        self.oracle.close()
+        self.abandon()
+        return self.oracle.judgement
+
+    def _count(self, label: str, left: int) -> None:
+        args: dict[str, Any] = {"requirement": "ROBUST-003", "kept": left <= 0}
+        if left > 0:
+            expected, seen = "no descriptors left behind", f"{left} descriptors left behind"
+            args |= {"expected": expected, "seen": seen, "about": label, "connection": None}
+        self.oracle.observe(HostEvent(time=self._now(), host=label, name=CLAIM, args=args))
+
+    def abandon(self) -> None:
+        """Ends its branches without asking what is left behind."""
+        for place in self.places.values():
+            if place.own:
+                place.branch.close()
+                if not self.can_be_copied and place.branch.parent is None:
+                    place.branch.host.stop()
+
+
+def _twin(connection: Inner) -> Inner:
+    return Inner(connection.number, connection.channel, connection.ending, dict(connection.last))
+
+
+def _batches(moves: Sequence[Move], ids: Mapping[int, int]) -> Iterator[tuple[str, list[Move]]]:
+    """Moves in a row at one host. A link that gets its client a session id ends a batch: others name it."""
+    batch: list[Move] = []
+    for move in moves:
+        if batch and batch[0].host != move.host:
+            yield batch[0].host, batch
+            batch = []
+        batch.append(move)
+        if isinstance(move, Link) and move.channel == MAIN and (move.id is Id.ZERO or move.client not in ids):
+            yield move.host, batch
+            batch = []
+    if batch:
+        yield batch[0].host, batch

@@ -9,6 +9,7 @@ import pickle
 from collections.abc import Sequence
 from typing import Any
 
+from dissectors.conversation.conversation import Conversation
 from dissectors.framing.events import Event
 from dissectors.rules.oracle import Oracle
 
@@ -24,19 +25,29 @@ class Checkpoint:
             for event in self._events:
                 oracle.observe(event)
         oracle.conversation.keeps_packets = True
+        self._places = {id(event): place for place, event in enumerate(self._events)}
+        self._conversation = self._pack(oracle.conversation)
+        self._judged = self._pack((oracle.judgement, oracle.remembered()))
+
+    def _pack(self, thing: object) -> bytes:
         packed = io.BytesIO()
-        places = {id(event): place for place, event in enumerate(self._events)}
-        _Packer(packed, places).dump((oracle.conversation, oracle.judgement, oracle.remembered()))
-        self._packed = packed.getvalue()
+        _Packer(packed, self._places).dump(thing)
+        return packed.getvalue()
 
     def is_of(self, events: Sequence[Event]) -> bool:
         """Whether these are the very events."""
         return len(events) == len(self._events) and all(map(operator.is_, events, self._events))
 
+    def conversation(self) -> Conversation:
+        """A conversation that has taken in the events."""
+        made: Conversation = _Unpacker(self._conversation, self._events).load()
+        return made
+
     def oracle(self) -> Oracle:
         """One that has heard the events."""
         made = Oracle()
-        made.conversation, made.judgement, remembered = _Unpacker(self._packed, self._events).load()
+        made.conversation = self.conversation()
+        made.judgement, remembered = _Unpacker(self._judged, self._events).load()
         made.remember(remembered)
         return made
 

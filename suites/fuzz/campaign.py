@@ -30,6 +30,7 @@ from suites.fuzz.moves import Caps, End, Link, Move, Send, Setup
 from suites.fuzz.playground import NEEDS, Stage
 from suites.fuzz.standing import Key, Standing, Step
 from suites.fuzz.state_machine import drive
+from suites.fuzz.walk import Walk
 
 #: Examples that Hypothesis plays at a time: the time is looked at between and within them.
 BATCH = 40
@@ -42,6 +43,8 @@ HANG_SECONDS = 5.0
 PROGRESS_SECONDS = 2.0
 #: A failure that did not show so often on fresh hosts is not tried again.
 DOUBTED = 4
+#: The rules are asked about a play that has shown something new, and about one of so many others.
+JUDGED = 8
 #: How long a failure may be shortened when the campaign's time is over.
 LATE_SECONDS = 15.0
 #: Plays in a row that no host could be started or copied for.
@@ -134,9 +137,7 @@ class Campaign:
         lost = 0
         while time.monotonic() < self._end and (examples is None or self.examples < examples):
             try:
-                walk = explorer.play()
-                explorer.end(walk)
-                self._ended(walk)
+                self._walked(explorer.play())
                 lost = 0
             except HarnessError:
                 self.inconsistent += 1
@@ -150,23 +151,26 @@ class Campaign:
         for index, (setup, moves) in enumerate(corpus.entries()):
             if index % width == number and time.monotonic() < self._end:
                 before = len(explorer.seen)
-                walk = explorer.again(setup, moves)
-                explorer.end(walk)
-                self._ended(walk)
+                self._walked(explorer.again(setup, moves))
                 if len(explorer.seen) == before:
                     corpus.drop(setup, moves)
 
     def _begin(self, setup: Setup) -> Stage | None:
         return Stage(self.launchers, setup) if time.monotonic() < self._end else None
 
+    def _walked(self, walk: Walk) -> None:
+        walk.close(judge=walk.new or self.examples % JUDGED == 0)
+        if walk.judgement is not None:
+            self.kept.update(walk.judgement.kept)
+        self._ended(walk)
+
     def _machine_ended(self, stage: Stage) -> None:
-        stage.close()
+        self.kept.update(stage.close().kept)
         self.builds |= {label: host.identity for label, host in stage.hosts.items()}
         self._ended(stage)
 
     def _ended(self, stage: Standing[Any]) -> None:
         """What a play that is over has shown."""
-        self.kept.update(stage.oracle.judgement.kept)
         self.provoked.update({Key.of(found) for found in stage.provoked()})
         self.examples += 1
         self.plays += 1

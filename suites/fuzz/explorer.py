@@ -13,11 +13,13 @@ What steers it:
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from dissectors.framing.events import HostEvent
@@ -32,17 +34,18 @@ from suites.fuzz.walk import Grounds, Walk
 
 #: Situations that are kept at most: each has its hosts' processes.
 MOST = 96
-#: Round trips of one play, choices made for each of them, and what chance offers for each choice; at most.
-ROUNDS, TOGETHER, OFFERED = 4, 3, 3
+#: Choices made for one play, and what chance offers for each of them, at most. Where hosts do not branch,
+#: so many times.
+TOGETHER, OFFERED, ROUNDS = 5, 3, 4
 #: One play of so many begins after set-up, one deadly move of so many is played all the same, and one play of
 #: so many ends at every host, not only at those that it has touched.
-FRESH, DEADLY, EVERYWHERE = 25, 60, 4
+FRESH, DEADLY, EVERYWHERE = 25, 60, 8
 #: How often each kit of devices is set up: a display's hosts cannot be branched.
 KIT_WEIGHTS = {Kit.INPUTS: 60, Kit.MANY: 37, Kit.DISPLAY: 3}
 #: Kinds of choices, and how often each is taken.
 KINDS: Sequence[tuple[int, Callable[[Standing[Any]], list[Choice]]]] = (
     (5, choices.messages),
-    (5, choices.owed),
+    (8, choices.owed),
     (4, choices.calls),
     (2, choices.links),
     (2, choices.clocks),
@@ -50,7 +53,9 @@ KINDS: Sequence[tuple[int, Callable[[Standing[Any]], list[Choice]]]] = (
     (2, choices.odd_links),
     (4, choices.odd_messages),
 )
-MUTATIONS, DATA_MUTATIONS = 3, 3
+MUTATED, MUTATED_DATA = 3, 2
+#: How much more often plays start where a connection is in a state that was never there before.
+RARE = 40.0
 MAX_SEED = 0xFFFF
 DATA = int(MsgcBase.SPICE_MSGC_MIGRATE_DATA)
 #: Host events that tell nothing new.
@@ -98,12 +103,47 @@ def _states(stage: Standing[Any], client: int, host: str, channel: int) -> Itera
         yield str(stage.known(slot).state) if slot in stage.slots else "none"
 
 
+class _Menu:
+    """What can be chosen where a play stands; each kind of choices is made once."""
+
+    def __init__(self, walk: Walk) -> None:
+        self.walk = walk
+        self._made: dict[int, list[Choice]] = {}
+
+    def pick(self, dice: random.Random, *, mutate: bool) -> Choice:
+        """One of a kind that chance takes; nothing where there is none of it."""
+        weights = [weight for weight, _ in KINDS]
+        kind = dice.choices(range(len(KINDS) + 2), [*weights, MUTATED * mutate, MUTATED_DATA * mutate])[0]
+        number = dice.randrange(MAX_SEED)
+        if kind < len(KINDS):
+            return choices.pick(self._choices(kind), number)
+        found = choices.pick(self._choices(kind), number)
+        return tuple(replace(m, mutation=dice.randint(1, MAX_SEED)) for m in found if isinstance(m, Send))
+
+    def _choices(self, kind: int) -> list[Choice]:
+        if kind not in self._made:
+            if kind < len(KINDS):
+                self._made[kind] = KINDS[kind][1](self.walk)
+            else:
+                data = kind > len(KINDS)
+                found = choices.mutations(self.walk, 1)
+                self._made[kind] = [
+                    c for c in found if isinstance(c[0], Send) and (c[0].type == DATA) == data
+                ]
+        return self._made[kind]
+
+
+def _table_states(walk: Standing[Any]) -> list[tuple[bool, str]]:
+    return [(slot.channel == MAIN, str(walk.known(slot).state)) for slot in walk.open_slots()]
+
+
 @dataclass
 class Kept:
     """A situation that plays start from. `parent`: the one it was branched from, which must outlive it."""
 
     walk: Walk
     parent: Kept | None
+    states: Sequence[tuple[bool, str]] = ()  # of its open connections: on main, and which
     starts: int = 0
     news: int = 0  # how much the plays from here have shown
     children: int = 0
@@ -141,21 +181,40 @@ class Explorer:
         """One play; whoever asked closes it. Raises HarnessError where no host starts."""
         kept = self._beginning()
         walk = kept.walk.copy() if kept else Walk(self._grounds, self._setup())
-        if kept:
-            kept.starts += 1
         try:
-            for number in range(self._dice.randint(1, ROUNDS)):
-                if walk.over:
-                    break
-                moves = self._first(walk) if not kept and not number else self._moves(walk)
-                new = self._some(walk, moves)
-                if kept and new:
-                    kept.news += 1
-                if new and walk.can_be_copied:
-                    walk, kept = self._keep(walk, kept)
+            if kept is None:
+                self._some(walk, self._first(walk))
+                if walk.can_be_copied:
+                    walk, kept = self._keep(walk, None)
+            if kept is None:
+                return self._alone(walk)
+            kept.starts += 1
+            moves = self._moves(walk)
+            if self._some(walk, moves, leave=True):
+                kept.news += 1
+                self._again(kept, moves)
+            if self._dice.randrange(EVERYWHERE) == 0:
+                walk.leave()
         except BaseException:
             walk.abandon()
             raise
+        return walk
+
+    def _again(self, kept: Kept, moves: Choice) -> None:
+        """Makes the moves once more, to keep the situation that they have led to."""
+        twin = kept.walk.copy()
+        with suppress(HarnessError):
+            self._some(twin, moves)
+            if twin.can_be_copied:
+                twin, _ = self._keep(twin, kept)
+        twin.abandon()
+
+    def _alone(self, walk: Walk) -> Walk:
+        """A play on hosts that cannot be branched: it goes on where it stands."""
+        for _ in range(self._dice.randint(2, ROUNDS)):
+            if not walk.over:
+                self._some(walk, self._moves(walk))
+        walk.leave()
         return walk
 
     def again(self, setup: Setup, moves: Sequence[Move]) -> Walk:
@@ -164,11 +223,9 @@ class Explorer:
         for move in moves:
             if not walk.over and self._some(walk, (move,)) and walk.can_be_copied:
                 walk, kept = self._keep(walk, kept)
+        if not walk.over:
+            walk.leave()
         return walk
-
-    def end(self, walk: Walk) -> None:
-        """Ends a play."""
-        walk.close(everywhere=self._dice.randrange(EVERYWHERE) == 0)
 
     def close(self) -> None:
         """Ends every kept situation, the youngest first: copies end with their originals."""
@@ -183,7 +240,12 @@ class Explorer:
         kept = list(self.situations.values())
         if not kept or self._dice.randrange(FRESH) == 0:
             return None
-        return self._dice.choices(kept, [one.weight for one in kept])[0]
+        return self._dice.choices(kept, [one.weight * self._rarity(one) for one in kept])[0]
+
+    def _rarity(self, kept: Kept) -> float:
+        """The more the rarer the rarest state of its connections is."""
+        visits = min((self.visits[state] for state in kept.states), default=MAX_SEED)
+        return 1.0 + RARE / math.sqrt(1 + visits)
 
     def _setup(self) -> Setup:
         dice = self._dice
@@ -204,7 +266,7 @@ class Explorer:
         with suppress(HarnessError, Unsupported):  # it goes on by itself where it cannot be copied
             going_on = walk.copy()
             self.found(walk.setup, walk.played)
-            kept = self.situations[like] = Kept(walk, parent)
+            kept = self.situations[like] = Kept(walk, parent, _table_states(walk))
             if parent:
                 parent.children += 1
             self._make_room(kept)
@@ -229,34 +291,26 @@ class Explorer:
     # ---- moves
 
     def _moves(self, walk: Walk) -> Choice:
-        """What is played in one round trip."""
+        """What is played in one go."""
         dice = self._dice
+        menu = _Menu(walk)
         moves: list[Move] = []
         for _ in range(dice.randint(1, TOGETHER)):
-            offered = [chosen for _ in range(OFFERED) if (chosen := self._choice(walk))]
-            if offered:
-                moves += min(offered, key=lambda chosen: self.played[move_likeness(walk, chosen[0])])
+            offered = filter(None, [self._choice(menu) for _ in range(OFFERED)])
+            moves += min(offered, key=partial(self._often, walk), default=())
         return tuple(moves)
 
-    def _choice(self, walk: Walk) -> Choice:
+    def _often(self, walk: Walk, chosen: Choice) -> int:
+        """How often the first move of a choice was made in such a state."""
+        return self.played[move_likeness(walk, chosen[0])]
+
+    def _choice(self, menu: _Menu) -> Choice:
         dice = self._dice
         for _ in range(6):
-            number = dice.randrange(
-                sum(weight for weight, _ in KINDS) + (MUTATIONS + DATA_MUTATIONS) * self.mutate
-            )
-            chosen = choices.pick(self._offered(walk, number), dice.randrange(MAX_SEED))
-            if chosen and not any(self._avoids(walk, move) for move in chosen):
+            chosen = menu.pick(dice, mutate=self.mutate)
+            if chosen and not any(self._avoids(menu.walk, move) for move in chosen):
                 return chosen
         return ()
-
-    def _offered(self, walk: Walk, number: int) -> list[Choice]:
-        for weight, offered in KINDS:
-            if number < weight:
-                return offered(walk)
-            number -= weight
-        found = choices.mutations(walk, self._dice.randint(1, MAX_SEED))
-        data = [one for one in found if isinstance(one[0], Send) and one[0].type == DATA]
-        return data if number < DATA_MUTATIONS and data else found
 
     def _avoids(self, walk: Standing[Any], move: Move) -> bool:
         like = move_likeness(walk, move)
@@ -265,19 +319,20 @@ class Explorer:
         self.avoided += 1
         return self._dice.randrange(DEADLY) > 0
 
-    def _some(self, walk: Walk, chosen: Sequence[Move]) -> bool:
+    def _some(self, walk: Walk, chosen: Choice, *, leave: bool = False) -> bool:
         """Makes moves; whether they have led to a situation that nobody has seen."""
         likes = {id(move): move_likeness(walk, move) for move in chosen}
         steps, heard = set(walk.steps), len(walk.events)
-        made = [likes[id(move)] for move in walk.play_all(chosen)]
+        made = [likes[id(move)] for move in walk.play_all(chosen, leave=leave)]
         if not made:
             return False
         self.played.update(made)
         self.deadly[made[-1]] += walk.over
         told = {e.name for e in walk.events[heard:] if isinstance(e, HostEvent)} - PLAIN_EVENTS
-        self.seen.add((made[-1], frozenset(walk.steps - steps), frozenset(told), walk.over))
-        for slot in walk.open_slots():
-            self.visits[slot.channel == MAIN, str(walk.known(slot).state)] += 1
+        came = (frozenset(walk.steps - steps), frozenset(told), walk.over)
+        walk.new = walk.new or came not in self.seen
+        self.seen |= {came, (made[-1], *came)}
+        self.visits.update(_table_states(walk))
         situation = likeness(walk)
         new = situation not in self.seen and not walk.over
         self.seen.add(situation)

@@ -7,12 +7,14 @@ same conversation again. What a finding shows, shows here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
+from dissectors.conversation.conversation import Conversation
 from dissectors.framing.events import Endpoint, Event
-from dissectors.rules.judgement import Judgement
+from dissectors.rules.judgement import Finding, Judgement
+from dissectors.rules.oracle import Oracle
 from dissectors.wire.constants import CommonCap, MainCap
 from fixtures.bench.launchers import Launcher
 from fixtures.peer import Capabilities, Connection, Deadline, PeerFailure, Pump
@@ -44,6 +46,7 @@ class Stage(Standing[Connection]):
         super().__init__(setup)
         self.launchers = launchers
         self.pump = Pump()
+        self.oracle = Oracle()
         self.hosts: dict[str, Host] = {}
         self._made: list[Connection] = []
         self._heard: dict[int, int] = {}  # connection -> events of it that the oracle knows
@@ -54,6 +57,20 @@ class Stage(Standing[Connection]):
     def labels(self) -> Collection[str]:
         """The hosts that have been started."""
         return self.hosts
+
+    @property
+    def conversation(self) -> Conversation:
+        """As the oracle has it."""
+        return self.oracle.conversation
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """The oracle's."""
+        return self.oracle.judgement.findings
+
+    def take_in(self, event: Event) -> None:
+        """The oracle hears each event once, in order."""
+        self.oracle.observe(event)
 
     def host(self, label: str) -> Host:
         """A host, started when it is first needed."""

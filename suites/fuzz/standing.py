@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where a play stands: its connections, its hypervisors, what the oracle has made of it so far.
+"""Where a play stands: its connections, its hypervisors, what was found so far.
 
 `choices` reads it; `playground` and `walk` move it on, each in its own way.
 """
@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
 
-from dissectors.conversation.conversation import ANSWERS
+from dissectors.conversation.conversation import ANSWERS, Conversation
 from dissectors.conversation.conversation import Connection as Known
 from dissectors.conversation.order_tables import State, legal
 from dissectors.framing.events import Closed, Event, HostEvent, Message
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import FAILING, Finding, Level
-from dissectors.rules.oracle import Oracle
 from dissectors.wire.constants import Side
 from fixtures.system.hosts import Settings
 from fixtures.system.tape import MANY_CLIENTS
@@ -94,12 +93,12 @@ class Standing(Generic[C]):
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        self.oracle = Oracle()
         self.phases = dict.fromkeys(HOSTS, Phase.IDLE)
         self.running = {"source": True, "target": False}
         self.agents = {"source": setup.agent, "target": False}  # the target's comes when it runs
         self.guests = {"target"} if setup.agent else set()
-        self.unplugged: set[tuple[str, str]] = set()  # host and device
+        self.unplugged: set[tuple[str, str]] = set()  # host and device; as below
+        self.sounding: set[tuple[str, str]] = set()
         self.ids: dict[int, int] = {}
         self.slots: dict[Slot, C] = {}
         self.played: list[Move] = []
@@ -109,12 +108,27 @@ class Standing(Generic[C]):
     def stand_as(self, other: Standing[C]) -> None:
         """Stands where another one stands; connections and oracle are left to whoever knows how."""
         self.phases, self.running, self.agents = dict(other.phases), dict(other.running), dict(other.agents)
-        self.guests, self.ids, self.unplugged = set(other.guests), dict(other.ids), set(other.unplugged)
+        self.guests, self.ids = set(other.guests), dict(other.ids)
+        self.unplugged, self.sounding = set(other.unplugged), set(other.sounding)
         self.played, self.steps, self._breach = list(other.played), set(other.steps), other._breach
 
     @property
     def labels(self) -> Collection[str]:
         """The hosts that have been started."""
+        raise NotImplementedError
+
+    @property
+    def conversation(self) -> Conversation:
+        """All that has happened."""
+        raise NotImplementedError
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """What was found so far, the server's failures among it."""
+        raise NotImplementedError
+
+    def take_in(self, event: Event) -> None:
+        """Makes an event a part of the conversation."""
         raise NotImplementedError
 
     def settings(self, label: str) -> Settings:
@@ -140,7 +154,7 @@ class Standing(Generic[C]):
     def known(self, slot: Slot) -> Known:
         """What the oracle knows of a slot's connection."""
         number = self.slots[slot].number
-        return self.oracle.conversation.connections.get(number) or Known(number)  # it is about to open
+        return self.conversation.connections.get(number) or Known(number)  # it is about to open
 
     def twin(self, slot: Slot) -> C | None:
         """The same client's connection to the same channel of the other host, open or not."""
@@ -149,7 +163,7 @@ class Standing(Generic[C]):
     @property
     def over(self) -> bool:
         """Whether a server process has ended or hangs: nothing more can be played."""
-        return not FATAL.isdisjoint(self.oracle.judgement.broken)
+        return any(found.requirement in FATAL for found in self.findings)
 
     def failed(self) -> dict[Key, Finding]:
         """The server's failures so far, each once."""
@@ -165,7 +179,7 @@ class Standing(Generic[C]):
         return [f for f, counts in self._rated() if not counts]
 
     def _rated(self) -> Iterator[tuple[Finding, bool]]:
-        for index, found in enumerate(self.oracle.judgement.findings):
+        for index, found in enumerate(self.findings):
             if found.level in FAILING and CATALOGUE[found.requirement].duty == "server":
                 yield found, found.level is Level.ROBUST or self._breach is None or index < self._breach
 
@@ -174,7 +188,7 @@ class Standing(Generic[C]):
     def note_breach(self, move: Move) -> None:
         """Before a move: is it the first that a client which keeps the protocol would not make?"""
         if self._breach is None and not self._proper(move):
-            self._breach = len(self.oracle.judgement.findings)
+            self._breach = len(self.findings)
 
     def _proper(self, move: Move) -> bool:
         if isinstance(move, Link):
@@ -215,13 +229,19 @@ class Standing(Generic[C]):
         device = NEEDED_DEVICE[name]
         if device == "agent":
             return self.agents[label]
+        if device in ("playback", "record"):
+            return device in self.setup.devices and ((label, device) in self.sounding) != name.endswith(
+                "start"
+            )
         there = device in self.setup.devices and (label, device) not in self.unplugged
         return there != name.endswith("_attach") and device in self.setup.devices
 
     def called(self, move: Call) -> None:
         """A hypervisor has made a call."""
-        if move.name.endswith(("_attach", "_detach")) and move.name in NEEDED_DEVICE:
-            self.unplugged ^= {(move.host, NEEDED_DEVICE[move.name])}
+        if move.name in NEEDED_DEVICE:
+            device = {(move.host, NEEDED_DEVICE[move.name])}
+            self.unplugged ^= device if move.name.endswith(("_attach", "_detach")) else set()
+            self.sounding ^= device if move.name.endswith(("_start", "_stop")) else set()
         phase = self.phases[move.host]
         self.phases[move.host] = MIGRATING[phase].get(move.name) or phase
         if move.name in ("vm_start", "vm_stop"):
@@ -242,23 +262,23 @@ class Standing(Generic[C]):
             Id.WRONG: WRONG_ID,
         }[move.id]
 
-    # ---- the oracle
+    # ---- what happens
 
     def hear(self, events: Sequence[Event]) -> None:
-        """Tells the oracle what is new, and notes the steps and the sessions' ids."""
+        """Takes in what is new, and notes the steps and the sessions' ids."""
         for event in sorted(closed_in_time(events), key=attrgetter("time")):
             if isinstance(event, Message):
-                known = self.oracle.conversation.connection(event)
+                known = self.conversation.connection(event)
                 self.steps.add((known.is_main, known.state, event.sender, event.type))
             elif isinstance(event, HostEvent) and event.name == "migrate_end_complete":
                 self.phases[event.host] = Phase.IDLE
-            self.oracle.observe(event)
-        for slot, connection in self.slots.items():
+            self.take_in(event)
+        for slot in self.slots:
             if slot.channel != MAIN:
                 continue
-            known = self.oracle.conversation.connections.get(connection.number)
-            if known and known.session is not None and known.session.id:
-                self.ids[slot.client] = known.session.id
+            session = self.known(slot).session
+            if session is not None and session.id:
+                self.ids[slot.client] = session.id
 
 
 def closed_in_time(events: Sequence[Event]) -> list[Event]:

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Plays moves on branches of hosts: copies that start where other plays stand, with the clients inside.
 
-A play copies only the hosts that its moves touch, and makes several moves for one round trip. What it finds
-is played again on fresh hosts with real sockets (`playground`) before anybody hears of it.
+A play copies only the hosts that its moves touch, and makes several moves for one round trip. Ends of
+processes and what is left behind are seen at once; the rules are asked only where a play was worth it. What
+is found is played again on fresh hosts with real sockets (`playground`) before anybody hears of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+from dissectors.conversation.conversation import Conversation
 from dissectors.framing.events import (
     CLAIM,
     Closed,
@@ -23,8 +25,12 @@ from dissectors.framing.events import (
     Message,
     Opened,
 )
+from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.checkpoint import Checkpoint
-from dissectors.rules.judgement import Judgement
+from dissectors.rules.host_rules import lives
+from dissectors.rules.judgement import Finding, Judgement
+from dissectors.rules.oracle import Oracle
+from dissectors.rules.rule_engine import Broken
 from dissectors.wire.constants import Side
 from dissectors.wire.link_packets import SpiceLinkMess
 from fixtures.bench.launchers import Launcher
@@ -37,6 +43,7 @@ from suites.fuzz.moves import CALLS, HOSTS, MAIN, Call, End, Id, Link, Move, Pas
 from suites.fuzz.playground import CAPABILITIES, LONG_MS
 from suites.fuzz.standing import Standing
 
+LEFTOVERS = "ROBUST-003"
 _SENDERS = {"client": Side.CLIENT, "server": Side.SERVER}
 #: The end of a play: everybody leaves, and time passes.
 _LEAVE: Sequence[Sequence[Any]] = (["leave"], ["advance", LONG_MS])
@@ -115,21 +122,67 @@ class Walk(Standing[Inner]):
         self.grounds = grounds
         self.places: dict[str, _Place] = {}
         self.events: list[Event] = []
+        self.judgement: Judgement | None = None
+        self.new = False  # it has shown what no other play has
+        self._conversation = Conversation()
+        self._found: list[Finding] = []  # ends of processes, and what is left behind
         self._all: dict[int, Inner] = {}
+        self._origin: tuple[Checkpoint | None, int] = (None, 0)  # what the events before were judged
+        self._breach_at: int | None = None  # events before a client's first breach, since the origin
         self._checkpoint: Checkpoint | None = None
+        self._left: dict[str, tuple[Took, list[dict[str, Any]]]] = {}  # hosts that the clients have left
 
     def copy(self) -> Walk:
         """Another play from here."""
         if self._checkpoint is None:
-            self._checkpoint = Checkpoint(self.events, self.oracle)
+            self._checkpoint = Checkpoint(self.events, self._judge())
         made = Walk(self.grounds, self.setup)
         made.stand_as(self)
-        made.oracle = self._checkpoint.oracle()
+        made._conversation = self._checkpoint.conversation()
+        made._origin = (self._checkpoint, len(self.events))
         made.places = {label: _Place(p.branch, False, p.files, p.address) for label, p in self.places.items()}
         made.events = list(self.events)
         made._all = {n: _twin(c) for n, c in self._all.items()}
         made.slots = {slot: made._all[c.number] for slot, c in self.slots.items()}
         return made
+
+    def _judge(self) -> Oracle:
+        """The oracle that has heard everything."""
+        checkpoint, known = self._origin
+        oracle = checkpoint.oracle() if checkpoint else Oracle()
+        for number, event in enumerate(self.events[known:], known):
+            if number == self._breach_at:
+                self._breach = len(oracle.judgement.findings)
+            oracle.observe(event)
+        if self._breach_at == len(self.events):
+            self._breach = len(oracle.judgement.findings)
+        return oracle
+
+    @property
+    def conversation(self) -> Conversation:
+        """All that has happened."""
+        return self._conversation
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """What the rules say, where they were asked; else ends of processes and what is left behind."""
+        return self._found if self.judgement is None else self.judgement.findings
+
+    def take_in(self, event: Event) -> None:
+        """Keeps the event, and sees ends of processes."""
+        self.events.append(event)
+        if isinstance(event, HostEvent) and event.name in ("died", "hung"):
+            self._found += [
+                Finding.at(CATALOGUE[ruling.requirement], event, ruling.expected, ruling.seen)
+                for ruling in lives(self._conversation, event)
+                if isinstance(ruling, Broken)
+            ]
+        self._conversation.apply(event)
+
+    def note_breach(self, move: Move) -> None:
+        """Before a move, as `Standing`; which findings come before it is known when the rules are asked."""
+        if self._breach is None and self._breach_at is None and not self._proper(move):
+            self._breach_at = len(self.events)
 
     @property
     def labels(self) -> Collection[str]:
@@ -143,17 +196,21 @@ class Walk(Standing[Inner]):
 
     # ---- moves
 
-    def play_all(self, moves: Sequence[Move]) -> list[Move]:
+    def play_all(self, moves: Sequence[Move], *, leave: bool = False) -> list[Move]:
         """Plays moves, in as few round trips as their meaning allows, until the play is over; those that were
-        played. One whose place does not exist does nothing."""
+        played. One whose place does not exist does nothing. `leave`: the clients leave each host behind the
+        last of its moves, in the same round trip; what comes of that is heard by `close`.
+        """
         before = len(self.played)
-        for label, some in _batches(moves, self.ids):
+        batches = list(_batches(moves, self.ids))
+        last = {label: number for number, (label, _) in enumerate(batches)} if leave else {}
+        for number, (label, some) in enumerate(batches):
             if self.over:
                 break
-            self._batch(label, some)
+            self._batch(label, some, leave=last.get(label) == number)
         return self.played[before:]
 
-    def _batch(self, label: str, moves: Sequence[Move]) -> None:
+    def _batch(self, label: str, moves: Sequence[Move], *, leave: bool) -> None:
         steps: list[list[Any]] = []
         of: list[Move] = []  # the move of each step
         for move in moves:
@@ -162,7 +219,7 @@ class Walk(Standing[Inner]):
             steps += new
             of += [move] * len(new)
         if steps:
-            self._take(label, steps, of)
+            self._take(label, steps, of, leave=leave)
 
     def _steps(self, move: Move) -> list[list[Any]]:
         match move:
@@ -231,32 +288,37 @@ class Walk(Standing[Inner]):
     def _now(self) -> float:
         return self.events[-1].time if self.events else 0.0
 
-    def _take(self, label: str, steps: Sequence[Sequence[Any]], of: Sequence[Move] = ()) -> Took:
+    def _take(
+        self, label: str, steps: Sequence[Any], of: Sequence[Move] = (), *, leave: bool = False
+    ) -> None:
         place = self._place(label)
+        whole = [*steps, *_LEAVE] if leave else steps
         if place.own:
-            took = place.branch.take(steps)
+            took = place.branch.take(whole)
         else:
-            place.branch, place.own = place.branch.branch(steps), True
+            place.branch, place.own = place.branch.branch(whole), True
             took = place.branch.first
-        events = list(self._told(label, took, of))
-        if took.death is None:
-            events.append(
-                HostEvent(time=events[-1].time if events else self._now(), host=label, name="settled")
-            )
+        lines, left = _cut(took.lines, len(steps))
+        events = list(self._told(label, lines, of))
+        if took.death is None or left:
+            events.append(self._settled(label, events))
         else:
             events += self._ended(label, took, events)
         self._heard(events)
-        return took
+        if left:
+            self._left[label] = (took, left)
+
+    def _settled(self, label: str, events: Sequence[Event]) -> HostEvent:
+        return HostEvent(time=events[-1].time if events else self._now(), host=label, name="settled")
 
     def _heard(self, events: Sequence[Event]) -> None:
-        self.events += events
         self._checkpoint = None
         self.hear(events)
 
-    def _told(self, label: str, took: Took, of: Sequence[Move]) -> Iterator[Event]:
+    def _told(self, label: str, lines: Iterable[dict[str, Any]], of: Sequence[Move] = ()) -> Iterator[Event]:
         """The events that lines tell of; notes which moves were made."""
         done: list[Move] = []
-        for line in took.lines:
+        for line in lines:
             if "client" in line:
                 yield self._of_client(label, *line["client"])
             elif "step" in line:
@@ -323,24 +385,37 @@ class Walk(Standing[Inner]):
 
     # ---- the end
 
-    def close(self, *, everywhere: bool = False) -> Judgement:
-        """The clients leave the hosts that were touched (or every one), time passes, what is left behind is
-        counted, the oracle speaks."""
-        for label, place in list(self.places.items()):
-            if not self.over and (place.own or everywhere):
-                took = self._take(label, _LEAVE)
-                if took.counts is not None:
-                    self._count(label, took.counts["fds"] - place.files)
-        self.oracle.close()
+    def close(self, *, judge: bool = True) -> None:
+        """What came of it that the clients have left, and what is left behind then. `judge`: the rules are
+        asked too."""
+        for label, (took, lines) in self._left.items():
+            events = list(self._told(label, lines))
+            if took.counts is None:
+                events += self._ended(label, took, events)
+            else:
+                events.append(self._settled(label, events))
+            self._heard(events)
+            if took.counts is not None:
+                self._count(label, took.counts["fds"] - self.places[label].files)
+        if judge:
+            self.judgement = self._judge().close()
         self.abandon()
-        return self.oracle.judgement
+
+    def leave(self) -> None:
+        """The clients leave every host that they have not left (as `play_all` does); see `close`."""
+        for label in list(self.places):
+            if not self.over and label not in self._left:
+                self._take(label, [], leave=True)
 
     def _count(self, label: str, left: int) -> None:
-        args: dict[str, Any] = {"requirement": "ROBUST-003", "kept": left <= 0}
+        args: dict[str, Any] = {"requirement": LEFTOVERS, "kept": left <= 0}
         if left > 0:
             expected, seen = "no descriptors left behind", f"{left} descriptors left behind"
             args |= {"expected": expected, "seen": seen, "about": label, "connection": None}
-        self.oracle.observe(HostEvent(time=self._now(), host=label, name=CLAIM, args=args))
+        claim = HostEvent(time=self._now(), host=label, name=CLAIM, args=args)
+        self.events.append(claim)
+        if left > 0:
+            self._found.append(Finding.at(CATALOGUE[LEFTOVERS], claim, expected, seen))
 
     def abandon(self) -> None:
         """Ends its branches without asking what is left behind."""
@@ -349,6 +424,12 @@ class Walk(Standing[Inner]):
                 place.branch.close()
                 if not self.can_be_copied and place.branch.parent is None:
                     place.branch.host.stop()
+
+
+def _cut(lines: list[dict[str, Any]], count: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What so many steps have brought, and what those behind them."""
+    at = next((n for n, line in enumerate(lines) if line.get("step") == count), len(lines))
+    return lines[:at], lines[at:]
 
 
 def _twin(connection: Inner) -> Inner:

@@ -27,10 +27,13 @@ from suites.fuzz.finding_file import play
 from suites.fuzz.moves import MAIN, Call, Id, Link, Setup, Slot
 from suites.fuzz.playground import Stage
 from suites.fuzz.team import Team
+from suites.fuzz.walk import Grounds, Walk
 from suites.selftest.suites.fuzz.fuzz_samples import FLUSH_MARK, LINK
 
 #: Of Debian's redis-tools: the server is the same file under another name.
 REDIS = shutil.which("redis-check-rdb")
+#: What is otherwise with one key for every link, and what depends on a clock of the server's own: PINGs.
+OTHERWISE = {"LINK-010", "MIG-CLI-013", "MIG-CLI-021"}
 
 
 @pytest.fixture(scope="module")
@@ -40,20 +43,59 @@ def launchers() -> Iterator[Mapping[str, Launcher]]:
         yield {"source": launcher, "target": launcher}
 
 
-def test_a_copied_play_goes_on_for_itself(launchers: Mapping[str, Launcher]) -> None:
-    """A copy in the middle of a migration goes on as a play from nothing does, twice."""
-    first = Stage(launchers, Setup())
+@pytest.fixture
+def grounds(launchers: Mapping[str, Launcher]) -> Iterator[Grounds]:
+    """Hosts after set-up, that plays branch from."""
+    made = Grounds(launchers)
+    yield made
+    made.close()
+
+
+def test_a_branch_goes_on_for_itself(launchers: Mapping[str, Launcher], grounds: Grounds) -> None:
+    """A branch in the middle of a migration goes on as a play on fresh hosts does, twice."""
+    first = Walk(grounds, Setup())
     first.play_all([LINK, Link(0, "source", 3, Id.OWN), Call("source", "announce")])
     for _ in range(2):
-        copied = first.copy()
-        copied.play_all(choices.owed(copied)[0])
-        assert copied.known(Slot(0, "source", MAIN)).state is State.CONNECTED
+        branch = first.copy()
+        branch.play_all(choices.owed(branch)[0])
+        assert branch.known(Slot(0, "source", MAIN)).state is State.CONNECTED
         assert first.known(Slot(0, "source", MAIN)).state is State.ANNOUNCED
-        copied.close()
-        fresh = play(launchers, Setup(), copied.played)
-        assert copied.failed().keys() == fresh.failed().keys()
-        assert copied.oracle.judgement.kept == fresh.oracle.judgement.kept
+        branch.leave()
+        branch.close()
+        fresh = play(launchers, Setup(), branch.played)
+        assert branch.failed().keys() == fresh.failed().keys()
+        assert branch.judgement is not None
+        assert branch.judgement.kept.keys() - OTHERWISE == fresh.oracle.judgement.kept.keys() - OTHERWISE
     first.abandon()
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_the_ends_of_processes_are_told_as_on_fresh_hosts(
+    launchers: Mapping[str, Launcher], grounds: Grounds, many: bool
+) -> None:
+    """A process that ends in a branch has the same failure as one with real sockets; its origin lives."""
+    walk = Walk(grounds, Setup(many_clients=many))
+    walk.play_all([LINK])
+    for _ in range(2):
+        branch = walk.copy()
+        assert branch.play_all([FLUSH_MARK], leave=True) == [FLUSH_MARK]
+        assert branch.over
+        branch.close(judge=False)
+        fresh = play(launchers, walk.setup, branch.played)
+        assert branch.failed().keys() == fresh.failed().keys()
+    assert not walk.over
+    walk.abandon()
+
+
+def test_what_is_left_behind_is_told_as_on_fresh_hosts(
+    launchers: Mapping[str, Launcher], grounds: Grounds
+) -> None:
+    """Descriptors that a target keeps when everybody has left are counted in a branch too."""
+    moves = [Link(0, "target", MAIN, Id.WRONG), Link(0, "target", 3, Id.WRONG)]
+    walk = Walk(grounds, Setup())
+    walk.play_all(moves, leave=True)
+    walk.close()
+    assert walk.failed().keys() == play(launchers, Setup(), moves).failed().keys()
 
 
 def test_a_known_end_becomes_rare(launchers: Mapping[str, Launcher]) -> None:
@@ -63,7 +105,7 @@ def test_a_known_end_becomes_rare(launchers: Mapping[str, Launcher]) -> None:
         explorer.again(Setup(), [LINK, FLUSH_MARK]).close()
     stage = Stage(launchers, Setup())
     stage.play(LINK)
-    avoided = sum(explorer._avoids(stage, (FLUSH_MARK,)) for _ in range(200))
+    avoided = sum(explorer._avoids(stage, FLUSH_MARK) for _ in range(200))
     stage.close()
     explorer.close()
     assert avoided > 180
@@ -74,10 +116,10 @@ def test_the_same_seed_explores_the_same(launchers: Mapping[str, Launcher]) -> N
     told = []
     for _ in range(2):
         explorer = Explorer(launchers, 7)
-        stages = [explorer.play() for _ in range(12)]
-        for stage in reversed(stages):
-            stage.close()
-        told.append([[str(move) for move in stage.played] for stage in stages])
+        walks = [explorer.play() for _ in range(40)]
+        for walk in reversed(walks):
+            walk.close()
+        told.append([[str(move) for move in walk.played] for walk in walks])
         explorer.close()
     assert told[0] == told[1]
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -85,6 +87,57 @@ def test_bisect_tells_git(requirement: str, build: str, status: int, tmp_path: P
     """0 good, 125 for what does not build or cannot be judged."""
     line = f"{RECIPES}/bisect.sh '{requirement}' {LIBRARY} {build}"
     assert _shell(line, tmp_path, SPICE_CONFORM=str(TOOL)).returncode == status
+
+
+#: Prints where in a library's file a function begins.
+PLACE = """
+import ctypes, sys
+library = ctypes.CDLL(sys.argv[1])
+address = ctypes.cast(getattr(library, sys.argv[2]), ctypes.c_void_p).value
+for line in open("/proc/self/maps"):
+    begin, end = (int(word, 16) for word in line.split()[0].split("-"))
+    if begin <= address < end:
+        print(address - begin + int(line.split()[2], 16))
+"""
+RETURN = b"\xc3"  # x86-64
+
+
+def _git(directory: Path, *words: str) -> str:
+    alone = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    who = ["-c", "user.name=lab", "-c", "user.email=lab"]
+    return subprocess.run(
+        ["git", *who, *words], cwd=directory, env={**os.environ, "SPICE_CONFORM": str(TOOL), **alone},
+        check=True, capture_output=True, text=True, timeout=SECONDS,
+    ).stdout  # fmt: skip
+
+
+@needs_library
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="UNSUPPORTED: a fault is planted in x86-64 code")
+@pytest.mark.skipif(shutil.which("git") is None, reason="UNSUPPORTED: git is not installed")
+def test_bisect_finds_the_commit(tmp_path: Path) -> None:
+    """In a repository with good servers, one that does not build, and some that forget the machine's name."""
+    program = [sys.executable, "-c", PLACE, LIBRARY, "spice_server_set_name"]
+    place = int(subprocess.run(program, check=True, capture_output=True, text=True).stdout)
+    good = Path(LIBRARY).read_bytes()
+    (tmp_path / "good.so").write_bytes(good)
+    (tmp_path / "bad.so").write_bytes(good[:place] + RETURN + good[place + 1 :])
+    repository = tmp_path / "server"
+    repository.mkdir()
+    _git(repository, "init", "-q")
+    commits = []
+    for number, built in enumerate(["good", "good", "unbuildable", "good", "bad", "bad"]):
+        (repository / "source").write_text(f"{built} {number}\n")
+        _git(repository, "add", "source")
+        _git(repository, "commit", "-qm", f"{built} {number}")
+        commits.append(_git(repository, "rev-parse", "HEAD").strip())
+    _git(repository, "bisect", "start", "HEAD", commits[0])
+    build = "read built number < source && cp ../$built.so libspice-server.so.1"
+    recipe = [f"{RECIPES}/bisect.sh", "MAIN-007", "libspice-server.so.1", "sh", "-c", build]
+    told = _git(repository, "bisect", "run", *recipe)
+    assert f"{commits[4]} is the first bad commit" in told
+    log = _git(repository, "bisect", "log")
+    for word, commit in (("good", commits[3]), ("bad", commits[4]), ("skip", commits[2])):
+        assert f"git bisect {word} {commit}" in log
 
 
 def test_summary_and_errors() -> None:

@@ -42,6 +42,9 @@ class Cli(click.Group):
             _fail(error, Exit.HARNESS)
         except (KeyboardInterrupt, click.exceptions.Abort):
             _fail("interrupted", Exit.HARNESS)
+        except click.UsageError as error:
+            name = error.ctx.command_path if error.ctx else "spice-conform"
+            _fail(f"{error.format_message()} ({name} --help)", Exit.USAGE)
         except (click.exceptions.Exit, click.ClickException, SystemExit):
             raise
         except BrokenPipeError:

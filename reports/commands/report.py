@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reports.run import run_directory as directory
 from reports.run.exit_status import Exit
+from reports.run.tally import Run
 from reports.views.publish import publish, side_by_side
 from reports.views.terminal import ProgressLine, summary
 
@@ -15,6 +16,8 @@ from reports.views.terminal import ProgressLine, summary
 def report(runs: list[Path], out: Path | None) -> Exit:
     """Writes the reports and prints the summary; the exit status is 0, whatever the verdict is.
     Raises UsageError: a directory holds no run, or cannot be written."""
+    for run_directory in runs:
+        Run.read(run_directory)  # what is no run is said before anything is written
     target = runs[0]
     with ProgressLine() as progress:
         if len(runs) > 1 or out is not None:

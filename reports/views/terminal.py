@@ -63,14 +63,16 @@ def summary(run: Run, out: Path, *, colour: bool, width: int = WIDTH) -> str:
         builds = run.identities.get(server, {})
         for side, build in builds.items():
             name = f"{side} {build.spec}" if len(builds) > 1 else server
-            facts = (name, build.version, build.build_id and f"build {build.build_id[:12]}", build.path)
-            line = Text("  ".join(filter(None, facts)))
-            line.truncate(width, overflow="ellipsis")
-            console.print(line)
+            facts = (name, build.version, build.build_id and f"build {build.build_id[:12]}")
+            known = "  ".join(filter(None, facts))
+            line = f"{known}  {build.path}" if build.path else known
+            if build.path and len(line) > width:
+                line = f"{known}\n    {build.path}"
+            console.print(line, soft_wrap=True)  # a path is never broken
     if any(True for _ in run.results_with(*_SHOWN)):
         console.print(_table(run, width))
         for path in dict.fromkeys(_packets(run)):
-            console.print(path, soft_wrap=True)  # a path is never broken
+            console.print(path, soft_wrap=True)
     else:
         console.print()
     good = run.exit is Exit.CONFORMANT
@@ -80,7 +82,8 @@ def summary(run: Run, out: Path, *, colour: bool, width: int = WIDTH) -> str:
     if driven := matrix_line(run):
         console.print(driven)
     if not run.full:
-        console.print(f"Scope: {run.scope}; again: {shlex.join(run.started.command)}")
+        console.print(f"Scope: {run.scope}")
+        console.print(f"Again: {shlex.join(run.started.command)}", soft_wrap=True)  # to be copied
     for name in run.flaky:
         console.print(f"Flaky: {name} came to different verdicts")
     for near in dict.fromkeys(_nearly(run)):
@@ -89,9 +92,9 @@ def summary(run: Run, out: Path, *, colour: bool, width: int = WIDTH) -> str:
         entry = occurrence.deviation
         console.print(
             f"No longer seen on {', '.join(occurrence.stale_on)}: the declared deviation from "
-            f"{entry.requirement} ({entry.symptom}); take it out or narrow its versions"
+            f"{entry.requirement}, '{entry.reason}'; take it out or narrow its versions"
         )
-    console.print(f"Results: {out}/index.html, certificate.json, junit.xml")
+    console.print(f"Results: {out}/index.html, certificate.json, junit.xml", soft_wrap=True)
     if run.seal:
         console.print(f"Seal: {run.seal}")
     text: str = console.file.getvalue()  # type: ignore[attr-defined]

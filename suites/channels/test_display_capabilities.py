@@ -59,6 +59,7 @@ def drawn(bench: Bench, source: Host) -> None:
     "CHAN-051",
     fault=(
         lost(MONITORS, case="True"),
+        put(MONITORS, max_allowed=0, case="True"),
         changed("a wider head", MONITORS, lambda b: b[:12] + b"\x81" + b[13:], case="True"),
         added(
             SURFACE_CREATE, MONITORS, struct.pack("<HH7I", 1, 1, 0, 0, WIDTH, HEIGHT, 0, 0, 0), case="False"
@@ -76,6 +77,8 @@ def test_monitors_by_capability(bench: Bench, able: bool) -> None:
     heads = [[(int(h.width), int(h.height)) for h in m.packet.heads] for m in display.got(MONITORS)]
     wanted = [[(WIDTH, HEIGHT)]] if able else []
     bench.claim(heads == wanted, f"monitors {wanted}", heads)
+    allowed = [int(m.packet.max_allowed) for m in display.got(MONITORS)]
+    bench.claim(all(most >= 1 for most in allowed), "max_allowed of at least the one there is", allowed)
 
 
 @requirement("CHAN-052", fault=lost(PREFERRED, case="OFF"))

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from dissectors.wire.constants import TICKET_BYTES, LinkErr, MsgBase, MsgMain
+from dissectors.wire.constants import TICKET_BYTES, CommonCap, LinkErr, MsgBase, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import (
     PING_BODY,
@@ -23,6 +23,7 @@ from fixtures.bench.planting import (
     stuck_after,
 )
 from fixtures.peer import Connection, LinkRefused
+from fixtures.peer.peer_connection import EVERYTHING, Capabilities
 from fixtures.peer.transport import trusting
 from fixtures.system.hosts import Ability
 
@@ -31,6 +32,8 @@ PING = MsgBase.SPICE_MSG_PING
 OK, DENIED = LinkErr.SPICE_LINK_ERR_OK, LinkErr.SPICE_LINK_ERR_PERMISSION_DENIED
 TICKET = "correct horse"
 LONGEST = "x" * 59  # SPICE_MAX_PASSWORD_LENGTH counts the NUL
+#: A client that sends its ticket at once, without naming a mechanism.
+AT_ONCE = EVERYTHING.without(CommonCap.SPICE_COMMON_CAP_PROTOCOL_AUTH_SELECTION)
 
 
 def stops_at_ticket(bench: Bench, connection: Connection, sent: bytes) -> LinkErr | int | None:
@@ -47,9 +50,10 @@ def stops_at_ticket(bench: Bench, connection: Connection, sent: bytes) -> LinkEr
 
 @requirement("LINK-020", fault=result(DENIED, where=accepted))
 @pytest.mark.parametrize("ticket", [TICKET, LONGEST, "p\u00e4ss"], ids=["usual", "longest", "utf-8"])
-def test_right_ticket(bench: Bench, ticket: str) -> None:
-    """The right ticket opens the channel."""
-    main = bench.connect(bench.start(ticket=ticket), password=ticket)
+@pytest.mark.parametrize("caps", [EVERYTHING, AT_ONCE], ids=["selects", "at-once"])
+def test_right_ticket(bench: Bench, caps: Capabilities, ticket: str) -> None:
+    """The right ticket opens the channel, of clients that name their mechanism and of those that do not."""
+    main = bench.connect(bench.start(ticket=ticket), password=ticket, capabilities=caps)
     error = bench.try_link(main)
     bench.claim(error == OK, "SPICE_LINK_ERR_OK", error)
     bench.expect(main, MsgMain.SPICE_MSG_MAIN_INIT, proves="MAIN-001")
@@ -66,9 +70,11 @@ def test_right_ticket(bench: Bench, ticket: str) -> None:
     ["", "wrong", TICKET[:-1], TICKET + "!", TICKET.upper(), " " + TICKET],
     ids=["empty", "other", "short", "long", "case", "space"],
 )
-def test_wrong_ticket(bench: Bench, wrong: str) -> None:
-    """A wrong ticket is refused with PERMISSION_DENIED, and the link is closed."""
-    main = bench.connect(bench.start(ticket=TICKET), password=wrong)
+@pytest.mark.parametrize("caps", [EVERYTHING, AT_ONCE], ids=["selects", "at-once"])
+def test_wrong_ticket(bench: Bench, caps: Capabilities, wrong: str) -> None:
+    """A wrong ticket is refused with PERMISSION_DENIED, and the link is closed, of clients that name their
+    mechanism and of those that do not."""
+    main = bench.connect(bench.start(ticket=TICKET), password=wrong, capabilities=caps)
     error = bench.try_link(main)
     bench.claim(error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error, proves="LINK-021")
     bench.must_close(main)

@@ -12,7 +12,17 @@ from dissectors.channels.inputs import SpiceMsgcInputsKeyDown
 from dissectors.framing.events import Ending
 from dissectors.wire.constants import ChannelType, CommonCap, LinkErr, MsgBase, MsgcMain, MsgInputs, MsgMain
 from fixtures.bench import Bench
-from fixtures.bench.planting import accepted, added, lost, put, refused, reply, requirement, stuck_after
+from fixtures.bench.planting import (
+    accepted,
+    added,
+    changed,
+    lost,
+    put,
+    refused,
+    reply,
+    requirement,
+    stuck_after,
+)
 from fixtures.peer.peer_connection import EVERYTHING
 from fixtures.peer.transport import trusting
 from fixtures.system.hosts import Ability, Host
@@ -34,6 +44,7 @@ CHANNELS = {
 INIT, NOTIFY = MsgMain.SPICE_MSG_MAIN_INIT, MsgBase.SPICE_MSG_NOTIFY
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 INPUTS_INIT = MsgInputs.SPICE_MSG_INPUTS_INIT
+NOTIFY_BYTES = 24  # of NOTIFY before its text (spice.proto, BaseChannel, notify)
 MACHINE = ("keyboard", "mouse", "display", "playback", "record", "smartcard", "usbredir")
 #: How the other protocol begins: a TLS record of a ClientHello, a request of a web browser, anything.
 FOREIGN = {
@@ -161,6 +172,12 @@ def test_stalled_tls_handshake(bench: Bench, sent: int) -> None:
         connection.close()
 
 
+def one_longer(body: bytes) -> bytes:
+    """A notice whose length counts the NUL after its text."""
+    length = int.from_bytes(body[NOTIFY_BYTES - 4 : NOTIFY_BYTES], "little") + 1
+    return body[: NOTIFY_BYTES - 4] + length.to_bytes(4, "little") + body[NOTIFY_BYTES:] + b"\0"
+
+
 @requirement(
     "MAIN-049",
     fault=(
@@ -169,6 +186,7 @@ def test_stalled_tls_handshake(bench: Bench, sent: int) -> None:
         put(NOTIFY, severity=0, case="plain"),
     ),
 )
+@requirement("CHAN-002", fault=changed("a length more", NOTIFY, one_longer, case="plain"))
 @pytest.mark.parametrize("how", ["plain", "TLS"])
 def test_notice_of_a_plain_keyboard(bench: Bench, how: str) -> None:
     """The client is warned once that its keyboard is not encrypted, where it is not."""
@@ -178,7 +196,11 @@ def test_notice_of_a_plain_keyboard(bench: Bench, how: str) -> None:
     bench.settle()
     warned = [(int(m.packet.severity), bytes(m.packet.message).strip(b"\0")) for m in client.main.got(NOTIFY)]
     wanted = [(1, b"keyboard channel is insecure")] if how == "plain" else []
-    bench.claim(warned == wanted, wanted, warned)
+    bench.claim(warned == wanted, wanted, warned, proves="MAIN-049")
+    for notice in client.main.got(NOTIFY):
+        length, text = int(notice.packet.message_len), notice.body[NOTIFY_BYTES:]
+        fine = text == text[:length] + b"\0" and b"\0" not in text[:length]
+        bench.claim(fine, f"a text of {len(text) - 1} bytes and a NUL after it", length, proves="CHAN-002")
 
 
 @requirement(

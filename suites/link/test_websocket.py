@@ -11,10 +11,19 @@ from typing import Any
 import pytest
 
 from dissectors.framing.events import Ending, Endpoint
-from dissectors.wire.constants import ChannelType, MsgBase, MsgcMain, MsgInputs, MsgMain
+from dissectors.wire.constants import (
+    ChannelType,
+    MsgBase,
+    MsgcMain,
+    MsgInputs,
+    MsgMain,
+    MsgSpicevmc,
+    SpicevmcCap,
+)
 from fixtures.bench import Bench
 from fixtures.bench.planting import requirement, rewritten, stuck_on_wire
 from fixtures.peer import Connection
+from fixtures.peer.peer_connection import EVERYTHING
 from fixtures.peer.transport import trusting
 from fixtures.peer.websocket import (
     BINARY,
@@ -45,6 +54,9 @@ NET_TEST, INPUTS = MsgBase.SPICE_MSG_PING, ChannelType.SPICE_CHANNEL_INPUTS
 INPUTS_INIT = MsgInputs.SPICE_MSG_INPUTS_INIT
 RESERVED = 0x70  # bits of a frame's first byte
 QUESTION = b"are you there?"
+PORT, PORT_DATA = "port:org.example", MsgSpicevmc.SPICE_MSG_SPICEVMC_DATA
+UNCOMPRESSED = EVERYTHING.without(SpicevmcCap.SPICE_SPICEVMC_CAP_DATA_COMPRESS_LZ4)
+MINI_HEADER = 6  # bytes of it before a message's body, in the same frame
 PLAIN = Manner()
 MANNERS = {
     "one frame": PLAIN,
@@ -300,6 +312,38 @@ def test_frames_of_the_server(bench: Bench) -> None:
     wrong = faults_of(websocket.frames)
     bench.claim(not wrong, "frames as they must be", wrong)
     main.close()
+
+
+def longer_form(told: bytes) -> bytes:
+    """A frame of 125 bytes with its length in 16 bits."""
+    head = bytes([FIN | BINARY, 125])
+    return told.replace(head, bytes([FIN | BINARY, LENGTH_16, 0, 125]), 1) if told.startswith(head) else told
+
+
+@requirement("WEBSOCK-010", fault=rewritten("a frame in its longer form", longer_form, case="125"))
+@pytest.mark.needs(Ability.DEVICES)
+@pytest.mark.parametrize("size", [124, 125, 126, 127, 65_534, 65_535, 65_536, 65_541])
+def test_lengths_of_the_servers_frames(bench: Bench, size: int) -> None:
+    """Data of a port in frames about as long as 7 and 16 bits can tell: they come as the guest has said them,
+    with lengths in their shortest form."""
+    source = started(bench, devices=(PORT,))
+    wraps: list[WebSocket] = []
+
+    def wrap() -> WebSocket:
+        wraps.append(WebSocket())
+        return wraps[-1]
+
+    client = bench.client(source, wrap=wrap, capabilities=UNCOMPRESSED)
+    bench.settle()
+    said = [bytes([n]) * length for n, length in enumerate((size - MINI_HEADER, size, 1), 1)]
+    for data in said:
+        source.call("chardev_send", device=PORT, hex=data.hex())
+        bench.settle()
+    told = [m.body for m in client.current.channels[ChannelType.SPICE_CHANNEL_PORT, 0].got(PORT_DATA)]
+    seen = [(body[:1], len(body)) for body in told]
+    bench.claim(told == said, f"{[len(data) for data in said]} bytes as they were said", seen)
+    wrong = [fault for websocket in wraps for fault in faults_of(websocket.frames)]
+    bench.claim(not wrong, "frames as they must be", wrong)
 
 
 @requirement("WEBSOCK-011", fault=stuck_on_wire("the upgrade", nth=1, case="reserved bit 1"))

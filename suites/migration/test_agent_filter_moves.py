@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A message of client or agent that a seamless migration cuts between two of its parts, passed on or kept
+back (server/migration-protocol.h, SpiceMigrateDataMain, msg_remaining and msg_filter_result)."""
+
+from __future__ import annotations
+
+import struct
+from contextlib import suppress
+
+import pytest
+
+from dissectors.wire.constants import MsgcMain, MsgMain
+from fixtures.bench import Bench
+from fixtures.bench.planting import added, changed, lost, requirement
+from fixtures.peer import Client, PeerFailure
+from fixtures.system.hosts import Ability, HarnessError, Host
+from suites.steps import migrated
+
+AGENT_DATA, TO_AGENT = MsgMain.SPICE_MSG_MAIN_AGENT_DATA, MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA
+START = MsgcMain.SPICE_MSGC_MAIN_AGENT_START
+DEVICES = ("keyboard", "mouse", "agent")
+CLIPBOARD, REPLY = 4, 3  # spice/vd_agent.h, VD_AGENT_CLIPBOARD and VD_AGENT_REPLY
+
+pytestmark = pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.CALLS, Ability.DEVICES)
+
+
+def message(kind: int, content: bytes) -> bytes:
+    """A VDAgentMessage."""
+    return struct.pack("<IIQI", 1, kind, 0, len(content)) + content
+
+
+def chunk(content: bytes) -> bytes:
+    """As it passes the guest's device: VDIChunkHeader (the client's port) and content."""
+    return struct.pack("<II", 1, len(content)) + content
+
+
+#: A message in two parts, and one that follows it.
+CUT, NEXT = message(CLIPBOARD, bytes(range(100))), message(REPLY, b"the next")
+FIRST, SECOND = CUT[:60], CUT[60:]
+
+
+def machines(bench: Bench, copypaste: int) -> tuple[Host, Host, Client]:
+    """A pair with an agent that passes clipboards or not, and a client that talks to the agent."""
+    source, target = bench.pair(seamless=True, devices=DEVICES)
+    for host in (source, target):
+        host.call("set_agent_copypaste", enable=copypaste)
+    client = bench.client(source, channels=())
+    client.main.send(START, struct.pack("<I", 10))
+    bench.settle()
+    return source, target, client
+
+
+@requirement("MIG-DST-063", fault=(lost(TO_AGENT, nth=2, case="1"), added(TO_AGENT, TO_AGENT, NEXT, nth=3)))
+@pytest.mark.parametrize("copypaste", [1, 0])
+def test_clients_message_in_two_parts(bench: Bench, copypaste: int) -> None:
+    """The client has said one part of a clipboard at the source and says the other at the target: both reach
+    the guest, or none where clipboards are switched off; the next message does."""
+    source, target, client = machines(bench, copypaste)
+    client.main.send(TO_AGENT, FIRST)
+    bench.settle()
+    migrated(bench, source, client, target)
+    client.main.send(TO_AGENT, SECOND)
+    client.main.send(TO_AGENT, NEXT)
+    bench.settle()
+    events = [e for e in bench.pump.tape.host_events if e.name == "chardev_write"]
+    told = b"".join(bytes.fromhex(e.args["hex"]) for e in events)
+    wanted = (chunk(FIRST) + chunk(SECOND)) * copypaste + chunk(NEXT)
+    bench.claim(told == wanted, f"at the guest {wanted.hex()}", told.hex() or "nothing", target)
+    bench.claim(client.main.ending is None, "a session that lives", client.main.ending, target)
+
+
+@requirement(
+    "MIG-DST-063",
+    fault=(
+        lost(AGENT_DATA, host="target", case="1-within a chunk"),
+        changed("the rest", AGENT_DATA, SECOND, host="target", case="0-within a chunk"),
+    ),
+)
+@requirement("ROBUST-030")
+@pytest.mark.parametrize("cut", ["within a chunk", "between chunks"])
+@pytest.mark.parametrize("copypaste", [1, 0])
+def test_agents_message_in_two_parts(bench: Bench, copypaste: int, cut: str) -> None:
+    """The agent has said one part of a clipboard at the source and says the other at the target: both reach
+    the client, or none where clipboards are switched off; the next message does."""
+    source, target, client = machines(bench, copypaste)
+    whole = chunk(CUT) if cut == "within a chunk" else chunk(FIRST) + chunk(SECOND)
+    said = len(chunk(FIRST))
+    source.call("agent_send", hex=whole[:said].hex())
+    bench.settle()
+    left = client.main
+    with suppress(HarnessError, PeerFailure):
+        migrated(bench, source, client, target)
+        target.call("agent_send", hex=(whole[said:] + chunk(NEXT)).hex())
+        bench.settle()
+    bench.alive("after a migration that cut an agent message", source, target, proves="ROBUST-030")
+    if not source.life().alive or not target.life().alive:
+        return
+    told = b"".join(m.body for main in (left, client.main) for m in main.got(AGENT_DATA))
+    wanted = CUT * copypaste + NEXT
+    seen = told.hex() or "nothing"
+    bench.claim(told == wanted, f"at the client {wanted.hex()}", seen, target, proves="MIG-DST-063")
+    ending = client.main.ending
+    bench.claim(ending is None, "a session that lives", ending, target, proves="MIG-DST-063")

@@ -120,7 +120,7 @@ def _accepted(view: Conversation, connection: Connection, event: LinkBytes, pack
     if settings.get("sasl") or (sasl and not settings):
         due.discard(CommonCap.SPICE_COMMON_CAP_AUTH_SPICE)
     if not sasl or CommonCap.SPICE_COMMON_CAP_AUTH_SPICE in common:  # else there is no ticket to encrypt
-        yield from _public_key(view, connection, event)
+        yield from _public_key(view, connection, event, fresh=bool(settings.get("fresh_keys", True)))
     missing = sorted(cap.name for cap in due if cap not in common)
     yield check(
         "LINK-011", not missing, "AUTH_SELECTION, AUTH_SPICE and MINI_HEADER", f"without {', '.join(missing)}"
@@ -131,8 +131,10 @@ def _accepted(view: Conversation, connection: Connection, event: LinkBytes, pack
         yield from _main_caps(caps)
 
 
-def _public_key(view: Conversation, connection: Connection, event: LinkBytes) -> Iterator[Ruling]:
-    """The key is one of RSA with 1024 bits, and no other link's."""
+def _public_key(
+    view: Conversation, connection: Connection, event: LinkBytes, *, fresh: bool
+) -> Iterator[Ruling]:
+    """The key is one of RSA with 1024 bits, and no other link's (`fresh`: unless its host has one ready)."""
     key = bytes(event.packet.pub_key)
     fine = key.startswith(KEY_PREFIX) and key.endswith(KEY_SUFFIX) and len(key) == SPICE_TICKET_PUBKEY_BYTES
     modulus = key[len(KEY_PREFIX) : -len(KEY_SUFFIX)]
@@ -141,7 +143,7 @@ def _public_key(view: Conversation, connection: Connection, event: LinkBytes) ->
     yield check("LINK-009", fine, "an RSA public key of 1024 bits (DER, 162 bytes)", seen)
     latest = islice(reversed(view.connections.values()), LATEST)
     others = [c for c in latest if c.reply and c is not connection and c.host == connection.host]
-    if others:
+    if others and fresh:
         again = any(_key(c.reply) == _key(event) for c in others[:8] if c.reply and link_error(c.reply) == OK)
         yield check("LINK-010", not again, "a fresh key for each link", "the key of another link")
 

@@ -5,13 +5,9 @@ and the catalogue. `spice-conform requirements --html FILE` writes it.
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-
-from markupsafe import Markup
 
 from dissectors.conversation.order_tables import MAIN, MIGRATING, SECONDARY, Row, State
 from dissectors.rules.catalogue import CATALOGUE, citations
@@ -19,9 +15,8 @@ from dissectors.rules.judgement import Requirement
 from dissectors.rules.unseen_behaviour import UNSEEN
 from dissectors.wire.constants import MESSAGE_NAMES, ChannelType, Side, channel_name, message_name
 from reports.views.page import environment
+from reports.views.state_diagrams import DIAGRAMS
 
-DOT_SECONDS = 30.0
-SHORT = {Side.SERVER: "S", Side.CLIENT: "C"}
 #: What must precede MIGRATE_DATA, each step with who takes it and the requirement that holds it.
 BEFORE_DATA = (
     (
@@ -49,21 +44,11 @@ BEFORE_DATA = (
 
 @dataclass(frozen=True)
 class Table:
-    """One order table: its title, a picture (SVG, None without graphviz), its rows."""
+    """One order table: its title, its rows."""
 
     title: str
     rows: Mapping[tuple[State, Side], Row]
     channel: int
-
-    @property
-    def picture(self) -> Markup | None:
-        """The states and the messages that lead from one to the other."""
-        edges: dict[tuple[State, State], list[str]] = {}
-        for (state, sender), row in self.rows.items():
-            for kind, to in row.go.items():
-                told = f"{SHORT[sender]}: {short_name(self.channel, sender, kind)}"
-                edges.setdefault((state, to.state), []).append(told)
-        return _drawn(edges)
 
     @property
     def steps(self) -> Iterator[tuple[str, str, str, str, str]]:
@@ -75,14 +60,6 @@ class Table:
             for kind, breach in row.breaks.items():
                 name = message_name(self.channel, sender, kind)
                 yield str(state), sender.name.lower(), name, "is a breach", breach.requirement
-
-
-def short_name(channel: int, sender: Side, kind: int) -> str:
-    """Without what every name begins with."""
-    name = message_name(channel, sender, kind)
-    for begin in ("SPICE_MSGC_", "SPICE_MSG_"):
-        name = name.removeprefix(begin)
-    return name.removeprefix(f"{channel_name(channel).upper()}_")
 
 
 def tables() -> list[Table]:
@@ -104,6 +81,7 @@ def protocol_page() -> str:
         environment()
         .get_template("protocol.html")
         .render(
+            diagrams=DIAGRAMS,
             tables=tables(),
             areas=areas,
             citations=_cited,
@@ -123,25 +101,3 @@ def _messages() -> Iterator[tuple[str, str, list[str]]]:
     """(channel, sender, the messages' names)."""
     for (channel, sender), names in MESSAGE_NAMES.items():
         yield channel_name(channel), sender.name.lower(), list(names.values())
-
-
-def _drawn(edges: Mapping[tuple[State, State], list[str]]) -> Markup | None:
-    """By graphviz, an SVG without a header."""
-    dot = shutil.which("dot")
-    if dot is None:
-        return None
-    lines = ['digraph { rankdir=TB; bgcolor="transparent"; node [shape=box, style="rounded,filled",']
-    lines.append('fillcolor="#eef2f8", color="#667085", fontname="sans-serif", fontsize=12];')
-    lines.append('edge [fontname="sans-serif", fontsize=9, color="#667085"];')
-    for (start, end), told in edges.items():
-        label = "\\n".join(told[:3] + [f"and {len(told) - 3} more"] * (len(told) > 3))
-        lines.append(f'"{start}" -> "{end}" [label="{label}"];')
-    made = subprocess.run(
-        [dot, "-Tsvg"],
-        input="\n".join([*lines, "}"]),
-        capture_output=True,
-        text=True,
-        timeout=DOT_SECONDS,
-        check=True,
-    )
-    return Markup(made.stdout[made.stdout.index("<svg") :])

@@ -6,9 +6,10 @@ from __future__ import annotations
 import re
 import shutil
 
-from dissectors.conversation.order_tables import MAIN
+from dissectors.conversation.order_tables import MAIN, MIGRATING, SECONDARY
 from dissectors.rules.catalogue import CATALOGUE
-from reports.views.protocol_page import BEFORE_DATA, protocol_page, tables
+from reports.views.protocol_page import BEFORE_DATA, protocol_page
+from reports.views.state_diagrams import DIAGRAMS, undrawn
 
 
 def test_everything_is_there() -> None:
@@ -30,5 +31,8 @@ def test_what_precedes_migrate_data() -> None:
 
 
 def test_pictures() -> None:
+    """Each legal step is in one of them, and each has few enough to be read."""
+    assert [undrawn(rows) for rows in (MAIN, MIGRATING, SECONDARY)] == [[], [], []]
+    assert max(len(diagram.edges) for diagram in DIAGRAMS) <= 18
     if shutil.which("dot"):
-        assert all("<svg" in str(table.picture) for table in tables())
+        assert all("<svg" in str(diagram.picture) for diagram in DIAGRAMS)

@@ -119,7 +119,8 @@ def differences(directory: Path, run: Run, case: CaseFinished, *, strict: bool) 
     again = Again(directory, case)
     known = run.requirements
     if case.matrix:  # what its cells break is judged there, and kept by none of them in the place's own name
-        cells = (c for c in run.cases if c.cell and c.nodeid == f"{case.nodeid}/{c.cell}")
+        own = (c for c in run.cases if c.cell and c.server == case.server)
+        cells = (c for c in own if c.nodeid == f"{case.nodeid}/{c.cell}")
         again.broken_in_cells = frozenset(f.requirement for cell in cells for f in cell.findings)
     again.judgement.findings = [f for f in again.judgement.findings if f.requirement in known]
     return list(again.differences(run.started.kind, run.started.deviations, strict=strict))

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +29,8 @@ from reports.run.verdict import weigh, worst
 
 #: How a test's id tells which repetition it is (conftest.py, `--repeat`).
 _REPETITION = re.compile(r"\b\d+of\d+-?|-\d+of\d+\b")
+#: How the name of a build tells its run's time, UTC (`apart`).
+_RUN_TIME = re.compile(r" \(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\)$")
 #: Requirements that others of their kind break too, and how such a finding begins: it ended, it hangs.
 GENERAL: Mapping[str, tuple[str, ...]] = {
     "ROBUST-001": ("it ended by",),
@@ -366,6 +369,38 @@ def _without_shard(command: Sequence[str]) -> tuple[str, ...]:
         place = words.index("--shard")
         del words[place : place + 2]
     return tuple(words)
+
+
+def spec_of(server: str) -> str:
+    """The SPEC of a build whose name tells a run's time too (`apart`)."""
+    return _RUN_TIME.sub("", server)
+
+
+def apart(runs: Sequence[Run]) -> list[Run]:
+    """The runs, told apart: the name of a build that two of them have tells their times, unless they are
+    different shards of one run."""
+    shards: dict[str, list[tuple[str, ...]]] = {}
+    for run in runs:
+        for server in run.servers:
+            shards.setdefault(server, []).append(run.started.selection)
+    twice = {server for server, many in shards.items() if len(many) > 1 and not _of_one_run(many)}
+    return [_with_time(run, twice) for run in runs]
+
+
+def _of_one_run(selections: Sequence[tuple[str, ...]]) -> bool:
+    """Whether these are different shards of one run."""
+    shards = [[word for word in words if word.startswith("--shard")] for words in selections]
+    rest = {tuple(word for word in words if not word.startswith("--shard")) for words in selections}
+    counts = {word.rpartition("/")[2] for words in shards for word in words}
+    return all(shards) and len(rest) == len(counts) == 1 and len(set(map(tuple, shards))) == len(shards)
+
+
+def _with_time(run: Run, servers: Collection[str]) -> Run:
+    time = datetime.fromtimestamp(run.started.started, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    names = {server: f"{server} ({time})" for server in run.servers if server in servers}
+    started = replace(run.started, servers=tuple(names.get(s, s) for s in run.started.servers))
+    cases = [replace(case, server=names.get(case.server, case.server)) for case in run.cases]
+    return Run(started, cases, run.finished, run.total)
 
 
 def merge(runs: Iterable[Run]) -> Run:

@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 
 from dissectors.rules.judgement import Finding, Verdict
 from reports.run.run_events import CaseFinished
-from reports.run.tally import Run
+from reports.run.tally import Run, spec_of
 from reports.views.certificate import timestamp
 
 FILE = "junit.xml"
@@ -100,6 +100,7 @@ def plain(server: str) -> str:
 
 def without_build(name: str, server: str) -> str:
     """A test's name without its build."""
+    server = spec_of(server)
     return name.replace(f"[{server}-", "[").replace(f"[{server}]", "").replace(f"-{server}", "")
 
 

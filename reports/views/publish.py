@@ -13,7 +13,7 @@ from reports.ladder.recorded_ladder import drawing
 from reports.run import seal
 from reports.run.run_directory import EventFile
 from reports.run.run_events import CaseFinished, CasesFound, encode
-from reports.run.tally import Run, merge
+from reports.run.tally import Run, apart, merge
 from reports.views import allure_results, certificate, certificate_page, job_summary, junit, matrix_data, page
 
 
@@ -58,13 +58,12 @@ def write(run: Run, directory: Path) -> Run:
 
 def side_by_side(directories: list[Path], out: Path) -> Run:
     """Several runs put into one, a run of its own: their events in one file, their evidence copied. Shards of
-    one run make that run. Raises UsageError, OSError."""
-    runs = []
+    one run make that run; two runs of one build stand side by side, with their times. Raises UsageError,
+    OSError."""
+    runs = apart([Run.read(directory) for directory in directories])
     taken: set[str] = set()
-    for number, directory in enumerate(directories, 1):
-        run = Run.read(directory)
+    for number, (directory, run) in enumerate(zip(directories, runs, strict=True), 1):
         run.cases = [_brought(case, directory, out, taken, number) for case in run.cases]
-        runs.append(run)
     run = merge(runs)
     file = EventFile(out)
     events = [run.started, CasesFound(run.total or len(run.cases)), *run.cases, run.finished]

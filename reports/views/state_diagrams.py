@@ -34,8 +34,8 @@ _MAIN, _OTHER = ChannelType.SPICE_CHANNEL_MAIN, ChannelType.SPICE_CHANNEL_INPUTS
 
 @dataclass(frozen=True)
 class Diagram:
-    """A picture of some steps: those between `states` (None: all), of the messages in `only` (None: all) or not
-    of those in `without`. What leads on from `first` is drawn, whatever its message is."""
+    """A picture of some steps: those between `states` (None: all), of the messages in `only` (None: all) and
+    not of those in `without`. What leads on from `first` is drawn, whatever its message is."""
 
     title: str
     rows: Rows
@@ -63,7 +63,7 @@ class Diagram:
         found: Edges = {}
         for (state, sender), row in self.rows.items():
             for kind, breach in row.breaks.items():
-                if breach.to in shown - reached and state in shown:
+                if breach.to in shown - reached - {state} and state in shown:
                     told = f"{SHORT[sender]}: {short_name(self.channel, sender, kind)}"
                     found.setdefault((state, breach.to), []).append(told)
         return found if self.only is None else {}

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from fixtures.system.hosts import HarnessError, Unsupported, UsageError
 from reports.run import run_events as record
 from reports.run.exit_status import Exit
 from reports.run.run_events import CasesFound, RunEvent, RunFinished, decode, encode
-from reports.run.tally import Run, merge
+from reports.run.tally import Run, apart, merge
 from reports.run.verdict import Trouble, decide, one_line, told, trouble_of, worst
+from reports.views.titles import parameters
 from suites.selftest.reports.run.report_samples import (
     CATALOGUE,
     CRASH,
@@ -178,6 +179,21 @@ def test_not_a_run(tmp_path: Path, content: str | None) -> None:
         (tmp_path / record.EVENTS).write_text(content)
     with pytest.raises(UsageError):
         Run.read(tmp_path)
+
+
+def test_two_runs_of_one_build() -> None:
+    """Each has a column of its own, with its time; other builds and the shards of one run keep their names."""
+    old, new = run(case("a[system-x]")), run(case("a[system-x]", Verdict.FAIL, MUST, [found(MUST)]))
+    new.started = replace(new.started, started=old.started.started + 60)
+    shards = [run(case("ab"[number], server="other")) for number in (0, 1)]
+    for number, part in enumerate(shards, 1):
+        part.started = replace(part.started, selection=(f"--shard {number}/2",))
+    both = merge(apart([old, new, *shards]))
+    assert both.servers == ("system (2023-11-14 22:13:20)", "other", "system (2023-11-14 22:14:20)")
+    first, last = (both.results[MUST.id, both.servers[at]].verdict for at in (0, 2))
+    assert (first, last) == (Verdict.PASS, Verdict.FAIL)
+    assert [parameters(c) for c in both.cases if c.server != "other"] == ["x", "x"]
+    assert len(apart([shards[0], shards[0]])[1].servers[0]) > len("other")
 
 
 def test_runs_side_by_side() -> None:

@@ -83,7 +83,8 @@ def summary(run: Run, out: Path, *, colour: bool, width: int = WIDTH) -> str:
         console.print(driven)
     if not run.full:
         console.print(f"Scope: {run.scope}")
-        console.print(f"Again: {shlex.join(run.started.command)}", soft_wrap=True)  # to be copied
+        if run.started.command:
+            console.print(f"Again: {shlex.join(run.started.command)}", soft_wrap=True)  # to be copied
     for name in run.flaky:
         console.print(f"Flaky: {name} came to different verdicts")
     for near in dict.fromkeys(_nearly(run)):

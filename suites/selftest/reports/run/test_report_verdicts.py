@@ -182,7 +182,7 @@ def test_not_a_run(tmp_path: Path, content: str | None) -> None:
 
 
 def test_two_runs_of_one_build() -> None:
-    """Each has a column of its own, with its time; other builds and the shards of one run keep their names."""
+    """Each has a column of its own, with its time; other builds and shards of one run keep their names."""
     old, new = run(case("a[system-x]")), run(case("a[system-x]", Verdict.FAIL, MUST, [found(MUST)]))
     new.started = replace(new.started, started=old.started.started + 60)
     shards = [run(case("ab"[number], server="other")) for number in (0, 1)]

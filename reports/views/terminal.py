@@ -28,6 +28,7 @@ from reports.views.certificate import counted
 from reports.views.junit import plain
 from reports.views.matrix_data import line as matrix_line
 
+_PATH_LINE = "\n    "
 WIDTH = 100
 #: Seconds between two lines of progress where there is no terminal.
 EVERY_S = 8.0
@@ -59,16 +60,8 @@ def summary(run: Run, out: Path, *, colour: bool, width: int = WIDTH) -> str:
         emoji=False,
         markup=False,
     )
-    for server in run.servers:
-        builds = run.identities.get(server, {})
-        for side, build in builds.items():
-            name = f"{side} {build.spec}" if len(builds) > 1 else server
-            facts = (name, build.version, build.build_id and f"build {build.build_id[:12]}")
-            known = "  ".join(filter(None, facts))
-            line = f"{known}  {build.path}" if build.path else known
-            if build.path and len(line) > width:
-                line = f"{known}\n    {build.path}"
-            console.print(line, soft_wrap=True)  # a path is never broken
+    for line in _builds(run, width):
+        console.print(line, soft_wrap=True)  # a path is never broken
     if any(True for _ in run.results_with(*_SHOWN)):
         console.print(_table(run, width))
         for path in dict.fromkeys(_packets(run)):
@@ -100,6 +93,18 @@ def summary(run: Run, out: Path, *, colour: bool, width: int = WIDTH) -> str:
         console.print(f"Seal: {run.seal}")
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def _builds(run: Run, width: int) -> Iterator[str]:
+    """What was tested; a path that does not fit stands in a line of its own."""
+    for server in run.servers:
+        builds = run.identities.get(server, {})
+        for side, build in builds.items():
+            name = f"{side} {build.spec}" if len(builds) > 1 else server
+            facts = (name, build.version, build.build_id and f"build {build.build_id[:12]}")
+            known = "  ".join(filter(None, facts))
+            fits = len(known) + len(build.path or "") + 2 <= width
+            yield f"{known}{'  ' if fits else _PATH_LINE}{build.path}" if build.path else known
 
 
 def _nearly(run: Run) -> Iterator[str]:

@@ -277,6 +277,8 @@ class Conversation:
         self.now = max(self.now, event.time)
         connection.heard.add(event.sender)
         connection.messages[event.sender] += count
+        if event.sender is Side.SERVER:
+            connection.unacked += count
         connection.serials[event.sender] = event.serial
 
     def _remember(self, connection: Connection, event: Message) -> None:
@@ -295,12 +297,16 @@ class Conversation:
             connection.said.add(event.type)
             if event.type in (MsgcBase.SPICE_MSGC_PONG, MsgcBase.SPICE_MSGC_ACK_SYNC):
                 _answered(connection, event)
+            elif event.type == MsgcBase.SPICE_MSGC_ACK:
+                connection.unacked -= connection.window or 0
         elif event.type == MsgBase.SPICE_MSG_PING:
             connection.pings.append(event.body[:PONG_BYTES] if event.whole else UNKNOWN)
             if connection.unanswered is None and event.whole:
                 connection.unanswered = replace(event, body=event.body[:PONG_BYTES])
         elif event.type == MsgBase.SPICE_MSG_SET_ACK:
             connection.generations.append(event.body[:GENERATION_BYTES] if event.whole else UNKNOWN)
+            connection.window = int(event.packet.window) if event.whole else None
+            connection.unacked = 0
         elif event.type == MsgBase.SPICE_MSG_MIGRATE:
             connection.migrate = event
 

@@ -47,6 +47,7 @@ READ = frozenset(
         MsgBase.SPICE_MSG_MIGRATE_DATA,
         MsgBase.SPICE_MSG_SET_ACK,
         MsgBase.SPICE_MSG_PING,
+        MsgcBase.SPICE_MSGC_ACK,
         MsgcBase.SPICE_MSGC_MIGRATE_FLUSH_MARK,
         MsgcBase.SPICE_MSGC_MIGRATE_DATA,
     }

@@ -72,6 +72,8 @@ class Connection:
     # Answers to what was not seen: where a capture lost a part of a PING, it is whole only after its PONG.
     strange: deque[Message] = field(default_factory=lambda: deque(maxlen=16))
     generations: deque[bytes] = field(default_factory=lambda: deque(maxlen=8))  # of SET_ACK, the last ones
+    window: int | None = None  # of the latest SET_ACK: messages for which the server wants an ACK
+    unacked: int = 0  # the server's messages since then, less the windows that were acknowledged
     last: dict[Side, Message | None] = field(default_factory=lambda: {Side.CLIENT: None, Side.SERVER: None})
     failed: ConnectFailed | None = None  # the attempt came to nothing: there is no `opened`
     hello: TlsHello | None = None

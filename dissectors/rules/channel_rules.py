@@ -23,6 +23,11 @@ from dissectors.wire.constants import MESSAGE_NAMES, ChannelType, MsgBase, MsgcB
 #: Larger bodies are bulk data: their layout is not taken apart for each message.
 LAYOUT_LIMIT = 1 << 16
 
+#: Channels that wait for their client's ACK, how many windows they send before they do, and messages more
+#: that may be on their way when SET_ACK is sent.
+WINDOWED = frozenset({ChannelType.SPICE_CHANNEL_DISPLAY, ChannelType.SPICE_CHANNEL_CURSOR})
+WINDOWS, SPARE = 2, 1
+
 #: Magic and version come before it.
 SERIAL_IN_DISPLAY_DATA = struct.Struct("<8xQ")
 #: Channel -> (magic, newest version) of its MIGRATE_DATA (server/migration-protocol.h).
@@ -215,3 +220,33 @@ def data_owed(view: Conversation) -> Iterator[Ruling]:
                 )
         elif connection.state is State.GONE and connection.last[Side.SERVER] is not None:
             yield Kept("MIG-SRC-047")
+
+
+@on(Message, MsgBase.SPICE_MSG_SET_ACK, MsgcBase.SPICE_MSGC_ACK)
+def window_kept(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """Until its client acknowledges, a channel stays within its window."""
+    yield from _within_window(view.connection(event))
+
+
+@at_end
+def window_kept_to_the_end(view: Conversation) -> Iterator[Ruling]:
+    """The same of what came after the last ACK."""
+    for connection in view.connections.values():
+        yield from _within_window(connection)
+
+
+def _within_window(connection: Connection) -> Iterator[Ruling]:
+    """Asked before the count goes back, and at the end."""
+    window = connection.window
+    if not window or not connection.certain or connection.channel not in WINDOWED:
+        return
+    most = WINDOWS * window + 1
+    if connection.unacked <= most + SPARE:
+        yield Kept("CHAN-006")
+    else:
+        yield Broken(
+            "CHAN-006",
+            f"at most {most} messages without ACK: the window has {window}",
+            f"{connection.unacked} messages",
+            connection.last[Side.SERVER],
+        )

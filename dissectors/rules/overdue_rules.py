@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dissectors.conversation.conversation import Connection, Conversation, Migration
+from dissectors.conversation.conversation import Connection, Conversation, Migration, Session
 from dissectors.conversation.order_tables import INIT_DUE, State
 from dissectors.framing.events import Ending, Message
 from dissectors.rules.migration_facts import END, SWITCH, WAIT_S, server_of
-from dissectors.rules.rule_engine import Broken, Ruling, at_end
-from dissectors.wire.constants import ChannelType, MsgBase, MsgcDisplay, MsgcMain, Side
+from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end
+from dissectors.wire.constants import ChannelType, MsgBase, MsgcBase, MsgcDisplay, MsgcMain, MsgMain, Side
 
 #: An answer that nothing hinders comes within this time, seconds: room for a slow line and a busy machine.
 ANSWER_S = 5.0
@@ -171,3 +171,45 @@ def pong_owed(view: Conversation) -> Iterator[Ruling]:
         waited = last.time - ping.time
         if waited > PONG_S:
             yield Broken("MIG-CLI-021", "PONG", f"none, {waited:.0f} s after the PING", ping)
+
+
+@at_end
+def target_goes_on(view: Conversation) -> Iterator[Ruling]:
+    """After MIGRATE_DATA on main the target goes on with the session, and tells the multimedia time."""
+    for migration in view.migrations:
+        session, data = migration.target, _main_data(migration)
+        if session is None or data is None or not session.main.certain or _died(view, session.main):
+            continue
+        if session.main.shown[Side.SERVER, MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME]:
+            yield from map(Kept, ("MIG-DST-024", "MIG-DST-025"))
+            continue
+        waited = _until(view, session.main) - data.time
+        spoke = any(last is not None and last.time > data.time for last in _last_words(session))
+        if waited > ANSWER_S and spoke:
+            yield Broken(
+                "MIG-DST-025", "MULTI_MEDIA_TIME after MIGRATE_DATA", f"none in {waited:.0f} s", data
+            )
+        elif not spoke and (waited > ANSWER_S or _by_server(session.main)):
+            seen = (
+                "the end of the connection"
+                if _by_server(session.main)
+                else f"not a message in {waited:.0f} s"
+            )
+            yield Broken("MIG-DST-024", "the session goes on after MIGRATE_DATA", seen, data)
+
+
+def _main_data(migration: Migration) -> Message | None:
+    """The client's MIGRATE_DATA on the target's main channel."""
+    target = migration.target.main.number if migration.target is not None else None
+    data = MsgcBase.SPICE_MSGC_MIGRATE_DATA
+    steps = (s for s in migration.steps if s.sender is Side.CLIENT and s.type == data)
+    return next((step for step in steps if step.connection == target), None)
+
+
+def _last_words(session: Session) -> Iterator[Message | None]:
+    """The last that the server said, channel by channel."""
+    return (connection.last[Side.SERVER] for connection in session.connections())
+
+
+def _by_server(connection: Connection) -> bool:
+    return connection.closed is not None and connection.closed.by is Side.SERVER

@@ -9,6 +9,7 @@ from itertools import islice
 from dissectors.conversation.conversation import Connection, Conversation, Session, link_error
 from dissectors.conversation.order_tables import WAITING
 from dissectors.framing.events import Closed, Ending, LinkBytes, Message
+from dissectors.rules.link_rules import mess_fault
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
 from dissectors.wire.constants import ChannelType, CommonCap, LinkErr, MainCap, MsgcMain, MsgMain, Side
 from dissectors.wire.enums import MouseMode
@@ -214,12 +215,9 @@ def joins(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
     session = view.session(connection.connection_id, connection)
     settings = view.hosts[host].settings if host >= 0 else {}
     if session is not None:
-        offered = session.offered
         if error == OK:
             yield Kept("CONNID-007" if session.main.as_target else "CONNID-002")
-        elif error is LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID or (
-            offered and (connection.channel, connection.channel_id) in offered
-        ):
+        elif error is LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID:
             which = "CONNID-007" if session.main.as_target else "CONNID-002"
             yield Broken(
                 which,
@@ -240,6 +238,57 @@ def joins(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
         "SPICE_LINK_ERR_BAD_CONNECTION_ID",
         getattr(error, "name", error),
     )
+
+
+#: Errors that say nothing against a channel that CHANNELS_LIST names.
+_OTHER_REASONS = frozenset(
+    {
+        LinkErr.SPICE_LINK_ERR_NEED_SECURED,
+        LinkErr.SPICE_LINK_ERR_NEED_UNSECURED,
+        LinkErr.SPICE_LINK_ERR_PERMISSION_DENIED,
+        LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID,
+    }
+)
+
+
+@on(LinkBytes)
+def listed(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
+    """A channel that CHANNELS_LIST names can be opened."""
+    connection = view.connection(event)
+    if event.kind not in ("reply", "result") or not _is_listed(view, connection):
+        return
+    error = link_error(event)
+    if error == OK and event.kind == "result":
+        yield Kept("MAIN-011")
+    elif (
+        error not in (OK, *_OTHER_REASONS)
+        and _mechanism_known(connection)
+        and not _configured(view, connection)
+    ):
+        seen = error.name if isinstance(error, LinkErr) else str(error)
+        yield Broken("MAIN-011", "SPICE_LINK_ERR_OK: CHANNELS_LIST names the channel", seen)
+
+
+@on(Closed)
+def listed_and_closed(view: Conversation, event: Closed) -> Iterator[Ruling]:
+    """Nor is its link met with silence."""
+    connection = view.connection(event)
+    silent = connection.reply is None and event.by is Side.SERVER and connection.certain
+    if silent and _is_listed(view, connection) and not _configured(view, connection):
+        yield Broken("MAIN-011", "a link reply: CHANNELS_LIST names the channel", f"no reply; {event.how}")
+
+
+def _is_listed(view: Conversation, connection: Connection) -> bool:
+    """The link message is without fault, and names a channel of an open session's CHANNELS_LIST."""
+    if connection.mess is None or connection.is_main or mess_fault(connection.mess.raw) is not None:
+        return False
+    session = view.session(connection.connection_id, connection)
+    return session is not None and (connection.channel, connection.channel_id) in session.offered
+
+
+def _configured(view: Conversation, connection: Connection) -> bool:
+    """What the host was told is known: other rules say more."""
+    return connection.host >= 0 and bool(view.hosts[connection.host].settings)
 
 
 def _mechanism_known(connection: Connection) -> bool:

@@ -180,6 +180,8 @@ def target_goes_on(view: Conversation) -> Iterator[Ruling]:
         session, data = migration.target, _main_data(migration)
         if session is None or data is None or not session.main.certain or _died(view, session.main):
             continue
+        if not session.main.shown[Side.SERVER, MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK]:
+            continue  # it has not agreed to that
         if session.main.shown[Side.SERVER, MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME]:
             yield from map(Kept, ("MIG-DST-024", "MIG-DST-025"))
             continue
@@ -190,11 +192,8 @@ def target_goes_on(view: Conversation) -> Iterator[Ruling]:
                 "MIG-DST-025", "MULTI_MEDIA_TIME after MIGRATE_DATA", f"none in {waited:.0f} s", data
             )
         elif not spoke and (waited > ANSWER_S or _by_server(session.main)):
-            seen = (
-                "the end of the connection"
-                if _by_server(session.main)
-                else f"not a message in {waited:.0f} s"
-            )
+            end = "the end of the connection"
+            seen = end if _by_server(session.main) else f"not a message in {waited:.0f} s"
             yield Broken("MIG-DST-024", "the session goes on after MIGRATE_DATA", seen, data)
 
 

@@ -37,7 +37,8 @@ selftest: $(VENV)/test-ready
 	$(BIN)/pytest suites/selftest -n $(WORKERS) -q --record-only
 
 # Runs each planted fault once and prints what it turns red; ONLY=ID: the faults of one requirement;
-# SOURCE=1: bugs of the past instead, each built from the distribution's source package (once: about 3 minutes).
+# SOURCE=1: bugs of the past and slips of the source instead, each built from the distribution's source package
+# (once: about 5 minutes).
 ONLY ?=
 SOURCE ?=
 prove: $(VENV)/test-ready

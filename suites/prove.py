@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """`pytest --prove` (`make prove`): each planted fault once, in the test whose marker carries it. The
 requirement must turn red. Prints what turned red with each fault. With `--old-bugs` (`make prove SOURCE=1`)
-the same for bugs of the past, each in a library that was built with it."""
+the same for bugs of the past and slips of the source, each in a library that was built with it."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def parametrize_old_bugs(metafunc: pytest.Metafunc, libraries: Mapping[str, Path
     here = f"{metafunc.definition.path.name}::{metafunc.function.__name__}"
     bugs = [bug for bug in load().values() if bug.tests == here]
     cases = [
-        (Pairing.read(f"lib:{libraries[bug.fix]}"), (bug.broken, Fault(f"without {bug.fix}", case=bug.case)))
+        (Pairing.read(f"lib:{libraries[bug.fix]}"), (bug.broken, Fault(bug.title, case=bug.case)))
         for bug in bugs
     ]
-    metafunc.parametrize(("pairing", "planted"), cases, ids=[f"{b.broken}:without {b.fix}" for b in bugs])
+    metafunc.parametrize(("pairing", "planted"), cases, ids=[f"{b.broken}:{b.title}" for b in bugs])
 
 
 def one_of_each(items: list[pytest.Item]) -> list[pytest.Item]:

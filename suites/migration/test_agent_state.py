@@ -10,9 +10,9 @@ from contextlib import suppress
 
 import pytest
 
-from dissectors.wire.constants import MsgcMain, MsgMain
+from dissectors.wire.constants import MsgcBase, MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.bench.planting import Fault, changed, dies, lost, requirement
+from fixtures.bench.planting import Fault, changed, dies_at, lost, requirement
 from fixtures.peer import Client, PeerFailure
 from fixtures.peer.duties import DUTIFUL, Duties, Step
 from fixtures.system.hosts import Ability, HarnessError, Host
@@ -64,7 +64,7 @@ WHOLE = chunk(SPOKEN)
 @requirement(
     "MIG-DST-040", fault=changed("the last byte", AGENT_DATA, lambda b: b[:-1] + b"\xff", case="29 bytes")
 )
-@requirement("ROBUST-030", fault=dies(1, on="target"))
+@requirement("ROBUST-030", fault=dies_at(MsgcBase.SPICE_MSGC_MIGRATE_DATA, on="target"))
 @pytest.mark.parametrize(
     "cut",
     [

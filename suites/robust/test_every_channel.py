@@ -14,7 +14,7 @@ from dissectors.channels.migration_data import SpiceMsgcMigrateDataMain
 from dissectors.wire.constants import ChannelType, MsgcBase, MsgcDisplay, MsgcMain, MsgMain
 from dissectors.wire.enums import VscMessageType
 from fixtures.bench import Bench
-from fixtures.bench.planting import dies, hangs, requirement, swells
+from fixtures.bench.planting import dies, dies_at, hangs, lost, requirement, swells
 from fixtures.peer import Client, Connection, Deadline, LinkRefused
 from fixtures.peer.duties import DUTIFUL
 from fixtures.peer.peer_client import start
@@ -82,7 +82,7 @@ def served(bench: Bench, host: Host, client: Client | None = None) -> None:
             bench.link(host).expect(INIT)
 
 
-@requirement("ROBUST-031", fault=dies(5, case="cursor"))
+@requirement("ROBUST-031", fault=(dies(5, case="cursor"), lost(INIT, nth=2, case="cursor")))
 @every_channel
 def test_channel_linked_twice(bench: Bench, channel: ChannelType) -> None:
     """A second link to the channel, while the first is open and again after it."""
@@ -99,7 +99,10 @@ def test_channel_linked_twice(bench: Bench, channel: ChannelType) -> None:
     served(bench, source, None if channel == MAIN else client)
 
 
-@requirement("ROBUST-032", fault=dies(4, case="record-own-ones"))
+@requirement(
+    "ROBUST-032",
+    fault=(dies_at(OWN, case="record-own-ones"), lost(INIT, nth=2, case="record-own-ones")),
+)
 @pytest.mark.parametrize(
     ("kind", "size"),
     [(OWN, LONG), (OWN, ONES), (MsgcBase.SPICE_MSGC_ACK_SYNC, ONES)],
@@ -136,7 +139,7 @@ def test_message_without_an_end(bench: Bench, channel: ChannelType) -> None:
     bench.claim(held < HELD >> 20, f"less than {HELD >> 20} MiB more", f"{held} MiB more", source)
 
 
-@requirement("ROBUST-034", fault=dies(3, on="target", case="inputs-header"))
+@requirement("ROBUST-034", fault=dies_at(MsgcBase.SPICE_MSGC_MIGRATE_DATA, on="target", case="inputs-header"))
 @pytest.mark.needs(Ability.SEAMLESS_DATA)
 @pytest.mark.parametrize("cut", ["header", "one byte short"])
 @pytest.mark.parametrize("channel", list(FIXED), ids=lambda c: c.name[14:].lower())
@@ -166,7 +169,7 @@ def test_migration_data_that_is_too_short(bench: Bench, channel: ChannelType, cu
             bench.link(target)
 
 
-@requirement("ROBUST-035", fault=dies(4, case="7-none"))
+@requirement("ROBUST-035", fault=dies_at(OWN, nth=len(VscMessageType) + 1, case="7-none"))
 @pytest.mark.parametrize("added", [False, True], ids=["none", "added"])
 @pytest.mark.parametrize("reader", [0, 1, 7, 0xFFFFFFFF])
 def test_smartcard_reader_that_there_is_not(bench: Bench, reader: int, added: bool) -> None:
@@ -188,7 +191,7 @@ def test_smartcard_reader_that_there_is_not(bench: Bench, reader: int, added: bo
             break
 
 
-@requirement("ROBUST-040", fault=dies(5))
+@requirement("ROBUST-040", fault=(dies(5), lost(INIT, nth=2)))
 def test_display_init_twice(bench: Bench) -> None:
     """DISPLAY_INIT comes again, the same or another one."""
     source, _, display = opened(bench, DISPLAY)

@@ -12,7 +12,7 @@ import pytest
 from dissectors.framing.events import Ending
 from dissectors.wire.constants import ChannelType, MsgcMain, MsgcSpicevmc, MsgMain, MsgSpicevmc, SpicevmcCap
 from fixtures.bench import Bench
-from fixtures.bench.planting import Fault, changed, dies, requirement, swells
+from fixtures.bench.planting import Fault, changed, dies_at, lost, requirement, swells
 from fixtures.peer import Client, Connection, Deadline
 from fixtures.peer.peer_connection import EVERYTHING
 from fixtures.system.hosts import Ability, HarnessError, Host
@@ -121,7 +121,7 @@ def test_client_that_does_not_read(bench: Bench, device: str) -> None:
     )
 
 
-@requirement("ROBUST-038", fault=dies(2))
+@requirement("ROBUST-038", fault=(dies_at(AGENT_DATA, nth=11), lost(MsgMain.SPICE_MSG_MAIN_INIT, nth=2)))
 def test_agent_that_does_not_read(bench: Bench) -> None:
     """The agent takes nothing, and the client sends 64 messages, more than its tokens allow."""
     source, client = with_agent(bench)
@@ -161,7 +161,7 @@ def test_monitors_configuration_that_is_too_long(bench: Bench, first: int) -> No
     bench.claim(grown < 1024, "less than 1 MiB more", f"{grown} KiB more", source)
 
 
-@requirement("ROBUST-042", fault=dies(2))
+@requirement("ROBUST-042", fault=lost(MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST, nth=2))
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_no_descriptor_left(bench: Bench) -> None:
     """The host may open no more descriptors when connections come: the server does not try again and again,

@@ -13,7 +13,7 @@ import pytest
 from dissectors.channels.migration_data import SpiceMigrateDataCharDevice, SpiceMsgcMigrateDataMain
 from dissectors.wire.constants import ChannelType, CommonCap, MsgcBase, MsgcDisplay, MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.bench.planting import dies, leaks, lost, requirement, swells
+from fixtures.bench.planting import dies, dies_at, leaks, lost, requirement, swells
 from fixtures.peer import Client, Connection, Deadline
 from fixtures.peer.duties import DUTIFUL, Step
 from fixtures.peer.peer_connection import EVERYTHING
@@ -287,7 +287,7 @@ def test_agent_messages_at_the_wrong_time(bench: Bench, attached: bool, kind: st
     served(bench, source, "after agent messages at the wrong time")
 
 
-@requirement("ROBUST-014", fault=dies(3, on="target"))
+@requirement("ROBUST-014", fault=dies_at(MIGRATE_DATA, on="target"))
 @pytest.mark.needs(Ability.SEAMLESS_DATA)
 @pytest.mark.parametrize("agent", [False, True], ids=["no-agent", "agent"])
 @pytest.mark.parametrize("channel", ["main", "inputs"])
@@ -319,7 +319,7 @@ def test_migrate_data_with_inner_sizes_out_of_range(
     served(bench, target, "after MIGRATE_DATA with inner sizes out of range")
 
 
-@requirement("ROBUST-018", fault=dies(3))
+@requirement("ROBUST-018", fault=dies_at(FLUSH_MARK))
 @pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.DEVICES)
 @pytest.mark.parametrize("started", [True, False], ids=["agent-started", "agent-not-started"])
 def test_seamless_migration_with_an_agent(bench: Bench, started: bool) -> None:

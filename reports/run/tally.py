@@ -302,7 +302,7 @@ class Run:
         judged = sum(n for v, n in counts.items() if v in (Verdict.PASS, Verdict.FAIL, Verdict.DEVIATES))
         words = [f"{counts[Verdict.PASS]} of {_plural(judged, 'judged requirement')} are kept"]
         words += [f"{n} {'is' if n == 1 else 'are'} not"] if (n := counts[Verdict.FAIL]) else []
-        words += [f"{n} not kept as declared"] if (n := counts[Verdict.DEVIATES]) else []
+        words += [f"{n} not kept, as declared"] if (n := counts[Verdict.DEVIATES]) else []
         words += [f"{_plural(len(self.stale), 'declared deviation')} no longer seen"] if self.stale else []
         words += [f"{_plural(len(self.flaky), 'test')} came to different verdicts"] if self.flaky else []
         words += [] if self.full else [f"covers {self.scope} only"]

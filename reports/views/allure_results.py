@@ -85,7 +85,8 @@ def _environment(run: Run) -> Iterator[tuple[str, str]]:
     for number, server in enumerate(run.servers, 1):
         name = "server" if len(run.servers) == 1 else f"server.{number}"
         builds = run.identities.get(server, {}).values()
-        yield name, " > ".join([plain(server), *(b.version or "version unknown" for b in builds)])
+        versions = " > ".join(build.version or "version unknown" for build in builds)
+        yield name, f"{plain(server)} ({versions})"
     yield from run.started.environment.items()
 
 

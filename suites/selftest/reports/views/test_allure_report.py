@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -13,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from dissectors.rules.judgement import Verdict
-from fixtures.system.user_cache import cache_directory
 from reports.run.environment import ROOT
 from reports.views import allure_results
 from reports.views.certificate import certificate
@@ -27,27 +25,18 @@ from suites.selftest.reports.run.report_samples import (
     found,
     run,
 )
+from suites.selftest.reports.views.allure_command import allure_command, generate
 
-#: From the npm registry, kept in the user's cache.
-ALLURE = "allure@3.18.0"
-SECONDS = 240
 STATUS = {"PASS": "passed", "DEVIATES": "passed", "DIFFERS": "passed", "FAIL": "failed", "ERROR": "broken"}
 
 
 @pytest.fixture(scope="session")
 def allure() -> Path:
     """Allure's command line."""
-    place = cache_directory() / ALLURE.replace("@", "-")
-    tool = place / "node_modules" / ".bin" / "allure"
-    if not tool.exists():
-        npm = shutil.which("npm")
-        if npm is None:
-            pytest.skip("UNSUPPORTED: no npm here")
-        command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(place), ALLURE]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
-        if done.returncode:
-            pytest.skip(f"UNSUPPORTED: Allure cannot be installed: {done.stderr[-200:]}")
-    return tool
+    try:
+        return allure_command()
+    except OSError as error:
+        pytest.skip(f"UNSUPPORTED: {error}")
 
 
 def test_report_agrees_with_the_certificate(allure: Path, tmp_path: Path) -> None:
@@ -64,8 +53,7 @@ def test_report_agrees_with_the_certificate(allure: Path, tmp_path: Path) -> Non
     (tmp_path / "cases" / "crash.pcapng").write_bytes(b"packets")
     allure_results.write(made, tmp_path)
     told = tmp_path / "report"
-    command = [str(allure), "generate", str(tmp_path / "allure"), "-o", str(told)]
-    subprocess.run(command, check=True, capture_output=True, timeout=SECONDS, cwd=tmp_path)
+    generate(allure, tmp_path / "allure", told)
     stats = json.loads((told / "summary.json").read_text())["stats"]
     counts = Counter(STATUS.get(t["verdict"], "skipped") for t in certificate(made)["tests"])
     assert {name: n for name, n in stats.items() if name != "total"} == counts

@@ -93,15 +93,15 @@ def test_preferred_compression(bench: Bench, preferred: ImageCompression) -> Non
     bench.settle()
     source.call("qxl_image", seed=3, width=SIDE, height=SIDE)
     drawn(bench, source)
-
-    def came() -> list[int]:
-        """The types of the guest's images; the screen's own has another size, and may come late."""
-        pictures = (m.packet.src_bitmap for m in display.got(DRAW_COPY))
-        return [int(p.type) for p in pictures if isinstance(p, SpiceImage) and p.width == SIDE]
-
-    bench.until(came, "an image")
-    kinds = came()
+    bench.until(lambda: came(display), "an image")
+    kinds = came(display)
     bench.claim(kinds == [IMAGES[preferred]], IMAGES[preferred].name, kinds)
+
+
+def came(display: Connection) -> list[int]:
+    """The types of the guest's images; the screen's own has another size, and may come late."""
+    pictures = (m.packet.src_bitmap for m in display.got(DRAW_COPY))
+    return [int(p.type) for p in pictures if isinstance(p, SpiceImage) and p.width == SIDE]
 
 
 @requirement("CHAN-053", fault=(put(STREAM_CREATE, codec_type=2, case="True"), lost(REPORT, case="True")))

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How pictures and videos are encoded, by what the host is told and the client can, and how long sound waits
+for them (spice-server.h, spice_server_set_image_compression and its kin; spice.proto, DisplayChannel)."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from dissectors.channels.display import SpiceMsgcDisplayStreamReport
+from dissectors.wire.constants import ChannelType, DisplayCap, MsgDisplay, MsgPlayback, PlaybackCap
+from dissectors.wire.enums import ImageCompression, ImageType
+from fixtures.bench import Bench
+from fixtures.bench.planting import Fault, changed, lost, put, requirement
+from fixtures.peer import Connection
+from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.system.hosts import Ability, Host, Unsupported
+from suites.channels.test_display_capabilities import SIDE, came, drawn, opened
+
+DISPLAY, PLAYBACK = ChannelType.SPICE_CHANNEL_DISPLAY, ChannelType.SPICE_CHANNEL_PLAYBACK
+STREAM_CREATE = MsgDisplay.SPICE_MSG_DISPLAY_STREAM_CREATE
+SOME = 10
+SLOW_US = 50_000  # of the client's line in the net test
+STREAM_ALL, FRAMES = 2, 60  # SPICE_STREAM_VIDEO_ALL; a stream begins with the 20th picture
+ALWAYS, NEVER = 2, 3  # spice_wan_compression_t
+LATE_MS = -400  # the last frame came so much after its time
+REPORT = MsgDisplay.SPICE_MSG_DISPLAY_STREAM_ACTIVATE_REPORT
+LATENCY = MsgPlayback.SPICE_MSG_PLAYBACK_LATENCY
+TYPE = ImageType
+
+pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
+
+
+def image(bench: Bench, source: Host, display: Connection) -> int:
+    """The type of an image that the guest draws."""
+    source.call("qxl_sync")
+    bench.settle()
+    source.call("qxl_image", seed=3, width=SIDE, height=SIDE)
+    drawn(bench, source)
+    bench.until(lambda: came(display), "an image")
+    return came(display)[-1]
+
+
+def streams(bench: Bench, source: Host, display: Connection) -> bool:
+    """Whether the guest's pictures, one after the other at one place, become a video."""
+    for frame in range(FRAMES):
+        source.call("qxl_image", seed=frame)
+        drawn(bench, source)
+        if display.got(STREAM_CREATE):
+            return True
+    return False
+
+
+def retyped(kind: ImageType, case: str) -> Fault:
+    """The guest's image says that it is of another type; the screen's own has another size."""
+
+    def change(body: bytes) -> bytes:
+        at = body.rfind(struct.pack("<II", SIDE, SIDE)) - 2  # spice.proto, ImageDescriptor: type, flags, size
+        return body if at < 0 else body[:at] + bytes([kind]) + body[at + 1 :]
+
+    return changed(kind.name, MsgDisplay.SPICE_MSG_DISPLAY_DRAW_COPY, change, case=case)
+
+
+@requirement(
+    "CHAN-091",
+    fault=(retyped(TYPE.SPICE_IMAGE_TYPE_LZ_RGB, "True"), retyped(TYPE.SPICE_IMAGE_TYPE_LZ4, "False")),
+)
+@pytest.mark.parametrize("able", [True, False])
+def test_lz4_by_capability(bench: Bench, able: bool) -> None:
+    """LZ4 is set: it comes to a client that has it."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    lz4 = int(ImageCompression.SPICE_IMAGE_COMPRESSION_LZ4)
+    if source.call("set_image_compression", value=lz4):
+        raise Unsupported("this build has no LZ4")
+    display = opened(bench, source, *(() if able else (DisplayCap.SPICE_DISPLAY_CAP_LZ4_COMPRESSION,)))
+    kind = image(bench, source, display)
+    wanted = TYPE.SPICE_IMAGE_TYPE_LZ4 if able else TYPE.SPICE_IMAGE_TYPE_LZ_RGB
+    bench.claim(kind == wanted, wanted.name, kind)
+
+
+@requirement(
+    "CHAN-092",
+    fault=(
+        retyped(TYPE.SPICE_IMAGE_TYPE_QUIC, "jpeg-always"),
+        retyped(TYPE.SPICE_IMAGE_TYPE_ZLIB_GLZ_RGB, "zlib_glz-never"),
+    ),
+)
+@pytest.mark.parametrize("how", [ALWAYS, NEVER], ids=["always", "never"])
+@pytest.mark.parametrize("which", ["jpeg", "zlib_glz"])
+def test_compression_for_slow_lines(bench: Bench, which: str, how: int) -> None:
+    """JPEG for QUIC's pictures, ZLIB around GLZ."""
+    source = bench.start(devices=("keyboard", "mouse"))
+    source.call(f"set_{which}_compression", value=how)
+    base = {"jpeg": "QUIC", "zlib_glz": "GLZ"}[which]
+    source.call("set_image_compression", value=int(ImageCompression[f"SPICE_IMAGE_COMPRESSION_{base}"]))
+    source.call("chardev_attach", device="display")
+    source.call("vm_start")
+    display = opened(bench, source)
+    kind = image(bench, source, display)
+    told = {
+        ("jpeg", ALWAYS): TYPE.SPICE_IMAGE_TYPE_JPEG,
+        ("jpeg", NEVER): TYPE.SPICE_IMAGE_TYPE_QUIC,
+        ("zlib_glz", ALWAYS): TYPE.SPICE_IMAGE_TYPE_ZLIB_GLZ_RGB,
+        ("zlib_glz", NEVER): TYPE.SPICE_IMAGE_TYPE_GLZ_RGB,
+    }
+    bench.claim(kind == told[which, how], told[which, how].name, kind)
+
+
+@requirement("CHAN-093", fault=put(STREAM_CREATE, codec_type=2))
+def test_lists_of_video_codecs(bench: Bench) -> None:
+    """A good list, one with a slip in it, one of slips alone; the video that follows is MJPEG."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    source.call("set_streaming_video", value=STREAM_ALL)
+    lists = ["spice:mjpeg", "nobody:mjpeg;spice:mjpeg", "spice:nothing", "mjpeg", ""]
+    returned = [source.call("set_video_codecs", codecs=codecs) for codecs in lists]
+    bench.claim(returned == [0, 0, -1, -1, -1], "0, 0, -1, -1, -1", returned)
+    display = opened(bench, source)
+    if not streams(bench, source, display):
+        raise Unsupported("this build makes no stream of 60 pictures at one place")
+    codecs = {int(m.packet.codec_type) for m in display.got(STREAM_CREATE)}
+    bench.claim(codecs == {1}, "MJPEG", codecs)
+
+
+@requirement("CHAN-090", fault=lost(LATENCY, case="True"))
+@pytest.mark.parametrize("able", [True, False])
+def test_latency_by_capability(bench: Bench, able: bool) -> None:
+    """The guest plays while a video runs over a slow line, and the client reports that its frames come too
+    late."""
+    source = bench.start(devices=("keyboard", "mouse", "display", "playback"))
+    source.call("set_streaming_video", value=STREAM_ALL)
+    without = () if able else (PlaybackCap.SPICE_PLAYBACK_CAP_LATENCY,)
+    able_to = EVERYTHING.without(*without)
+    client = bench.client(source, channels=(DISPLAY, PLAYBACK), capabilities=able_to, slow_us=SLOW_US)
+    bench.settle()
+    display, playback = (client.current.channels[channel, 0] for channel in (DISPLAY, PLAYBACK))
+    source.call("playback_start")
+    source.call("playback_put")
+    if not streams(bench, source, display):
+        raise Unsupported("this build makes no stream of 60 pictures at one place")
+    bench.until(lambda: display.got(REPORT), "STREAM_ACTIVATE_REPORT", proves="CHAN-053")
+    source.call("qxl_image", seed=FRAMES, times=SOME)  # whose sizes tell the server how long one takes
+    drawn(bench, source)
+    asked = display.got(REPORT)[-1].packet
+    report = {"stream_id": int(asked.stream_id), "unique_id": int(asked.unique_id), "num_frames": 5}
+    display.send(SpiceMsgcDisplayStreamReport(last_frame_delay=LATE_MS, end_frame_mm_time=100, **report))
+    drawn(bench, source)
+    bench.settle()
+    if able:
+        bench.until(lambda: playback.got(LATENCY), LATENCY.name)
+    told = [int(m.packet.latency_ms) for m in playback.got(LATENCY)]
+    bench.claim(bool(told) == able and all(told), f"LATENCY of more than 0 ms: {able}", told)

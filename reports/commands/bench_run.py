@@ -103,7 +103,8 @@ def _measure(specs: Sequence[str], out: Path) -> Iterator[tuple[str, float]]:
     yield "longest silence, s", max(silence, time.monotonic() - heard)
     yield "memory of the largest process, MB", peak.largest / MB
     yield "memory of all processes together, MB", peak.together / MB
-    total = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    files = {(status := path.stat()).st_ino: status.st_size for path in out.rglob("*") if path.is_file()}
+    total = sum(files.values())  # what two places share counts once
     yield "run directory for each build, MB", total / MB / len(specs)
     yield "page, MB", page.stat().st_size / MB
     if (cell := _cell_ms(Run.read(out))) is not None:

@@ -192,6 +192,15 @@ def pytest_runtest_makereport(
     return report
 
 
+def _lighten(phase: pytest.TestReport, last: pytest.TestReport) -> None:
+    """The terminal keeps every report until its summary: what is in the run's events by now is taken out."""
+    phase.user_properties = [entry for entry in phase.user_properties if entry[0] not in TOLD]
+    phase.nodeid, phase.location = last.nodeid, last.location  # one copy of them
+    if phase.passed:
+        phase.keywords, phase.sections = {}, []
+        vars(phase).pop("spice_case", None)
+
+
 def _title(item: pytest.Item) -> str:
     text = (getattr(getattr(item, "obj", None), "__doc__", None) or "").strip().split("\n\n")[0]
     return " ".join(text.split()) or item.name
@@ -323,8 +332,8 @@ class Recorder:
             return
         del self._phases[report.nodeid]
         self._write(report, phases)
-        for phase in phases:  # the terminal keeps each report for its summary
-            phase.user_properties = [entry for entry in phase.user_properties if entry[0] not in TOLD]
+        for phase in phases:
+            _lighten(phase, report)
 
     def _write(self, report: pytest.TestReport, phases: list[pytest.TestReport]) -> None:
         if is_case(report) or any(map(is_case, phases)):

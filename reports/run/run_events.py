@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 from dissectors.rules.judgement import Finding, Level, Requirement, Verdict
@@ -20,6 +22,8 @@ from fixtures.system.hosts import Identity, UsageError
 EVENTS = "events.ndjson"
 #: Counts the breaks of the format. 1: before a run had a seal, a scope and packed packets.
 FORMAT = 2
+#: Descriptions of builds that are remembered; a run has a few.
+IDENTITIES_KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,13 @@ def finding(data: Mapping[str, Any]) -> Finding:
 def identities(spice: Mapping[str, Any]) -> dict[str, Identity]:
     """Host label -> build, from what a test's fixture reports (`identity` or `identities`)."""
     many = spice.get("identities") or ({"source": spice["identity"]} if spice.get("identity") else {})
-    return {label: Identity(**identity) for label, identity in many.items()}
+    return {intern(label): _identity(json.dumps(identity)) for label, identity in many.items()}
+
+
+@lru_cache(IDENTITIES_KEPT)
+def _identity(text: str) -> Identity:
+    """One object for all cases on a build."""
+    return Identity(**json.loads(text))
 
 
 def _decode_lines(path: Path, lines: list[str]) -> Iterator[RunEvent]:
@@ -196,6 +206,7 @@ def _case_finished(data: dict[str, Any]) -> CaseFinished:
         **{
             **data,
             "requirements": tuple(data["requirements"]),
+            "kept": {intern(requirement): times for requirement, times in data["kept"].items()},
             "verdict": Verdict(data["verdict"]),
             "findings": tuple(map(finding, data["findings"])),
             "identities": identities(data),

@@ -54,6 +54,21 @@ def certificate(run: Run) -> dict[str, Any]:
     }
 
 
+def text(run: Run) -> str:
+    """The whole certificate as JSON: an entry of a list on each line, so that two can be compared by line."""
+    return (
+        "{\n"
+        + ",\n".join(f" {json.dumps(key)}: {_lines(value)}" for key, value in certificate(run).items())
+        + "\n}\n"
+    )
+
+
+def _lines(value: Any) -> str:
+    if not isinstance(value, list) or not value:
+        return json.dumps(value, ensure_ascii=False)
+    return "[\n  " + ",\n  ".join(json.dumps(entry, ensure_ascii=False) for entry in value) + "\n ]"
+
+
 def timestamp(seconds: float) -> str:
     """Seconds since the epoch as ISO 8601, UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

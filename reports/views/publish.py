@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,21 +32,17 @@ def publish(directory: Path) -> Run:
 def write(run: Run, directory: Path) -> Run:
     """Certificates, JUnit, the matrix and the page, each whole or not at all; gives the run."""
     run.seal = seal.Manifest(seal.evidence_of(directory), {}).seal
-    with drawing(directory, page.in_order(run)) as draw:
-        drawn = page.page(run, draw)
-    files = {
-        certificate.FILE: json.dumps(certificate.certificate(run), indent=1, ensure_ascii=False).encode(),
-        certificate_page.FILE: certificate_page.certificate_page(run).encode(),
-        job_summary.FILE: job_summary.markdown(run).encode(),
-        junit.FILE: junit.junit(run),
-        matrix_data.FILE: matrix_data.text(run).encode(),
-        page.FILE: drawn.encode(),
+    files: dict[str, Callable[[], str | bytes]] = {  # made one after the other: large runs make large files
+        page.FILE: lambda: _page(run, directory),
+        certificate.FILE: lambda: certificate.text(run),
+        certificate_page.FILE: lambda: certificate_page.certificate_page(run),
+        job_summary.FILE: lambda: job_summary.markdown(run),
+        junit.FILE: lambda: junit.junit(run),
+        matrix_data.FILE: lambda: matrix_data.text(run),
     }
     try:
-        for name, content in files.items():
-            part = directory / f".{name}.part"
-            part.write_bytes(content)
-            part.replace(directory / name)
+        for name, make in files.items():
+            _put(directory, name, make())
         allure_results.write(run, directory)
         seal.write(directory)
     except OSError as error:
@@ -54,6 +50,18 @@ def write(run: Run, directory: Path) -> Run:
             f"cannot write reports to {directory}: {error.strerror}; name another directory with --out"
         ) from None
     return run
+
+
+def _page(run: Run, directory: Path) -> str:
+    with drawing(directory, page.in_order(run)) as draw:
+        return page.page(run, draw)
+
+
+def _put(directory: Path, name: str, content: str | bytes) -> None:
+    """Whole or not at all. Raises OSError."""
+    part = directory / f".{name}.part"
+    part.write_bytes(content.encode() if isinstance(content, str) else content)
+    part.replace(directory / name)
 
 
 def side_by_side(directories: list[Path], out: Path) -> Run:

@@ -35,7 +35,10 @@ def test_client_that_answers_stays(bench: Bench) -> None:
     bench.claim(not endings, "a session that lives", endings)
 
 
-@requirement("TIME-005", fault=(stuck_after(LIST), closed_after(LIST), timers(20_000)))
+@requirement(
+    "TIME-005",
+    fault=(stuck_after(LIST), closed_after(LIST), timers(20_000), timers(-20_000, of=LOOKS_MS)),
+)
 def test_client_that_does_not_answer_is_dropped(bench: Bench) -> None:
     """A client that no longer answers PING is dropped, not before it was silent for 30 s."""
     source = bench.start()

@@ -10,7 +10,7 @@ OUT ?=
 WORKERS ?= auto
 REPEAT ?= 20
 
-.PHONY: setup certify test lint format selftest prove known-verdicts interop bench-inspect harmless bench-run bench-fuzz captures models clean
+.PHONY: setup certify test lint format selftest prove known-verdicts interop bench-inspect harmless bench-run same-verdicts bench-fuzz captures models clean
 .DEFAULT_GOAL := certify
 
 # What CI jobs call, so that `spice-conform` itself tells them its exit status (make turns each into 2).
@@ -65,6 +65,11 @@ bench-fuzz: $(VENV)/test-ready
 
 bench-run: $(VENV)/test-ready
 	$(BIN)/python -m reports.commands.bench_run
+
+# RUNS runs of certify on SERVER, with a busy process on each core: all must come to the same verdicts.
+# ONLY="--profile smoke": options of certify.
+same-verdicts: $(STAMP)
+	$(BIN)/python -m reports.commands.same_verdicts $(or $(RUNS),10) --server $(SERVER) -n $(WORKERS) $(ONLY)
 
 captures: $(VENV)/test-ready
 	$(BIN)/python -m fixtures.captures.make all

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`make same-verdicts`: runs `certify` several times on one build, with load, and compares the verdicts.
+
+    python -m reports.commands.same_verdicts RUNS [OPTION OF CERTIFY...]
+
+Each core has a busy process of ours besides the run. Prints each run's counts, and each test whose verdict is
+not that of the first run. Exit status 0: all lists of verdicts are equal, 1: they are not, 2: usage, 3: a run
+came to no verdict.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from fixtures.system.child import Child
+from fixtures.system.hosts import HarnessError, UsageError
+from reports.run.exit_status import Exit
+from reports.run.tally import Run
+
+BUSY = (sys.executable, "-c", "while True: pass")
+#: Exit statuses of a run that has judged its tests.
+JUDGED = (Exit.CONFORMANT, Exit.NOT_CONFORMANT, Exit.STALE_DEVIATION)
+#: Names a directory that the runs are kept in.
+KEEP = "SPICE_CONFORM_KEEP"
+LINES = 20
+
+Verdicts = Mapping[tuple[str, str], str]
+
+
+@contextmanager
+def busy_machine() -> Iterator[None]:
+    """A process on each core that never rests."""
+    busy = [Child(BUSY) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for child in busy:
+            child.close()
+
+
+def verdicts(run: Run) -> Verdicts:
+    """(build, test or cell) -> verdict."""
+    return {(case.server, case.nodeid): str(case.verdict) for case in run.cases}
+
+
+def differences(first: Verdicts, other: Verdicts) -> list[str]:
+    """One line for each test whose verdict differs, or that only one of the two has."""
+    found = []
+    for key in sorted(first.keys() | other.keys()):
+        before, after = first.get(key, "not run"), other.get(key, "not run")
+        if before != after:
+            found.append(f"{key[1]} ({key[0]}): {before}, then {after}")
+    return found
+
+
+def certify(out: Path, options: Sequence[str]) -> Verdicts:
+    """One run and its verdicts. Raises HarnessError: it came to none."""
+    tool = Path(sys.executable).with_name("spice-conform")
+    command = [str(tool), "certify", "--out", str(out), *options]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if done.returncode not in JUDGED:
+        said = done.stdout.decode(errors="replace").strip().splitlines()[-1:]
+        raise HarnessError(f"certify ended with status {done.returncode}: {' '.join(said)}")
+    return verdicts(Run.read(out))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs, compares and prints; the exit status. Raises UsageError and HarnessError."""
+    if not arguments or not arguments[0].isdecimal() or int(arguments[0]) < 2:
+        raise UsageError("how many runs? name a number from 2 on, such as 10")
+    runs, options = int(arguments[0]), arguments[1:]
+    first: Verdicts | None = None
+    different = 0
+    with tempfile.TemporaryDirectory(prefix="same-verdicts-") as scratch, busy_machine():
+        for number in range(1, runs + 1):
+            out, begun = Path(scratch) / str(number), time.monotonic()
+            found = certify(out, options)
+            counts = ", ".join(
+                f"{count} {verdict}" for verdict, count in sorted(Counter(found.values()).items())
+            )
+            print(f"run {number}: {counts}; {time.monotonic() - begun:.0f} s", flush=True)
+            if first is None:
+                first = found
+            elif lines := differences(first, found):
+                different += 1
+                more = [f"and {len(lines) - LINES} more"] if len(lines) > LINES else []
+                print("\n".join(f"  {line}" for line in lines[:LINES] + more), flush=True)
+            if KEEP in os.environ:
+                shutil.copytree(out, Path(os.environ[KEEP]) / str(number))
+            shutil.rmtree(out)
+    print(f"{runs - different} of {runs} runs came to equal lists of verdicts")
+    return int(Exit.NOT_CONFORMANT if different else Exit.CONFORMANT)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (UsageError, HarnessError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(Exit.USAGE if isinstance(error, UsageError) else Exit.HARNESS)

@@ -23,7 +23,7 @@ from dissectors.wire.constants import ChannelType, MsgcInputs, MsgcMain, MsgInpu
 from dissectors.wire.enums import MouseMode
 from dissectors.wire.message import SpiceMessage
 from fixtures.bench import Bench
-from fixtures.bench.planting import changed, lost, put, requirement, stuck_after, timers, twice
+from fixtures.bench.planting import changed, lost, never, put, requirement, stuck_after, timers, twice
 from fixtures.peer import Client, Connection
 from fixtures.system.hosts import Ability, Host
 
@@ -59,6 +59,8 @@ KEYS: dict[str, tuple[list[SpiceMessage], str]] = {
 #: which have the right one before the middle one (spice-input.h).
 BUTTONS = {"left": (1, 1, 1), "middle": (2, 2, 4), "right": (3, 4, 2)}
 UP, DOWN, LEFT = 4, 5, 1
+AGENT_UP, AGENT_DOWN = 1 << 4, 1 << 5  # vd_agent.h, VD_AGENT_UBUTTON_MASK and VD_AGENT_DBUTTON_MASK
+SCREEN = 640, 480  # of the guest's card (fixtures/library/host/qxl_card.py)
 #: Lights (enums.h, KeyboardModifierFlags) -> the scan code of their key, in the order in which it is pressed.
 LOCKS = {1: 0x46, 2: 0x45, 4: 0x3A}
 #: How long after a client's wish the server tells the guest's lights again, ms (KEY_MODIFIERS_TTL).
@@ -231,3 +233,54 @@ def test_lights_are_told_again(bench: Bench, by: str) -> None:
     bench.pass_time(source, 1)
     told = [int(m.packet.modifiers) for m in inputs.got(LIGHTS)]
     bench.claim(told == [2], f"num lock in KEY_MODIFIERS after {LIGHTS_MS} ms", told)
+
+
+def agent_state(x: int, y: int, buttons: int, display: int) -> bytes:
+    """VD_AGENT_MOUSE_STATE as the guest's agent reads it: VDIChunkHeader (the server's port), VDAgentMessage,
+    VDAgentMouseState."""
+    state = struct.pack("<IIIB", x, y, buttons, display)
+    return struct.pack("<II", 2, 20 + len(state)) + struct.pack("<IIQI", 1, 1, 0, len(state)) + state
+
+
+@requirement(
+    "CHAN-075",
+    fault=(
+        put(POSITION, display_id=0, case="left"),
+        put(POSITION, x=222, case="left"),
+        put(PRESS, buttons_state=0, nth=1, case="middle"),
+        put(PRESS, button=DOWN, nth=2, case="right"),
+        lost(RELEASE, case="left"),
+    ),
+)
+@pytest.mark.parametrize("button", BUTTONS)
+def test_mouse_reaches_the_agent(bench: Bench, button: str) -> None:
+    """Where the agent moves the pointer, it is told place, display, buttons and wheel, and the guest's mouse
+    and tablet nothing."""
+    number, mask, _ = BUTTONS[button]
+    _, client, inputs = opened(bench, "tablet", "display", "agent")
+    client_mode(bench, client)
+    inputs.send(SpiceMsgcInputsMousePosition(x=17, y=222, buttons_state=mask, display_id=3))
+    inputs.send(SpiceMsgcInputsMousePress(button=number, buttons_state=mask))
+    inputs.send(SpiceMsgcInputsMousePress(button=UP, buttons_state=mask))
+    inputs.send(SpiceMsgcInputsMousePress(button=DOWN, buttons_state=mask))
+    inputs.send(SpiceMsgcInputsMouseRelease(button=number, buttons_state=0))
+    bench.settle()
+    events = [e for e in bench.pump.tape.host_events if e.name == "chardev_write"]
+    told = b"".join(bytes.fromhex(e.args["hex"]) for e in events)
+    held = mask << 1  # vd_agent.h, VD_AGENT_*BUTTON_MASK: one bit above the protocol's
+    states = (held, held, held | AGENT_UP, held | AGENT_DOWN, 0)
+    wanted = b"".join(agent_state(17, 222, buttons, 3) for buttons in states)
+    bench.claim(told == wanted, f"at the agent {wanted.hex()}", told.hex() or "nothing")
+    bench.claim(not moved(bench), "nothing at mouse and tablet", moved(bench))
+
+
+@requirement("CHAN-076", fault=never("tablet_size"))
+def test_tablet_is_told_the_screen(bench: Bench) -> None:
+    """A tablet that comes to a machine whose screen is made is told its size."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    bench.client(source)
+    bench.settle()
+    source.call("chardev_attach", device="tablet")
+    bench.settle()
+    told = [(e.args["w"], e.args["h"]) for e in bench.pump.tape.host_events if e.name == "tablet_size"]
+    bench.claim(told[-1:] == [SCREEN], f"the size {SCREEN}", told)

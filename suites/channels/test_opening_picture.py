@@ -4,13 +4,15 @@ server/cursor-channel.cpp)."""
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from dissectors.framing.events import Message
-from dissectors.wire.constants import ChannelType, MsgCursor, MsgDisplay
-from dissectors.wire.enums import SurfaceFlags, SurfaceFmt
+from dissectors.wire.constants import ChannelType, MsgcMain, MsgCursor, MsgDisplay
+from dissectors.wire.enums import MouseMode, SurfaceFlags, SurfaceFmt
 from fixtures.bench import Bench
-from fixtures.bench.planting import before, changed, lost, put, requirement, twice
+from fixtures.bench.planting import added, before, changed, lost, put, requirement, twice
 from fixtures.peer import Connection
 from fixtures.system.hosts import Ability, Host
 
@@ -160,3 +162,27 @@ def test_cursor_changes(bench: Bench) -> None:
     bench.claim(places == [(0x141, 0xB2), (7, 8)], "the places of both moves", places)
     visible = [int(m.packet.visible) for m in told if m.type == SET]
     bench.claim(visible == [1, 1], "a cursor that is seen, twice", visible)
+
+
+@requirement("CHAN-067", fault=added(HIDE, MOVE, b"\1\0\1\0", channel=CURSOR))
+def test_cursor_in_the_clients_mode(bench: Bench) -> None:
+    """In the client's mouse mode the client is not told where the guest moves its cursor, but for a move that
+    shows it again; back in the server's mode it is."""
+    source = bench.start(devices=("keyboard", "mouse", "tablet", "display"))
+    client = bench.client(source)
+    cursor = client.current.channels[CURSOR, 0]
+    bench.expect(cursor, INIT)
+    changes = {
+        MouseMode.SPICE_MOUSE_MODE_CLIENT: (("set", SET), ("move", None), ("hide", HIDE), ("move", MOVE)),
+        MouseMode.SPICE_MOUSE_MODE_SERVER: (("move", MOVE), ("hide", HIDE)),
+    }
+    for mode, kinds in changes.items():
+        client.main.send(MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST, struct.pack("<H", mode))
+        worked(bench, source)
+        for kind, wanted in kinds:
+            before = len(cursor.got(SET, MOVE, HIDE))
+            source.call("qxl_cursor", kind=kind, x=9, y=8)
+            worked(bench, source)
+            told = [m.name for m in cursor.got(SET, MOVE, HIDE)[before:]]
+            names = [wanted.name] if wanted else []
+            bench.claim(told == names, f"{names} for '{kind}' in mode {int(mode)}", told)

@@ -92,6 +92,29 @@ def test_mode_that_the_client_can(bench: Bench, hertz: int, compression: bool, a
     bench.claim(fine, f"MODE {wanted.name} once, before the sound", modes)
 
 
+@requirement("CHAN-042", fault=lost(MODE, nth=2))
+def test_compression_that_is_switched(bench: Bench) -> None:
+    """Compression is switched off and on while the guest plays: MODE tells each change before the sound that
+    it is about."""
+    source = bench.start(devices=("keyboard", "mouse", "playback"))
+    source.call("playback_rate", hertz=HERTZ)
+    source.call("set_playback_compression", enable=1)
+    _, playback = opened(bench, source, PLAYBACK)
+    offered = playback.reply.channel_caps
+    if not offered or not offered[0] >> OPUS & 1:
+        pytest.skip("UNSUPPORTED: this build offers no OPUS")
+    source.call("playback_start")
+    data = MsgPlayback.SPICE_MSG_PLAYBACK_DATA
+    for enable in (1, 0, 1):
+        source.call("set_playback_compression", enable=enable)
+        before = len(playback.got(data))
+        source.call("playback_put")
+        bench.until(lambda n=before: len(playback.got(data)) > n, "the guest's sound")  # type: ignore[misc]
+    told = [int(m.packet.mode) if m.type == MODE else "data" for m in playback.got(MODE, data)]
+    wanted = [int(OPUS_MODE), "data", int(RAW_MODE), "data", int(OPUS_MODE), "data"]
+    bench.claim(told == wanted, f"modes and data: {wanted}", told)
+
+
 @requirement(
     "CHAN-043",
     fault=(

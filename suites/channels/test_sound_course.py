@@ -25,6 +25,8 @@ COURSE = {
 }
 TIME, INIT = MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME, MsgMain.SPICE_MSG_MAIN_INIT
 WITHOUT_OPUS = EVERYTHING.without(PlaybackCap.SPICE_PLAYBACK_CAP_OPUS)
+#: Where the guest has named no rate: of old releases, and of those since OPUS alone is left.
+HERTZ = (44_100, 48_000)
 FRAMES, FRAME = 480, 4  # of one packet; bytes of two channels of 16 bits
 RING = 8_192  # frames that the server keeps of what is recorded (server/sound.cpp, RECORD_SAMPLES_SIZE)
 WORD = 1 << 32
@@ -47,6 +49,7 @@ def opened(bench: Bench, source: Host, channel: ChannelType) -> tuple[Connection
         lost(COURSE["record"][2], case="record-early"),
         twice(COURSE["record"][1], case="record-late"),
         put(COURSE["record"][1], channels=1, case="record-early"),
+        put(COURSE["record"][1], frequency=0, case="record-early"),
     ),
 )
 @pytest.mark.parametrize("comes", ["early", "late"])
@@ -74,6 +77,8 @@ def test_beginning_and_end(bench: Bench, device: str, comes: str) -> None:
         shape = int(packet.channels), int(packet.format)
         wanted_shape = 2, int(AudioFmt.SPICE_AUDIO_FMT_S16)
         bench.claim(shape == wanted_shape, f"channels, format: {wanted_shape}", shape)
+        rate = int(packet.frequency)
+        bench.claim(rate in HERTZ, f"a rate of {HERTZ}", rate)
 
 
 @requirement(

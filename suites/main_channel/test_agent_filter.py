@@ -97,6 +97,28 @@ def test_kind_that_is_switched_off(bench: Bench, switch: str, kind: str) -> None
     bench.claim(on == (True, True), "what is not switched off, at guest and client", on, proves="MAIN-013")
 
 
+@requirement(
+    "MAIN-043", fault=(lost(TO_AGENT, nth=3), added(AGENT_DATA, AGENT_DATA, message(4, b"12345678"), nth=1))
+)
+@pytest.mark.parametrize("switch", ["copypaste", "file_xfer"])
+def test_switched_while_connected(bench: Bench, switch: str) -> None:
+    """A switch that is turned off and on while client and agent talk counts from then on, in both
+    directions."""
+    kind = CLIPBOARD_KINDS["CLIPBOARD"] if switch == "copypaste" else FILE_KINDS["FILE_XFER_DATA"]
+    source, main = talking(bench)
+    for enable in (1, 0, 1):
+        source.call(f"set_agent_{switch}", enable=enable)
+        before, told = len(at_guest(bench)), len(main.got(AGENT_DATA))
+        sent = message(kind, bytes([enable]) * 8)
+        main.send(TO_AGENT, sent)
+        source.call("agent_send", hex=chunk(sent).hex())
+        bench.settle()
+        there = at_guest(bench)[before:] == chunk(sent) * enable
+        here = [m.body for m in main.got(AGENT_DATA)][told:] == [sent] * enable
+        wanted = "passed" if enable else "kept back"
+        bench.claim(there and here, f"{wanted}, both ways, at {switch} {enable}", (there, here))
+
+
 def _caps(change: int) -> bytes:
     return message(ANNOUNCE, struct.pack("<II", 1, change))
 

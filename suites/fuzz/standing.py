@@ -138,6 +138,7 @@ class Standing(Generic[C]):
             devices=self.setup.devices,
             incoming=label == "target",
             environment={MANY_CLIENTS: "1"} if self.setup.many_clients else {},
+            fresh_keys=False,
         )
 
     # ---- what there is

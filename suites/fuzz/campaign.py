@@ -159,7 +159,8 @@ class Campaign:
         return Stage(self.launchers, setup) if time.monotonic() < self._end else None
 
     def _walked(self, walk: Walk) -> None:
-        walk.close(judge=walk.new or self.examples % JUDGED == 0)
+        if not walk.kept:
+            walk.close(judge=walk.new or self.examples % JUDGED == 0)
         if walk.judgement is not None:
             self.kept.update(walk.judgement.kept)
         self._ended(walk)

@@ -17,7 +17,6 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -25,7 +24,6 @@ from typing import Any
 from dissectors.framing.events import HostEvent
 from dissectors.wire.constants import MsgcBase
 from fixtures.bench.launchers import Launcher
-from fixtures.system.hosts import HarnessError, Unsupported
 from suites.fuzz import choices
 from suites.fuzz.choices import Choice
 from suites.fuzz.moves import MAIN, Call, End, Kit, Link, Move, Pass, Send, Setup, Slot
@@ -178,53 +176,48 @@ class Explorer:
         self._grounds = Grounds(self.launchers)
 
     def play(self) -> Walk:
-        """One play; whoever asked closes it. Raises HarnessError where no host starts."""
+        """One play, which may end as a situation (`kept`); whoever asked closes it if not.
+
+        Raises HarnessError where no host starts.
+        """
         kept = self._beginning()
         walk = kept.walk.copy() if kept else Walk(self._grounds, self._setup())
         try:
             if kept is None:
                 self._some(walk, self._first(walk))
-                if walk.can_be_copied:
-                    walk, kept = self._keep(walk, None)
-            if kept is None:
-                return self._alone(walk)
+                if not walk.can_be_copied:
+                    return self._alone(walk)
+                self._keep(walk, None)
+                return walk
             kept.starts += 1
-            moves = self._moves(walk)
-            if self._some(walk, moves, leave=True):
+            if self._some(walk, self._moves(walk)):
                 kept.news += 1
-                self._again(kept, moves)
-            if self._dice.randrange(EVERYWHERE) == 0:
-                walk.leave()
+                if walk.can_be_copied:
+                    self._keep(walk, kept)
+            if not walk.kept:
+                walk.leave(everywhere=self._dice.randrange(EVERYWHERE) == 0)
         except BaseException:
             walk.abandon()
             raise
         return walk
-
-    def _again(self, kept: Kept, moves: Choice) -> None:
-        """Makes the moves once more, to keep the situation that they have led to."""
-        twin = kept.walk.copy()
-        with suppress(HarnessError):
-            self._some(twin, moves)
-            if twin.can_be_copied:
-                twin, _ = self._keep(twin, kept)
-        twin.abandon()
 
     def _alone(self, walk: Walk) -> Walk:
         """A play on hosts that cannot be branched: it goes on where it stands."""
         for _ in range(self._dice.randint(2, ROUNDS)):
             if not walk.over:
                 self._some(walk, self._moves(walk))
-        walk.leave()
+        walk.leave(everywhere=True)
         return walk
 
     def again(self, setup: Setup, moves: Sequence[Move]) -> Walk:
-        """A play of given moves from set-up, learnt from as from any other."""
-        walk, kept = Walk(self._grounds, setup), None
+        """A play of given moves from set-up, learnt from as from any other; not kept itself."""
+        walk: Walk = Walk(self._grounds, setup)
+        kept = None
         for move in moves:
             if not walk.over and self._some(walk, (move,)) and walk.can_be_copied:
-                walk, kept = self._keep(walk, kept)
-        if not walk.over:
-            walk.leave()
+                if self._keep(walk, kept):
+                    kept, walk = self.situations[likeness(walk)], walk.copy()
+        walk.leave(everywhere=True)
         return walk
 
     def close(self) -> None:
@@ -258,20 +251,18 @@ class Explorer:
         first = choices.links(walk) if dice.random() < 0.5 else choices.links(walk)[:1]
         return dice.choice(choices.odd_links(walk) if dice.random() < 0.1 else first)
 
-    def _keep(self, walk: Walk, parent: Kept | None) -> tuple[Walk, Kept | None]:
-        """Keeps the situation as it stands; the play that goes on, and where it began."""
+    def _keep(self, walk: Walk, parent: Kept | None) -> bool:
+        """Keeps a play as the situation in which it stands, if there is no such one."""
         like = likeness(walk)
         if like in self.situations:
-            return walk, parent
-        with suppress(HarnessError, Unsupported):  # it goes on by itself where it cannot be copied
-            going_on = walk.copy()
-            self.found(walk.setup, walk.played)
-            kept = self.situations[like] = Kept(walk, parent, _table_states(walk))
-            if parent:
-                parent.children += 1
-            self._make_room(kept)
-            return going_on, kept
-        return walk, parent
+            return False
+        walk.freeze()
+        self.found(walk.setup, walk.played)
+        kept = self.situations[like] = Kept(walk, parent, _table_states(walk))
+        if parent:
+            parent.children += 1
+        self._make_room(kept)
+        return True
 
     def _make_room(self, new: Kept) -> None:
         """Ends the situation that deserves least, of those that no other was branched from."""
@@ -319,11 +310,11 @@ class Explorer:
         self.avoided += 1
         return self._dice.randrange(DEADLY) > 0
 
-    def _some(self, walk: Walk, chosen: Choice, *, leave: bool = False) -> bool:
+    def _some(self, walk: Walk, chosen: Choice) -> bool:
         """Makes moves; whether they have led to a situation that nobody has seen."""
         likes = {id(move): move_likeness(walk, move) for move in chosen}
         steps, heard = set(walk.steps), len(walk.events)
-        made = [likes[id(move)] for move in walk.play_all(chosen, leave=leave)]
+        made = [likes[id(move)] for move in walk.play_all(chosen)]
         if not made:
             return False
         self.played.update(made)

@@ -124,18 +124,26 @@ class Walk(Standing[Inner]):
         self.events: list[Event] = []
         self.judgement: Judgement | None = None
         self.new = False  # it has shown what no other play has
+        self.kept = False  # as a situation that others start from
         self._conversation = Conversation()
         self._found: list[Finding] = []  # ends of processes, and what is left behind
         self._all: dict[int, Inner] = {}
         self._origin: tuple[Checkpoint | None, int] = (None, 0)  # what the events before were judged
         self._breach_at: int | None = None  # events before a client's first breach, since the origin
         self._checkpoint: Checkpoint | None = None
-        self._left: dict[str, tuple[Took, list[dict[str, Any]]]] = {}  # hosts that the clients have left
+
+    def freeze(self) -> None:
+        """It stays as it stands from now on, to be copied; the rules are asked."""
+        oracle = self._judge()
+        self.judgement = oracle.judgement
+        self._checkpoint = Checkpoint(self.events, oracle)
+        self.kept = True
 
     def copy(self) -> Walk:
         """Another play from here."""
         if self._checkpoint is None:
-            self._checkpoint = Checkpoint(self.events, self._judge())
+            self.freeze()
+        assert self._checkpoint is not None
         made = Walk(self.grounds, self.setup)
         made.stand_as(self)
         made._conversation = self._checkpoint.conversation()
@@ -196,21 +204,16 @@ class Walk(Standing[Inner]):
 
     # ---- moves
 
-    def play_all(self, moves: Sequence[Move], *, leave: bool = False) -> list[Move]:
+    def play_all(self, moves: Sequence[Move]) -> list[Move]:
         """Plays moves, in as few round trips as their meaning allows, until the play is over; those that were
-        played. One whose place does not exist does nothing. `leave`: the clients leave each host behind the
-        last of its moves, in the same round trip; what comes of that is heard by `close`.
-        """
+        played. One whose place does not exist does nothing."""
         before = len(self.played)
-        batches = list(_batches(moves, self.ids))
-        last = {label: number for number, (label, _) in enumerate(batches)} if leave else {}
-        for number, (label, some) in enumerate(batches):
-            if self.over:
-                break
-            self._batch(label, some, leave=last.get(label) == number)
+        for label, some in _batches(moves, self.ids):
+            if not self.over:
+                self._batch(label, some)
         return self.played[before:]
 
-    def _batch(self, label: str, moves: Sequence[Move], *, leave: bool) -> None:
+    def _batch(self, label: str, moves: Sequence[Move]) -> None:
         steps: list[list[Any]] = []
         of: list[Move] = []  # the move of each step
         for move in moves:
@@ -219,7 +222,7 @@ class Walk(Standing[Inner]):
             steps += new
             of += [move] * len(new)
         if steps:
-            self._take(label, steps, of, leave=leave)
+            self._take(label, steps, of)
 
     def _steps(self, move: Move) -> list[list[Any]]:
         match move:
@@ -288,31 +291,25 @@ class Walk(Standing[Inner]):
     def _now(self) -> float:
         return self.events[-1].time if self.events else 0.0
 
-    def _take(
-        self, label: str, steps: Sequence[Any], of: Sequence[Move] = (), *, leave: bool = False
-    ) -> None:
+    def _take(self, label: str, steps: Sequence[Any], of: Sequence[Move] = ()) -> Took:
         place = self._place(label)
-        whole = [*steps, *_LEAVE] if leave else steps
         if place.own:
-            took = place.branch.take(whole)
+            took = place.branch.take(steps)
         else:
-            place.branch, place.own = place.branch.branch(whole), True
+            place.branch, place.own = place.branch.branch(steps), True
             took = place.branch.first
-        lines, left = _cut(took.lines, len(steps))
-        events = list(self._told(label, lines, of))
-        if took.death is None or left:
+        events = list(self._told(label, took.lines, of))
+        if took.death is None:
             events.append(self._settled(label, events))
         else:
             events += self._ended(label, took, events)
         self._heard(events)
-        if left:
-            self._left[label] = (took, left)
+        return took
 
     def _settled(self, label: str, events: Sequence[Event]) -> HostEvent:
         return HostEvent(time=events[-1].time if events else self._now(), host=label, name="settled")
 
     def _heard(self, events: Sequence[Event]) -> None:
-        self._checkpoint = None
         self.hear(events)
 
     def _told(self, label: str, lines: Iterable[dict[str, Any]], of: Sequence[Move] = ()) -> Iterator[Event]:
@@ -385,27 +382,20 @@ class Walk(Standing[Inner]):
 
     # ---- the end
 
+    def leave(self, *, everywhere: bool = False) -> None:
+        """The clients leave the hosts that this play has touched (or every one), time passes, and what is
+        left behind then is counted."""
+        for label, place in list(self.places.items()):
+            if not self.over and (place.own or everywhere):
+                took = self._take(label, _LEAVE)
+                if took.counts is not None:
+                    self._count(label, took.counts["fds"] - place.files)
+
     def close(self, *, judge: bool = True) -> None:
-        """What came of it that the clients have left, and what is left behind then. `judge`: the rules are
-        asked too."""
-        for label, (took, lines) in self._left.items():
-            events = list(self._told(label, lines))
-            if took.counts is None:
-                events += self._ended(label, took, events)
-            else:
-                events.append(self._settled(label, events))
-            self._heard(events)
-            if took.counts is not None:
-                self._count(label, took.counts["fds"] - self.places[label].files)
+        """Ends its branches. `judge`: the rules are asked."""
         if judge:
             self.judgement = self._judge().close()
         self.abandon()
-
-    def leave(self) -> None:
-        """The clients leave every host that they have not left (as `play_all` does); see `close`."""
-        for label in list(self.places):
-            if not self.over and label not in self._left:
-                self._take(label, [], leave=True)
 
     def _count(self, label: str, left: int) -> None:
         args: dict[str, Any] = {"requirement": LEFTOVERS, "kept": left <= 0}
@@ -418,18 +408,12 @@ class Walk(Standing[Inner]):
             self._found.append(Finding.at(CATALOGUE[LEFTOVERS], claim, expected, seen))
 
     def abandon(self) -> None:
-        """Ends its branches without asking what is left behind."""
+        """Ends its branches."""
         for place in self.places.values():
             if place.own:
                 place.branch.close()
                 if not self.can_be_copied and place.branch.parent is None:
                     place.branch.host.stop()
-
-
-def _cut(lines: list[dict[str, Any]], count: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """What so many steps have brought, and what those behind them."""
-    at = next((n for n, line in enumerate(lines) if line.get("step") == count), len(lines))
-    return lines[:at], lines[at:]
 
 
 def _twin(connection: Inner) -> Inner:

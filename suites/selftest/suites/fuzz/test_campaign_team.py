@@ -60,7 +60,7 @@ def test_a_branch_goes_on_for_itself(launchers: Mapping[str, Launcher], grounds:
         branch.play_all(choices.owed(branch)[0])
         assert branch.known(Slot(0, "source", MAIN)).state is State.CONNECTED
         assert first.known(Slot(0, "source", MAIN)).state is State.ANNOUNCED
-        branch.leave()
+        branch.leave(everywhere=True)
         branch.close()
         fresh = play(launchers, Setup(), branch.played)
         assert branch.failed().keys() == fresh.failed().keys()
@@ -78,7 +78,7 @@ def test_the_ends_of_processes_are_told_as_on_fresh_hosts(
     walk.play_all([LINK])
     for _ in range(2):
         branch = walk.copy()
-        assert branch.play_all([FLUSH_MARK], leave=True) == [FLUSH_MARK]
+        assert branch.play_all([FLUSH_MARK]) == [FLUSH_MARK]
         assert branch.over
         branch.close(judge=False)
         fresh = play(launchers, walk.setup, branch.played)
@@ -93,7 +93,8 @@ def test_what_is_left_behind_is_told_as_on_fresh_hosts(
     """Descriptors that a target keeps when everybody has left are counted in a branch too."""
     moves = [Link(0, "target", MAIN, Id.WRONG), Link(0, "target", 3, Id.WRONG)]
     walk = Walk(grounds, Setup())
-    walk.play_all(moves, leave=True)
+    walk.play_all(moves)
+    walk.leave()
     walk.close()
     assert walk.failed().keys() == play(launchers, Setup(), moves).failed().keys()
 
@@ -118,7 +119,8 @@ def test_the_same_seed_explores_the_same(launchers: Mapping[str, Launcher]) -> N
         explorer = Explorer(launchers, 7)
         walks = [explorer.play() for _ in range(40)]
         for walk in reversed(walks):
-            walk.close()
+            if not walk.kept:
+                walk.close()
         told.append([[str(move) for move in walk.played] for walk in walks])
         explorer.close()
     assert told[0] == told[1]

@@ -31,13 +31,15 @@ from suites.fuzz.standing import Standing
 from suites.fuzz.walk import Grounds, Walk
 
 #: Situations that are kept at most: each has its hosts' processes.
-MOST = 96
+MOST = 64
+#: Moves that lead into a situation, at most: what has happened is taken along.
+DEEPEST = 80
 #: Choices made for one play, and what chance offers for each of them, at most. Where hosts do not branch,
 #: so many times.
 TOGETHER, OFFERED, ROUNDS = 5, 3, 4
 #: One play of so many begins after set-up, one deadly move of so many is played all the same, and one play of
 #: so many ends at every host, not only at those that it has touched.
-FRESH, DEADLY, EVERYWHERE = 25, 60, 8
+FRESH, DEADLY, EVERYWHERE = 25, 60, 16
 #: How often each kit of devices is set up: a display's hosts cannot be branched.
 KIT_WEIGHTS = {Kit.INPUTS: 60, Kit.MANY: 37, Kit.DISPLAY: 3}
 #: Kinds of choices, and how often each is taken.
@@ -164,7 +166,7 @@ class Explorer:
     seed: int
     mutate: bool = True
     situations: dict[Likeness, Kept] = field(default_factory=dict)
-    seen: set[Likeness] = field(default_factory=set)
+    seen: set[int] = field(default_factory=set)  # hashes of situations and outcomes
     visits: Counter[tuple[bool, str]] = field(default_factory=Counter)
     deadly: Counter[Likeness] = field(default_factory=Counter)
     played: Counter[Likeness] = field(default_factory=Counter)
@@ -254,7 +256,7 @@ class Explorer:
     def _keep(self, walk: Walk, parent: Kept | None) -> bool:
         """Keeps a play as the situation in which it stands, if there is no such one."""
         like = likeness(walk)
-        if like in self.situations:
+        if like in self.situations or len(walk.played) > DEEPEST:
             return False
         walk.freeze()
         self.found(walk.setup, walk.played)
@@ -321,10 +323,10 @@ class Explorer:
         self.deadly[made[-1]] += walk.over
         told = {e.name for e in walk.events[heard:] if isinstance(e, HostEvent)} - PLAIN_EVENTS
         came = (frozenset(walk.steps - steps), frozenset(told), walk.over)
-        walk.new = walk.new or came not in self.seen
-        self.seen |= {came, (made[-1], *came)}
+        walk.new = walk.new or hash(came) not in self.seen
+        self.seen |= {hash(came), hash((made[-1], *came))}
         self.visits.update(_table_states(walk))
-        situation = likeness(walk)
+        situation = hash(likeness(walk))
         new = situation not in self.seen and not walk.over
         self.seen.add(situation)
         return new

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from dissectors.conversation.order_tables import State
@@ -21,8 +22,9 @@ from fixtures.library import LibraryLauncher
 from fixtures.system.hosts import HarnessError, UsageError
 from reports.views.campaign_page import campaign_page
 from suites.fuzz import choices
+from suites.fuzz.campaign import Campaign
 from suites.fuzz.corpus import KEY, Corpus
-from suites.fuzz.explorer import Explorer
+from suites.fuzz.explorer import MOST, Explorer
 from suites.fuzz.finding_file import play
 from suites.fuzz.moves import MAIN, Call, Id, Link, Setup, Slot
 from suites.fuzz.playground import Stage
@@ -32,6 +34,11 @@ from suites.selftest.suites.fuzz.fuzz_samples import FLUSH_MARK, LINK
 
 #: Of Debian's redis-tools: the server is the same file under another name.
 REDIS = shutil.which("redis-check-rdb")
+PLAYS = int(os.environ.get("PLAYS", "400"))
+#: Processes of hosts as they are after set-up, at most: of each setting a root and a branch.
+GROUNDS = 2 * 2 * 24 + 4
+#: That a process may grow by between the half and the end of many plays, bytes.
+MEMORY = 24 << 20
 #: What is otherwise with one key for every link, and what depends on a clock of the server's own: PINGs.
 OTHERWISE = {"LINK-010", "MIG-CLI-013", "MIG-CLI-021"}
 
@@ -124,6 +131,30 @@ def test_the_same_seed_explores_the_same(launchers: Mapping[str, Launcher]) -> N
         told.append([[str(move) for move in walk.played] for walk in walks])
         explorer.close()
     assert told[0] == told[1]
+
+
+def test_many_plays_leave_nothing_behind(tmp_path: Path) -> None:
+    """Neither processes nor descriptors nor files are left of a few hundred plays, and memory stays flat.
+
+    `PLAYS=100000` plays so many.
+    """
+    us = psutil.Process()
+    before = us.num_fds(), {child.pid for child in us.children(recursive=True)}
+    sizes = []
+    with LibraryLauncher() as launcher:
+        explorer = Explorer({"source": launcher, "target": launcher}, 3)
+        run = Campaign({"source": launcher, "target": launcher}, "system", 3, shorten=False)
+        run.explorer = explorer
+        for part in range(1, 5):
+            run.run(examples=PLAYS * part // 4)
+            sizes.append(us.memory_info().rss)
+            assert len(us.children(recursive=True)) < 2 * MOST + GROUNDS
+            assert us.num_fds() < before[0] + 2 * MOST + 6 * GROUNDS
+        explorer.close()
+    assert (us.num_fds(), {child.pid for child in us.children(recursive=True)}) == before
+    assert sizes[-1] - sizes[1] < MEMORY
+    assert run.examples == PLAYS
+    assert run.inconsistent == 0
 
 
 def test_a_team_finds_and_a_killed_worker_loses_nothing(tmp_path: Path) -> None:

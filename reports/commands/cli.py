@@ -191,7 +191,14 @@ def fuzz(**asked: Any) -> None:
 )
 @click.option("--seamless", is_flag=True, help="Hosts that are set up for seamless migration.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of the random walks.")
-@click.option("--walks", type=click.IntRange(min=0), metavar="N", help="Random walks from each state.")
+@click.option("--walks", type=click.IntRange(min=0), metavar="N", help="Random walks behind each transition.")
+@click.option(
+    "--alphabet",
+    type=click.Choice(["usual", "wide"]),
+    default="usual",
+    show_default=True,
+    help="What is asked: what drives the scheme, or all that the order tables name (hours).",
+)
 @click.option("-n", "width", type=click.IntRange(min=1), metavar="N", help="Processes to play in.")
 @click.option("--out", type=PATH, metavar="DIR", help="Where models go (default: results/<time>/).")
 @click.option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -35,37 +35,50 @@ def main(
     roles: Sequence[str] = (),
     seamless: bool = False,
     seed: int = 0,
-    walks: int | None = None,
+    orders: int | None = None,
+    alphabet: str = "usual",
     width: int | None = None,
     out: Path | None = None,
     compare: tuple[str, str] | None = None,
 ) -> Exit:
     """The exit status: 0 learned, or equal; 1 different. Raises UsageError, HarnessError, Unsupported."""
-    effort = Effort() if walks is None else replace(Effort(), walks=walks)
+    effort = Effort() if orders is None else Effort(orders)
+    how = How(seed=seed, wide=alphabet == "wide", effort=effort, width=width)
     if compare:
         if server:
             raise UsageError("--compare names its models itself: leave --server out")
-        return _compare(compare, roles, seamless, seed, effort, width, out)
+        return _compare(compare, roles, seamless, how, out)
     results = directory.prepare(out or directory.fresh())
     chosen = list(roles) or list(ROLES)
     for role in chosen:
-        subject = Subject(role, seamless)
-        model = _learned(server or "system", subject, seed, effort, width)
+        model = _learned(server or "system", Subject(role, seamless), how)
         place = results if len(chosen) == 1 else results / role
         _write(model, place)
         _tell(model, place)
     return Exit.CONFORMANT
 
 
-def _learned(server: str, subject: Subject, seed: int, effort: Effort, width: int | None) -> Model:
+@dataclass(frozen=True)
+class How:
+    """As `suites.model.learning.learn` takes it."""
+
+    seed: int
+    wide: bool
+    effort: Effort
+    width: int | None
+
+
+def _learned(server: str, subject: Subject, how: How) -> Model:
     with drawn(server) as (progress, say):
         launchers = Launchers(say, progress)
         try:
             build = identify(launchers, server)
         finally:
             launchers.close()
-    click.echo(f"learning {server} ({build.version}), {subject}, seed {seed}")
-    return learn(server, build, subject, seed=seed, effort=effort, width=width, say=_say)
+    click.echo(f"learning {server} ({build.version}), {subject}, seed {how.seed}")
+    return learn(
+        server, build, subject, seed=how.seed, wide=how.wide, effort=how.effort, width=how.width, say=_say
+    )
 
 
 def _say(line: str) -> None:
@@ -105,9 +118,9 @@ def confidence(model: Model) -> Iterable[str]:
         f" ({asked.get('known')} answers are known) in {model.about.get('seconds')} s"
     )
     yield (
-        f"confidence: {oracle.get('what')}: {oracle.get('last')} words without a difference in the last of"
-        f" {oracle.get('rounds')} rounds; {oracle.get('walks')} walks of at most {oracle.get('length')}"
-        f" letters behind each transition, seed {oracle.get('seed')}"
+        f"confidence: {oracle.get('what')}: {oracle.get('questions')} questions, each asked in"
+        f" {oracle.get('orders')} orders (seed {oracle.get('seed')}); no difference in the last of"
+        f" {oracle.get('rounds')} rounds"
     )
 
 
@@ -125,15 +138,13 @@ def _compare(
     named: tuple[str, str],
     roles: Sequence[str],
     seamless: bool,
-    seed: int,
-    effort: Effort,
-    width: int | None,
+    how: How,
     out: Path | None,
 ) -> Exit:
     different = False
 
     def learned(spec: str, role: str) -> Model:
-        return _learned(spec, Subject(role, seamless), seed, effort, width)
+        return _learned(spec, Subject(role, seamless), how)
 
     for left, right in list(_pairs(named, roles, learned)):
         found = differences(left, right)

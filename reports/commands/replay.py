@@ -42,6 +42,7 @@ from suites.replay.script import Say, Script
 FILE = "replay.json"
 #: Both ladders side by side, and what differs: below the run's directory, where something differs.
 DIFFERENCES = "differences.html"
+NOT_SHOWN = "the finding does not show on this build"
 
 
 def main(
@@ -113,7 +114,7 @@ def replay_finding(
         server=server,
         requirements=(failure.finding.requirement,),
         verdict=Verdict.FAIL if shown else Verdict.PASS,
-        reason="" if failure.key in shown else "the finding does not show on this build",
+        reason="" if failure.key in shown else NOT_SHOWN,
         kept={r: n for r, n in stage.oracle.judgement.kept.items() if r not in broken},
         findings=tuple(shown.values()),
         duration_s=round(time.monotonic() - begun, 4),
@@ -127,7 +128,7 @@ def replay_finding(
         known = deviations.declared(declared, found, case.circumstances)
         click.echo(f"seen ({'declared' if known else 'not declared'}): {found.requirement}: {found.seen}")
     if failure.key not in shown:
-        click.echo("the finding does not show on this build")
+        click.echo(NOT_SHOWN)
     return case
 
 
@@ -150,14 +151,14 @@ def replay_learned(
             break
     shown = differ and essence(answers[-1]) == essence(learned.seen)
     if not differ:
-        click.echo(f"this build answers as {learned.model}: the finding does not show")
+        click.echo(f"this build answers as {learned.model}: {NOT_SHOWN}")
     case = CaseFinished(
         nodeid=f"replay::{learned.name}",
         title="; ".join(learned.word),
         server=server,
         requirements=(model_findings.REQUIREMENT,),
-        verdict=Verdict.DIFFERS if differ else Verdict.PASS,
-        reason="" if shown else "the finding does not show on this build",
+        verdict=Verdict.FAIL if differ else Verdict.PASS,
+        reason="" if shown else "another difference than the finding's" if differ else NOT_SHOWN,
         kept={} if differ else {model_findings.REQUIREMENT: 1},
         findings=(learned.finding(seen),) if differ else (),
         duration_s=round(time.monotonic() - begun, 4),

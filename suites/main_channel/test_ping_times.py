@@ -41,7 +41,7 @@ def pings_within(bench: Bench, host: Host, channel: Connection, ms: int) -> int:
     bench.settle()
     channel.acknowledge()
     for _ in range(ACK_TURNS):
-        if not any(due for _, _, due in host.traffic().values()):  # type: ignore[attr-defined]
+        if not any(each.due for each in host.traffic().values()):  # type: ignore[attr-defined]
             break
         bench.pump.pass_real_time(ACK_S)
     before = len(channel.got(PING))

@@ -26,6 +26,9 @@ DIED, HUNG = "process died", "process hangs"
 CLOSED, LINKED = "closed", "linked"
 END_COMPLETE = "migrate_end_complete"
 CALLBACKS = ("migrate_connect_complete", END_COMPLETE)
+#: Told once, however often it comes in a row: how many PINGs there are depends on the server's own clock; a
+#: NOTIFY comes for each link that waits at a target, and a model cannot count them.
+REPEATED = ("PING", "NOTIFY")
 #: The port that announcements name.
 TOLD_PORT = 0x5A1C
 
@@ -39,6 +42,11 @@ class Answer:
     open: frozenset[str] = frozenset()
     over: bool = False
     calls: frozenset[str] = frozenset()
+
+    @property
+    def told(self) -> str:
+        """All of it, where two answers are held against each other."""
+        return f"{self.text} [open: {', '.join(sorted(self.open)) or 'nothing'}]"
 
     def as_list(self) -> list[object]:
         """For the cache."""
@@ -108,10 +116,10 @@ def word(message: Message, chosen: int) -> str:
 
 
 def said(words: Iterable[str]) -> list[str]:
-    """The words in their order, each run of equal ones (PING) once."""
+    """The words in their order, each run of one of `REPEATED` once."""
     found: list[str] = []
     for each in words:
-        if found[-1:] != [each]:
+        if not each.startswith(REPEATED) or found[-1:] != [each]:
             found.append(each)
     return found
 

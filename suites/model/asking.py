@@ -16,7 +16,7 @@ from dissectors.wire.constants import channel_name
 from fixtures.system.hosts import HarnessError
 from suites.fuzz.moves import MAIN, Call, End, Id, Link, Phase, Send
 from suites.model.answers import IMPOSSIBLE, Answer
-from suites.model.letters import Letter, alphabet, callable_now
+from suites.model.letters import Letter, alphabet, callable_now, names
 from suites.model.subject import Subject
 
 Word = tuple[str, ...]  # names of letters
@@ -74,9 +74,12 @@ BEGINNING = Answer("", calls=callable_now(Phase.IDLE))
 
 @dataclass
 class Knowledge:
-    """The tree of answers. `plays`, `letters_played`: what this run has asked of servers."""
+    """The tree of answers. `wide`: whether the wide alphabet is asked. `alphabet`: the names of the letters
+    that are asked; answers to others may be known too, from another run. `plays`, `letters_played`: what this
+    run has asked of servers."""
 
     subject: Subject
+    wide: bool = False
     root: Node = field(init=False)
     plays: int = 0
     letters_played: int = 0
@@ -84,6 +87,7 @@ class Knowledge:
     def __post_init__(self) -> None:
         self.root = Node(BEGINNING)
         self.letters = {letter.name: letter for letter in alphabet(self.subject.role)}
+        self.alphabet = names(self.subject.role, self.subject.seamless, wide=self.wide)
 
     def answers(self, word: Word) -> list[str] | None:
         """The answers to a word, None where one is not known yet."""
@@ -97,6 +101,13 @@ class Knowledge:
             else:
                 return None
         return known
+
+    def answer(self, word: Word) -> Answer:
+        """The whole answer to the last letter of a word that is known."""
+        node = self.root
+        for name in word:
+            node = node.next.get(name, node)
+        return node.answer
 
     def note(self, word: Word, answers: Sequence[Answer]) -> Word | None:
         """Adds what a play gave. The part of the word whose last answer is not the one that is known, if

@@ -1,32 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Whether a build answers as the model of its version: every transition once, and a little beyond.
 
-A word goes the shortest way into a state, asks one letter there, and goes on for a few letters, which tell
-whether the transition has led where the model says (the W-method's idea, with random tails in place of the
-characterising set). The same model and seed give the same words.
+A few long words take every transition (`suites.model.tours`): what follows a transition tells whether it has
+led where the model says. A difference is then shown by the shortest word.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from suites.model.answers import IMPOSSIBLE
 from suites.model.asking import AGAIN, Undecided, Word
 from suites.model.comparison import essence
 from suites.model.findings import ModelFinding
-from suites.model.mealy import Model, fatal, read
+from suites.model.mealy import Model, read
 from suites.model.snapshot_player import SnapshotPlayer
 from suites.model.subject import Subject
+from suites.model.tours import tours, transitions
 
 MODELS = Path(__file__).with_name("models")
-#: Letters that follow the one that is asked.
-TAIL = 3
 
 
-def file_of(version: str, subject: Subject) -> Path:
+def file_of(version: str | None, subject: Subject) -> Path:
     """Where the model of a release lies."""
     scheme = "seamless" if subject.seamless else "semi-seamless"
     return MODELS / f"{version}-{subject.role}-{scheme}.json"
@@ -38,48 +35,43 @@ def model_of(version: str | None, subject: Subject) -> Model | None:
     return read(file) if version and file.is_file() else None
 
 
-def words(model: Model, seed: int = 0, count: int | None = None, tail: int = TAIL) -> list[Word]:
-    """A word for every transition, the shortest first; with `count` only so many, spread over all. `tail`:
-    how many letters follow the one that is asked."""
-    dice = random.Random(seed)
-    found = list(_words(model, dice, tail))
-    if count is not None and count < len(found):
-        found = dice.sample(found, count)
-    return sorted(found, key=lambda word: (len(word), word))
+def ways(model: Model) -> Iterator[Word]:
+    """For every transition the shortest way into its state and its letter, by length."""
+    shortest = model.shortest()
+    yield from ((*shortest[state], name) for state, name in transitions(model))
 
 
-def _words(model: Model, dice: random.Random, tail: int) -> Iterator[Word]:
-    ends = model.ends()
-    for state, way in enumerate(model.shortest()):
-        for name in model.alphabet if state not in ends else ():
-            answer, following = model.steps[state][name]
-            if answer != IMPOSSIBLE:
-                yield (*way, name, *_tail(model, following, dice, tail))
+def words(model: Model, seed: int = 0) -> list[Word]:
+    """Tours that take every transition. The same model and seed give the same words."""
+    questions = [(state, (name,)) for state, name in transitions(model)]
+    return [word for word, _ in tours(model, questions, random.Random(seed))]
 
 
-def _tail(model: Model, state: int, dice: random.Random, count: int) -> Iterator[str]:
-    for _ in range(count):
-        telling = [n for n, (a, _) in model.steps[state].items() if a != IMPOSSIBLE and not fatal(a)]
-        if not telling:
-            return
-        name = dice.choice(telling)
-        yield name
-        state = model.steps[state][name][1]
-
-
-def compared(model: Model, player: SnapshotPlayer, asked: Sequence[Word]) -> Iterator[ModelFinding]:
-    """Each kind of difference once: the letter and the two answers. Raises Undecided where the server gives
-    another answer each time, HarnessError."""
+def compared(model: Model, player: SnapshotPlayer, asked: Iterable[Word]) -> Iterator[ModelFinding]:
+    """Each kind of difference once: the letter and the two answers, with the shortest word that shows it.
+    Raises Undecided where the server gives another answer each time, HarnessError."""
     told: set[tuple[str, str, str]] = set()
+    shortest = model.shortest()
     for word in asked:
         found = difference(model, word, [answer.text for answer in player.answers(word)])
-        if found is None or (found.word[-1], found.expected[-1], found.seen) in told:
+        if found is None or found.kind in told:
             continue
-        again = [player.answers(found.word, from_nothing=True)[-1].text for _ in range(AGAIN)]
-        if any(answer != found.seen for answer in again):
-            raise Undecided(found.word, Counter([found.seen, *again]))
-        told.add((found.word[-1], found.expected[-1], found.seen))
-        yield found
+        told.add(found.kind)
+        short = (*shortest[model.after(found.word[:-1])], found.word[-1])
+        shorter = difference(model, short, _again(player, short))
+        yield shorter if shorter is not None and shorter.kind == found.kind else _sure(model, player, found)
+
+
+def _again(player: SnapshotPlayer, word: Word) -> list[str]:
+    return [answer.text for answer in player.answers(word, from_nothing=True)]
+
+
+def _sure(model: Model, player: SnapshotPlayer, found: ModelFinding) -> ModelFinding:
+    """A difference that shows each time. Raises Undecided if it does not."""
+    again = [_again(player, found.word)[-1] for _ in range(AGAIN)]
+    if any(essence(answer) != essence(found.seen) for answer in again):
+        raise Undecided(found.word, Counter([found.seen, *again]))
+    return found
 
 
 def difference(model: Model, word: Word, seen: Sequence[str]) -> ModelFinding | None:

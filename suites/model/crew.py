@@ -2,11 +2,14 @@
 """Plays words in several processes at once, on every processor of this machine.
 
 Each worker is `python -m suites.model.crew SPEC ROLE SEAMLESS`: a word is a line of JSON on its standard
-input, its answers a line on its standard output. It ends with its input, so that none outlives this process.
+input, its answers a line on its standard output, both with the question's number: whoever gives up waiting
+for answers must not take them for those to the next words. A worker ends with its input, so that none
+outlives this process.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import selectors
 import subprocess
@@ -14,6 +17,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 from fixtures.bench.launchers import Launchers
 from fixtures.system.hosts import HarnessError, Unsupported, UsageError
@@ -40,6 +44,7 @@ class Crew:
             str(int(subject.seamless)),
         ]
         self._replaced = 0
+        self._numbers = itertools.count(1)
         self._workers = [self._hire() for _ in range(width)]
 
     def _hire(self) -> subprocess.Popen[bytes]:
@@ -50,30 +55,34 @@ class Crew:
     def many(self, words: Sequence[Word]) -> Iterator[tuple[Word, list[Answer]]]:
         """As `Player` says. A worker that somebody killed is replaced and its word played again."""
         waiting = deque(words)
-        busy: dict[int, Word] = {}
+        busy: dict[int, tuple[int, Word]] = {}
         with selectors.DefaultSelector() as selector:
             while waiting or busy:
                 for index, worker in enumerate(self._workers):
                     if waiting and index not in busy:
-                        busy[index] = waiting.popleft()
+                        busy[index] = (next(self._numbers), waiting.popleft())
                         selector.register(_output(worker), selectors.EVENT_READ, index)
-                        self._tell(worker, busy[index])
+                        self._tell(worker, *busy[index])
                 for key, _ in selector.select():
                     index = key.data
-                    selector.unregister(key.fileobj)
-                    word = busy.pop(index)
+                    number, word = busy[index]
                     line = _line(self._workers[index])
-                    if line is None:
+                    told = None if line is None else json.loads(line)
+                    if told is not None and told[0] != number:
+                        continue  # the answer to a question that was given up
+                    selector.unregister(key.fileobj)
+                    del busy[index]
+                    if told is None:
                         self._replace(index)
                         waiting.appendleft(word)
                     else:
-                        yield word, _answers(line)
+                        yield word, _answers(told[1])
 
     @staticmethod
-    def _tell(worker: subprocess.Popen[bytes], word: Word) -> None:
+    def _tell(worker: subprocess.Popen[bytes], number: int, word: Word) -> None:
         assert worker.stdin is not None
         with suppress(BrokenPipeError):  # it has ended: its output says so
-            worker.stdin.write(json.dumps(word).encode() + b"\n")
+            worker.stdin.write(json.dumps([number, word]).encode() + b"\n")
 
     def _replace(self, index: int) -> None:
         self._replaced += 1
@@ -111,9 +120,8 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
         worker.wait()
 
 
-def _answers(line: bytes) -> list[Answer]:
+def _answers(data: Any) -> list[Answer]:
     """Raises HarnessError where the worker says that it could not play."""
-    data = json.loads(line)
     if isinstance(data, str):
         raise HarnessError(data)
     return [Answer.from_list(entry) for entry in data]
@@ -125,14 +133,15 @@ def main(server: str, role: str, seamless: str, *plant: str) -> int:
     player = None
     try:
         for line in sys.stdin:
+            number, word = json.loads(line)
             try:
                 player = player or SnapshotPlayer(
                     launchers.of(server), Subject(role, seamless == "1", plant=plant)
                 )
-                told: object = [answer.as_list() for answer in player.answers(tuple(json.loads(line)))]
+                told: object = [answer.as_list() for answer in player.answers(tuple(word))]
             except (HarnessError, UsageError, Unsupported) as error:
                 told = str(error)
-            print(json.dumps(told), flush=True)
+            print(json.dumps([number, told]), flush=True)
     except (KeyboardInterrupt, BrokenPipeError):
         return 3
     finally:

@@ -21,7 +21,7 @@ from dissectors.rules.oracle import judge
 from fixtures.bench.launchers import Launcher, Launchers
 from fixtures.system.hosts import HarnessError, Unsupported, UsageError
 from suites.model.asking import Word
-from suites.model.conformance import words
+from suites.model.conformance import ways
 from suites.model.mealy import Model, read
 from suites.model.snapshot_player import SnapshotPlayer
 from suites.model.subject import Play
@@ -51,7 +51,7 @@ def disagreements(model: Model, launcher: Launcher) -> Iterator[Disagreement]:
     ended: list[Play] = []
     player.ended = ended.append
     try:
-        for word in words(model, tail=0):
+        for word in ways(model):
             player.answers(word)
             for found in _of(ended.pop(), word):
                 key = (found.finding.requirement, _FIGURES.sub("#", found.finding.seen), found.provoked)

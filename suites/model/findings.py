@@ -36,6 +36,11 @@ class ModelFinding:
     model: str
 
     @property
+    def kind(self) -> tuple[str, str, str]:
+        """What it has in common with the same difference in other states."""
+        return self.word[-1], self.expected[-1], self.seen
+
+    @property
     def name(self) -> str:
         """Its directory."""
         key = json.dumps([str(self.subject), self.word, self.expected[-1], self.seen])

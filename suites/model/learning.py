@@ -57,20 +57,23 @@ def learn(
     subject: Subject,
     *,
     seed: int = 0,
+    wide: bool = False,
     effort: Effort = USUAL,
     width: int | None = None,
     say: Say = lambda _: None,
     cache: Path | None = None,
 ) -> Model:
-    """The model of one subject. `width`: in how many processes to play (default: one for each CPU); `cache`:
-    where answers are kept, in place of the user's cache.
+    """The model of one subject. `wide`: with the wide alphabet; `width`: in how many processes to play
+    (default: one for each CPU); `cache`: where answers are kept, in place of the user's cache.
 
     Raises HarnessError where the server or the disk fails, Undecided where it answers differently each time.
     What was answered until then is kept.
     """
     crew = Crew(server, subject, width or os.cpu_count() or 1)
     try:
-        return learn_from(crew, server, build, subject, seed=seed, effort=effort, say=say, cache=cache)
+        return learn_from(
+            crew, server, build, subject, seed=seed, wide=wide, effort=effort, say=say, cache=cache
+        )
     finally:
         crew.close()
 
@@ -82,12 +85,13 @@ def learn_from(
     subject: Subject,
     *,
     seed: int = 0,
+    wide: bool = False,
     effort: Effort = USUAL,
     say: Say = lambda _: None,
     cache: Path | None = None,
 ) -> Model:
     """`learn` with whatever plays words: processes of this machine, or a cluster."""
-    begun, knowledge = time.monotonic(), Knowledge(subject)
+    begun, knowledge = time.monotonic(), Knowledge(subject, wide)
     store = Store(knowledge, build, say, cache)
     if store.loaded:
         say(f"{store.loaded} plays are known from before")
@@ -96,7 +100,7 @@ def learn_from(
         teacher = Teacher(knowledge, Noted(player, store))
         walks = Walks(teacher, lambda machine: read_machine(subject, knowledge, machine), seed, effort, say)
         machine = run_Lsharp(
-            list(knowledge.letters),
+            list(knowledge.alphabet),
             teacher,
             walks,
             "mealy",
@@ -120,12 +124,12 @@ def learn_from(
             "known": len(knowledge),
         },
         "oracle": {
-            "what": "every single deviation of the schemes, then random walks behind every transition",
-            "walks": effort.walks,
-            "length": effort.length,
+            "what": "every single deviation of the schemes; every transition with every word behind it that"
+            " tells states apart, each message also twice",
+            "questions": walks.questions,
+            "orders": 1 + effort.orders,
             "seed": seed,
             "rounds": walks.rounds,
-            "last": walks.walked,
         },
         "seconds": round(time.monotonic() - begun, 1),
     }
@@ -135,7 +139,7 @@ def learn_from(
 def read_machine(subject: Subject, knowledge: Knowledge, machine: Any) -> Model:
     """AALpy's machine as a model."""
     steps = {
-        state: {name: (state.output_fun[name], state.transitions[name]) for name in knowledge.letters}
+        state: {name: (state.output_fun[name], state.transitions[name]) for name in knowledge.alphabet}
         for state in machine.states
     }
-    return canonical(subject, list(knowledge.letters), steps, machine.initial_state, {})
+    return canonical(subject, list(knowledge.alphabet), steps, machine.initial_state, {})

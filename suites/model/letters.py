@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the learner may ask: the input alphabet, made from the order tables.
+"""What the learner may ask: the input alphabets.
 
-A letter is a short name and the move that it stands for (`suites.fuzz.moves`). One client and one host: the
-client's links with each kind of id, every message that the tables of main or of a secondary channel name as
-a step or as a breach, the hypervisor's calls, the clock past each timer, and the ends.
+A letter is a short name and the move that it stands for (`suites.fuzz.moves`). The wide alphabet of a role is
+made from the order tables, for one client and one host: the client's links with each kind of id, every
+message that the tables of main or of a secondary channel name as a step or as a breach, the hypervisor's
+calls, the clock past each timer, and the ends. The usual alphabet of a subject is a part of it (`USUAL`).
 """
 
 from __future__ import annotations
@@ -45,6 +46,68 @@ SECONDARY_IDS = (Id.ZERO, Id.OWN, Id.WRONG)
 ASKING = frozenset({int(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)})
 
 
+#: What the committed models are learned with, by role and whether the host is set up for seamless migration:
+#: what drives the scheme, and what disturbs it. Left out is what never makes a difference (vm_start and
+#: vm_stop: the library asks only for character devices; an id of zero where a wrong one is refused alike; a
+#: longer wait), and on each role what the other one is told.
+USUAL: Mapping[tuple[str, bool], tuple[str, ...]] = MappingProxyType(
+    {
+        ("source", False): (
+            "main: link, id zero",
+            "inputs: link, id own",
+            "main: MIGRATE_FLUSH_MARK",
+            "main: MIGRATE_CONNECTED",
+            "main: MIGRATE_CONNECT_ERROR",
+            "call announce",
+            "call migrate_start",
+            "call finish",
+            "call fail",
+            "clock 16 s",
+            "main: close",
+            "inputs: close",
+        ),
+        ("source", True): (
+            "main: link, id zero",
+            "inputs: link, id own",
+            "main: MIGRATE_FLUSH_MARK",
+            "main: MIGRATE_CONNECTED_SEAMLESS",
+            "inputs: MIGRATE_FLUSH_MARK",
+            "call announce",
+            "call migrate_start",
+            "call finish",
+            "call fail",
+            "clock 16 s",
+            "main: close",
+        ),
+        ("target", False): (
+            "main: link, id zero",
+            "main: link, id wrong",
+            "inputs: link, id own",
+            "inputs: link, id wrong",
+            "main: MIGRATE_FLUSH_MARK",
+            "main: MIGRATE_CONNECTED",
+            "main: ATTACH_CHANNELS",
+            "main: MIGRATE_END",
+            "clock 16 s",
+            "main: close",
+            "inputs: close",
+        ),
+        ("target", True): (
+            "main: link, id wrong",
+            "inputs: link, id own",
+            "main: MIGRATE_DATA",
+            "main: ATTACH_CHANNELS",
+            "main: MIGRATE_END",
+            "main: MIGRATE_DST_DO_SEAMLESS",
+            "inputs: MIGRATE_DATA",
+            "clock 16 s",
+            "main: close",
+            "inputs: close",
+        ),
+    }
+)
+
+
 @dataclass(frozen=True)
 class Letter:
     """`name`: as models and pictures show it."""
@@ -60,8 +123,13 @@ def callable_now(phase: Phase) -> frozenset[str]:
 
 
 def alphabet(role: str) -> tuple[Letter, ...]:
-    """The letters of a role, always in the same order: models number their states by it."""
+    """The wide alphabet of a role, always in the same order: models number their states by it."""
     return tuple(_letters(role))
+
+
+def names(role: str, seamless: bool, *, wide: bool = False) -> tuple[str, ...]:
+    """The names of the letters that a subject is learned with."""
+    return tuple(letter.name for letter in alphabet(role)) if wide else USUAL[role, seamless]
 
 
 def _letters(role: str) -> Iterator[Letter]:

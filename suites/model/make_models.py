@@ -2,25 +2,34 @@
 """Makes the models of the releases anew: `python -m suites.model.make_models [SPEC]...` (`make models`).
 
 What is known from an earlier run is not asked again: a run that was interrupted goes on where it was.
+`--again SEED` writes nothing: it learns from nothing with another seed, and says whether the same models come
+out (status 1 if not).
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 from fixtures.bench.launchers import Launchers
-from fixtures.system.hosts import HarnessError, Unsupported, UsageError
+from fixtures.system.hosts import HarnessError, Identity, Unsupported, UsageError
+from suites.model import picture
 from suites.model.conformance import MODELS, file_of
 from suites.model.learning import identify, learn
 from suites.model.letters import ROLES
+from suites.model.mealy import Model, read
 from suites.model.subject import Subject
 
 RELEASES = ("debian:bullseye", "debian:bookworm", "debian:trixie", "debian:forky")
 SEED = 1
+SUBJECTS = tuple(Subject(role, seamless) for role in ROLES for seamless in (False, True))
 
 
-def make(server: str) -> None:
-    """The models of one build: both roles, both schemes. Raises UsageError, HarnessError, Unsupported."""
+def build_of(server: str) -> Identity:
+    """Raises UsageError, HarnessError, Unsupported."""
     launchers = Launchers()
     try:
         build = identify(launchers, server)
@@ -28,21 +37,52 @@ def make(server: str) -> None:
         launchers.close()
     if build.version is None:
         raise UsageError(f"{server}: its version is not known, and models are named after it")
-    for role in ROLES:
-        for seamless in (False, True):
-            subject = Subject(role, seamless)
-            model = learn(
-                server, build, subject, seed=SEED, say=lambda line: print(f"    {line}", flush=True)
-            )
-            model.write(file_of(build.version, subject))
-            print(f"{build.version}, {subject}: {len(model)} states, {model.about['asked']['plays']} plays")
+    return build
 
 
-def main(servers: list[str]) -> int:
-    """The exit status: 0, or 3 with one line."""
+def models(server: str, build: Identity, seed: int, cache: Path | None = None) -> Iterator[Model]:
+    """The models of one build, each as soon as it is there: both roles, both schemes. `cache`: as `learn`
+    takes it."""
+    for subject in SUBJECTS:
+        yield learn(server, build, subject, seed=seed, cache=cache, say=lambda line: print(f"    {line}"))
+
+
+def make(server: str) -> None:
+    """Writes the models of one build and their pictures in Graphviz's language. Raises OSError besides."""
+    build = build_of(server)
+    for model in models(server, build, SEED):
+        file = file_of(build.version, model.subject)
+        model.write(file)
+        file.with_suffix(".dot").write_text(picture.dot(model), encoding="utf-8")
+        print(f"{model.name}: {len(model)} states, {model.about['asked']['known']} answers", flush=True)
+
+
+def equal(server: str, seed: int) -> bool:
+    """Whether another seed gives the models that are there."""
+    build, same = build_of(server), True
+    with tempfile.TemporaryDirectory() as scratch:
+        for model in models(server, build, seed, Path(scratch)):
+            there = read(file_of(build.version, model.subject))
+            equals = there.steps == model.steps
+            same = same and equals
+            plays = model.about["asked"]["plays"]
+            told = "equal" if equals else f"NOT equal, {len(there)} there"
+            print(f"{model.name}, seed {seed}: {len(model)} states after {plays} plays: {told}", flush=True)
+    return same
+
+
+def main(arguments: list[str]) -> int:
+    """The exit status: 0, 1 where another seed gives another model, or 3 with one line."""
+    parser = argparse.ArgumentParser(prog="make_models")
+    parser.add_argument("servers", nargs="*", metavar="SPEC", default=RELEASES)
+    parser.add_argument("--again", type=int, metavar="SEED")
+    asked = parser.parse_args(arguments)
     MODELS.mkdir(exist_ok=True)
     try:
-        for server in servers or RELEASES:
+        if asked.again is not None:
+            told = [equal(server, asked.again) for server in asked.servers]
+            return 0 if all(told) else 1
+        for server in asked.servers:
             make(server)
     except (UsageError, HarnessError, Unsupported, OSError) as error:
         print(f"make_models: {error}", file=sys.stderr)

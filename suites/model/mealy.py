@@ -21,7 +21,7 @@ from suites.model.subject import Subject
 FORMAT = 1
 #: Goes up when the alphabet, the wording of answers or the player change: models and caches of another suite
 #: version are not comparable.
-SUITE = 3
+SUITE = 5
 NAME = "model.json"
 
 Word = tuple[str, ...]
@@ -51,17 +51,16 @@ class Model:
         version = self.about.get("version") or self.about.get("server") or "a server"
         return f"{version} ({self.subject})"
 
-    def answers(self, word: Word) -> list[str]:
-        """What the machine answers to a word."""
-        state, found = 0, []
+    def answers(self, word: Word, state: int = 0) -> list[str]:
+        """What the machine answers to a word in a state."""
+        found = []
         for name in word:
             answer, state = self.steps[state][name]
             found.append(answer)
         return found
 
-    def after(self, word: Word) -> int:
-        """Where a word leads."""
-        state = 0
+    def after(self, word: Word, state: int = 0) -> int:
+        """Where a word leads from a state."""
         for name in word:
             state = self.steps[state][name][1]
         return state

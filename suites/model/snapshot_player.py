@@ -46,6 +46,7 @@ class SnapshotPlayer:
 
     def __init__(self, launcher: Launcher, subject: Subject, rules: Sequence[Rule] = ()) -> None:
         self._launcher, self._subject, self._rules = launcher, subject, tuple(rules)
+        self._role = subject.role
         self._most = 0 if rules else MOST
         self._letters = {letter.name: letter for letter in alphabet(subject.role)}
         self._frozen: dict[Word, tuple[Play, list[Answer]]] = {}  # the least used first
@@ -59,18 +60,27 @@ class SnapshotPlayer:
             yield word, self.answers(word)
 
     def answers(self, word: Word, *, from_nothing: bool = False) -> list[Answer]:
-        """The answers to one word; `from_nothing`: without a frozen play. Raises HarnessError."""
+        """The answers to one word; `from_nothing`: without a frozen play. Where a frozen play cannot be used,
+        since somebody has killed its process, the word is played from nothing. Raises HarnessError."""
         self._count += 1
         start = () if from_nothing or self._count % FROM_NOTHING == 0 else self._longest(word)
-        answers: list[Answer] = []
-        if start:
-            frozen, answers = self._frozen[start]
-            self._frozen[start] = self._frozen.pop(start)  # used last
-            play, answers = frozen.copy(), list(answers)
-        else:
-            play = Play.begin(self._launcher, self._subject.settings, self._subject.role, self._rules)
+        if not start:
+            return self._played(
+                word, Play.begin(self._launcher, self._subject.settings, self._role, self._rules)
+            )
+        frozen, answers = self._frozen[start]
+        self._frozen[start] = self._frozen.pop(start)  # used last
         try:
-            for index in range(len(start), len(word)):
+            return self._played(word, frozen.copy(), list(answers))
+        except HarnessError:
+            self._forget(start)
+            return self.answers(word, from_nothing=True)
+
+    def _played(self, word: Word, play: Play, answers: Sequence[Answer] = ()) -> list[Answer]:
+        """Goes on with a play that has these answers behind it."""
+        answers = list(answers)
+        try:
+            for index in range(len(answers), len(word)):
                 last = answers[-1] if answers else BEGINNING
                 if not possible(self._letters[word[index]], last):
                     answers.append(replace(last, text=IMPOSSIBLE))
@@ -113,7 +123,12 @@ class SnapshotPlayer:
             )
             self._frozen.pop(leaf)[0].close()
 
+    def _forget(self, start: Word) -> None:
+        """Ends the frozen plays that begin with a word: each may be a copy of it."""
+        for word in sorted(self._frozen, key=len, reverse=True):
+            if word[: len(start)] == start:
+                self._frozen.pop(word)[0].close()
+
     def close(self) -> None:
         """Ends every frozen play. Can be called twice."""
-        for word in sorted(self._frozen, key=len, reverse=True):
-            self._frozen.pop(word)[0].close()
+        self._forget(())

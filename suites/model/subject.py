@@ -8,8 +8,7 @@ machine is. Nothing waits for a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,8 @@ from dissectors.framing.events import Endpoint, HostEvent
 from dissectors.wire.constants import LinkErr, MsgBase, MsgMain, Side, channel_name
 from fixtures.bench.launchers import Launcher
 from fixtures.library import LibraryHost
-from fixtures.peer import Connection, LinkRefused, Pump
+from fixtures.library.host.traffic import Traffic
+from fixtures.peer import Connection, LinkRefused, PeerFailure, Pump
 from fixtures.peer.copies import Situation
 from fixtures.peer.pump import Task, clock
 from fixtures.relay import Relay, Rule
@@ -49,8 +49,11 @@ CHOSEN_ID, WRONG_ID = 0xC0DE_F00D, 0xBAD1_D00D
 ROUNDS = 400
 #: Rounds without news that count as silence behind a relay.
 RELAY_ROUNDS = 3
+_NONE = Traffic(0, 0, 0, 0)
 #: How long a connection that its server has closed may take to say so, s.
 END_SECONDS = 5.0
+#: A host that does not answer for so long hangs, however busy the machine is, s.
+HANGS_SECONDS = 30.0
 #: Behind the open channels: connections that a later link of their channel has replaced.
 OLD = "old "
 
@@ -92,6 +95,7 @@ class Play:
         self._all: list[tuple[str, Connection]] = []
         self._heard: dict[int, int] = {}  # connection -> how many of its messages have been told
         self._told_closed: set[int] = set()
+        self._left: set[int] = set()  # our ports of connections that the client has ended
         self._events = 0
         self._ignored: frozenset[int] = frozenset()
         self._id = 0
@@ -108,6 +112,7 @@ class Play:
             raise Unsupported(
                 "learning needs a library build: only its host can prove that it has nothing to do"
             )
+        host.deadline = max(host.deadline, HANGS_SECONDS)
         pump = Pump()
         pump.add_host(host)
         if not rules:
@@ -134,14 +139,21 @@ class Play:
 
     def play(self, move: Move) -> Answer:
         """Makes a move; what follows from it. A PING that comes as time passes is left out: whether one is
-        due depends on a clock of the server's own, which goes on while a play is frozen."""
+        due depends on a clock of the server's own, which goes on while a play is frozen. Raises HarnessError
+        where it cannot be proved that nothing more follows."""
         self._events = len(self.pump.tape.host_events)
         self._ignored = PINGS if isinstance(move, Pass) else frozenset()
         extra: list[str] = []
-        with suppress(HarnessError):  # it died or hangs: `_result` tells
+        trouble: HarnessError | None = None
+        try:
             extra = self._make(move)
             self._quiet()
-        return self._answer(extra)
+        except HarnessError as error:
+            trouble = error
+        answer = self._answer(extra)
+        if trouble is not None and not answer.over:  # it neither died nor hangs: nothing is proved
+            raise trouble
+        return answer
 
     def _make(self, move: Move) -> list[str]:
         match move:
@@ -151,7 +163,9 @@ class Play:
                 connection = self._slots[move.channel]
                 connection.send(move.type, bodies.good(move.type, connection, None))
             case End():
-                self._slots.pop(move.channel).close()
+                connection = self._slots.pop(move.channel)
+                self._left.add(connection.end.port)
+                connection.close()
             case Pass():
                 self._quiet(acknowledged=True)
                 self.host.advance(move.ms)
@@ -170,12 +184,10 @@ class Play:
     def _link(self, move: Link) -> None:
         wrong = CHOSEN_ID if move.channel == MAIN else WRONG_ID
         wanted = {Id.ZERO: 0, Id.OWN: self._id, Id.OTHER: 0, Id.WRONG: wrong}[move.id]
-        made = Connection(
-            self.pump,
-            self._server,
-            channel=move.channel,
-            connection_id=wanted,
-        )
+        try:
+            made = Connection(self.pump, self._server, channel=move.channel, connection_id=wanted)
+        except PeerFailure as failure:  # nobody listens: it died
+            raise HarnessError(str(failure)) from None
         name = channel_name(move.channel)
         self._all = [(OLD + n.removeprefix(OLD) if n == name else n, c) for n, c in self._all]
         self._all.append((name, made))
@@ -195,13 +207,12 @@ class Play:
             return
         for _ in range(ROUNDS):
             before = len(self.pump.tape.chunks)
-            self.host.settle()
             there = self.host.traffic()
-            late = False
+            late = any(port in there and not there[port].ended for port in self._left)
             for connection in self._open():
                 if acknowledged:
                     connection.acknowledge()
-                    late |= bool(there.get(connection.traffic()[0], (0, 0, 0))[2])
+                    late |= bool(there.get(connection.traffic()[0], _NONE).due)
                 late |= self._late(connection, there)
             self.pump.turn(0.001 if late else 0.0)
             if not late and len(self.pump.tape.chunks) == before:
@@ -223,12 +234,13 @@ class Play:
     def _open(self) -> Iterator[Connection]:
         return (connection for _, connection in self._all if not connection.ending)
 
-    def _late(self, connection: Connection, there: dict[int, tuple[int, int, int]]) -> bool:
+    @staticmethod
+    def _late(connection: Connection, there: Mapping[int, Traffic]) -> bool:
         """Whether something is on its way on a connection: bytes, or the news of its end."""
         port, arrived, written = connection.traffic()
         if port not in there:  # the server has closed it, or has not accepted it yet
             return True
-        return there[port][0] < written or arrived < there[port][1]
+        return there[port].arrived < written or arrived < there[port].written
 
     # ---- the answer
 
@@ -277,6 +289,8 @@ class Play:
         """How the process ended, if it has."""
         life = self.host.wait_death(END_SECONDS) if self._dying() else self.host.life()
         if not life.alive:
+            if life.signal == "SIGKILL":
+                raise HarnessError(f"somebody killed the process of the {self.host.label}")
             self.over = True
             return death(life.signal, life.message)
         if any(event.name == "hung" for event in events):

@@ -13,6 +13,7 @@ from typing import Any
 
 from aalpy.base import SUL
 
+from suites.model.answers import Answer
 from suites.model.asking import AGAIN, Knowledge, Player, Undecided, Word
 
 
@@ -41,15 +42,14 @@ class Teacher(SUL):  # type: ignore[misc]  # AALpy has no types
         unknown = [word for word in dict.fromkeys(words) if self.knowledge.answers(word) is None]
         for word, answers in self.player.many(unknown):
             if (doubtful := self.knowledge.note(word, answers)) is not None:
-                self._decide(doubtful)
+                self._decide(doubtful, answers[len(doubtful) - 1])
 
-    def _decide(self, word: Word) -> None:
+    def _decide(self, word: Word, answer: Answer) -> None:
         """Asks again what was answered in two ways. Always raises Undecided: one of the two stands in the
         tree, and nobody can say which is right."""
-        known = self.knowledge.answers(word)
-        seen = Counter([known[-1]] if known else [])
+        seen = Counter([self.knowledge.answer(word).told, answer.told])
         for _, answers in self.player.many([word] * AGAIN):
-            seen[answers[-1].text] += 1
+            seen[answers[-1].told] += 1
         self.knowledge.forget(word)
         raise Undecided(word, seen)
 

@@ -19,8 +19,6 @@ from suites.model.subject import Subject
 
 #: A session that begins twice.
 TWICE = twice(MsgMain.SPICE_MSG_MAIN_INIT, case="target-semi-seamless")
-#: Words that one test asks: a few seconds.
-WORDS = 250
 
 
 @requirement("MODEL-001", fault=TWICE)
@@ -37,6 +35,6 @@ def test_as_its_release(bench: Bench, role: str, seamless: bool) -> None:
         raise Unsupported(f"there is no model of libspice-server {version}: make models")
     player = SnapshotPlayer(bench.launchers[role], subject, bench.fault.rules if bench.fault else ())
     bench.belongings.callback(player.close)
-    asked = words(model, count=WORDS)
+    asked = words(model)
     found = [difference.finding() for difference in compared(model, player, asked)]
     bench.take(Judgement(found, Counter({} if found else {REQUIREMENT: len(asked)})), {REQUIREMENT})

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Looks for what a hypothesis does not know yet: AALpy's equivalence oracle, in two parts.
+"""Looks for what a hypothesis does not know yet: AALpy's equivalence oracle, in three parts.
 
 First the migration schemes themselves, and each with every single deviation: one letter more, or one letter
-less, at every place. Then random walks behind every transition of the hypothesis. Letters that end the
-process are taken last in a walk, those that cannot be played not at all: they would tell nothing.
+less, at every place. Then tours (`suites.model.tours`) that take every transition with each word behind it
+that tells states apart (the W-method: complete for machines that have no more states than the hypothesis),
+each message also twice, for what a server only collects. Then the same questions in other orders: a machine
+with more states has to give itself away on one of these long ways.
 """
 
 from __future__ import annotations
@@ -11,14 +13,18 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from aalpy.base import Oracle
 
+from suites.fuzz.moves import Send
 from suites.model.answers import IMPOSSIBLE
 from suites.model.asking import Word
 from suites.model.mealy import Model, fatal
+from suites.model.separating_words import separating_words
 from suites.model.teacher import Teacher
+from suites.model.tours import Question, tours, transitions
 
 ANNOUNCED = ("main: link, id zero", "inputs: link, id own", "call announce")
 MOVED = ("call migrate_start", "call vm_stop", "call finish")
@@ -44,19 +50,20 @@ SCHEMES: Mapping[str, tuple[Word, ...]] = {
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard to look: random walks behind each transition, and how many letters each has at most."""
+    """How hard to look: how often all questions are asked again, each time in another order."""
 
-    walks: int = 5
-    length: int = 8
+    orders: int = 1
 
 
 USUAL = Effort()
+#: A question: the shortest way into a state, and what is asked there.
+Asked = tuple[Word, Word]
 
 
 @dataclass
 class Walks(Oracle):  # type: ignore[misc]  # AALpy has no types
-    """The oracle. `hypothesis`: makes a model of AALpy's machine. `rounds`: how often it looked; `walked`:
-    how many words its last look has compared."""
+    """The oracle. `hypothesis`: makes a model of AALpy's machine. `rounds`: how often it looked; `questions`:
+    how many its last hypothesis has answered right."""
 
     teacher: Teacher
     hypothesis: Callable[[Any], Model]
@@ -64,39 +71,68 @@ class Walks(Oracle):  # type: ignore[misc]  # AALpy has no types
     effort: Effort = USUAL
     say: Callable[[str], None] = lambda _: None
     rounds: int = 0
-    walked: int = 0
-    _dice: random.Random = field(default_factory=random.Random)
+    questions: int = 0
+    _right: list[set[Asked]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        super().__init__(list(self.teacher.knowledge.letters), self.teacher)
-        self._dice = random.Random(self.seed)
+        super().__init__(list(self.teacher.knowledge.alphabet), self.teacher)
+        self._right = [set() for _ in range(1 + self.effort.orders)]
 
     def find_cex(self, hypothesis: Any) -> Word | None:
-        """The shortest word found whose answers the hypothesis does not give."""
+        """A word whose answers the hypothesis does not give, up to the first of them."""
         model = self.hypothesis(hypothesis)
         self.rounds += 1
         plays = self.teacher.knowledge.plays
         self.say(f"round {self.rounds}: {len(model)} states after {plays} plays")
-        self.walked = 0
-        for words in (list(deviations(model)), list(self._random(model))):
-            found = self._compare(model, words)
-            if found is not None:
-                return found
+        found = self._schemes(model)
+        for order, right in enumerate(self._right):
+            found = found or self._questions(model, random.Random(f"{self.seed} {order}"), right)
+        return found
+
+    def _schemes(self, model: Model) -> Word | None:
+        words = list(deviations(model))
+        self.teacher.learn(words)
+        wrong = [found for word in words if (found := self._wrong(model, word))]
+        return min(wrong, key=len, default=None)
+
+    def _questions(self, model: Model, dice: random.Random, right: set[Asked]) -> Word | None:
+        """Asks what was not answered right in an earlier round."""
+        ways = model.shortest()
+        every = set(self._asked(model))
+        self.questions = len(every)
+        left = [(s, word) for s, word in every if (ways[s], word) not in right]
+        left.sort()
+        dice.shuffle(left)
+        several = tours(model, left, dice)
+        while part := list(islice(several, BATCH)):
+            self.teacher.learn([word for word, _ in part])
+            for word, asked in part:
+                if wrong := self._wrong(model, word):
+                    return self._shorter(model, wrong, asked)
+                right |= {(ways[state], question) for state, question in asked}
         return None
 
-    def _compare(self, model: Model, words: Sequence[Word]) -> Word | None:
-        best: Word | None = None
-        for start in range(0, len(words), BATCH):
-            part = words[start : start + BATCH]
-            self.teacher.learn(part)
-            for word in part:
-                wrong = self._wrong(model, word)
-                if wrong is not None and (best is None or len(wrong) < len(best)):
-                    best = wrong
-            self.walked += len(part)
-            if best is not None:
-                return best
-        return None
+    def _asked(self, model: Model) -> Iterator[Question]:
+        telling: Sequence[Word] = separating_words(model) or [()]
+        for state, name in transitions(model):
+            if fatal(model.steps[state][name][0]):
+                yield state, (name,)
+                continue
+            message = isinstance(self.teacher.knowledge.letters[name].move, Send)
+            for end in telling:
+                yield state, (name, *end)
+                if message:
+                    yield state, (name, name, *end)
+
+    def _shorter(self, model: Model, wrong: Word, asked: Sequence[Question]) -> Word:
+        """The end of a wrong tour behind the shortest way, if that is wrong too."""
+        ways = model.shortest()
+        for state, question in reversed(asked):
+            short = (*ways[state], *question)
+            self.teacher.learn([short])
+            if found := self._wrong(model, short):
+                return found if len(found) < len(wrong) else wrong
+        return wrong
 
     def _wrong(self, model: Model, word: Word) -> Word | None:
         """The part of a word up to the first answer that differs."""
@@ -106,38 +142,15 @@ class Walks(Oracle):  # type: ignore[misc]  # AALpy has no types
                 return word[: index + 1]
         return None
 
-    def _random(self, model: Model) -> Iterator[Word]:
-        ends = model.ends()
-        words = [
-            self._walk(model, (*way, name), following)
-            for state, way in enumerate(model.shortest())
-            if state not in ends
-            for name, (answer, following) in model.steps[state].items()
-            if answer != IMPOSSIBLE and not fatal(answer)
-            for _ in range(self.effort.walks)
-        ]
-        self._dice.shuffle(words)
-        yield from words
 
-    def _walk(self, model: Model, word: Word, state: int) -> Word:
-        for _ in range(self._dice.randint(0, self.effort.length - 1)):
-            row = model.steps[state]
-            going_on = [n for n, (a, _) in row.items() if a != IMPOSSIBLE and not fatal(a)]
-            if not going_on:
-                return word
-            name = self._dice.choice(going_on)
-            word, state = (*word, name), row[name][1]
-        last = [n for n, (a, _) in model.steps[state].items() if a != IMPOSSIBLE]
-        return (*word, self._dice.choice(last)) if last else word
-
-
-#: Words that are played before their answers are looked at.
-BATCH = 64
+#: Tours that are played before their answers are looked at.
+BATCH = 4
 
 
 def deviations(model: Model) -> Iterator[Word]:
-    """The schemes of the role, and each with one letter more or less."""
-    for scheme in SCHEMES[model.subject.role]:
+    """The schemes of the role in the model's alphabet, and each with one letter more or less."""
+    for whole in SCHEMES[model.subject.role]:
+        scheme = tuple(name for name in whole if name in model.alphabet)
         yield scheme
         for at in range(len(scheme)):
             yield (*scheme[:at], *scheme[at + 1 :])

@@ -18,15 +18,16 @@ from suites.model.asking import Knowledge, Undecided, Word
 from suites.model.comparison import differences
 from suites.model.conformance import MODELS, difference, words
 from suites.model.learning import learn_from
-from suites.model.letters import CHANNELS, ROLES, alphabet
+from suites.model.letters import CHANNELS, ROLES, USUAL, alphabet, names
 from suites.model.mealy import Model, OtherSuite, fatal, read
+from suites.model.separating_words import separating_words
 from suites.model.subject import Subject
 from suites.model.walks import SCHEMES, Effort
 
 FILES = sorted(MODELS.glob("*.json"))
 BUILD = Identity(spec="model", kind="library", version="0", sha256="ab" * 32)
 #: For what does not ask whether the whole machine is found.
-LITTLE = Effort(walks=1)
+LITTLE = Effort(orders=0)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ class ModelPlayer:
                 text, state = self._model.steps[state][name]
                 if word[: index + 1] == self._wrong and self.played % 2:
                     text += ", something else"
-                answers.append(Answer(text, self._open(state), over=fatal(text)))
+                answers.append(Answer(text, self._open(state), over=fatal(text), calls=self._calls(state)))
             yield word, answers
 
     def _open(self, state: int) -> frozenset[str]:
@@ -70,9 +71,12 @@ class ModelPlayer:
 
 def test_letters_of_the_schemes_are_in_the_alphabets() -> None:
     for role in ROLES:
-        names = [letter.name for letter in alphabet(role)]
-        assert len(set(names)) == len(names)
-        assert {name for scheme in SCHEMES[role] for name in scheme} <= set(names)
+        wide = [letter.name for letter in alphabet(role)]
+        assert len(set(wide)) == len(wide)
+        assert {name for scheme in SCHEMES[role] for name in scheme} <= set(wide)
+        for seamless in (False, True):  # in the wide alphabet's order
+            usual = USUAL[role, seamless]
+            assert [name for name in wide if name in usual] == list(usual)
         assert {letter.move.channel for letter in alphabet(role) if hasattr(letter.move, "channel")} == set(
             CHANNELS
         )
@@ -137,7 +141,7 @@ def test_a_model_is_whole_and_small(file: Path, tmp_path: Path) -> None:
     assert read(tmp_path / "again.json").steps == model.steps
     assert file.stat().st_size < 100_000
     assert file.name.startswith(f"{model.about['version']}-{model.subject.role}-")
-    assert [letter.name for letter in alphabet(model.subject.role)] == list(model.alphabet)
+    assert names(model.subject.role, model.subject.seamless) == tuple(model.alphabet)
     for number, way in enumerate(model.shortest()):
         assert model.after(way) == number
 
@@ -200,7 +204,7 @@ def test_two_subjects_are_not_compared(model: Model) -> None:
         differences(model, other)
 
 
-def test_words_cover_every_transition(model: Model) -> None:
+def test_words_take_every_transition(model: Model) -> None:
     asked = set()
     for word in words(model):
         for index, name in enumerate(word):
@@ -210,6 +214,13 @@ def test_words_cover_every_transition(model: Model) -> None:
     }
     assert asked == possible
     assert words(model) == words(model)
+
+
+def test_separating_words_tell_all_states_apart(model: Model) -> None:
+    telling = separating_words(model)
+    states = [state for state in range(len(model)) if state not in model.ends()]
+    answers = {tuple(tuple(model.answers(word, state)) for word in telling) for state in states}
+    assert len(answers) == len(states)
 
 
 def test_picture(model: Model) -> None:
@@ -228,5 +239,5 @@ def test_death_lines_lose_what_moves_between_builds() -> None:
     assert "0x" not in death("SIGABRT", "free(): invalid pointer 0x55d0")
 
 
-def test_runs_of_one_word_are_told_once() -> None:
-    assert said(["PING", "PING", "INIT", "PING"]) == ["PING", "INIT", "PING"]
+def test_runs_of_pings_are_told_once() -> None:
+    assert said(["PING", "PING", "INIT", "INIT", "PING"]) == ["PING", "INIT", "INIT", "PING"]

@@ -23,8 +23,6 @@ from suites.prove import TABLE
 
 #: Of ten faults so many must show.
 ENOUGH = 8
-#: Words that are asked of each at most.
-WORDS = 250
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Planted:
         subject = Subject(self.role, self.seamless, self.fault.plants(self.role))
         player = SnapshotPlayer(launcher, subject, self.fault.rules)
         try:
-            return next(compared(model, player, words(model, count=WORDS)), None)
+            return next(compared(model, player, words(model)), None)
         finally:
             player.close()
 

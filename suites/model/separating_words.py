@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Words that tell the states of a model apart: its characterising set (the W of the W-method).
+
+Played behind a transition they tell whether it leads into the state that the model says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+from suites.model.mealy import Model, Word
+
+
+def separating_words(model: Model) -> list[Word]:
+    """A small set of words such that any two states answer differently to one of them, the ends of the
+    process aside. Always the same for the same model. Raises ValueError where a model is not minimal."""
+    ends = model.ends()
+    states = [state for state in range(len(model)) if state not in ends]
+    between = _between(model, states)
+    words: list[Word] = []
+    blocks = [states]
+    while several := [block for block in blocks if len(block) > 1]:
+        word = min((between[pair] for pair in combinations(several[0], 2)), key=_long)
+        words.append(word)
+        blocks = [part for block in blocks for part in _split(model, block, word)]
+    return [word for word in words if not any(_begins(other, word) for other in words)]
+
+
+def _long(word: Word) -> tuple[int, Word]:
+    return len(word), word
+
+
+def _begins(word: Word, start: Word) -> bool:
+    return len(start) < len(word) and word[: len(start)] == start
+
+
+def _split(model: Model, block: Sequence[int], word: Word) -> list[list[int]]:
+    parts: dict[tuple[str, ...], list[int]] = {}
+    for state in block:
+        parts.setdefault(tuple(model.answers(word, state)), []).append(state)
+    return list(parts.values())
+
+
+def _between(model: Model, states: Sequence[int]) -> dict[tuple[int, int], Word]:
+    """For each two states (the lower number first) the shortest word that they answer differently."""
+    found: dict[tuple[int, int], Word] = {}
+    left = list(combinations(states, 2))
+    while left:
+        longer = {pair: word for pair in left if (word := _one_more(model, pair, found)) is not None}
+        if not longer:
+            raise ValueError(f"states {left[0][0]} and {left[0][1]} are one: the model is not minimal")
+        found |= longer
+        left = [pair for pair in left if pair not in longer]
+    return found
+
+
+def _one_more(model: Model, pair: tuple[int, int], known: Mapping[tuple[int, int], Word]) -> Word | None:
+    """A letter that tells two states apart, or that leads to two for which a word is known."""
+    here, there = (model.steps[state] for state in pair)
+    for name in model.alphabet:
+        if here[name][0] != there[name][0]:
+            return (name,)
+    for name in model.alphabet:
+        one, other = sorted((here[name][1], there[name][1]))
+        if (word := known.get((one, other))) is not None:
+            return (name, *word)
+    return None

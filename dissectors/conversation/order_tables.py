@@ -451,8 +451,10 @@ MIGRATING: Mapping[tuple[State, Side], Row] = MappingProxyType(
             breaks={B.SPICE_MSG_MIGRATE_DATA: Breach("MIG-SRC-042", State.GONE)},
             otherwise="MIG-SRC-041",
         ),
+        # What the client had sent before it read SPICE_MSG_MIGRATE may still come.
         (State.FLUSH_DUE, C): Row(
-            go={BC.SPICE_MSGC_MIGRATE_FLUSH_MARK: To(State.DATA_DUE, ("MIG-CLI-009",))}
+            go={BC.SPICE_MSGC_MIGRATE_FLUSH_MARK: To(State.DATA_DUE, ("MIG-CLI-009",))},
+            breaks={BC.SPICE_MSGC_MIGRATE_DATA: Breach("MIG-CLI-010")},
         ),
         (State.FLUSH_ONLY_DUE, S): Row(stay=NOTHING, otherwise="MIG-SRC-041"),
         (State.FLUSH_ONLY_DUE, C): Row(
@@ -469,6 +471,8 @@ MIGRATING: Mapping[tuple[State, Side], Row] = MappingProxyType(
     }
 )
 
+#: The flush mark belongs to a source that has asked for it.
+_NO_MARK: dict[int, Breach] = {BC.SPICE_MSGC_MIGRATE_FLUSH_MARK: Breach("MIG-CLI-009")}
 SECONDARY: Mapping[tuple[State, Side], Row] = MappingProxyType(
     {
         (State.OPEN, S): Row(
@@ -476,21 +480,30 @@ SECONDARY: Mapping[tuple[State, Side], Row] = MappingProxyType(
             breaks={B.SPICE_MSG_MIGRATE_DATA: Breach("MIG-SRC-042", State.GONE)},
         ),
         (State.OPEN, C): Row(
-            breaks={
-                BC.SPICE_MSGC_MIGRATE_FLUSH_MARK: Breach("MIG-CLI-009"),
-                BC.SPICE_MSGC_MIGRATE_DATA: Breach("MIG-CLI-010"),
-            }
+            breaks={**_NO_MARK, BC.SPICE_MSGC_MIGRATE_DATA: Breach("MIG-CLI-010")},
         ),
         (State.TARGET_SILENT, S): Row(stay=NOTHING, otherwise="MIG-DST-005"),
-        (State.TARGET_SILENT, C): Row(),
+        (State.TARGET_SILENT, C): Row(breaks=_NO_MARK),
         (State.TARGET_RESTORING, S): Row(),
-        (State.TARGET_RESTORING, C): Row(go={BC.SPICE_MSGC_MIGRATE_DATA: To(State.OPEN, ("MIG-DST-027",))}),
+        (State.TARGET_RESTORING, C): Row(
+            go={BC.SPICE_MSGC_MIGRATE_DATA: To(State.OPEN, ("MIG-DST-027",))}, breaks=_NO_MARK
+        ),
         (State.ORPHAN, S): Row(),
         (State.ORPHAN, C): Row(),
     }
 )
 
-_MAIN_ROWS = {**MAIN, **MIGRATING}
+#: On main a second answer to the announcement is a breach, which MIGRATE_CANCEL answers.
+_SAID_TWICE = {
+    kind: Breach("MIG-CLI-015", excuses=frozenset({int(M.SPICE_MSG_MAIN_MIGRATE_CANCEL)})) for kind in _AGAIN
+}
+_MAIN_FLUSH_DUE = replace(
+    MIGRATING[State.FLUSH_DUE, C],
+    stay=CLIENT_TALK,
+    breaks={**MIGRATING[State.FLUSH_DUE, C].breaks, **_SAID_TWICE},
+    otherwise="MIG-CLI-015",
+)
+_MAIN_ROWS = {**MAIN, **MIGRATING, (State.FLUSH_DUE, C): _MAIN_FLUSH_DUE}
 _SECONDARY_ROWS = {**SECONDARY, **MIGRATING}
 FREE = Row()
 

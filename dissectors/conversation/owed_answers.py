@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from dissectors.conversation.order_tables import CLIENT_TALK, State, row
+from dissectors.conversation.order_tables import State, row
 from dissectors.wire.constants import (
     MESSAGE_NAMES,
     ChannelType,
@@ -176,8 +176,6 @@ def may_send(channel: int, state: State, message: int) -> bool:
         return False
     if message == BC.SPICE_MSGC_MIGRATE_DATA and channel in WITHOUT_DATA:
         return False
-    if state is State.FLUSH_DUE and channel == CT.SPICE_CHANNEL_MAIN:
-        return message in CLIENT_TALK or message in found.go
     return found.stay is None or message in found.stay or message in found.go
 
 

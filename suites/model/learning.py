@@ -124,8 +124,8 @@ def learn_from(
             "known": len(knowledge),
         },
         "oracle": {
-            "what": "every single deviation of the schemes; every transition with every word behind it that"
-            " tells states apart, each message also twice",
+            "what": "every single deviation of the schemes; every transition with the words behind it that"
+            " tell states apart",
             "questions": walks.questions,
             "orders": 1 + effort.orders,
             "seed": seed,

@@ -22,9 +22,12 @@ from suites.model.learning import identify, learn
 from suites.model.letters import ROLES
 from suites.model.mealy import Model, read
 from suites.model.subject import Subject
+from suites.model.walks import Effort
 
 RELEASES = ("debian:bullseye", "debian:bookworm", "debian:trixie", "debian:forky")
 SEED = 1
+#: All questions in one order: another seed (`--again`) asks them in another.
+EFFORT = Effort(orders=0)
 SUBJECTS = tuple(Subject(role, seamless) for role in ROLES for seamless in (False, True))
 
 
@@ -44,7 +47,15 @@ def models(server: str, build: Identity, seed: int, cache: Path | None = None) -
     """The models of one build, each as soon as it is there: both roles, both schemes. `cache`: as `learn`
     takes it."""
     for subject in SUBJECTS:
-        yield learn(server, build, subject, seed=seed, cache=cache, say=lambda line: print(f"    {line}"))
+        yield learn(
+            server,
+            build,
+            subject,
+            seed=seed,
+            effort=EFFORT,
+            cache=cache,
+            say=lambda line: print(f"    {line}"),
+        )
 
 
 def make(server: str) -> None:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Words that tell the states of a model apart: its characterising set (the W of the W-method).
+"""Words that tell the states of a model apart: its characterising set, and a part of it for each state (the
+state identifiers of the HSI method).
 
 Played behind a transition they tell whether it leads into the state that the model says.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from suites.model.mealy import Model, Word
+from suites.model.mealy import Model, Word, fatal
 
 
 def separating_words(model: Model) -> list[Word]:
@@ -25,6 +26,24 @@ def separating_words(model: Model) -> list[Word]:
         words.append(word)
         blocks = [part for block in blocks for part in _split(model, block, word)]
     return [word for word in words if not any(_begins(other, word) for other in words)]
+
+
+def identifiers(model: Model) -> dict[int, list[Word]]:
+    """For each state that goes on the separating words that tell it apart from all others: of those that tell
+    two states apart the same one counts for both, if possible one that leaves the process alive."""
+    words = separating_words(model)
+    answers = {
+        state: [tuple(model.answers(word, state)) for word in words]
+        for state in range(len(model))
+        if state not in model.ends()
+    }
+    found: dict[int, dict[Word, None]] = {state: {} for state in answers}
+    for one, other in combinations(answers, 2):
+        telling = [n for n in range(len(words)) if answers[one][n] != answers[other][n]]
+        alive = [n for n in telling if not any(map(fatal, (*answers[one][n], *answers[other][n])))]
+        word = words[(alive or telling)[0]]
+        found[one][word] = found[other][word] = None
+    return {state: list(told) for state, told in found.items()}
 
 
 def _long(word: Word) -> tuple[int, Word]:

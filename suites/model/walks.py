@@ -2,10 +2,10 @@
 """Looks for what a hypothesis does not know yet: AALpy's equivalence oracle, in three parts.
 
 First the migration schemes themselves, and each with every single deviation: one letter more, or one letter
-less, at every place. Then tours (`suites.model.tours`) that take every transition with each word behind it
-that tells states apart (the W-method: complete for machines that have no more states than the hypothesis),
-each message also twice, for what a server only collects. Then the same questions in other orders: a machine
-with more states has to give itself away on one of these long ways.
+less, at every place. Then tours (`suites.model.tours`) that take every transition with the words behind it
+that tell the next state apart from all others (the HSI method: complete for machines that have no more states
+than the hypothesis); a message that changes nothing also twice, since a server may only collect it. Then the
+same questions in other orders: a machine with more states may give itself away on one of these long ways.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from suites.fuzz.moves import Send
 from suites.model.answers import IMPOSSIBLE
 from suites.model.asking import Word
 from suites.model.mealy import Model, fatal
-from suites.model.separating_words import separating_words
+from suites.model.separating_words import identifiers
 from suites.model.teacher import Teacher
 from suites.model.tours import Question, tours, transitions
 
@@ -76,6 +76,7 @@ class Walks(Oracle):  # type: ignore[misc]  # AALpy has no types
 
     def __post_init__(self) -> None:
         super().__init__(list(self.teacher.knowledge.alphabet), self.teacher)
+        self._letters = self.teacher.knowledge.letters
         self._right = [set() for _ in range(1 + self.effort.orders)]
 
     def find_cex(self, hypothesis: Any) -> Word | None:
@@ -113,15 +114,16 @@ class Walks(Oracle):  # type: ignore[misc]  # AALpy has no types
         return None
 
     def _asked(self, model: Model) -> Iterator[Question]:
-        telling: Sequence[Word] = separating_words(model) or [()]
+        telling = identifiers(model)
         for state, name in transitions(model):
-            if fatal(model.steps[state][name][0]):
+            answer, following = model.steps[state][name]
+            if fatal(answer):
                 yield state, (name,)
                 continue
-            message = isinstance(self.teacher.knowledge.letters[name].move, Send)
-            for end in telling:
+            only_collected = following == state and isinstance(self._letters[name].move, Send)
+            for end in telling[following] or [()]:
                 yield state, (name, *end)
-                if message:
+                if only_collected:
                     yield state, (name, name, *end)
 
     def _shorter(self, model: Model, wrong: Word, asked: Sequence[Question]) -> Word:

@@ -95,11 +95,11 @@ USUAL: Mapping[tuple[str, bool], tuple[str, ...]] = MappingProxyType(
         ("target", True): (
             "main: link, id wrong",
             "inputs: link, id own",
+            "inputs: link, id wrong",
             "main: MIGRATE_DATA",
             "main: ATTACH_CHANNELS",
             "main: MIGRATE_END",
             "main: MIGRATE_DST_DO_SEAMLESS",
-            "inputs: MIGRATE_DATA",
             "clock 16 s",
             "main: close",
             "inputs: close",

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from fixtures.bench.launchers import Launchers
 from fixtures.system.hosts import HarnessError, Identity, Unsupported, UsageError
-from suites.model import picture
 from suites.model.conformance import MODELS, file_of
 from suites.model.learning import identify, learn
 from suites.model.letters import ROLES
@@ -59,12 +58,10 @@ def models(server: str, build: Identity, seed: int, cache: Path | None = None) -
 
 
 def make(server: str) -> None:
-    """Writes the models of one build and their pictures in Graphviz's language. Raises OSError besides."""
+    """Writes the models of one build. Raises OSError besides."""
     build = build_of(server)
     for model in models(server, build, SEED):
-        file = file_of(build.version, model.subject)
-        model.write(file)
-        file.with_suffix(".dot").write_text(picture.dot(model), encoding="utf-8")
+        model.write(file_of(build.version, model.subject))
         print(f"{model.name}: {len(model)} states, {model.about['asked']['known']} answers", flush=True)
 
 

@@ -4,18 +4,21 @@
 Each state is drawn once, where the shortest way into it ends; only those ways are lines. All other answers of
 a state stand in its box, with the number of the state that follows: equal ones in one row, those that end the
 process in red, those that change nothing in grey. So there is no tangle of crossing lines.
+
+`python -m suites.model.picture MODEL DIRECTORY` draws a model that is there.
 """
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 
 from suites.model.answers import IMPOSSIBLE, NOTHING
-from suites.model.mealy import Model, fatal
+from suites.model.mealy import Model, fatal, read
 
 #: Rows longer than this are broken, characters.
 WIDTH = 58
@@ -115,3 +118,7 @@ def _broken(text: str, width: int = WIDTH) -> list[str]:
 
 def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+if __name__ == "__main__":
+    write(read(Path(sys.argv[1])), Path(sys.argv[2]))

@@ -64,6 +64,7 @@ def test_beginning_and_end(bench: Bench, device: str, comes: str) -> None:
     _, sound = opened(bench, source, channel)
     if comes == "early":
         source.call(f"{device}_start")
+    bench.expect(sound, start)
     for _ in range(2):
         bench.settle()
         source.call(f"{device}_stop")

@@ -56,7 +56,8 @@ def _cause_of_death(view: Conversation, event: HostEvent) -> str:
     index = view.hosts.index(view.host_of(event.host))
     for connection in view.connections.values():
         display = connection.host == index and connection.channel == ChannelType.SPICE_CHANNEL_DISPLAY
-        ended = connection.closed is not None and event.time - connection.closed.time < DYING_S
+        closed = connection.closed  # a process that dies ends its connections too
+        ended = closed and closed.by is not Side.SERVER and event.time - closed.time < DYING_S
         if display and connection.linked and ended and not connection.messages[Side.SERVER]:
             return "ROBUST-019"
     return "ROBUST-001"

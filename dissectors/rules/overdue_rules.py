@@ -182,6 +182,8 @@ def target_goes_on(view: Conversation) -> Iterator[Ruling]:
             continue
         if not session.main.shown[Side.SERVER, MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK]:
             continue  # it has not agreed to that
+        if _changed(migration, data):
+            continue  # what it owes then is to live on
         if session.main.shown[Side.SERVER, MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME]:
             yield from map(Kept, ("MIG-DST-024", "MIG-DST-025"))
             continue
@@ -203,6 +205,14 @@ def _main_data(migration: Migration) -> Message | None:
     data = MsgcBase.SPICE_MSGC_MIGRATE_DATA
     steps = (s for s in migration.steps if s.sender is Side.CLIENT and s.type == data)
     return next((step for step in steps if step.connection == target), None)
+
+
+def _changed(migration: Migration, brought: Message) -> bool:
+    """Whether the client brings other data than the source has given, where that has been seen."""
+    source, data = migration.source.main.number, MsgBase.SPICE_MSG_MIGRATE_DATA
+    steps = (s for s in migration.steps if s.sender is Side.SERVER and s.type == data)
+    given = [step.body for step in steps if step.connection == source]
+    return bool(given) and brought.body not in given
 
 
 def _last_words(session: Session) -> Iterator[Message | None]:

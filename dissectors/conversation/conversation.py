@@ -10,21 +10,23 @@ rules need, never the traffic itself: its size does not grow with the capture.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 from itertools import islice
 
 from dissectors.conversation import migration_course, pairing
 from dissectors.conversation.agent_state import apply_agent
+from dissectors.conversation.connection_moves import following, move, state_to_join
 from dissectors.conversation.late_joiners import ARRIVING, state_before
 from dissectors.conversation.link_legs import legs_of_one_link
 from dissectors.conversation.migration_steps import ANSWERS, STEPS, TARGET_STEPS
-from dissectors.conversation.order_tables import (
-    WAITING,
-    State,
-    allows,
-    step,
-)
+from dissectors.conversation.order_tables import State
 from dissectors.conversation.parties import MAIN, Connection, Migration, Server, Session
+from dissectors.conversation.remembered import (
+    GENERATION_BYTES,
+    PONG_BYTES,
+    UNKNOWN,
+    answers,
+    remember,
+)
 from dissectors.framing.events import (
     Closed,
     ConnectFailed,
@@ -70,14 +72,12 @@ __all__ = [
     "link_error",
 ]
 
-#: So many messages of a type, on one side of a connection, are shown for their layout where no rule asks for
-#: them otherwise.
-LAYOUTS = 20
 #: So many links are looked back at for one that is the same link before or behind a proxy.
 LINKS_COMPARED = 32
-UNKNOWN = b""  # stands for what was in a message that is not whole
-GENERATION_BYTES = 4  # of SET_ACK, which ACK_SYNC repeats
-PONG_BYTES = 12  # the id and timestamp of a PING, which its PONG repeats
+
+
+#: What goes on around SPICE.
+AROUND = (ConnectFailed, TlsHello, TlsCertificate, TlsAlert, ProxyTunnel, ProxyHeader, WrongProtocol)
 
 
 class Conversation:
@@ -126,12 +126,8 @@ class Conversation:
             self._count(event, event.count)
         elif isinstance(event, Garbage) or (isinstance(event, Gap) and not event.inside):
             self.connection(event).certain = False
-        elif isinstance(
-            event, TlsHello | TlsCertificate | TlsAlert | ProxyTunnel | ProxyHeader | WrongProtocol
-        ):
+        elif isinstance(event, AROUND):
             _note(self.connection(event), event)
-        elif isinstance(event, ConnectFailed):
-            self.connection(event).failed = event
         elif isinstance(event, Closed):
             connection = self.connection(event)
             connection.closed = event
@@ -235,7 +231,7 @@ class Conversation:
             self._same_host(connection, session.host)
         session.channels.append(connection)
         connection.session = session
-        connection.state = _secondary_state(session.main.state)
+        connection.state = state_to_join(session.main.state)
 
     def session(self, session_id: int, connection: Connection) -> Session | None:
         """The open session with this id, or whose id is not known, that a channel may join."""
@@ -281,37 +277,10 @@ class Conversation:
             connection.unacked += count
         connection.serials[event.sender] = event.serial
 
-    def _remember(self, connection: Connection, event: Message) -> None:
-        """Keeps what later messages of the connection are compared with."""
-        session = connection.session
-        if event.sender is Side.SERVER and not connection.messages[Side.SERVER] and session is not None:
-            links = session.links_to(connection)
-            if links and links[0] is not connection and links[0].closed is None:
-                connection.beside = event
-        self._count(event, 1)
-        connection.last[event.sender] = event
-        connection.shown[event.sender, event.type] += 1
-        if connection.shown[event.sender, event.type] == LAYOUTS:
-            connection.familiar[event.sender] |= {event.type}
-        if event.sender is Side.CLIENT:
-            connection.said.add(event.type)
-            if event.type in (MsgcBase.SPICE_MSGC_PONG, MsgcBase.SPICE_MSGC_ACK_SYNC):
-                _answered(connection, event)
-            elif event.type == MsgcBase.SPICE_MSGC_ACK:
-                connection.unacked -= connection.window or 0
-        elif event.type == MsgBase.SPICE_MSG_PING:
-            connection.pings.append(event.body[:PONG_BYTES] if event.whole else UNKNOWN)
-            if connection.unanswered is None and event.whole:
-                connection.unanswered = replace(event, body=event.body[:PONG_BYTES])
-        elif event.type == MsgBase.SPICE_MSG_SET_ACK:
-            connection.generations.append(event.body[:GENERATION_BYTES] if event.whole else UNKNOWN)
-            connection.window = int(event.packet.window) if event.whole else None
-            connection.unacked = 0
-        elif event.type == MsgBase.SPICE_MSG_MIGRATE:
-            connection.migrate = event
-
     def _apply_message(self, connection: Connection, event: Message) -> None:
-        self._remember(connection, event)
+        self._note_beside(connection, event)
+        self._count(event, 1)
+        remember(connection, event)
         if not connection.channel:
             connection.channel = event.channel
         if connection.session is None and connection.channel and not connection.linked_whole:
@@ -319,13 +288,21 @@ class Conversation:
         if connection.is_main:
             self._apply_main(connection, event)
         before = connection.state
-        _move(connection, event)
+        move(connection, event)
         session = connection.session
         if connection.is_main and session is not None and before is not connection.state:
             for channel in session.channels:
-                channel.state = _follows(channel.state, connection.state)
+                channel.state = following(channel.state, connection.state)
         if session is not None:
             self._note_step(session, connection, event)
+
+    def _note_beside(self, connection: Connection, event: Message) -> None:
+        """Keeps the first message of a channel that was linked while its first link is still open."""
+        session = connection.session
+        if event.sender is Side.SERVER and not connection.messages[Side.SERVER] and session is not None:
+            links = session.links_to(connection)
+            if links and links[0] is not connection and links[0].closed is None:
+                connection.beside = event
 
     def _note_step(self, session: Session, connection: Connection, event: Message) -> None:
         """Keeps what a migration's story is made of."""
@@ -369,48 +346,6 @@ class Conversation:
         migration_course.follow(self, session, event)
 
 
-def _answered(connection: Connection, event: Message) -> None:
-    """Takes in a PONG or an ACK_SYNC; one that answers nothing that was seen is kept until the end."""
-    pong = event.type == MsgcBase.SPICE_MSGC_PONG
-    if pong and connection.unanswered is not None and connection.unanswered.body == event.body[:PONG_BYTES]:
-        connection.unanswered = None
-    if answers(connection, event) is False:
-        connection.strange.append(event)
-
-
-def answers(connection: Connection, event: Message) -> bool | None:
-    """Whether a PONG repeats a PING's id and timestamp, and an ACK_SYNC a SET_ACK's generation; None where
-    nothing was seen that it could answer."""
-    pong = event.type == MsgcBase.SPICE_MSGC_PONG
-    known = connection.pings if pong else connection.generations
-    if not known and not pong:
-        return None
-    return event.body[: PONG_BYTES if pong else GENERATION_BYTES] in known or UNKNOWN in known
-
-
-def _move(connection: Connection, event: Message) -> None:
-    """A connection's next state. After a breach it stands in one of two, until a message tells in which."""
-    state, left, late = connection.state, connection.left, connection.late
-    forgiven = event.type in late[event.sender]
-    if left is not None and not forgiven and allows(left, event) and not allows(state, event):
-        state, left = left, None  # the breach has led nowhere
-    moved, more = step(state, event, late[event.sender])
-    if left is not None:
-        other = step(left, event).state if allows(left, event) else None
-        connection.left = None if other is moved else other
-    else:
-        broke = not allows(state, event) and moved is not state
-        connection.left = state if broke else None
-    connection.state = moved
-    late[event.sender] -= {event.type}
-    for side, kinds in more.items():
-        late[side] |= kinds
-
-
-#: What goes on around SPICE.
-_AROUND = (ConnectFailed, TlsHello, TlsCertificate, TlsAlert, ProxyTunnel, ProxyHeader, WrongProtocol)
-
-
 def _note(connection: Connection, event: ConnectionEvent) -> None:
     """Keeps what goes on around SPICE."""
     match event:
@@ -434,25 +369,6 @@ def _caps(packet: object) -> tuple[frozenset[int], frozenset[int]]:
     common = getattr(packet, "common_caps", None) or []
     channel = getattr(packet, "channel_caps", None) or []
     return cap_bits(common), cap_bits(channel)
-
-
-def _secondary_state(main: State) -> State:
-    """Where a channel stands that joins a session whose main channel stands there."""
-    return {
-        State.TARGET_WAIT: State.TARGET_SILENT,
-        State.TARGET_ANSWERED: State.TARGET_SILENT,
-        State.TARGET_ASKED: State.TARGET_RESTORING,
-        State.TARGET_REASKED: State.TARGET_RESTORING,
-        State.TARGET_SEAMLESS: State.TARGET_RESTORING,
-    }.get(main, State.OPEN)
-
-
-def _follows(channel: State, main: State) -> State:
-    """Where a target's channel goes when its main channel moves. A channel that restores its state goes on
-    with its own MIGRATE_DATA; the server may activate it as soon as it has read DST_DO_SEAMLESS."""
-    if channel is State.TARGET_RESTORING and main not in WAITING:
-        return channel
-    return _secondary_state(main) if channel in (State.TARGET_SILENT, State.TARGET_RESTORING) else channel
 
 
 def link_error(event: LinkBytes) -> LinkErr | int:

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a connection remembers of its messages, for those that come later: PINGs that a PONG answers, SET_ACKs
+that an ACK_SYNC answers, types whose layout has been shown often enough."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dissectors.conversation.parties import Connection
+from dissectors.framing.events import Message
+from dissectors.wire.constants import MsgBase, MsgcBase, Side
+
+#: So many messages of a type, on one side of a connection, are shown for their layout where no rule asks for
+#: them otherwise.
+LAYOUTS = 20
+UNKNOWN = b""  # stands for what was in a message that is not whole
+GENERATION_BYTES = 4  # of SET_ACK, which ACK_SYNC repeats
+PONG_BYTES = 12  # the id and timestamp of a PING, which its PONG repeats
+
+
+def remember(connection: Connection, event: Message) -> None:
+    """Keeps what later messages of the connection are compared with."""
+    connection.last[event.sender] = event
+    connection.shown[event.sender, event.type] += 1
+    if connection.shown[event.sender, event.type] == LAYOUTS:
+        connection.familiar[event.sender] |= {event.type}
+    if event.sender is Side.CLIENT:
+        connection.said.add(event.type)
+        if event.type in (MsgcBase.SPICE_MSGC_PONG, MsgcBase.SPICE_MSGC_ACK_SYNC):
+            _answered(connection, event)
+        elif event.type == MsgcBase.SPICE_MSGC_ACK:
+            connection.unacked -= connection.window or 0
+    elif event.type == MsgBase.SPICE_MSG_PING:
+        connection.pings.append(event.body[:PONG_BYTES] if event.whole else UNKNOWN)
+        if connection.unanswered is None and event.whole:
+            connection.unanswered = replace(event, body=event.body[:PONG_BYTES])
+    elif event.type == MsgBase.SPICE_MSG_SET_ACK:
+        connection.generations.append(event.body[:GENERATION_BYTES] if event.whole else UNKNOWN)
+        connection.window = int(event.packet.window) if event.whole else None
+        connection.unacked = 0
+    elif event.type == MsgBase.SPICE_MSG_MIGRATE:
+        connection.migrate = event
+
+
+def _answered(connection: Connection, event: Message) -> None:
+    """Takes in a PONG or an ACK_SYNC; one that answers nothing that was seen is kept until the end."""
+    pong = event.type == MsgcBase.SPICE_MSGC_PONG
+    if pong and connection.unanswered is not None and connection.unanswered.body == event.body[:PONG_BYTES]:
+        connection.unanswered = None
+    if answers(connection, event) is False:
+        connection.strange.append(event)
+
+
+def answers(connection: Connection, event: Message) -> bool | None:
+    """Whether a PONG repeats a PING's id and timestamp, and an ACK_SYNC a SET_ACK's generation; None where
+    nothing was seen that it could answer."""
+    pong = event.type == MsgcBase.SPICE_MSGC_PONG
+    known = connection.pings if pong else connection.generations
+    if not known and not pong:
+        return None
+    return event.body[: PONG_BYTES if pong else GENERATION_BYTES] in known or UNKNOWN in known

@@ -9,7 +9,6 @@ connection without SPICE.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -83,6 +82,8 @@ class _Farewell:
     """The end of a migration at its source, as all that a capture may have of a main channel: CONNECTED from
     one end and then MIGRATE_END from the other, each alone in its segment, prove each other."""
 
+    __slots__ = ("_chunks", "_client", "alone")
+
     def __init__(self) -> None:
         self._client: tuple[Side, bool] | None = None  # which end has said CONNECTED, with which header
         self._chunks = 0
@@ -110,18 +111,18 @@ class _Farewell:
 
 
 class LateStart:
-    """One such connection while it is not known what it is. `items`: its latest bytes, to be read again."""
+    """One such connection while it is not known what it is. `items`: its latest bytes, to be read again.
+
+    There may be thousands at once: what an end that says nothing would need is not made."""
+
+    __slots__ = ("_directory", "_farewell", "_proofs", "_seek", "_seen", "_size", "begin", "items")
 
     def __init__(self, begin: Begin, directory: Directory) -> None:
         self.begin = begin
-        self.items: deque[Chunk | Gap] = deque()
+        self.items: list[Chunk | Gap] = []
         self._directory = directory
         self._size = self._seen = 0
-        self._seek = {
-            (flip, end): Resync(0, OTHER[end] if flip else end, None, strange=True)
-            for flip in ((False,) if begin.directed else (False, True))
-            for end in Side
-        }
+        self._seek: dict[tuple[bool, Side], Resync] = {}
         self._proofs: dict[bool, Found] = {}
         self._farewell = _Farewell()
         directory.add_pair(begin.client, begin.server)
@@ -138,18 +139,30 @@ class LateStart:
             self._size += len(item.data)
             self._seen += len(item.data)
             starts = (0, *item.ends[:-1])
-            for (flip, end), resync in self._seek.items():
-                if end is item.sender and flip not in self._proofs:
-                    found = resync.feed(item.data, starts)
+            for flip in self._flips:
+                if flip not in self._proofs:
+                    found = self._resync(flip, item.sender).feed(item.data, starts)
                     if found is not None:
                         self._proofs[flip] = found
             left = self._farewell.feed(item) if not self._proofs else None
             if left is not None and not (self.begin.directed and left.flip):
                 return left
         while self._size > HELD and len(self.items) > 1:
-            old = self.items.popleft()
+            old = self.items.pop(0)
             self._size -= len(old.data) if isinstance(old, Chunk) else 0
         return self.place()
+
+    @property
+    def _flips(self) -> tuple[bool, ...]:
+        """Whether the end that was seen first may be the server."""
+        return (False,) if self.begin.directed else (False, True)
+
+    def _resync(self, flip: bool, end: Side) -> Resync:
+        """The search in what this end says."""
+        key = flip, end
+        if key not in self._seek:
+            self._seek[key] = Resync(0, OTHER[end] if flip else end, None, strange=True)
+        return self._seek[key]
 
     @property
     def farewell(self) -> Place | None:
@@ -188,7 +201,7 @@ class LateStart:
 
     def _likely(self, shared: bool | None) -> Place | None:
         """Whole messages, though nothing proves them: believed where the direction is known."""
-        flips = [shared] if shared is not None else sorted({flip for flip, _ in self._seek})
+        flips = (shared,) if shared is not None else self._flips
         found = {}
         for flip in flips:
             whole = [r.likely() for (other, _), r in self._seek.items() if other is flip]

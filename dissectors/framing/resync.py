@@ -52,6 +52,8 @@ class Found(NamedTuple):
 class _Chain:
     """Messages that follow each other from a place where a segment begins. Offsets count from there on."""
 
+    __slots__ = ("_serial", "at", "bodies", "bytes", "channels", "count", "known", "mini", "start", "strange")
+
     def __init__(self, start: int, mini: bool, channels: Sequence[int], strange: bool) -> None:
         self.start = start
         self.mini = mini
@@ -102,6 +104,8 @@ class Resync:
     `trusting`: the other direction is known to be SPICE already, so that one message without a body will do.
     `strange`: the connection may be no SPICE at all.
     """
+
+    __slots__ = ("_chains", "_channels", "_data", "_headers", "_sender", "_strange", "_trusting")
 
     def __init__(
         self, channel: int, sender: Side, mini: bool | None, *, trusting: bool = False, strange: bool = False

@@ -33,12 +33,10 @@ class Store:
         self, knowledge: Knowledge, build: Identity, say: Say, directory: Path | None = None
     ) -> None:
         self.knowledge = knowledge
-        subject = knowledge.subject
-        scheme = "seamless" if subject.seamless else "semi-seamless"
         build_hash = (build.sha256 or "unknown")[:16]
         self.path = (
             directory or cache_directory() / "learned"
-        ) / f"{build_hash}-{subject.role}-{scheme}.ndjson"
+        ) / f"{build_hash}-{knowledge.subject.key}.ndjson"
         letters = "\n".join(knowledge.letters)
         self._head = {
             "format": FORMAT,

@@ -25,8 +25,7 @@ MODELS = Path(__file__).with_name("models")
 
 def file_of(version: str | None, subject: Subject) -> Path:
     """Where the model of a release lies."""
-    scheme = "seamless" if subject.seamless else "semi-seamless"
-    return MODELS / f"{version}-{subject.role}-{scheme}.json"
+    return MODELS / f"{version}-{subject.key}.json"
 
 
 def model_of(version: str | None, subject: Subject) -> Model | None:

@@ -18,10 +18,12 @@ from fixtures.system.hosts import Identity, Unsupported
 from suites.model.answer_store import Store
 from suites.model.answers import Answer
 from suites.model.asking import Knowledge, Player, Undecided, Word
+from suites.model.comparison import essence
 from suites.model.crew import Crew
-from suites.model.mealy import Model, canonical
+from suites.model.mealy import Model, canonical, fatal
 from suites.model.subject import Subject
 from suites.model.teacher import Teacher
+from suites.model.tours import transitions
 from suites.model.walks import USUAL, Effort, Walks
 
 Say = Callable[[str], None]
@@ -62,9 +64,11 @@ def learn(
     width: int | None = None,
     say: Say = lambda _: None,
     cache: Path | None = None,
+    guess: Model | None = None,
 ) -> Model:
     """The model of one subject. `wide`: with the wide alphabet; `width`: in how many processes to play
-    (default: one for each CPU); `cache`: where answers are kept, in place of the user's cache.
+    (default: one for each CPU); `cache`: where answers are kept, in place of the user's cache; `guess`:
+    another build's model, which is the first hypothesis.
 
     Raises HarnessError where the server or the disk fails, Undecided where it answers differently each time.
     What was answered until then is kept.
@@ -72,7 +76,16 @@ def learn(
     crew = Crew(server, subject, width or os.cpu_count() or 1)
     try:
         return learn_from(
-            crew, server, build, subject, seed=seed, wide=wide, effort=effort, say=say, cache=cache
+            crew,
+            server,
+            build,
+            subject,
+            seed=seed,
+            wide=wide,
+            effort=effort,
+            say=say,
+            cache=cache,
+            guess=guess,
         )
     finally:
         crew.close()
@@ -89,6 +102,7 @@ def learn_from(
     effort: Effort = USUAL,
     say: Say = lambda _: None,
     cache: Path | None = None,
+    guess: Model | None = None,
 ) -> Model:
     """`learn` with whatever plays words: processes of this machine, or a cluster."""
     begun, knowledge = time.monotonic(), Knowledge(subject, wide)
@@ -99,30 +113,18 @@ def learn_from(
     try:
         teacher = Teacher(knowledge, Noted(player, store))
         walks = Walks(teacher, lambda machine: read_machine(subject, knowledge, machine), seed, effort, say)
-        machine = run_Lsharp(
-            list(knowledge.alphabet),
-            teacher,
-            walks,
-            "mealy",
-            extension_rule="SepSeq",
-            separation_rule="SepSeq",
-            cache_and_non_det_check=False,  # the teacher does both
-            print_level=0,
-        )
+        model = _guessed(guess, knowledge, walks) or _learned(knowledge, teacher, walks)
     except Undecided as undecided:
         store.forget(undecided.word)
         raise
     finally:
         store.close()
+    asked = {"plays": knowledge.plays, "letters": knowledge.letters_played, "known": len(knowledge)}
     about = {
         "server": server,
         "version": build.version,
         "build": build.sha256,
-        "asked": {
-            "plays": knowledge.plays,
-            "letters": knowledge.letters_played,
-            "known": len(knowledge),
-        },
+        "asked": asked,
         "oracle": {
             "what": "every single deviation of the schemes; every transition with the words behind it that"
             " tell states apart",
@@ -133,7 +135,39 @@ def learn_from(
         },
         "seconds": round(time.monotonic() - begun, 1),
     }
-    return replace(read_machine(subject, knowledge, machine), about=about)
+    return replace(model, about=about)
+
+
+def _guessed(guess: Model | None, knowledge: Knowledge, walks: Walks) -> Model | None:
+    """The guess, if the server answers as it says: with this server's own words for the process' ends."""
+    if guess is None or tuple(guess.alphabet) != tuple(knowledge.alphabet):
+        return None
+    walks.alike = essence
+    wrong = walks.difference(guess)
+    walks.alike = str
+    if wrong is not None:
+        return None
+    ways, rows = guess.shortest(), [dict(row) for row in guess.steps]
+    for state, name in transitions(guess):
+        answer, following = rows[state][name]
+        known = knowledge.answers((*ways[state], name)) if fatal(answer) else None
+        rows[state][name] = (known[-1] if known else answer), following
+    model = replace(guess, steps=rows)
+    return model if walks.difference(model) is None else None
+
+
+def _learned(knowledge: Knowledge, teacher: Teacher, walks: Walks) -> Model:
+    machine = run_Lsharp(
+        list(knowledge.alphabet),
+        teacher,
+        walks,
+        "mealy",
+        extension_rule="SepSeq",
+        separation_rule="SepSeq",
+        cache_and_non_det_check=False,  # the teacher does both
+        print_level=0,
+    )
+    return read_machine(knowledge.subject, knowledge, machine)
 
 
 def read_machine(subject: Subject, knowledge: Knowledge, machine: Any) -> Model:

@@ -44,8 +44,9 @@ def build_of(server: str) -> Identity:
 
 def models(server: str, build: Identity, seed: int, cache: Path | None = None) -> Iterator[Model]:
     """The models of one build, each as soon as it is there: both roles, both schemes. `cache`: as `learn`
-    takes it."""
+    takes it; without it another release's model is the first guess."""
     for subject in SUBJECTS:
+        there = [read(file) for file in sorted(MODELS.glob(f"*-{subject.key}.json"))] if cache is None else []
         yield learn(
             server,
             build,
@@ -53,6 +54,7 @@ def models(server: str, build: Identity, seed: int, cache: Path | None = None) -
             seed=seed,
             effort=EFFORT,
             cache=cache,
+            guess=there[-1] if there else None,
             say=lambda line: print(f"    {line}"),
         )
 

@@ -22,6 +22,8 @@ from suites.model.mealy import Model, fatal, read
 
 #: Rows longer than this are broken, characters.
 WIDTH = 58
+#: Behind each line: fonts of browsers are wider than Graphviz takes them to be.
+ROOM = "&nbsp;" * 4
 _GREY, _RED, _BLUE, _HEAD = "#777777", "#b00020", "#1f4e8c", "#dfe8f3"
 
 
@@ -36,14 +38,13 @@ def dot(model: Model) -> str:
         '  node [shape=plain, fontname="sans-serif", fontsize=10];',
         f'  edge [fontname="sans-serif", fontsize=10, color="{_BLUE}", fontcolor="{_BLUE}"];',
     ]
-    tree = {state: (model.after(way[:-1]), way[-1]) for state, way in enumerate(ways) if way}
+    tree = {s: (model.after(way[:-1]), way[-1]) for s, way in enumerate(ways) if way and s not in ends}
     for state in range(len(model)):
         if state not in ends:
             lines.append(f"  s{state} [label=<{_box(model, state, tree)}>];")
     for state, (before, letter) in tree.items():
-        if state not in ends:
-            answer = model.steps[before][letter][0]
-            lines.append(f"  s{before} -> s{state} [label=<{_label(letter, answer)}>];")
+        answer = model.steps[before][letter][0]
+        lines.append(f"  s{before} -> s{state} [label=<{_label(letter, answer)}>];")
     return "\n".join([*lines, "}"]) + "\n"
 
 
@@ -103,7 +104,7 @@ def _lines(letters: list[str], answer: str) -> str:
     told = [escape(line) for line in _broken(", ".join(letters))]
     if answer != NOTHING:
         told += [f"&nbsp;&nbsp;{escape(line)}" for line in _broken(answer)]
-    return "<br/>".join(told)
+    return "<br/>".join(f"{line}{ROOM}" for line in told)
 
 
 def _broken(text: str, width: int = WIDTH) -> list[str]:

@@ -75,6 +75,11 @@ class Subject:
         return f"{self.role}, {'seamless' if self.seamless else 'semi-seamless'}"
 
     @property
+    def key(self) -> str:
+        """In names of files."""
+        return f"{self.role}-{'seamless' if self.seamless else 'semi-seamless'}"
+
+    @property
     def settings(self) -> Settings:
         """Of the host."""
         return Settings(seamless=self.seamless, incoming=self.role == "target", plant=self.plant)

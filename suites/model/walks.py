@@ -62,14 +62,15 @@ Asked = tuple[Word, Word]
 
 @dataclass
 class Walks(Oracle):  # type: ignore[misc]  # AALpy has no types
-    """The oracle. `hypothesis`: makes a model of AALpy's machine. `rounds`: how often it looked; `questions`:
-    how many its last hypothesis has answered right."""
+    """The oracle. `hypothesis`: makes a model of AALpy's machine; `alike`: what counts of an answer;
+    `rounds`: how often it looked; `questions`: how many its last hypothesis has answered right."""
 
     teacher: Teacher
     hypothesis: Callable[[Any], Model]
     seed: int
     effort: Effort = USUAL
     say: Callable[[str], None] = lambda _: None
+    alike: Callable[[str], str] = str
     rounds: int = 0
     questions: int = 0
     _right: list[set[Asked]] = field(default_factory=list)
@@ -81,7 +82,10 @@ class Walks(Oracle):  # type: ignore[misc]  # AALpy has no types
 
     def find_cex(self, hypothesis: Any) -> Word | None:
         """A word whose answers the hypothesis does not give, up to the first of them."""
-        model = self.hypothesis(hypothesis)
+        return self.difference(self.hypothesis(hypothesis))
+
+    def difference(self, model: Model) -> Word | None:
+        """The same for a model."""
         self.rounds += 1
         plays = self.teacher.knowledge.plays
         self.say(f"round {self.rounds}: {len(model)} states after {plays} plays")
@@ -140,7 +144,7 @@ class Walks(Oracle):  # type: ignore[misc]  # AALpy has no types
         """The part of a word up to the first answer that differs."""
         seen = self.teacher.knowledge.answers(word) or []
         for index, (ours, theirs) in enumerate(zip(model.answers(word), seen, strict=True)):
-            if ours != theirs:
+            if self.alike(ours) != self.alike(theirs):
                 return word[: index + 1]
         return None
 

@@ -228,6 +228,8 @@ def test_separating_words_tell_all_states_apart(model: Model) -> None:
 def test_picture(model: Model) -> None:
     text = picture.dot(model)
     assert all(f"state {n}<" in text for n in range(len(model)) if n not in model.ends())
+    deadly = sum(any(fatal(answer) for answer, _ in row.values()) for row in model.steps)
+    assert text.count("the end<") == deadly
     drawn = picture.svg(model)
     assert drawn is None or b"</svg>" in drawn
 

@@ -190,8 +190,12 @@ def fuzz(**asked: Any) -> None:
     "--role", "roles", multiple=True, type=click.Choice(["source", "target"]), help="Default: both."
 )
 @click.option("--seamless", is_flag=True, help="Hosts that are set up for seamless migration.")
-@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of the random walks.")
-@click.option("--walks", type=click.IntRange(min=0), metavar="N", help="Random walks behind each transition.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, metavar="N", help="Of the order of questions."
+)
+@click.option(
+    "--orders", type=click.IntRange(min=0), metavar="N", help="How often to ask all again (default: 1)."
+)
 @click.option(
     "--alphabet",
     type=click.Choice(["usual", "wide"]),

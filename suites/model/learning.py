@@ -143,7 +143,7 @@ def _guessed(guess: Model | None, knowledge: Knowledge, walks: Walks) -> Model |
     if guess is None or tuple(guess.alphabet) != tuple(knowledge.alphabet):
         return None
     walks.alike = essence
-    wrong = walks.difference(guess)
+    wrong = walks.difference(guess, schemes=False)
     walks.alike = str
     if wrong is not None:
         return None
@@ -153,7 +153,7 @@ def _guessed(guess: Model | None, knowledge: Knowledge, walks: Walks) -> Model |
         known = knowledge.answers((*ways[state], name)) if fatal(answer) else None
         rows[state][name] = (known[-1] if known else answer), following
     model = replace(guess, steps=rows)
-    return model if walks.difference(model) is None else None
+    return model if walks.difference(model, schemes=False) is None else None
 
 
 def _learned(knowledge: Knowledge, teacher: Teacher, walks: Walks) -> Model:

@@ -84,12 +84,12 @@ class Walks(Oracle):  # type: ignore[misc]  # AALpy has no types
         """A word whose answers the hypothesis does not give, up to the first of them."""
         return self.difference(self.hypothesis(hypothesis))
 
-    def difference(self, model: Model) -> Word | None:
-        """The same for a model."""
+    def difference(self, model: Model, *, schemes: bool = True) -> Word | None:
+        """The same for a model; without the schemes where they have made the model."""
         self.rounds += 1
         plays = self.teacher.knowledge.plays
         self.say(f"round {self.rounds}: {len(model)} states after {plays} plays")
-        found = self._schemes(model)
+        found = self._schemes(model) if schemes else None
         for order, right in enumerate(self._right):
             found = found or self._questions(model, random.Random(f"{self.seed} {order}"), right)
         return found

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a play costs from nothing, and from kept situations.
+"""What a play costs from nothing, from kept situations, and beside boofuzz.
 
 `python -m suites.fuzz.bench_fuzz [SPEC] [SECONDS]`, `make bench-fuzz`.
 
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fixtures.bench.launchers import Launchers
+from suites.fuzz import bench_boofuzz
 from suites.fuzz.campaign import Campaign, ready
 from suites.fuzz.team import Team
 
@@ -70,6 +71,7 @@ def main(arguments: list[str]) -> int:
     print(
         f"{new[0] / old[0]:.1f} times as many plays a second, {new[1] / old[1]:.1f} times as many for the CPU"
     )
+    bench_boofuzz.measured(server, seconds)
     return 0
 
 

@@ -160,6 +160,23 @@ def calls(stage: Standing[Any]) -> list[Choice]:
     return found
 
 
+def progress(stage: Standing[Any]) -> list[Choice]:
+    """What brings a migration on: an announcement to a client that is there, all that completes it, the end
+    of what has been started."""
+    found: list[Choice] = []
+    mains = {slot.host for slot in _linked(stage) if slot.channel == MAIN}
+    for host in stage.labels:
+        phase = stage.phases[host]
+        start, stop, finish = (Call(host, name) for name in COMPLETE)
+        if phase is Phase.IDLE and host in mains:
+            found.append((Call(host, "announce"),))
+        elif phase is Phase.ANNOUNCED:
+            found.append((start, stop, Call(_other(host), "vm_start"), finish))
+        elif phase is Phase.STARTED:
+            found.append((stop, Call(_other(host), "vm_start"), finish))
+    return found
+
+
 def clocks(stage: Standing[Any]) -> list[Choice]:
     """The virtual clock of a host goes on."""
     return [(Pass(host, ms),) for host in stage.labels for ms in TIMES]

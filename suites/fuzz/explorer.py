@@ -34,9 +34,9 @@ from suites.fuzz.walk import Grounds, Walk
 MOST = 64
 #: Moves that lead into a situation, at most: what has happened is taken along.
 DEEPEST = 80
-#: Choices made for one play, and what chance offers for each of them, at most. Where hosts do not branch,
-#: so many times.
-TOGETHER, OFFERED, ROUNDS = 5, 3, 4
+#: How many choices are made for one play, and how many chance offers for each of them. Where hosts do not
+#: branch, so many times at most.
+TOGETHER, OFFERED, ROUNDS = (1, 1, 2, 3, 5), 3, 4
 #: One play of so many begins after set-up, one deadly move of so many is played all the same, and one play of
 #: so many ends at every host, not only at those that it has touched.
 FRESH, DEADLY, EVERYWHERE = 25, 60, 16
@@ -46,6 +46,7 @@ KIT_WEIGHTS = {Kit.INPUTS: 60, Kit.MANY: 37, Kit.DISPLAY: 3}
 KINDS: Sequence[tuple[int, Callable[[Standing[Any]], list[Choice]]]] = (
     (5, choices.messages),
     (8, choices.owed),
+    (4, choices.progress),
     (4, choices.calls),
     (2, choices.links),
     (2, choices.clocks),
@@ -288,7 +289,7 @@ class Explorer:
         dice = self._dice
         menu = _Menu(walk)
         moves: list[Move] = []
-        for _ in range(dice.randint(1, TOGETHER)):
+        for _ in range(dice.choice(TOGETHER)):
             offered = filter(None, [self._choice(menu) for _ in range(OFFERED)])
             moves += min(offered, key=partial(self._often, walk), default=())
         return tuple(moves)

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The same sequence by boofuzz and by branches: link, main channel, a MIGRATE_END with something wrong in it.
+
+`python -m suites.fuzz.bench_boofuzz [SPEC] [SECONDS]`; boofuzz is the extra `bench`. The figures are
+test cases a second on this machine: boofuzz has one process, a campaign one for each core.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.hashes import SHA1
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from dissectors.wire.constants import LINK_HEADER_BYTES, CommonCap, MsgcMain
+from dissectors.wire.link_packets import SpiceLinkAuthMechanism, SpiceLinkMess
+from fixtures.bench.launchers import Launcher, Launchers
+from fixtures.peer import Capabilities
+from fixtures.system.hosts import HarnessError, Settings
+from suites.fuzz.moves import MAIN, Link, Send, Setup
+from suites.fuzz.walk import Grounds, Walk
+
+KEY_AT, KEY_BYTES = LINK_HEADER_BYTES + 4, 162  # of a SpiceLinkReply
+END = int(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END)
+
+
+def _ticket(reply: bytes) -> bytes:
+    """The mechanism, and an empty ticket under the key of a link reply."""
+    key: Any = load_der_public_key(reply[KEY_AT : KEY_AT + KEY_BYTES])
+    chosen = SpiceLinkAuthMechanism(auth_mechanism=CommonCap.SPICE_COMMON_CAP_AUTH_SPICE)
+    oaep = padding.OAEP(padding.MGF1(SHA1()), SHA1(), None)
+    return bytes(chosen) + bytes(key.encrypt(b"\0", oaep))
+
+
+def with_boofuzz(launcher: Launcher, seconds: float) -> int:
+    """Test cases in so many seconds: boofuzz's own session, without logs, web page and pauses."""
+    boofuzz = import_module("boofuzz")
+    host = launcher.start("source", Settings(devices=("keyboard", "mouse")))
+    end = time.monotonic() + seconds
+    played = 0
+
+    class Over(BaseException):
+        """The time is over; boofuzz catches what is an Exception."""
+
+    def count(*_: Any, **__: Any) -> None:
+        nonlocal played
+        played += 1
+        if time.monotonic() > end:
+            raise Over
+
+    def answer(_target: Any, _log: Any, session: Any, *_: Any, **__: Any) -> bytes:
+        return _ticket(session.last_recv)
+
+    connection = boofuzz.TCPSocketConnection(host.address, host.port, send_timeout=1, recv_timeout=1)
+    with tempfile.TemporaryDirectory() as scratch:
+        session = boofuzz.Session(
+            target=boofuzz.Target(connection=connection),
+            fuzz_loggers=[],
+            web_port=None,
+            keep_web_open=False,
+            sleep_time=0,
+            receive_data_after_each_request=True,
+            receive_data_after_fuzz=False,
+            reuse_target_connection=False,
+            post_test_case_callbacks=[count],
+            db_filename=str(Path(scratch) / "boofuzz.db"),
+        )
+        mess = SpiceLinkMess(channel_type=MAIN, **Capabilities().fields(MAIN))
+        link = boofuzz.Request("link", children=(boofuzz.Static("mess", bytes(mess)),))
+        ticket = boofuzz.Request("ticket", children=(boofuzz.Static("ticket", bytes(132)),))
+        message = boofuzz.Request(
+            "end",
+            children=(
+                boofuzz.Word("type", END, endian="<", fuzzable=False),
+                boofuzz.Word("size", 0, endian="<", full_range=True),  # its lower half
+                boofuzz.Static("zeros", bytes(2)),
+            ),
+        )
+        session.connect(link)
+        session.connect(link, ticket, callback=answer)
+        session.connect(ticket, message)
+        try:
+            session.fuzz(max_depth=1)
+        except Over:
+            pass
+        finally:
+            host.stop()
+    return played
+
+
+def with_branches(launcher: Launcher, seconds: float) -> int:
+    """Test cases in so many seconds: each a branch of a session that is linked."""
+    grounds = Grounds({"source": launcher, "target": launcher})
+    linked = Walk(grounds, Setup())
+    linked.play_all([Link(0, "source", MAIN)])
+    end = time.monotonic() + seconds
+    played = 0
+    while time.monotonic() < end:
+        walk = linked.copy()
+        walk.play_all([Send(0, "source", MAIN, END, played + 1)])
+        walk.leave()
+        walk.close(judge=False)
+        played += 1
+    linked.abandon()
+    grounds.close()
+    return played
+
+
+@contextmanager
+def _launcher(server: str) -> Iterator[Launcher]:
+    launchers = Launchers()
+    try:
+        yield launchers.of(server)
+    finally:
+        launchers.close()
+
+
+WAYS: Mapping[str, Callable[[Launcher, float], int]] = {"boofuzz": with_boofuzz, "branches": with_branches}
+
+
+def _begin(way: str, server: str, seconds: float) -> subprocess.Popen[str]:
+    """In a process of its own: boofuzz leaves threads behind that keep a process from ending."""
+    command = [sys.executable, "-m", "suites.fuzz.bench_boofuzz", way, server, str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _played(process: subprocess.Popen[str], seconds: float) -> int:
+    try:
+        said, wrong = process.communicate(timeout=4 * seconds + 60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise HarnessError("it has not ended") from None
+    lines = said.split()
+    if not lines or not lines[-1].isdigit():
+        raise HarnessError(f"it has not played: {(wrong.strip().splitlines() or ['no reason'])[-1]}")
+    return int(lines[-1])
+
+
+def measured(server: str, seconds: float) -> None:
+    """Prints both, where boofuzz is installed: it has one process, a campaign has one for each core."""
+    if find_spec("boofuzz") is None:
+        print("boofuzz is not here: pip install 'spice-conformance[bench]' for the comparison")
+        return
+    width = os.cpu_count() or 1
+    theirs = _played(_begin("boofuzz", server, seconds), seconds) / seconds
+    print(f"{'link, main, MIGRATE_END by boofuzz':44} {theirs:7.1f} test cases/s")
+    workers = [_begin("branches", server, seconds) for _ in range(width)]
+    ours = sum(_played(worker, seconds) for worker in workers) / seconds
+    print(f"{f'the same from a kept situation, {width} processes':44} {ours:7.1f} test cases/s")
+    print(f"{ours / max(theirs, 1e-9):.1f} times as many test cases a second as boofuzz")
+
+
+def main(arguments: list[str]) -> int:
+    """`[SPEC] [SECONDS]`; or a way, SPEC and SECONDS for its part alone, which prints a number."""
+    if arguments[:1] and arguments[0] in WAYS:
+        with _launcher(arguments[1]) as launcher:
+            print(WAYS[arguments[0]](launcher, float(arguments[2])), flush=True)
+        os._exit(0)
+    measured(arguments[0] if arguments else "system", float(arguments[1]) if len(arguments) > 1 else 20.0)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

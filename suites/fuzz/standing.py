@@ -40,8 +40,9 @@ from suites.fuzz.moves import (
 WRONG_ID = 0xC0DE_F00D
 
 _CRASH = re.compile(r"it ended by SIG(SEGV|BUS|ILL|FPE|KILL)")
-#: An assertion: releases differ in the signal, and in the place and language of the source file.
-_ASSERTION = re.compile(r"SIG(?:TRAP|ABRT): (?:\S*/)?([\w-]+)\.c\w*:")
+#: An assertion: releases differ in the signal, in the place and language of the source file, and in the name
+#: of the function, a method in the later ones.
+_ASSERTION = re.compile(r"SIG(?:TRAP|ABRT): (?:\S*/)?([\w-]+)\.(?:c\w*|h):\d+:(?:\w+:)? ?")
 _FIGURES = re.compile(r"0x[0-9a-f]+|\b\d+\b")
 #: States of main in which a client has to leave.
 LEFT = frozenset({State.ENDED, State.SWITCHED})
@@ -63,7 +64,7 @@ class Key:
     def of(cls, finding: Finding) -> Key:
         """A finding's key. Of a crash only the signal counts: what was printed last does not belong to it."""
         crash = _CRASH.match(finding.seen)
-        seen = _ASSERTION.sub(r"an assertion: \1:", finding.seen)
+        seen = _ASSERTION.sub(r"an assertion: \1: ", finding.seen)
         return cls(finding.requirement, crash[0] if crash else _FIGURES.sub("#", seen))
 
 

@@ -102,6 +102,13 @@ def test_keys_do_not_depend_on_figures() -> None:
     assert failure(same.format(1, "0x12ab")).key == failure(same.format(22, "0xff")).key
     old, new = "SIGTRAP: reds.c:3101:f: it failed", "SIGABRT: ../server/reds.cpp:3025:f: it failed"
     assert failure(f"it ended by {old}").key == failure(f"it ended by {new}").key
+    old, new = (
+        "SIGTRAP: red-c.c:1:red_c_handle: unexpected x",
+        "SIGABRT: ../server/red-c.cpp:2:handle: unexpected x",
+    )
+    assert failure(f"it ended by {old}").key == failure(f"it ended by {new}").key
+    old, new = "SIGTRAP: m.h:213:f: unsupported 7", "SIGABRT: ../server/m.h:9:f: unsupported 4294967295"
+    assert failure(f"it ended by {old}").key == failure(f"it ended by {new}").key
     assert failure("it ended by SIGSEGV: this").key == failure("it ended by SIGSEGV: that").key
     assert failure().key != failure("it ended by SIGSEGV: this").key
 

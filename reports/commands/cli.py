@@ -93,7 +93,9 @@ def main() -> None:
     "--rerun", type=click.IntRange(min=0), default=0, metavar="N", help="Each test N times more; flaky fails."
 )
 @click.option("--shard", metavar="I/N", help="Only the I-th of N parts that take about as long.")
-@click.option("--version", metavar="V", help="Version of a build that does not tell it (lib:PATH).")
+@click.option(
+    "--version", metavar="V", help="Version of a build that does not tell it (lib:PATH, FILE.toml)."
+)
 @click.option("--deviations", type=PATH, metavar="FILE", help="Declared deviations instead of the shipped.")
 @click.option("--out", type=PATH, metavar="DIR", help="Where results go (default: results/<time>/).")
 @click.option("-n", "workers", metavar="N", help="Processes to run tests in (default: one for each CPU).")

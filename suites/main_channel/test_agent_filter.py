@@ -21,7 +21,8 @@ TO_AGENT, START = MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, MsgcMain.SPICE_MSGC_MAIN_
 #: VDAgentMessage's types (spice/vd_agent.h).
 CLIPBOARD_KINDS = {"CLIPBOARD": 4, "CLIPBOARD_GRAB": 7, "CLIPBOARD_REQUEST": 8, "CLIPBOARD_RELEASE": 9}
 FILE_KINDS = {"FILE_XFER_START": 10, "FILE_XFER_STATUS": 11, "FILE_XFER_DATA": 12}
-REPLY, ANNOUNCE, CLIENT_DISCONNECTED = 3, 6, 13
+REPLY, ANNOUNCE, CLIENT_DISCONNECTED, GRAPHICS_DEVICE_INFO = 3, 6, 13, 16
+GRAPHICS_DEVICE_INFO_CAP = 1 << 15
 #: Capability bits of the agent (spice/vd_agent.h, VD_AGENT_CAP_*).
 CLIPBOARD_CAPS = 1 << 3 | 1 << 5 | 1 << 6  # CLIPBOARD, CLIPBOARD_BY_DEMAND, CLIPBOARD_SELECTION
 FILE_XFER_DISABLED = 1 << 13
@@ -144,6 +145,21 @@ def test_capabilities_of_what_is_switched_off(bench: Bench, copypaste: bool, fil
     )
     told = [m.body[-4:].hex() for m in main.got(AGENT_DATA)]
     bench.claim(told == [struct.pack("<I", wanted).hex()], f"capabilities {wanted:#x}", told)
+
+
+@requirement("MAIN-066", fault=Fault("the guest misses a byte", plant=("clip:agent",), case="able"))
+@pytest.mark.parametrize("able", [True, False], ids=["able", "not able"])
+def test_graphics_devices(bench: Bench, able: bool) -> None:
+    """An agent that can is told of the graphics devices, in a chunk of the server's own port, each time
+    that it announces so; another is told nothing."""
+    source, _ = talking(bench)
+    announced = ALL_CAPS if able else ALL_CAPS & ~GRAPHICS_DEVICE_INFO_CAP
+    for _ in range(2):
+        source.call("agent_send", hex=chunk(_caps(announced)).hex())
+        bench.settle()
+    told = at_guest(bench)
+    wanted = chunk(message(GRAPHICS_DEVICE_INFO, bytes(4)), SERVER_PORT) * 2 * able
+    bench.claim(told == wanted, f"at the guest {wanted.hex() or 'nothing'}", told.hex() or "nothing")
 
 
 MALFORMED = {

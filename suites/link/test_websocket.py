@@ -25,7 +25,7 @@ from fixtures.bench.planting import requirement, rewritten, stuck_on_wire
 from fixtures.peer import Connection
 from fixtures.peer.peer_connection import EVERYTHING
 from fixtures.peer.transport import trusting
-from fixtures.peer.websocket import (
+from fixtures.peer.websocket_client import (
     BINARY,
     CLOSE,
     CONTINUATION,

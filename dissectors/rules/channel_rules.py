@@ -18,7 +18,7 @@ from dissectors.conversation.order_tables import AFTER_MIGRATE, CONNECTED_SEAMLE
 from dissectors.framing.events import Message
 from dissectors.rules.order_rules import attempted_before
 from dissectors.rules.rule_engine import EVERY, FIRST, SHOWN, Broken, Kept, Ruling, at_end, check, on
-from dissectors.wire.constants import MESSAGE_NAMES, ChannelType, MsgBase, MsgcBase, MsgcMain, Side
+from dissectors.wire.constants import MESSAGE_NAMES, ChannelType, MsgBase, MsgcBase, MsgcMain, MsgMain, Side
 
 #: Larger bodies are bulk data: their layout is not taken apart for each message.
 LAYOUT_LIMIT = 1 << 16
@@ -28,6 +28,7 @@ LAYOUT_LIMIT = 1 << 16
 WINDOWED = frozenset({ChannelType.SPICE_CHANNEL_DISPLAY, ChannelType.SPICE_CHANNEL_CURSOR})
 WINDOWS, SPARE = 2, 1
 
+ACK, NACK = MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK, MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK
 #: Magic and version come before it.
 SERIAL_IN_DISPLAY_DATA = struct.Struct("<8xQ")
 #: Channel -> (magic, newest version) of its MIGRATE_DATA (server/migration-protocol.h).
@@ -84,11 +85,15 @@ def serials(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 
 def _restores(connection: Connection) -> bool:
-    """A display that restores its state goes on with its serial at the source."""
+    """A display that restores its state goes on with its serial at the source. One whose target has said NACK
+    begins anew."""
     session = connection.session
     asked = MsgcMain.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS
     display = connection.channel == ChannelType.SPICE_CHANNEL_DISPLAY
-    return display and session is not None and asked in session.main.said
+    if not display or session is None or asked not in session.main.said:
+        return False
+    shown = session.main.shown
+    return bool(shown[Side.SERVER, ACK]) or not shown[Side.SERVER, NACK]
 
 
 @on(Message, FIRST)

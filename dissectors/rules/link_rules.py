@@ -73,8 +73,7 @@ def reply(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
     if event.kind != "reply" or connection.mess is None:
         return
     if connection.reply is not None:
-        yield Broken("LINK-014", "a link result (4 bytes) that refuses", "a second link reply")
-        yield Kept("LINK-013")
+        yield from _second_reply(view, connection)
         return
     packet = event.packet
     yield from _shape(event, packet)
@@ -89,6 +88,16 @@ def reply(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
         yield from _accepted(view, connection, event, packet)
     else:
         yield from _refused(view, connection, error)
+
+
+def _second_reply(view: Conversation, connection: Connection) -> Iterator[Ruling]:
+    """Released servers refuse so a mechanism that they do not have. SASL has refusals of its own."""
+    mechanism, offered = _mechanism(connection), _offered(view, connection)
+    if mechanism is not None and mechanism not in offered:
+        yield Broken("LINK-014", "a link result (4 bytes) that refuses", "a second link reply")
+        yield Kept("LINK-013")
+    elif CommonCap.SPICE_COMMON_CAP_AUTH_SASL not in offered:
+        yield Broken("LINK-015", "a link result (4 bytes)", "a second link reply")
 
 
 def _shape(event: LinkBytes, packet: Any) -> Iterator[Ruling]:
@@ -262,11 +271,13 @@ def closing(view: Conversation, event: Closed) -> Iterator[Ruling]:
     connection = view.connection(event)
     refusal = _refusal(connection)
     by_server = event.by is not Side.CLIENT and event.how in (Ending.CLOSED, Ending.RESET)
+    if event.how is Ending.DIED:
+        return  # another requirement's
     if refusal is not None and event.by is not Side.CLIENT:
         yield check("LINK-016", by_server, "the server closes a link that it has refused", f"{event.how}")
     elif refusal is not None and event.time - refusal.time > REFUSED_S:
         yield _left_open(refusal, event.time)
-    if connection.mess is None or connection.reply is not None or event.how is Ending.DIED:
+    if connection.mess is None or connection.reply is not None:
         return
     fault = mess_fault(connection.mess.raw)
     if fault is None or _at_tls_port(view, connection):

@@ -201,7 +201,7 @@ def _after_call(host: Server | None, connection: Connection, event: Message) -> 
         yield check("MIG-SRC-016", fine, "nothing that ends the migration before migrate_end(1)", event.name)
     elif event.type == CANCEL and connection.state in CONNECTED_STATES:
         failed = called is not None and not called.args.get("completed")
-        again = connected is not None and host is not None and _announced_twice(host)
+        again = connected is not None and _answered_before(connection, connected)
         if not failed and not again and _came_late(host, connection):
             yield Kept("MIG-SRC-024")
             return
@@ -238,8 +238,10 @@ def _passed(call: HostEvent | None, event: HostEvent) -> float:
     return (event.clock_ms - call.clock_ms) / 1000
 
 
-def _announced_twice(host: Server) -> bool:
-    return sum(c.name == "call:migrate_connect" for c in host.calls) > 1
+def _answered_before(connection: Connection, call: HostEvent) -> bool:
+    """The client had said CONNECTED to the announcement that it has when the hypervisor made a new one."""
+    migration = connection.session.migration if connection.session is not None else None
+    return migration is not None and migration.answer is not None and migration.answer.time < call.time
 
 
 @on(Closed)
@@ -300,6 +302,10 @@ def late_answer(view: Conversation, event: Message) -> Iterator[Ruling]:
     if connection.state not in {State.READY, State.SWITCHED, *WAITING}:
         return
     late = any(kind in connection.said for kind in CONNECTED)
+    if connection.mess is not None and connection.certain:  # all of it was seen: each one has its own CANCEL
+        answers = sum(connection.shown[Side.CLIENT, kind] for kind in CONNECTED)
+        late = connection.shown[Side.SERVER, CANCEL] < answers
     session = connection.session
-    announced = session is not None and session.migration is not None and connection.state is State.READY
+    migration = session.migration if session is not None else None
+    announced = migration is not None and migration.ended is None and connection.state is State.READY
     yield check("MIG-SRC-024", late or announced, "CANCEL only if something was announced", event.name)

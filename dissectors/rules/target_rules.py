@@ -93,9 +93,12 @@ def target_owes(view: Conversation, event: Closed) -> Iterator[Ruling]:
 
 @at_end
 def refused_link_error(view: Conversation) -> Iterator[Ruling]:
-    """A target that refuses the source's id where nothing else is wrong loses the session."""
+    """A target that refuses the source's id where nothing else is wrong loses the session. A host that waits
+    for no migration may refuse what it does not know."""
     for connection in view.connections.values():
-        if connection.as_target and connection.result is not None:
+        host = server_of(view, connection)
+        waits = host is None or bool(host.settings.get("incoming", True))
+        if connection.as_target and connection.result is not None and waits:
             if link_error(connection.result) == LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID:
                 yield Broken(
                     "MIG-DST-001",

@@ -49,13 +49,14 @@ def stops_at_ticket(bench: Bench, connection: Connection, sent: bytes) -> LinkEr
 
 
 @requirement("LINK-020", fault=result(DENIED, where=accepted))
+@requirement("LINK-015", fault=reply_for_result(DENIED, where=accepted))
 @pytest.mark.parametrize("ticket", [TICKET, LONGEST, "p\u00e4ss"], ids=["usual", "longest", "utf-8"])
 @pytest.mark.parametrize("caps", [EVERYTHING, AT_ONCE], ids=["selects", "at-once"])
 def test_right_ticket(bench: Bench, caps: Capabilities, ticket: str) -> None:
     """The right ticket opens the channel, of clients that name their mechanism and of those that do not."""
     main = bench.connect(bench.start(ticket=ticket), password=ticket, capabilities=caps)
     error = bench.try_link(main)
-    bench.claim(error == OK, "SPICE_LINK_ERR_OK", error)
+    bench.claim(error == OK, "SPICE_LINK_ERR_OK", error, proves="LINK-020")
     bench.expect(main, MsgMain.SPICE_MSG_MAIN_INIT, proves="MAIN-001")
 
 

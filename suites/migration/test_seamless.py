@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from dissectors.wire.constants import ChannelType, MainCap, MsgBase, MsgcMain, MsgMain
+from dissectors.wire.constants import ChannelType, CommonCap, MainCap, MsgBase, MsgcMain, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import (
     ANNOUNCEMENT,
@@ -27,6 +27,7 @@ from fixtures.bench.planting import (
     lost,
     put,
     requirement,
+    serial,
     timers,
     turned,
     twice,
@@ -49,6 +50,8 @@ END, CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_END, MsgMain.SPICE_MSG_MAIN_MIGRATE
 MM_TIME = MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME
 LIST = MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
 MIGRATE, DATA = MsgBase.SPICE_MSG_MIGRATE, MsgBase.SPICE_MSG_MIGRATE_DATA
+DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
+LATER_VERSION = 2  # of the migration data: no release knows it
 DO_SEAMLESS = MsgcMain.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS
 
 pytestmark = pytest.mark.needs(Ability.SEAMLESS_DATA)
@@ -189,6 +192,24 @@ def test_later_version(bench: Bench, version: int) -> None:
     bench.claim(
         nacks == 1, "one NACK, then a semi-seamless migration", f"{nacks} of them", proves="MIG-DST-013"
     )
+
+
+@requirement(
+    "CHAN-003",
+    fault=serial("goes on from 77", "SPICE_MSG_*", lambda n: n + 76, host="target", channel=DISPLAY, nth=1),
+)
+@pytest.mark.needs(Ability.DEVICES)
+def test_serials_after_nack(bench: Bench) -> None:
+    """With full headers a display whose target has said NACK begins with serial 1: it restores nothing."""
+    source, target = bench.pair(seamless=True, devices=("keyboard", "mouse", "display"))
+    duties = replace(DUTIFUL, src_version=LATER_VERSION)
+    capable = EVERYTHING.without(CommonCap.SPICE_COMMON_CAP_MINI_HEADER)
+    client = bench.client(source, duties=duties, capabilities=capable)
+    announced(bench, source, client, target)
+    source.complete(target)
+    arrived(bench, client)
+    display = client.current.channels[DISPLAY, 0]
+    bench.until(lambda: display.messages, "the display's first message", proves="MIG-DST-006")
 
 
 @requirement("MIG-SRC-018", fault=(lost(SWITCH), closed_instead(SWITCH)))

@@ -298,7 +298,8 @@ def test_migrate_end_completes_when_the_client_has_left(bench: Bench) -> None:
 
 @requirement("MIG-SRC-035", fault=too_early(END_DONE))
 @requirement("MIG-SRC-039", fault=(closed_after(CANCEL), lost(BEGIN, nth=2)))
-@requirement("MIG-SRC-017")
+@requirement("MIG-SRC-024", fault=twice(CANCEL))
+@requirement("MIG-SRC-017", fault=before(END, CANCEL))
 def test_failed_migration_is_cancelled(bench: Bench) -> None:
     """After migrate_end(0) the client gets MIGRATE_CANCEL, the session goes on and migrates later (to another
     target: a QEMU whose incoming migration has failed ends)."""

@@ -12,9 +12,10 @@ from functools import cache
 import pytest
 
 from dissectors.capture.reader import events
-from dissectors.framing.events import Closed, Ending, Event, LinkBytes, Message
+from dissectors.framing.events import Closed, Ending, Endpoint, Event, HostEvent, LinkBytes, Message, Opened
 from dissectors.rules.oracle import Oracle
 from dissectors.wire.constants import ChannelType, LinkErr, MsgBase, MsgcBase, MsgMain, Side
+from dissectors.wire.link_packets import SpiceLinkMess, SpiceLinkReply
 from fixtures.captures import DIRECTORY
 
 DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
@@ -163,3 +164,27 @@ def test_a_listed_channel_that_is_closed_without_a_reply() -> None:
         elif not isinstance(event, LinkBytes | Message | Closed):
             changed.append(event)
     assert broken(changed) == {"MAIN-011"}
+
+
+@pytest.mark.parametrize("incoming", [True, False])
+def test_an_id_that_is_refused(incoming: bool) -> None:
+    """A host that waits for a migration has to take the source's id; another one need not know it."""
+    server = Endpoint("127.0.0.1", 5900)
+    opened = Opened(
+        time=1.0, connection=1, client=Endpoint("127.0.0.1", 40000), server=server, tls=False, host="one"
+    )
+    mess = bytes(SpiceLinkMess(connection_id=0x8A000001, channel_type=1, common_caps=[9], channel_caps=[]))
+    parts = [
+        ("mess", Side.CLIENT, mess),
+        ("reply", Side.SERVER, bytes(SpiceLinkReply(error=0))),
+        ("result", Side.SERVER, struct.pack("<I", LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID)),
+    ]
+    told: list[Event] = [
+        HostEvent(time=0.5, host="one", name="configured", args={"incoming": incoming}),
+        opened,
+    ]
+    told += [
+        LinkBytes(time=2.0 + n, connection=1, sender=side, kind=kind, raw=raw, channel=1)
+        for n, (kind, side, raw) in enumerate(parts)
+    ]
+    assert ("MIG-DST-001" in broken(told)) == incoming

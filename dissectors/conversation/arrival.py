@@ -9,7 +9,7 @@ from enum import StrEnum
 from ipaddress import ip_address
 
 from dissectors.conversation.conversation import Conversation
-from dissectors.conversation.failed_links import Attempts, Reason, how_closed
+from dissectors.conversation.failed_links import Attempt, Attempts, Reason, asked_for, how_closed
 from dissectors.conversation.order_tables import State
 from dissectors.conversation.pairing import client_of, ended_by
 from dissectors.conversation.parties import Connection, Migration, Session
@@ -56,6 +56,8 @@ def arrival(view: Conversation, migration: Migration, attempts: Attempts) -> Arr
         return Arrival(Outcome.CANCELLED, failed[-1].reason if failed else None, why, ended)
     if target is not None and begun(target, migration):
         return Arrival(Outcome.SWITCHED if switched(migration) else Outcome.COMPLETED)
+    if _still_coming(view, migration, failed):
+        return _CUT_OFF
     if failed and (target is None or _refused(migration) or target.main.closed is not None):
         return Arrival(Outcome.LOST, failed[-1].reason, failed[-1].seen, failed[-1].event)
     if hidden := attempts.hidden(migration):
@@ -65,6 +67,21 @@ def arrival(view: Conversation, migration: Migration, attempts: Attempts) -> Arr
     if target is not None and target.main.closed is not None and (ended is not None or _refused(migration)):
         return _dropped(view, target)
     return _without_target(view, migration) if ended is None or target is None else _CUT_OFF
+
+
+def _still_coming(view: Conversation, migration: Migration, failed: Sequence[Attempt]) -> bool:
+    """The capture ends while a link to the target is open that the client has made after SWITCH_HOST: what
+    came to nothing before does not tell how it ends."""
+    ended = migration.ended
+    if ended is None or ended.type != MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST:
+        return False
+    if any(attempt.event.time > ended.time for attempt in failed):
+        return False
+    return any(
+        c.opened is not None and c.opened.time > ended.time and c.closed is None and c.session is None
+        for c in view.connections.values()
+        if asked_for(migration, c)
+    )
 
 
 def _refused(migration: Migration) -> bool:

@@ -20,6 +20,8 @@ from dissectors.wire.constants import LinkErr, Side, channel_name
 
 #: Two clocks, two interfaces: an attempt may seem to be this much older than its announcement (s).
 SLACK_S = 0.05
+#: One SYN that the capture follows for less than this (s) may still be answered.
+ANSWERED_S = 1.0
 #: A client that has waited so long for a link reply did not get one, seconds.
 LINK_WAIT_S = 3.0
 #: So many attempts of one migration are told.
@@ -77,6 +79,9 @@ def failure_of(connection: Connection) -> Attempt | None:
     server = connection.server
     failed = connection.failed
     if failed is not None:
+        waited = failed.attempts > 1 or failed.until - failed.first >= ANSWERED_S
+        if failed.how is Failure.UNANSWERED and not waited:
+            return None
         plural = "s" if failed.attempts > 1 else ""
         times = f" ({failed.attempts} SYN{plural} in {failed.until - failed.first:.1f} s)"
         told = {
@@ -183,7 +188,7 @@ class Attempts:
             id(attempt): attempt
             for port in migration.ports
             for attempt in self._by_port.get(port, ())
-            if _belongs(migration, attempt.connection)
+            if asked_for(migration, attempt.connection)
         }
         ordered = sorted(found.values(), key=lambda attempt: attempt.event.time)
         return ordered[:MOST]
@@ -194,7 +199,7 @@ class Attempts:
             connection
             for port in migration.ports
             for connection in self._hidden.get(port, ())
-            if _belongs(migration, connection)
+            if asked_for(migration, connection)
         ]
 
 
@@ -205,7 +210,7 @@ def _via_port(connection: Connection) -> int | None:
     return int(port) if port.isdigit() else None
 
 
-def _belongs(migration: Migration, connection: Connection) -> bool:
+def asked_for(migration: Migration, connection: Connection) -> bool:
     """This connection is one that the announcement asked for."""
     known = connection.opened or connection.failed
     if known is None or connection.session is migration.source:

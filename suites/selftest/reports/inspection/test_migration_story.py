@@ -15,6 +15,7 @@ from dissectors.capture.capture_files import CaptureFile
 from dissectors.framing.events import Ending
 from dissectors.wire.constants import LinkErr, MsgcMain, MsgMain, Side
 from fixtures.captures import DIRECTORY
+from reports.inspection.bench_inspect import link_stage
 from suites.selftest.dissectors.capture.capture_mutations import packets, save
 from suites.selftest.reports.inspection.scenes import (
     DENIED,
@@ -276,6 +277,56 @@ def test_a_target_that_cannot_be_reached(scene: Scene, tmp_path: Path, kind: str
     story = story_of(path)
     assert outcomes(story) == [("did not arrive", reason)]
     assert f"{B}:5900" in story["migrations"][0]["why"]
+
+
+@pytest.mark.parametrize(
+    ("by", "waits", "reason"),
+    [
+        (Side.SERVER, 0.0, "closed without a word"),
+        (Side.CLIENT, 5.0, "link not answered"),
+        (Side.CLIENT, 0.5, None),
+    ],
+)
+def test_a_link_message_without_a_reply(scene: Scene, by: Side, waits: float, reason: str | None) -> None:
+    """A client that goes away soon has changed its mind."""
+    with scene:
+        main = scene.session(CLIENT, A)
+        scene.begin(main, B)
+        link = scene.connect(CLIENT, B)
+        scene.raw(link, Side.CLIENT, next(data for _, data in link_stage(MAIN, ID)))
+        scene.tick(waits)
+        scene.close(link, by=by)
+        scene.client(main, CONNECT_ERROR)
+        scene.switched(main, B)
+    wanted = ("did not arrive", reason) if reason else ("not seen", "no attempt seen")
+    assert outcomes(story_of(scene.path)) == [wanted]
+
+
+def test_a_target_that_is_no_spice_server(scene: Scene) -> None:
+    with scene:
+        main = scene.session(CLIENT, A)
+        scene.begin(main, B)
+        link = scene.connect(CLIENT, B)
+        scene.raw(link, Side.SERVER, b"RFB 003.008\n")
+        scene.close(link)
+        scene.client(main, CONNECT_ERROR)
+        scene.switched(main, B)
+    story = story_of(scene.path)
+    assert outcomes(story) == [("did not arrive", "wrong protocol")]
+    assert "speaks VNC" in story["migrations"][0]["why"]
+
+
+@pytest.mark.parametrize("named", ["127.0.0.1", "host12.example.com", B])
+def test_switch_host_behind_translated_ports(scene: Scene, named: str) -> None:
+    """Neither port nor id tell that it is the target: the same client comes at once, and the announced
+    address says nothing of where."""
+    with scene:
+        main = scene.session(CLIENT, A, 15_900)
+        scene.switched(main, named, 5900)
+        scene.close(main)
+        scene.session(CLIENT, C, 15_901, number=ID + 1)
+    wanted = ("switched and arrived", None) if named != B else ("not seen", "no attempt seen")
+    assert outcomes(story_of(scene.path)) == [wanted]
 
 
 def test_nothing_seen_of_the_target(scene: Scene) -> None:

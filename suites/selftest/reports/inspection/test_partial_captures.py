@@ -159,3 +159,19 @@ def test_a_source_that_is_taken_over_meanwhile(tmp_path: Path) -> None:
     story = story_of(scene.path)
     assert outcomes(story) == [("did not arrive", "dropped")]
     assert story["migrations"][0]["why"].endswith(f": {OTHER} took it over")
+
+
+@pytest.mark.parametrize("name", ["seamless", "switch-host", "late"])
+def test_a_capture_that_ends_too_early_loses_nobody(tmp_path: Path, name: str) -> None:
+    """Neither for a SYN that is just on its way, nor while the link that SWITCH_HOST asks for is made."""
+    every = recorded(name)
+    whole = told(tmp_path, every)["migrations"][0]
+    begun = whole["phases"][0]["packet"]
+    ended = {"seamless": len(every), "switch-host": begun, "late": begun + 8}[name]
+    for place in range(begun, min(begun + 6, ended)):
+        (migration,) = told(tmp_path, every[:place])["migrations"]
+        assert migration["outcome"] != "did not arrive", place
+    if name != "seamless":
+        for place in range(len(every) - 50, len(every), 6):
+            (migration,) = told(tmp_path, every[:place])["migrations"]
+            assert migration["outcome"] in ("moving", "switched and arrived"), place

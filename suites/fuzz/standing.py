@@ -44,6 +44,8 @@ _CRASH = re.compile(r"it ended by SIG(SEGV|BUS|ILL|FPE|KILL)")
 #: of the function, a method in the later ones.
 _ASSERTION = re.compile(r"SIG(?:TRAP|ABRT): (?:\S*/)?([\w-]+)\.(?:c\w*|h):\d+:(?:\w+:)? ?")
 _FIGURES = re.compile(r"0x[0-9a-f]+|\b\d+\b")
+#: An assertion's `this->that`: later releases say `that` alone, a member of the class.
+_OWNER = re.compile(r"\b\w+->")
 #: States of main in which a client has to leave.
 LEFT = frozenset({State.ENDED, State.SWITCHED})
 #: What ends a play: the process is gone, or does not answer.
@@ -64,7 +66,7 @@ class Key:
     def of(cls, finding: Finding) -> Key:
         """A finding's key. Of a crash only the signal counts: what was printed last does not belong to it."""
         crash = _CRASH.match(finding.seen)
-        seen = _ASSERTION.sub(r"an assertion: \1: ", finding.seen)
+        seen = _OWNER.sub("", _ASSERTION.sub(r"an assertion: \1: ", finding.seen))
         return cls(finding.requirement, crash[0] if crash else _FIGURES.sub("#", seen))
 
 

@@ -107,6 +107,8 @@ def test_keys_do_not_depend_on_figures() -> None:
         "SIGABRT: ../server/red-c.cpp:2:handle: unexpected x",
     )
     assert failure(f"it ended by {old}").key == failure(f"it ended by {new}").key
+    old, new = "SIGTRAP: r.c:1:r_f: assertion `client->a' failed", "SIGABRT: r.cpp:2:f: assertion `a' failed"
+    assert failure(f"it ended by {old}").key == failure(f"it ended by {new}").key
     old, new = "SIGTRAP: m.h:213:f: unsupported 7", "SIGABRT: ../server/m.h:9:f: unsupported 4294967295"
     assert failure(f"it ended by {old}").key == failure(f"it ended by {new}").key
     assert failure("it ended by SIGSEGV: this").key == failure("it ended by SIGSEGV: that").key

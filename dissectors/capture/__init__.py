@@ -147,7 +147,7 @@ class Capture(Iterator[AnyItem]):
         self._complain()
 
     def _notes(self) -> Iterator[str]:
-        """What was not read, now that everything is told."""
+        """What was not read, once everything else has been given."""
         for file in self._files:
             if file.broken_off:
                 yield f"{file.name}: the following ended in the middle of a record"
@@ -155,7 +155,7 @@ class Capture(Iterator[AnyItem]):
         yield from unread_tls(self._context.tls_unread)
 
     def _batches(self, file: CaptureFile) -> Iterator[list[Record]]:
-        """The records of a file; its error waits until everything is told."""
+        """The records of a file; its error is kept until everything else has been given."""
         try:
             yield from file.batches()
         except CaptureError as error:
@@ -190,7 +190,7 @@ class Capture(Iterator[AnyItem]):
             yield item
 
     def _complain(self) -> None:
-        """Raise what is wrong with the input as a whole, now that everything is told."""
+        """Raises what is wrong with the input as a whole, once everything else has been given."""
         unsupported = sorted(self._tcp.network.unsupported)
         if self._errors:
             raise self._errors[0]

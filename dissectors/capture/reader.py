@@ -177,7 +177,7 @@ class EventReader:
         yield from self._admit(item, UNKNOWN)
 
     def _admit(self, item: Begin, place: Place) -> Iterator[Event]:
-        """A connection that is told."""
+        """Yields the `Opened` of a connection; where it began before the capture, a gap in each direction."""
         number = item.connection
         self.files[number] = item.file
         self._clients[number] = item.client.host

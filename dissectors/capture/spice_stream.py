@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A connection with an end that speaks SPICE; that the other end speaks something else is told."""
+"""A connection with an end that speaks SPICE; reports it where the other end speaks something else."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class Nothing:
 
 
 class OnlyTheEnd:
-    """A connection that is told, but whose bytes are no SPICE."""
+    """A connection that is reported, but whose bytes are no SPICE."""
 
     def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:
         """See `Stage`."""

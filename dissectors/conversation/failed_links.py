@@ -24,7 +24,7 @@ SLACK_S = 0.05
 ANSWERED_S = 1.0
 #: A client that has waited so long for a link reply did not get one, seconds.
 LINK_WAIT_S = 3.0
-#: So many attempts of one migration are told.
+#: At most so many attempts of one migration are shown.
 MOST = 50
 
 

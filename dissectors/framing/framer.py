@@ -79,7 +79,7 @@ class Framer:
 
     @property
     def known_header(self) -> bool | None:
-        """Whether mini headers are used; None while the link stage has not told."""
+        """Whether mini headers are used; None until the link stage shows it."""
         return self.mini if self._header_known else None
 
     def spilled(self, sender: Side) -> bytes:

@@ -147,7 +147,7 @@ class Resync:
         return kind in _TYPES[self._sender] and size <= MAX_SIZE
 
     def narrow(self, channel: int, *, mini: bool) -> Found | None:
-        """The other direction has told the channel and the header."""
+        """The other direction has shown the channel and the header."""
         self._channels, self._headers, self._trusting = [channel], [mini], True
         fitting = [c for c in self._chains if c.mini is mini and channel in c.channels]
         for chain in fitting:

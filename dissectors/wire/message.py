@@ -104,7 +104,7 @@ class SpicePacket(Packet):
         return s
 
     def _shortage(self, field: Any, value: Any, consumed: int) -> str | None:
-        """Scapy's lists and strings end quietly with the bytes: told by the count or length that was due."""
+        """Scapy's lists and strings end silently where the bytes end; the count or length due shows it."""
         field = getattr(field, "fld", field)
         if value is None:
             return None

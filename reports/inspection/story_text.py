@@ -92,7 +92,7 @@ def _plural(count: int, noun: str) -> str:
 
 
 def _refused(console: Console, story: Story, width: int) -> None:
-    """Links that a server refused and that no migration has told."""
+    """Refused links that no migration's section shows."""
     told = {a["connection"] for m in story["migrations"] for a in m["attempts"]}
     refused = [one for one in story["refused"] if one["connection"] not in told]
     if not refused:
@@ -113,7 +113,7 @@ def _refused(console: Console, story: Story, width: int) -> None:
 
 
 def _attempts(console: Console, story: Story, width: int) -> None:
-    """Connections that came to nothing and are told nowhere else."""
+    """Failed connections that no other section shows."""
     told = {a["connection"] for m in story["migrations"] for a in m["attempts"]}
     told |= {one["connection"] for one in story["refused"]}
     others = [one for one in story["attempts"] if one["connection"] not in told]

@@ -101,7 +101,7 @@ def ladder(
     many = list(events)
     builder = _Builder(many, names or {}, parties)
     rows = [row for n, event in enumerate(many) if (row := builder.row(n, event)) is not None]
-    rows.sort(key=_time)  # what a capture proves late is told late
+    rows.sort(key=_time)  # what a capture proves late comes late in the stream
     shown = [found for found in findings if parties is None or found.connection in (None, *parties)]
     rows = _blame(rows, many, shown, builder.zero)
     if collapse:

@@ -69,7 +69,7 @@ def verify(
             return _told(["the run does not agree with itself", *troubles]), False
         troubles = list(_packets(run, judged_again, progress))
     if troubles:
-        return _told(["the packets do not say what the run says", *troubles]), False
+        return _told([f"the packets do not say what the run says{_other_suite(run)}", *troubles]), False
     judged = sum(case.verdict in JUDGED for case in run.cases)
     shown = sum("pcapng" in case.artefacts for case in run.cases if case.verdict in JUDGED)
     lines = [
@@ -95,6 +95,15 @@ def said(every_s: float = SILENCE_S) -> Progress:
             print(f"{done} of {total} verdicts judged again", file=sys.stderr, flush=True)
 
     return say
+
+
+def _other_suite(run: Run) -> str:
+    """Who recorded and who judges, where these are not one version of the suite."""
+    if run.started.suite == suite_version():
+        return ""
+    return (
+        f" (recorded by suite {run.started.suite}, judged by {suite_version()}: its rules may have changed)"
+    )
 
 
 def _told(lines: list[str]) -> str:

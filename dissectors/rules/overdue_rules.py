@@ -182,6 +182,8 @@ def target_goes_on(view: Conversation) -> Iterator[Ruling]:
             continue
         if not session.main.shown[Side.SERVER, MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK]:
             continue  # it has not agreed to that
+        if migration.data.get((session.main.channel, session.main.channel_id)) != data.body:
+            continue  # not what the source gave: it may well refuse that
         if _changed(migration, data):
             continue  # what it owes then is to live on
         if session.main.shown[Side.SERVER, MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME]:

@@ -100,4 +100,5 @@ def test_client_that_negotiates_anew(bench: Bench) -> None:
     source = bench.start(tls=certificate.settings())
     again = renegotiates(Endpoint(source.address, source.tls_port or 0))
     bench.claim(again is False, "no second handshake", {True: "one", None: "no answer"}.get(again, "none"))
-    bench.link(source, secure=True, tls=only(ssl.TLSVersion.TLSv1_2, certificate)).expect(INIT)
+    with bench.owed():
+        bench.link(source, secure=True, tls=only(ssl.TLSVersion.TLSv1_2, certificate)).expect(INIT)

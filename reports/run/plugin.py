@@ -301,7 +301,7 @@ class Recorder:
                 deviations=self.config.stash[DEVIATIONS],
                 seed=self.config.option.seed,
                 selection=left_out(self.config),
-                command=self.config.getoption("--again") or ["pytest", *self.config.invocation_params.args],
+                command=_again(self.config),
             )
             if self._total is not None:
                 self._run.found(self._total)
@@ -386,3 +386,9 @@ class Recorder:
             self.config.hook.pytest_spice_run_recorded(config=self.config, directory=self.out)
             if exitstatus == pytest.ExitCode.OK and Run.read(self.out).stale:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _again(config: pytest.Config) -> list[str]:
+    """The command that makes this run again. Argparse takes the value `--` away, whatever its option is."""
+    asked: list[str] | None = config.getoption("--again")
+    return [word or "--" for word in asked] if asked else ["pytest", *map(str, config.invocation_params.args)]

@@ -9,18 +9,15 @@ machine as it is now.
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from fixtures.bench.launchers import Launchers
 from suites.fuzz import bench_boofuzz
 from suites.fuzz.campaign import Campaign, ready
-from suites.fuzz.team import Team
+from suites.fuzz.explorer import Explorer
 
 SECONDS = 30.0
 
@@ -48,26 +45,24 @@ def main(arguments: list[str]) -> int:
     server = arguments[0] if arguments else "system"
     seconds = float(arguments[1]) if len(arguments) > 1 else SECONDS
 
-    def from_nothing() -> tuple[int, int]:
+    def played(*, situations: bool) -> tuple[int, int]:
         launchers = Launchers()
+        explorer = None
         try:
             launcher = launchers.of(server)
             ready(launcher, server)
             campaign = Campaign({"source": launcher, "target": launcher}, server, 1, shorten=False)
+            if situations:
+                explorer = campaign.explorer = Explorer({"source": launcher, "target": launcher}, 1)
             campaign.run(seconds=seconds)
         finally:
+            if explorer is not None:
+                explorer.close()
             launchers.close()
         return campaign.examples, campaign.moves
 
-    def from_situations(width: int) -> tuple[int, int]:
-        with tempfile.TemporaryDirectory() as out:
-            team = Team(server, 1, Path(out), width)
-            team.run(seconds=seconds)
-        return team.plays, team.moves
-
-    width = os.cpu_count() or 1
-    old = _measured("from nothing, one process", from_nothing)
-    new = _measured(f"from kept situations, {width} processes", lambda: from_situations(width))
+    old = _measured("from nothing, one process", lambda: played(situations=False))
+    new = _measured("from kept situations, one process", lambda: played(situations=True))
     print(
         f"{new[0] / old[0]:.1f} times as many plays a second, {new[1] / old[1]:.1f} times as many for the CPU"
     )

@@ -163,6 +163,7 @@ def bench(
     finally:
         made.close()
         tell(request.node, made)
+        made.pump.tape.forget()
         del request.node.stash[BENCH]  # an item lives as long as the run
 
 

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which migrations are combined of what: one table of parameters and their values, and a list in which every
-pair of values that can go together migrates. The list lies beside the table, ready made: covertable takes
-half a second for it. `python -m suites.combinations` makes it anew; a self-test holds that it is up to date.
-"""
+"""The combinations of migrations: a table of parameters and their values, and a list of rows that holds every
+pair of compatible values. covertable takes half a second to make the list, so it is kept beside the table as
+JSON. `python -m suites.combinations` writes it again; a self-test checks that it is up to date."""
 
 from __future__ import annotations
 
@@ -49,8 +48,8 @@ class Tls(StrEnum):
 
 
 class Scheme(StrEnum):
-    """How the client is to come to the target. NACK: it asks for seamless, with a version that the target
-    does not know."""
+    """How the client reaches the target. NACK: the client proposes a seamless version that the target does
+    not know."""
 
     SEMI_SEAMLESS = "semi-seamless"
     SEAMLESS = "seamless"
@@ -92,8 +91,8 @@ CHANNELS: Mapping[str, tuple[tuple[str, ...], tuple[ChannelType, ...]]] = Mappin
         ),
     }
 )
-#: The capability that a client lacks, by its name; "nothing": none. MINI_HEADER is the parameter `header`,
-#: and no client here has SASL.
+#: The capability that a client lacks, by its name; "nothing": it lacks none. MINI_HEADER is the parameter
+#: `header`; no client of these tests has SASL.
 LACKS: Mapping[str, IntEnum | None] = MappingProxyType(
     {"nothing": None}
     | {
@@ -119,14 +118,14 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Apart:
-    """Values that do not go together, and why."""
+    """Values that are incompatible, and why."""
 
     values: Mapping[str, tuple[str, ...]]
     why: str
 
 
 def _not_of(channels: str) -> tuple[str, ...]:
-    """The capabilities that belong to channels which are not open there."""
+    """The capabilities of channels that are not open."""
     opened = {ChannelType.SPICE_CHANNEL_MAIN, *CHANNELS[channels][1]}
     of_opened = {cap.name for channel in opened for cap in CHANNEL_CAPS.get(channel, ())}
     common = {cap.name for cap in CommonCap}
@@ -156,7 +155,7 @@ APART = (
 
 
 def allowed(row: Mapping[str, str]) -> bool:
-    """Whether values go together; of parameters that are not named, any."""
+    """Whether values are compatible; a parameter that is not named may have any value."""
     return not any(all(row.get(name) in values for name, values in apart.values.items()) for apart in APART)
 
 
@@ -167,12 +166,12 @@ def _never(apart: Apart) -> dict[str, Any]:
 
 @cache
 def combinations() -> tuple[Mapping[str, str], ...]:
-    """Rows of parameter -> value; every pair of values that may go together is in one of them."""
+    """Rows of parameter -> value; each pair of compatible values is in at least one row."""
     return tuple(dict(zip(PARAMETERS, row, strict=True)) for row in json.loads(ROWS_FILE.read_text("utf-8")))
 
 
 def made_anew() -> list[list[str]]:
-    """The rows as the table gives them, a value for each parameter."""
+    """The rows, generated from the table, with a value for each parameter."""
     from covertable import make
 
     factors = {name: list(values) for name, values in PARAMETERS.items()}

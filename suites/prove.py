@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`pytest --prove` (`make prove`): each planted fault once, in the test whose marker carries it. The
+"""`pytest --prove` (`make prove`): runs each planted fault once, in the test whose marker carries it. The
 requirement must turn red. Prints what turned red with each fault. With `--old-bugs` (`make prove SOURCE=1`)
-the same for bugs of the past and slips of the source, each in a library that was built with it."""
+it does the same for bugs of the past and small changes of the source, each in a library built with it."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from fixtures.builds.old_bugs import load
 PLANTED, TABLE = "planted", "table"  # user properties of a report: a row, and a whole table to print
 GREEN = "GREEN"
 COLUMNS = 100
-Planted = tuple[str, Fault]  # the requirement that is to be broken, and the fault
-#: Requirement, how large the change is (`Fault.weight`), its name, the verdict, what else turned red.
+Planted = tuple[str, Fault]  # the requirement that the fault must break, and the fault
+#: Requirement, size of the change (`Fault.weight`), its name, the verdict, what else turned red.
 Row = tuple[str, int, str, str, list[str]]
 
 
 def faults_of(marks: Iterable[pytest.Mark]) -> Iterator[Planted]:
-    """What the markers of a test plant."""
+    """The faults that the markers of a test carry."""
     for mark in marks:
         if mark.name == "requirement":
             yield from ((mark.args[0], fault) for fault in mark.kwargs.get("fault", ()))
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
-    """A test runs once for each fault that its markers carry."""
+    """Runs a test once for each fault that its markers carry."""
     planted = list(faults_of(metafunc.definition.iter_markers()))
     metafunc.parametrize("planted", planted, ids=[f"{i}:{fault.name}" for i, fault in planted])
 
 
 def parametrize_old_bugs(metafunc: pytest.Metafunc, libraries: Mapping[str, Path]) -> None:
-    """A test runs once for each old bug that names it, on the library that was built with the bug."""
+    """Runs a test once for each old bug that names it, on the library built with the bug."""
     here = f"{metafunc.definition.path.name}::{metafunc.function.__name__}"
     bugs = [bug for bug in load().values() if bug.tests == here]
     cases = [
@@ -51,7 +51,8 @@ def parametrize_old_bugs(metafunc: pytest.Metafunc, libraries: Mapping[str, Path
 
 
 def one_of_each(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Each fault once: in its case, or in the first. Raises UsageError: no case of the test has that name."""
+    """Each fault once: in the case that it names, or in the first case. Raises UsageError if the test has no
+    such case."""
     found: dict[tuple[str, str, str], pytest.Item] = {}
     declared: dict[tuple[str, str, str], Fault] = {}
     for item in items:
@@ -70,13 +71,13 @@ def one_of_each(items: list[pytest.Item]) -> list[pytest.Item]:
 
 
 def planted_in(item: pytest.Item) -> Planted | None:
-    """What is planted for a test."""
+    """The fault that is planted for a test."""
     planted = getattr(item, "callspec", None) and item.callspec.params.get("planted")  # type: ignore[attr-defined]
     return planted if isinstance(planted, tuple) else None
 
 
 def must_be_red(item: pytest.Item, bench: Bench, failure: BaseException | None) -> None:
-    """With a fault planted there has to be a finding on the requirement itself. Raises AssertionError."""
+    """Checks that a planted fault leads to a finding on its own requirement. Raises AssertionError."""
     __tracebackhide__ = True
     planted = planted_in(item)
     assert planted is not None
@@ -107,7 +108,7 @@ def table(rows: list[Any]) -> str:
 
 
 def summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Prints the table: of this run, or of one that a self-test has made."""
+    """Prints the table of this run, or a table that a self-test has made."""
     reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, ())]
     told = [(name, value) for r in reports if r.when == "call" for name, value in r.user_properties]
     if rows := [value for name, value in told if name == PLANTED]:

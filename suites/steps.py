@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Steps of a migration that many tests take; each wait says whose requirement it proves."""
+"""Steps of a migration that many tests share; each wait names the requirement that it proves."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ BEGIN_SEAMLESS = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS
 
 
 def announced(bench: Bench, source: Host, client: Client, target: Host, **told: Any) -> None:
-    """migrate_connect, and the client's answer to it. Raises what the client met with at the target. `told`:
-    as `Host.announce` takes it."""
+    """Calls migrate_connect and waits for the client's answer. Raises the error that the client met at the
+    target. `told`: as `Host.announce` takes it."""
     met, before = len(client.troubles), len(client.main.got(BEGIN, BEGIN_SEAMLESS))
     source.announce(target, **told)
     heard = lambda: len(client.main.got(BEGIN, BEGIN_SEAMLESS)) > before  # noqa: E731
@@ -33,7 +33,7 @@ def announced(bench: Bench, source: Host, client: Client, target: Host, **told: 
 
 
 def arrived(bench: Bench, client: Client) -> None:
-    """The end of a semi-seamless migration: the client leaves the source, and the target's session begins."""
+    """Ends a semi-seamless migration: the client leaves the source, and the target's session begins."""
     bench.until(lambda: client.left, "SPICE_MSG_MAIN_MIGRATE_END from the source", proves="MIG-SRC-015")
     begun = lambda: client.main.got(INIT) and Step.START_CHANNELS in client.steps  # noqa: E731
     bench.until(begun, "SPICE_MSG_MAIN_INIT from the target", proves="MIG-DST-004")
@@ -41,7 +41,7 @@ def arrived(bench: Bench, client: Client) -> None:
 
 
 def moved(bench: Bench, source: Host, client: Client) -> None:
-    """The end of a migration in the scheme that the source was started for."""
+    """Ends a migration in the scheme that the source was started for."""
     if source.settings.seamless:
         bench.until(lambda: client.left, "SPICE_MSG_MIGRATE_DATA from the source", proves="MIG-SRC-047")
         bench.settle()
@@ -50,14 +50,14 @@ def moved(bench: Bench, source: Host, client: Client) -> None:
 
 
 def migrated(bench: Bench, source: Host, client: Client, target: Host) -> None:
-    """A whole migration in the scheme that the source was started for."""
+    """Runs a whole migration in the scheme that the source was started for."""
     announced(bench, source, client, target)
     source.complete(target)
     moved(bench, source, client)
 
 
 def ended(bench: Bench, source: Host, times: int = 1) -> None:
-    """The hypervisor has ended so many migrations (`migrate_end`; a live one takes its time), and what
-    follows from it has come."""
+    """Waits until the hypervisor has ended this many migrations (`migrate_end`; a live one takes its time)
+    and its effects have arrived."""
     bench.pump.until(lambda: bench.seen(source, "call:migrate_end") >= times, what="migrate_end")
     bench.settle()

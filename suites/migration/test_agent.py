@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The guest's agent in a seamless migration: it is talked to at the target as at the source
+"""The guest's agent in a seamless migration: client and agent talk at the target as they did at the source
 (server/migration-protocol.h, SpiceMigrateDataMain)."""
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ AGENT_DATA, AGENT_CONNECTED_TOKENS = (
     MsgMain.SPICE_MSG_MAIN_AGENT_DATA,
     MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS,
 )
-#: VDAgentMessages (protocol 1, clipboard release, no data), told apart by their opaque number, and the
-#: header that the guest puts before each.
+#: VDAgentMessages (protocol 1, clipboard release, no data) that differ in their opaque number, and the
+#: VDIChunkHeader that the guest puts before each.
 FROM_CLIENT, FROM_GUEST = struct.pack("<IIQI", 1, 9, 0xC1, 0), struct.pack("<IIQI", 1, 9, 0x6E57, 0)
 CHUNK = struct.pack("<II", 1, len(FROM_GUEST))
 WITH_AGENT = ("keyboard", "mouse", "agent")
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.CALLS, Ability.DEV
 
 
 def heard(bench: Bench, host: Host) -> int:
-    """How often the guest has got the client's message."""
+    """How many times the guest has read the client's message."""
     return sum(
         str(e.args.get("hex", "")).count(FROM_CLIENT.hex())
         for e in bench.pump.tape.host_events
@@ -45,7 +45,7 @@ def heard(bench: Bench, host: Host) -> int:
 )
 @pytest.mark.parametrize("hops", [1, 2])
 def test_agent_is_talked_to_at_the_target(bench: Bench, hops: int) -> None:
-    """What client and guest say to each other passes at the target, without another AGENT_START."""
+    """Messages between client and guest pass at the target without another AGENT_START."""
     source = bench.start("source", seamless=True, devices=WITH_AGENT)
     client = bench.client(source, channels=())
     client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", 10))
@@ -66,7 +66,7 @@ def test_agent_is_talked_to_at_the_target(bench: Bench, hops: int) -> None:
 
 @requirement("MIG-DST-030", fault=lost(AGENT_CONNECTED_TOKENS, host="target"))
 def test_agent_that_only_the_target_has(bench: Bench) -> None:
-    """An agent that comes with the target is told to the client."""
+    """The target tells the client of an agent that only the target has."""
     source = bench.start("source", seamless=True)
     target = bench.start("target", incoming=True, seamless=True, devices=WITH_AGENT)
     client = bench.client(source, channels=())

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A message of client or agent that a seamless migration cuts between two of its parts, passed on or kept
-back (server/migration-protocol.h, SpiceMigrateDataMain, msg_remaining and msg_filter_result)."""
+"""A seamless migration cuts a message of client or agent in two; the server passes both parts on or drops
+both (server/migration-protocol.h, SpiceMigrateDataMain, msg_remaining and msg_filter_result)."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def message(kind: int, content: bytes) -> bytes:
 
 
 def chunk(content: bytes) -> bytes:
-    """As it passes the guest's device: VDIChunkHeader (the client's port) and content."""
+    """The message as the guest's device carries it: VDIChunkHeader (the client's port) and content."""
     return struct.pack("<II", 1, len(content)) + content
 
 
-#: A message in two parts, and one that follows it.
+#: A message in two parts, and the message that follows it.
 CUT, NEXT = message(CLIPBOARD, bytes(range(100))), message(REPLY, b"the next")
 FIRST, SECOND = CUT[:60], CUT[60:]
 
 
 def machines(bench: Bench, copypaste: int) -> tuple[Host, Host, Client]:
-    """A pair with an agent that passes clipboards or not, and a client that talks to the agent."""
+    """A pair of hosts whose agent passes clipboards or not, and a client that talks to the agent."""
     source, target = bench.pair(seamless=True, devices=DEVICES)
     for host in (source, target):
         host.call("set_agent_copypaste", enable=copypaste)
@@ -53,8 +53,8 @@ def machines(bench: Bench, copypaste: int) -> tuple[Host, Host, Client]:
 @requirement("MIG-DST-063", fault=(lost(TO_AGENT, nth=2, case="1"), added(TO_AGENT, TO_AGENT, NEXT, nth=3)))
 @pytest.mark.parametrize("copypaste", [1, 0])
 def test_clients_message_in_two_parts(bench: Bench, copypaste: int) -> None:
-    """The client has said one part of a clipboard at the source and says the other at the target: both reach
-    the guest, or none where clipboards are switched off; the next message does."""
+    """The client sends one part of a clipboard at the source and the other at the target. The guest gets both
+    parts, or neither where clipboards are switched off; it gets the next message in any case."""
     source, target, client = machines(bench, copypaste)
     client.main.send(TO_AGENT, FIRST)
     bench.settle()
@@ -80,8 +80,8 @@ def test_clients_message_in_two_parts(bench: Bench, copypaste: int) -> None:
 @pytest.mark.parametrize("cut", ["within a chunk", "between chunks"])
 @pytest.mark.parametrize("copypaste", [1, 0])
 def test_agents_message_in_two_parts(bench: Bench, copypaste: int, cut: str) -> None:
-    """The agent has said one part of a clipboard at the source and says the other at the target: both reach
-    the client, or none where clipboards are switched off; the next message does."""
+    """The agent sends one part of a clipboard at the source and the other at the target. The client gets both
+    parts, or neither where clipboards are switched off; it gets the next message in any case."""
     source, target, client = machines(bench, copypaste)
     whole = chunk(CUT) if cut == "within a chunk" else chunk(FIRST) + chunk(SECOND)
     said = len(chunk(FIRST))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is under way between client and agent when a seamless migration begins: messages that it cuts, that
-the guest has not taken, and the tokens that go with them (server/migration-protocol.h, SpiceMigrateDataMain;
-server/char-device.cpp)."""
+"""Messages between client and agent that are under way when a seamless migration begins: messages that the
+migration cuts, messages that the guest has not read, and their tokens (server/migration-protocol.h,
+SpiceMigrateDataMain; server/char-device.cpp)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GONE, COME = (
     MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS,
 )
 PLAIN, WITH_AGENT = ("keyboard", "mouse"), ("keyboard", "mouse", "agent")
-#: What a client grants the server with AGENT_START, and the server the client with INIT
+#: The tokens that a client grants the server with AGENT_START, and the server the client with INIT
 #: (spice.proto; server/reds.h, REDS_AGENT_WINDOW_SIZE).
 TOKENS = 10
 CHUNK = struct.Struct("<II")  # VDIChunkHeader: port (1: the client), size
@@ -34,17 +34,17 @@ pytestmark = pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.CALLS, Ability.DEV
 
 
 def message(number: int, size: int = 0) -> bytes:
-    """A VDAgentMessage (protocol 1, clipboard), told apart by its opaque number and its data."""
+    """A VDAgentMessage (protocol 1, clipboard) with this opaque number and data."""
     return struct.pack("<IIQI", 1, 4, number, size) + bytes((number + at) & 0xFF for at in range(size))
 
 
 def chunk(content: bytes) -> bytes:
-    """As it passes the guest's device."""
+    """The message as the guest's device carries it."""
     return CHUNK.pack(1, len(content)) + content
 
 
 def started(bench: Bench, source: Host, duties: Duties = DUTIFUL) -> Client:
-    """A client that has begun to talk to the agent."""
+    """A client that has sent AGENT_START."""
     client = bench.client(source, channels=(), duties=duties)
     client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", TOKENS))
     bench.settle()
@@ -52,7 +52,7 @@ def started(bench: Bench, source: Host, duties: Duties = DUTIFUL) -> Client:
 
 
 def written(bench: Bench, *hosts: Host) -> bytes:
-    """What the guest has taken from its device, at one host after the other."""
+    """What the guest has read from its device, first at one host, then at the other."""
     events = [e for e in bench.pump.tape.host_events if e.name == "chardev_write"]
     return b"".join(bytes.fromhex(e.args["hex"]) for host in hosts for e in events if e.host == host.label)
 
@@ -82,8 +82,8 @@ WHOLE = chunk(SPOKEN)
     ids=lambda cut: f"{cut} bytes",
 )
 def test_agent_message_that_the_migration_cuts(bench: Bench, cut: int) -> None:
-    """The guest has written the first bytes of a message at the source and writes the others at the target:
-    in its chunk header, in the message's header, in its data."""
+    """The guest writes the first bytes of a message at the source and the others at the target; the cut is in
+    the chunk header, in the message's header, or in its data."""
     source, target = bench.pair(seamless=True, devices=WITH_AGENT)
     client = started(bench, source)
     if cut:
@@ -115,8 +115,8 @@ def test_agent_message_that_the_migration_cuts(bench: Bench, cut: int) -> None:
 @pytest.mark.parametrize("attached", ["before", "after"])
 @pytest.mark.parametrize("room", [0, 1, CHUNK.size + 5, len(chunk(message(1, 8))) + 3])
 def test_messages_that_the_guest_has_not_taken(bench: Bench, room: int, attached: str) -> None:
-    """Three messages wait, the first perhaps taken in part; the agent is attached before MIGRATE_DATA comes
-    or after."""
+    """Three messages wait for the guest, the first perhaps partly read; the agent is attached before
+    MIGRATE_DATA arrives or after it."""
     source = bench.start("source", seamless=True, devices=WITH_AGENT)
     target = bench.start(
         "target", incoming=True, seamless=True, devices=WITH_AGENT if attached == "before" else PLAIN
@@ -159,7 +159,8 @@ def test_messages_that_the_guest_has_not_taken(bench: Bench, room: int, attached
 @pytest.mark.parametrize("waiting", [False, True], ids=["taken", "waiting"])
 @pytest.mark.parametrize("before", [0, 1, 4, TOKENS])
 def test_tokens_of_both_sides_come_back(bench: Bench, before: int, waiting: bool) -> None:
-    """All ten tokens are used, some before the move; once the guest has taken all, all ten are back."""
+    """All ten tokens are used, some of them before the migration; once the guest has read everything, all ten
+    are back."""
     source, target = bench.pair(seamless=True, devices=WITH_AGENT)
     client = started(bench, source)
     if waiting:

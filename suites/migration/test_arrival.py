@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a target tells a client that has arrived, a client that comes back, and a target that is blocked
-(semi-seamless scheme, target (1) and (2))."""
+"""What a target sends to a client that has arrived; a client that comes back; a target whose process is
+stopped (semi-seamless scheme, target (1) and (2))."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 INIT, LIST = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
 NAME, UUID, PING = MsgMain.SPICE_MSG_MAIN_NAME, MsgMain.SPICE_MSG_MAIN_UUID, MsgBase.SPICE_MSG_PING
 PLAIN, RICH = ("keyboard", "mouse"), ("keyboard", "mouse", "tablet", "display", "agent")
-#: What INIT tells of the machine; its times may lie so far apart, ms.
+#: The fields of INIT that describe the machine; two INITs may differ by so much in their times, ms.
 TOLD = (
     "display_channels_hint",
     "supported_mouse_modes",
@@ -49,7 +49,8 @@ pytestmark = pytest.mark.needs(Ability.CALLS, Ability.DEVICES)
     ("before", "after"), [(PLAIN, RICH), (RICH, PLAIN), (RICH, RICH)], ids=["more", "fewer", "same"]
 )
 def test_machine_that_differs(bench: Bench, before: tuple[str, ...], after: tuple[str, ...]) -> None:
-    """The target's machine has other devices than the source's: INIT tells what a new client's INIT tells."""
+    """The target's machine has other devices than the source's: the INIT of a migrated client equals that of
+    a new client."""
     source = bench.start("source", devices=before)
     target = bench.start("target", incoming=True, devices=after)
     client = bench.client(source, channels=(INPUTS,))
@@ -81,7 +82,7 @@ def test_serials_begin_anew(bench: Bench) -> None:
     fault=(added(INIT, NAME, b"\2\0\0\0x\0", host="target"), added(INIT, PING, bytes(12), host="target")),
 )
 def test_what_is_not_told_again(bench: Bench) -> None:
-    """The machine has a name and a UUID; the target tells neither, and tests no line."""
+    """The machine has a name and a UUID; the target sends neither of them, and does not run the net test."""
     source, target = bench.pair(name="machine", uuid=bytes(range(16)))
     client = bench.client(source, channels=())
     bench.settle()
@@ -105,7 +106,7 @@ def test_what_is_not_told_again(bench: Bench) -> None:
     ids=["seamless", "semi-seamless"],
 )
 def test_there_and_back(bench: Bench, seamless: bool) -> None:
-    """The machine moves to another process and back to the first, with its client, twice."""
+    """The machine migrates to another process and back to the first, with its client, twice."""
     source, target = bench.pair(seamless=seamless)
     client = bench.client(source, channels=(INPUTS,))
     bench.settle()
@@ -123,7 +124,7 @@ def test_there_and_back(bench: Bench, seamless: bool) -> None:
 
 @requirement("MIG-DST-058", fault=lost("reply", host="target"))
 def test_links_to_a_blocked_target(bench: Bench) -> None:
-    """The target's process does not run while a client links to it; it runs again and answers."""
+    """The target's process is stopped while a client links to it; once it runs again, it answers."""
     target = bench.start("target", incoming=True)
     pid = getattr(target, "pid", None)
     if pid is None:

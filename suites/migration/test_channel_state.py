@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A session's channels in a migration: silent once they move, at the target as they were, and working there
-(spice.proto, BaseChannel; server/migration-protocol.h)."""
+"""A session's channels in a migration: they are silent after SPICE_MSG_MIGRATE, keep their state at the
+target, and work there (spice.proto, BaseChannel; server/migration-protocol.h)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ EVERYTHING = ("keyboard", "mouse", "display", "playback", "record")
 IDLE_MS = 5_000
 SURFACE_CREATE = MsgDisplay.SPICE_MSG_DISPLAY_SURFACE_CREATE
 DRAWS = frozenset(range(MsgDisplay.SPICE_MSG_DISPLAY_DRAW_FILL, SURFACE_CREATE))
-#: What a guest does -> the channel that tells the client of it, and how.
+#: What a guest does -> the channel that sends a message because of it, and the messages.
 DOINGS: tuple[tuple[str, dict[str, object], ChannelType, frozenset[int]], ...] = (
     ("kbd_leds", {"leds": 2}, INPUTS, frozenset({MsgInputs.SPICE_MSG_INPUTS_KEY_MODIFIERS})),
     ("qxl_draw", {}, DISPLAY, DRAWS),
@@ -89,18 +89,18 @@ def seamless_pair(
 
 
 def move_mouse(connection: Connection, times: int) -> None:
-    """So many motions."""
+    """Sends this many SPICE_MSGC_INPUTS_MOUSE_MOTION."""
     for _ in range(times):
         connection.send(MsgcInputs.SPICE_MSGC_INPUTS_MOUSE_MOTION, MOTION)
 
 
 def said_more(connection: Connection, kinds: frozenset[int], before: int) -> bool:
-    """Whether a channel has said more of these messages than so many."""
+    """Whether a channel has received more than this many of these messages."""
     return len(connection.got(*kinds)) > before
 
 
 def acknowledged(bench: Bench, connection: Connection) -> int:
-    """How many bunches of motions the server has acknowledged once it has read all."""
+    """How many SPICE_MSG_INPUTS_MOUSE_MOTION_ACK have come once the server has read every motion."""
     bench.settle()
     return len(connection.got(MOTION_ACK))
 
@@ -110,8 +110,8 @@ def acknowledged(bench: Bench, connection: Connection) -> int:
 @pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.VIRTUAL_CLOCK)
 @guest_acts
 def test_channels_that_move_are_silent(bench: Bench) -> None:
-    """Between SPICE_MSG_MIGRATE and MIGRATE_DATA neither the guest's lights, nor the client's mouse, nor a
-    timer makes a channel speak; each channel of the session is told to move."""
+    """Between SPICE_MSG_MIGRATE and MIGRATE_DATA a channel sends nothing: not for the guest's lights, the
+    client's mouse, or a timer. Every channel of the session gets SPICE_MSG_MIGRATE."""
     source, _, client = seamless_pair(bench, EVERYTHING, DUTIFUL.holding(Step.FLUSH_MARK))
     inputs = client.current.channels[INPUTS, 0]
     source.call("migrate_start")
@@ -130,7 +130,7 @@ def test_channels_that_move_are_silent(bench: Bench) -> None:
 @seamless_only
 @pytest.mark.parametrize("before", range(BUNCH))
 def test_motions_are_counted_on(bench: Bench, before: int) -> None:
-    """Mouse motions that the source has counted count for the target's next acknowledgement."""
+    """The target goes on counting the mouse motions that the source has counted."""
     source, target, client = seamless_pair(bench, ("keyboard", "mouse"))
     inputs = client.current.channels[INPUTS, 0]
     move_mouse(inputs, BUNCH + before)
@@ -149,8 +149,8 @@ def test_motions_are_counted_on(bench: Bench, before: int) -> None:
 @requirement("MIG-DST-027", fault=added(ACK, NOTIFY, NOTIFY_BODY))
 @seamless_only
 def test_what_is_known_is_not_told_again(bench: Bench) -> None:
-    """Until its MIGRATE_DATA has come a target's channel tells nothing that the client has from the source:
-    no pictures, no cursor, no sound modes, no notices."""
+    """Before its MIGRATE_DATA a target's channel sends nothing that the client has from the source: no
+    pictures, no cursor, no sound modes, no notices."""
     source, target, client = seamless_pair(bench, EVERYTHING)
     bench.settle()
     source.complete(target)
@@ -166,7 +166,7 @@ def test_what_is_known_is_not_told_again(bench: Bench) -> None:
 @both_schemes
 @pytest.mark.parametrize("hops", [1, 2])
 def test_channels_work_at_the_target(bench: Bench, seamless: bool, hops: int) -> None:
-    """What the guest does after the migration reaches the client on every channel, as before it."""
+    """What the guest does after the migration reaches the client on every channel."""
     source = bench.start("source", seamless=seamless, devices=EVERYTHING)
     client = bench.client(source)
     for hop in range(1, hops + 1):
@@ -188,7 +188,7 @@ def test_channels_work_at_the_target(bench: Bench, seamless: bool, hops: int) ->
 @guest_acts
 @both_schemes
 def test_channels_listen_at_the_target(bench: Bench, seamless: bool) -> None:
-    """What the client says after the migration reaches the guest: keys, and the mouse's mode."""
+    """What the client sends after the migration reaches the guest: keys, and the mouse mode."""
     devices = ("keyboard", "mouse", "tablet", "display")
     source, target = bench.pair(seamless=seamless, devices=devices)
     client = bench.client(source)
@@ -214,7 +214,7 @@ def test_channels_listen_at_the_target(bench: Bench, seamless: bool) -> None:
 @seamless_only
 @guest_acts
 def test_serial_goes_on(bench: Bench) -> None:
-    """With full headers a display that has moved goes on with the serial that it had at the source."""
+    """With full headers a display that has migrated goes on with the serial that it had at the source."""
     source, target = bench.pair(seamless=True, devices=("keyboard", "mouse", "display"))
     caps = CAPABLE.without(CommonCap.SPICE_COMMON_CAP_MINI_HEADER)
     client = bench.client(source, capabilities=caps)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The channels' own timers in a seamless migration: none makes a channel speak once it has been told to move
-(server/red-channel-client.cpp; df260365)."""
+"""The channels' own timers in a seamless migration: no timer makes a channel send anything after
+SPICE_MSG_MIGRATE (server/red-channel-client.cpp; df260365)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from suites.steps import announced, moved
 
 MIGRATE, PING, DATA = MsgBase.SPICE_MSG_MIGRATE, MsgBase.SPICE_MSG_PING, MsgBase.SPICE_MSG_MIGRATE_DATA
 MAIN = ChannelType.SPICE_CHANNEL_MAIN
-#: Channel -> the devices that make it.
+#: Channel -> the devices that give a machine this channel.
 DEVICES = {
     MAIN: (),
     ChannelType.SPICE_CHANNEL_INPUTS: ("keyboard", "mouse"),
@@ -29,9 +29,10 @@ DEVICES = {
     ChannelType.SPICE_CHANNEL_WEBDAV: ("webdav",),
 }
 OF_A_WORKER = (ChannelType.SPICE_CHANNEL_DISPLAY, ChannelType.SPICE_CHANNEL_CURSOR)
-#: The first PING of a channel is due 100 ms after its link. Where the timers are the host's, much more
-#: passes, but less than the 10 s for which a source waits for its clients; a display's worker has its own.
-#: A PING is put off until the TCP of the peer has acknowledged what was sent before, within 40 ms.
+#: The first PING of a channel is due 100 ms after its link. Where a host has its own clock, the tests let
+#: much more time pass, but less than the 10 s for which a source waits for its clients; a display's worker
+#: has a clock of its own. A server puts a PING off until the peer's TCP has acknowledged the bytes before it,
+#: within 40 ms.
 IDLE_MS, WORKER_S, TCP_S = 9_000, 0.15, 0.05
 
 pytestmark = pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.CALLS, Ability.DEVICES, Ability.VIRTUAL_CLOCK)
@@ -41,8 +42,8 @@ pytestmark = pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.CALLS, Ability.DEV
 @pytest.mark.parametrize("held", [Step.FLUSH_MARK, Step.LEAVE_SOURCE], ids=["no flush mark", "stays"])
 @pytest.mark.parametrize("channel", list(DEVICES), ids=lambda c: c.name[14:].lower())
 def test_timers_after_migrate(bench: Bench, channel: ChannelType, held: Step) -> None:
-    """The machine moves as soon as the channel is linked, and the client takes its time, before its flush
-    mark or after the data."""
+    """The machine migrates as soon as the channel is linked; the client waits before it sends its flush mark,
+    or after it has the data."""
     source, target = bench.pair(seamless=True, devices=DEVICES[channel])
     client = bench.client(source, duties=DUTIFUL.holding(held))
     announced(bench, source, client, target)
@@ -63,7 +64,7 @@ def test_timers_after_migrate(bench: Bench, channel: ChannelType, held: Step) ->
 )
 @pytest.mark.parametrize("channel", list(DEVICES), ids=lambda c: c.name[14:].lower())
 def test_timers_before_the_arrival(bench: Bench, channel: ChannelType) -> None:
-    """The client has linked the channel at the target, and the migration takes its time (b71ccec8)."""
+    """The client has linked the channel at the target, and the migration takes long (b71ccec8)."""
     source, target = bench.pair(seamless=True, devices=DEVICES[channel])
     client = bench.client(source)
     announced(bench, source, client, target)

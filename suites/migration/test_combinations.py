@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Capabilities, headers, TLS, tickets, channels, schemes and endings together: every pair migrates once."""
+"""Combined capabilities, headers, TLS, tickets, channels, schemes and endings: each pair of values migrates
+once."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ from suites.combinations import (
 )
 from suites.steps import announced, arrived, moved
 
-#: How often, and after how long, a session is asked again for its channels.
+#: How many times, and at what interval, a test repeats ATTACH_CHANNELS.
 ASKED_AGAIN, ASKED_EVERY_S = 20, 0.25
 LIST, CANCEL = MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST, MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
 CONNECT_DONE = "migrate_connect_complete"
@@ -47,7 +48,7 @@ DUTIES: Mapping[str, Duties] = {
     End.LATE: NEVER_ANSWERS,
     End.LEAVES: ANSWERS_LATE,
 }
-#: What an ending proves, beside what the oracle sees in the packets.
+#: What each ending proves, besides what the oracle judges in the packets.
 PROVES: Mapping[tuple[str, str], tuple[str, ...]] = {
     (Scheme.SEMI_SEAMLESS, End.ARRIVES): ("MIG-SRC-015", "MIG-DST-004"),
     (Scheme.NACK, End.ARRIVES): ("MIG-SRC-015", "MIG-DST-004", "MIG-DST-022"),
@@ -121,7 +122,7 @@ def _client(bench: Bench, host: Host, row: Mapping[str, str], duties: Duties = D
 
 
 def _heard(bench: Bench, source: Host, client: Client, target: Host, row: Mapping[str, str]) -> None:
-    """The announcement, and what the client makes of it in time."""
+    """Waits for the announcement and for the client's answer to it."""
     if row["scheme"] == Scheme.SWITCH_HOST:
         source.announce(target)
         bench.wait(source, CONNECT_DONE, proves="MIG-SRC-030")
@@ -133,7 +134,7 @@ def _heard(bench: Bench, source: Host, client: Client, target: Host, row: Mappin
 
 
 def _lives(bench: Bench, client: Client, proves: str) -> None:
-    """The session that there is in the end is served."""
+    """The server serves the session that exists at the end."""
     had = len(client.main.got(LIST))
     for _ in range(ASKED_AGAIN):  # a target ignores it until the last channel's worker is ready
         client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
@@ -149,7 +150,7 @@ def _lives(bench: Bench, client: Client, proves: str) -> None:
 @pytest.mark.needs(Ability.CALLS, Ability.CALLBACKS, Ability.VIRTUAL_CLOCK)
 @pytest.mark.parametrize("row", _cases())
 def test_combination(bench: Bench, row: Mapping[str, str]) -> None:
-    """One migration of each combination."""
+    """One migration for each combination."""
     end, switched = row["end"], row["scheme"] == Scheme.SWITCH_HOST
     source, target = _hosts(bench, row)
     client = _client(bench, source, row, DUTIES.get(end, DUTIFUL))

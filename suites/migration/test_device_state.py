@@ -27,7 +27,7 @@ from suites.steps import migrated
 
 MIGRATE, DATA = MsgBase.SPICE_MSG_MIGRATE, MsgBase.SPICE_MSG_MIGRATE_DATA
 VMC_DATA, CARD_DATA = MsgSpicevmc.SPICE_MSG_SPICEVMC_DATA, MsgSmartcard.SPICE_MSG_SMARTCARD_DATA
-#: Both: MigrateFlags of a channel whose state travels; none: of one that begins anew.
+#: Both flags: the MigrateFlags of a channel whose state travels; none: of a channel that begins anew.
 BOTH, NONE = (
     MigrateFlags.SPICE_MIGRATE_NEED_FLUSH | MigrateFlags.SPICE_MIGRATE_NEED_DATA_TRANSFER,
     MigrateFlags(0),
@@ -70,18 +70,18 @@ def same(content: bytes) -> bytes:
 
 
 def from_client(content: bytes) -> bytes:
-    """A message of the client's card, little-endian on the wire."""
+    """A message of the client's card, little-endian as on the wire."""
     return struct.pack("<III", APDU, READER, len(content)) + content
 
 
 def at_guest(content: bytes) -> bytes:
-    """As the guest's reader reads and writes it: in network order, as libcacard does."""
+    """The message as the guest's reader reads and writes it: in network byte order, as in libcacard."""
     return struct.pack(">III", APDU, READER, len(content)) + content
 
 
 @dataclass(frozen=True)
 class Carrier:
-    """A channel that carries a device's data, and the form that this has on each side."""
+    """A channel that carries a device's data, and the form of the data at client and guest."""
 
     device: str
     channel: ChannelType
@@ -95,7 +95,7 @@ class Carrier:
         return next(c for key, c in client.current.channels.items() if key[0] == self.channel)
 
     def say(self, client: Client, content: bytes) -> None:
-        """The client says so much."""
+        """The client sends this data."""
         self.connection(client).send(self.client_says, self.on_wire(content))
 
 
@@ -120,7 +120,8 @@ every_carrier = pytest.mark.parametrize("carrier", CARRIERS, ids=lambda c: c.cha
 
 
 def opened(bench: Bench, carrier: Carrier) -> tuple[Host, Host, Client]:
-    """A pair with the device, and a client that has it open; a smartcard's reader is added."""
+    """A pair of hosts with the device, and a client that has its channel open; for a smartcard, a reader is
+    added."""
     source, target = bench.pair(seamless=True, devices=("keyboard", "mouse", carrier.device))
     client = bench.client(source)
     if carrier.channel == ChannelType.SPICE_CHANNEL_SMARTCARD:
@@ -131,7 +132,7 @@ def opened(bench: Bench, carrier: Carrier) -> tuple[Host, Host, Client]:
 
 
 def written(bench: Bench, *hosts: Host) -> bytes:
-    """What the guest has taken from its device, at one host after the other."""
+    """What the guest has read from its device, first at one host, then at the other."""
     events = [e for e in bench.pump.tape.host_events if e.name == "chardev_write"]
     return b"".join(bytes.fromhex(e.args["hex"]) for host in hosts for e in events if e.host == host.label)
 
@@ -162,7 +163,7 @@ def test_what_each_channel_asks_for(bench: Bench) -> None:
 @pytest.mark.parametrize("room", [0, 1, 9])
 @every_carrier
 def test_data_that_the_guest_has_not_taken(bench: Bench, carrier: Carrier, room: int) -> None:
-    """Three messages wait at the source, the first perhaps taken in part."""
+    """Three messages wait at the source, the first perhaps partly read."""
     source, target, client = opened(bench, carrier)
     before = len(written(bench, source))
     source.call("chardev_take", device=carrier.device, room=room)
@@ -208,8 +209,8 @@ def test_data_at_the_target(bench: Bench, carrier: Carrier) -> None:
 )
 @pytest.mark.parametrize("cut", [1, 11, 12, 13, 25])
 def test_card_message_that_the_migration_cuts(bench: Bench, cut: int) -> None:
-    """The guest's reader has written the first bytes of a message at the source, in its header of 12 bytes
-    or after it, and the others at the target; a reader that was added stays added."""
+    """The guest's reader writes the first bytes of a message at the source, within its header of 12 bytes or
+    after it, and the others at the target; a reader that was added stays added."""
     carrier = CARRIERS[-1]
     source, target, client = opened(bench, carrier)
     whole = at_guest(b"an answer of 26")

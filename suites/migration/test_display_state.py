@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a display has under way when a seamless migration begins: streams, what its window holds back,
-surfaces, caches, and how fast the client's line is (server/migration-protocol.h, SpiceMigrateDataDisplay)."""
+"""The state of a display when a seamless migration begins: streams, pictures that its window holds back,
+surfaces, caches, and the speed of the client's line (server/migration-protocol.h,
+SpiceMigrateDataDisplay)."""
 
 from __future__ import annotations
 
@@ -44,21 +45,21 @@ SURFACE_CREATE, SURFACE_DESTROY = (
 INVAL_PIXMAPS = MsgDisplay.SPICE_MSG_DISPLAY_INVAL_ALL_PIXMAPS
 DEVICES = ("keyboard", "mouse", "display")
 STREAM_ALL, GLZ = 2, 5  # spice-server.h, SPICE_STREAM_VIDEO_ALL; enums.h, SPICE_IMAGE_COMPRESSION_GLZ
-#: A stream begins with the 20th picture at one place (server/video-stream.h).
+#: The 20th picture at one place begins a stream (server/video-stream.h).
 FRAMES = 60
-#: The data of so many surfaces is longer than 1,024 bytes.
+#: The data of this many surfaces is longer than 1,024 bytes.
 MANY = 300
-#: The host's own loop turns so often while its display's worker might do what it must not.
+#: The host's own loop turns this often, so that a display's worker has time for a forbidden act.
 TURNS = 20
-#: The PONG of the net test names a time so much earlier: 256,000 bytes take longer than 10 Mbit/s allows
-#: (server/main-channel-client.cpp, net_test_stage).
+#: The PONG of the net test names a time that is this much earlier: the 256,000 bytes then take longer than at
+#: 10 Mbit/s (server/main-channel-client.cpp, net_test_stage).
 SLOW_US = 2_000_000
 
 pytestmark = pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.CALLS, Ability.DEVICES)
 
 
 def drawn(bench: Bench, host: Host) -> None:
-    """The display's worker has taken what the guest has drawn."""
+    """The display's worker has processed what the guest has drawn."""
     bench.until(lambda: not host.call("qxl_left"), "the display's worker", proves="ROBUST-002")
     host.call("qxl_sync")
     bench.settle()
@@ -69,7 +70,7 @@ def display_of(client: Client) -> Connection:
 
 
 def played(bench: Bench, host: Host, display: Connection) -> None:
-    """A video plays. Raises Unsupported if the build makes no stream of it."""
+    """Plays a video. Raises Unsupported if the build makes no stream of it."""
     host.call("set_streaming_video", value=STREAM_ALL)
     for frame in range(FRAMES):
         host.call("qxl_image", seed=frame)
@@ -97,7 +98,7 @@ def fast_line(data: bytes) -> bytes:
 
 
 def uncached(drawing: bytes) -> bytes:
-    """DRAW_COPY without a clip: its image is no longer meant for the cache."""
+    """DRAW_COPY without a clip, whose image lacks the flag CACHE_ME."""
     flags = int.from_bytes(drawing[21:25], "little") + 9
     return drawing[:flags] + b"\0" + drawing[flags + 1 :]
 
@@ -114,7 +115,7 @@ def numbered_anew(drawing: bytes) -> bytes:
 @requirement("MIG-SRC-060", fault=lost(STREAM_DESTROY))
 @requirement("MIG-SRC-041", fault=before(DATA, STREAM_DESTROY, bytes(4), channel=DISPLAY))
 def test_video_that_plays(bench: Bench) -> None:
-    """A stream is alive when the display moves: STREAM_CLIP, DRAW_COPY and STREAM_DESTROY followed
+    """A video plays when the display migrates: STREAM_CLIP, DRAW_COPY and STREAM_DESTROY follow
     SPICE_MSG_MIGRATE (c7e81980)."""
     source, target = bench.pair(seamless=True, devices=DEVICES)
     client = bench.client(source)
@@ -132,7 +133,7 @@ def test_video_that_plays(bench: Bench) -> None:
 @requirement("MIG-SRC-061", fault=before(MIGRATE, DRAW_FILL, bytes(60), channel=DISPLAY, case="display"))
 @pytest.mark.parametrize("channel", [DISPLAY, CURSOR], ids=lambda c: c.name[14:].lower())
 def test_stop_waits_for_the_window(bench: Bench, channel: ChannelType) -> None:
-    """The client's window is full when the machine stops; what is queued goes out before vm_stop returns,
+    """The client's window is full when the machine stops: the server sends the queue before vm_stop returns,
     and SPICE_MSG_MIGRATE after it (16b38ec8)."""
     source, target = bench.pair(seamless=True, devices=DEVICES)
     client = bench.client(source)
@@ -176,8 +177,8 @@ def test_stop_waits_for_the_window(bench: Bench, channel: ChannelType) -> None:
 )
 @pytest.mark.parametrize("count", [3, MANY])
 def test_surfaces_move(bench: Bench, count: int) -> None:
-    """Off-screen surfaces: the data names each, the target makes none of them again and gives them up with
-    its guest; with 300 of them the data is longer than 1,024 bytes (4c1a2ad3)."""
+    """Off-screen surfaces: the data names each one; the target creates none of them again, and destroys them
+    when its guest does. With 300 of them the data is longer than 1,024 bytes (4c1a2ad3)."""
     source, target = bench.pair(seamless=True, devices=DEVICES)
     client = bench.client(source)
     display = display_of(client)
@@ -214,8 +215,8 @@ def images(display: Connection) -> Iterator[tuple[Message, SpiceImage]]:
 
 @requirement("MIG-DST-046", fault=changed("not for the cache", DRAW_COPY, uncached, nth=1, host="target"))
 def test_cached_images_at_the_target(bench: Bench) -> None:
-    """An image that the client has cached at the source is drawn at the target: from the cache only if the
-    target knows the cache."""
+    """The target draws an image that the client has cached at the source; it draws it from the cache only if
+    it knows the cache's content."""
     source, target = bench.pair(seamless=True, devices=DEVICES)
     client = bench.client(source)
     known: set[int] = set()
@@ -241,7 +242,7 @@ def test_cached_images_at_the_target(bench: Bench) -> None:
 
 @requirement("MIG-DST-047", fault=changed("numbered anew", DRAW_COPY, numbered_anew, host="target"))
 def test_dictionary_goes_on(bench: Bench) -> None:
-    """GLZ images before and after the move: their numbers go up by one."""
+    """GLZ images before and after the migration: their numbers go up by one."""
     source, target = bench.pair(seamless=True, devices=DEVICES)
     client = bench.client(source)
     numbers: list[int] = []
@@ -267,7 +268,8 @@ def test_dictionary_goes_on(bench: Bench) -> None:
 
 @requirement("MIG-DST-048", fault=changed("a fast line", DATA, fast_line, channel=DISPLAY, host="target1"))
 def test_slow_line_after_two_hops(bench: Bench) -> None:
-    """A client on a slow line is moved twice: the second source says so as the first did (f50827e5)."""
+    """A client on a slow line migrates twice: the second source's data says so as the first one's did
+    (f50827e5)."""
     source = bench.start("source", seamless=True, devices=DEVICES)
     client = bench.client(source, slow_us=SLOW_US)
     told = []
@@ -287,8 +289,8 @@ def test_slow_line_after_two_hops(bench: Bench) -> None:
 @requirement("MIG-DST-049", fault=message_after_result(DRAW_FILL, bytes(60), channel=DISPLAY, host="target"))
 @pytest.mark.parametrize("call", ["qxl_sync", "qxl_update_area", "qxl_reset"])
 def test_card_is_used_before_the_data(bench: Bench, call: str) -> None:
-    """The machine runs at the target, its guest draws and uses its card, and MIGRATE_DATA is still on its
-    way (8918664c)."""
+    """The machine runs at the target and its guest draws while MIGRATE_DATA is still on its way
+    (8918664c)."""
     source, target = bench.pair(seamless=True, devices=DEVICES)
     client = bench.client(source, duties=DUTIFUL.holding(Step.MIGRATE_DATA))
     drawn(bench, source)
@@ -325,7 +327,8 @@ def test_card_is_used_before_the_data(bench: Bench, call: str) -> None:
 )
 @pytest.mark.slow
 def test_data_that_never_comes(bench: Bench) -> None:
-    """The display's MIGRATE_DATA is not brought: after ten real seconds the display is disconnected."""
+    """The client withholds the display's MIGRATE_DATA: after ten real seconds the target disconnects the
+    display."""
     source, target = bench.pair(seamless=True, devices=DEVICES)
     client = bench.client(source, duties=DUTIFUL.skipping(Step.MIGRATE_DATA))
     drawn(bench, source)

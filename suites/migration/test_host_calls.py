@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the hypervisor may call, in every order that it may: each call has its result, its callback, and its
-effect on the client, and none has another's (spice-migration.h; server/reds.cpp)."""
+"""The hypervisor's calls, in every order that the interface allows: each call has its own result, its own
+callback, and its own effect on the client (spice-migration.h; server/reds.cpp)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.needs(Ability.CALLS, Ability.CALLBACKS)
 
 
 def begun(bench: Bench, source: Host, target: Host, duties: Duties) -> Client:
-    """A client that has got BEGIN."""
+    """A client that has received BEGIN."""
     client = bench.client(source, channels=(), duties=duties)
     source.announce(target)
     bench.expect(client.main, BEGIN, proves="MIG-SRC-020")
@@ -34,7 +34,7 @@ def begun(bench: Bench, source: Host, target: Host, duties: Duties) -> Client:
 
 
 def ends_with(bench: Bench, client: Client, kind: MsgMain, proves: str | None = None) -> None:
-    """How the migration ends at the client, and that it ends in no second way."""
+    """The message that ends the migration at the client; no other message ends it a second time."""
     bench.expect(client.main, kind, proves=proves)
     bench.settle()
     told = [m.name for m in client.main.messages if m.type in (END, SWITCH)]
@@ -45,7 +45,7 @@ def ends_with(bench: Bench, client: Client, kind: MsgMain, proves: str | None = 
 @pytest.mark.parametrize("announced_first", [True, False])
 @pytest.mark.parametrize("completed", [1, 0])
 def test_end_without_a_client(bench: Bench, announced_first: bool, completed: int) -> None:
-    """migrate_end completes at once where there is no client that could leave."""
+    """migrate_end completes at once where no client is left that could leave."""
     source, target = bench.pair()
     if announced_first:
         source.announce(target)
@@ -58,7 +58,7 @@ def test_end_without_a_client(bench: Bench, announced_first: bool, completed: in
 @requirement("MIG-SRC-051", fault=other_result("migrate_end"))
 @requirement("MIG-SRC-033")
 def test_client_leaves_between_its_answer_and_the_end(bench: Bench) -> None:
-    """A client that is gone when the migration ends is not waited for."""
+    """The server does not wait for a client that is gone when the migration ends."""
     source, target = bench.pair()
     client = begun(bench, source, target, DUTIFUL)
     bench.wait(source, CONNECT_DONE, proves="MIG-SRC-028")
@@ -73,8 +73,8 @@ def test_client_leaves_between_its_answer_and_the_end(bench: Bench) -> None:
 @requirement("MIG-SRC-018", "MIG-SRC-033", "TIME-003")
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_ends_before_the_client_has_answered(bench: Bench) -> None:
-    """A migration that is over sooner than the client is connected falls back to SWITCH_HOST, and completes
-    as migrate_end, not as migrate_connect (RHBZ 1352836)."""
+    """A migration that ends before the client has answered falls back to SWITCH_HOST, and completes as
+    migrate_end, not as migrate_connect (RHBZ 1352836)."""
     source, target = bench.pair()
     client = begun(bench, source, target, STAYS_HERE.skipping(Step.ANSWER).holding(Step.LEAVE_SOURCE))
     source.complete(target)
@@ -92,7 +92,7 @@ def test_ends_before_the_client_has_answered(bench: Bench) -> None:
     fault=(other_result("migrate_connect"), never(CONNECT_DONE), added(LIST, BEGIN, BEGIN_BODY)),
 )
 def test_announcement_that_leads_nowhere(bench: Bench) -> None:
-    """A migrate_connect that names neither port fails: -1, no BEGIN, and it completes."""
+    """A migrate_connect without any port fails: it returns -1, sends no BEGIN, and completes."""
     source = bench.start()
     client = bench.client(source, channels=())
     result = source.call("migrate_connect", host="target.example")
@@ -104,7 +104,7 @@ def test_announcement_that_leads_nowhere(bench: Bench) -> None:
 
 @requirement("MIG-SRC-038", "MIG-SRC-004")
 def test_announced_again_before_the_answer(bench: Bench) -> None:
-    """A second announcement before the client has answered the first is sent, with its own address."""
+    """A second announcement before the client's answer to the first is sent, with its own address."""
     source, target = bench.pair()
     client = begun(bench, source, target, NEVER_ANSWERS.skipping(Step.LINK_MAIN))
     source.announce(target, host="elsewhere.example", port=0x8EF1, tls_port=0x9A03)
@@ -117,7 +117,7 @@ def test_announced_again_before_the_answer(bench: Bench) -> None:
 @requirement("MIG-SRC-018", "MIG-SRC-024")
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_late_answer_does_not_connect(bench: Bench) -> None:
-    """A CONNECTED after the timeout does not make the client connected: SWITCH_HOST ends the migration."""
+    """A CONNECTED after the timeout does not count: SWITCH_HOST ends the migration."""
     source, target = bench.pair()
     client = begun(bench, source, target, ANSWERS_LATE.skipping(Step.SWITCH_HOST, Step.DROP_TARGET))
     bench.until(
@@ -136,8 +136,8 @@ def test_late_answer_does_not_connect(bench: Bench) -> None:
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 @pytest.mark.parametrize("wait_ms", [TIMEOUT_MS, 0], ids=["timeout", "at-once"])
 def test_old_answer_does_not_count(bench: Bench, wait_ms: int) -> None:
-    """A CONNECTED to a migration that was cancelled does not count for the next one, which ends with
-    SWITCH_HOST if the client does not answer, and with nothing if it fails."""
+    """A CONNECTED to a cancelled migration does not count for the next one. If the client does not answer
+    that one, SWITCH_HOST ends it; if it fails, the client gets no message."""
     source, target = bench.pair()
     client = bench.client(source, channels=())
     announced(bench, source, client, target)
@@ -162,8 +162,8 @@ def test_old_answer_does_not_count(bench: Bench, wait_ms: int) -> None:
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 @pytest.mark.parametrize("answered", [True, False])
 def test_new_client_takes_over_in_a_migration(bench: Bench, answered: bool) -> None:
-    """A client that takes the session over has not answered, whatever the old one did; no timeout is left
-    from the old one's wait."""
+    """A client that takes the session over has not answered, even if the old client has; the old client's
+    timeout no longer runs."""
     source, target = bench.pair()
     begun(bench, source, target, DUTIFUL if answered else NEVER_ANSWERS)
     if answered:
@@ -181,8 +181,8 @@ def test_new_client_takes_over_in_a_migration(bench: Bench, answered: bool) -> N
 @requirement("MIG-SRC-012", "MIG-SRC-028", "MIG-SRC-015", "MIG-SRC-033")
 @pytest.mark.parametrize("last", ["answers", "refuses"])
 def test_several_clients(bench: Bench, last: str) -> None:
-    """With several clients migrate_connect waits for each of them, and migrate_end until all have left; each
-    ends as its own answer says."""
+    """With several clients migrate_connect waits for the answer of each, and migrate_end until all have left;
+    each client's migration ends as its own answer requires."""
     source, target = bench.pair(environment=MANY_CLIENTS)
     first = bench.client(source, channels=(), duties=DUTIFUL.holding(Step.LEAVE_SOURCE))
     second = bench.client(source, channels=(), duties=ANSWERS_LATE.skipping(Step.SWITCH_HOST))
@@ -211,7 +211,7 @@ def test_several_clients(bench: Bench, last: str) -> None:
 @requirement("MIG-SRC-018", "MIG-SRC-003", "MIG-SRC-004", "MIG-SRC-005", "MIG-SRC-006")
 @pytest.mark.parametrize("subject", [None, "C=XY,CN=target"])
 def test_switch_of_a_machine_without_migration_interface(bench: Bench, subject: str | None) -> None:
-    """migrate_info and migrate_switch, the oldest calls: SWITCH_HOST with their address, once."""
+    """migrate_info and migrate_switch, the oldest calls: one SWITCH_HOST with their address."""
     source = bench.start(migration=False)
     client = bench.client(source, channels=(), duties=STAYS_HERE)
     address = {"host": "target.example", "port": 0x8EF1, "tls_port": 0x9A03, "subject": subject}
@@ -226,7 +226,7 @@ def test_switch_of_a_machine_without_migration_interface(bench: Bench, subject: 
 
 @requirement("ROBUST-001")
 def test_switch_without_an_address(bench: Bench) -> None:
-    """migrate_switch without migrate_info does nothing to the client and not to the server."""
+    """migrate_switch without migrate_info has no effect on client and server."""
     source = bench.start(migration=False)
     client = bench.client(source, channels=())
     source.call("migrate_switch")
@@ -237,7 +237,7 @@ def test_switch_without_an_address(bench: Bench) -> None:
 @requirement("MIG-SRC-029", "MIG-SRC-039")
 @pytest.mark.parametrize("between", ["cancelled", "announced again", "another client"])
 def test_wait_after_a_wait(bench: Bench, between: str) -> None:
-    """A wait that ended without an answer leaves nothing to the next one, which completes as it must."""
+    """A wait that timed out leaves no state behind: the next wait completes as usual."""
     source, target = bench.pair()
     client = begun(bench, source, target, NEVER_ANSWERS.skipping(Step.LINK_MAIN))
     if between == "cancelled":
@@ -275,7 +275,7 @@ def test_wait_after_a_wait(bench: Bench, between: str) -> None:
 def test_addresses_are_passed_on_as_they_are(
     bench: Bench, host: str, subject: str | None, switch: bool
 ) -> None:
-    """Host and certificate subject reach the client byte for byte, whatever they are."""
+    """Host and certificate subject reach the client byte for byte, whatever their characters."""
     source = bench.start()
     duties = STAYS_HERE.skipping(*Step) if switch else CANNOT_CONNECT
     client = bench.client(source, channels=(), duties=duties)
@@ -290,7 +290,7 @@ def test_addresses_are_passed_on_as_they_are(
 @requirement("TIME-001", "MIG-SRC-038")
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_wait_begins_anew(bench: Bench) -> None:
-    """A second announcement has the whole 10,000 ms for itself."""
+    """A second announcement starts a new timeout of 10,000 ms."""
     source, target = bench.pair()
     client = begun(bench, source, target, NEVER_ANSWERS.skipping(Step.LINK_MAIN))
     bench.pass_time(source, TIMEOUT_MS // 2)
@@ -325,7 +325,8 @@ def test_migrate_start(bench: Bench) -> None:
 
 @requirement("MIG-SRC-069", fault=other_result("add_migration"))
 def test_migration_interfaces(bench: Bench) -> None:
-    """A machine gets migration interfaces of several versions; the first that fits is the only one."""
+    """A machine registers migration interfaces of several versions; the server uses the first one that fits,
+    alone."""
     source = bench.start(migration=False)
     versions = ((2, 1), (0, 1), (1, 2), (1, 1), (1, 1), (1, 0))
     results = [source.call("add_migration", major=major, minor=minor) for major, minor in versions]

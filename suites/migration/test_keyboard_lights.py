@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The inputs channel of a source between its MIGRATE_DATA and the client's leaving: met with by spice-gtk on
-a slow line (server/inputs-channel.cpp, src_during_migrate, KEY_MODIFIERS_TTL)."""
+"""The inputs channel of a source after MIGRATE_DATA, while the client is still connected; spice-gtk on a slow
+line met this case (server/inputs-channel.cpp, src_during_migrate, KEY_MODIFIERS_TTL)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fixtures.peer.duties import DUTIFUL, Step
 from fixtures.system.hosts import Ability
 from suites.steps import announced
 
-#: How long after a client has told its lights the server tells the guest's, ms.
+#: How long after the client's KEY_MODIFIERS the server sends the guest's lights, ms.
 LIGHTS_MS = 2_000
 
 
 @requirement("MIG-SRC-041")
 @pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.VIRTUAL_CLOCK)
 def test_lights_are_not_told_after_the_data(bench: Bench) -> None:
-    """The timer of the keyboard's lights falls due when the channel's data is with the client already."""
+    """The timer for the keyboard's lights expires when the client has the channel's data already."""
     source, target = bench.pair(seamless=True)
     client = bench.client(source, duties=DUTIFUL.holding(Step.LEAVE_SOURCE))
     inputs = client.current.channels[ChannelType.SPICE_CHANNEL_INPUTS, 0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Clients that come, answer or leave at another time than expected, and what the next client finds
+"""Clients that link, answer or leave at an unusual time, and the state that the next client finds
 (semi-seamless scheme, source (2) and (4); server/reds.cpp)."""
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ MODIFIERS = MsgInputs.SPICE_MSG_INPUTS_KEY_MODIFIERS
 CONNECTED = MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED
 CONNECT_DONE, END_DONE = "migrate_connect_complete", "migrate_end_complete"
 TIMEOUT_MS = 10_000
-#: CLIENT_CONNECTIVITY_TIMEOUT, how often it is looked at, and how long a host's clock is moved at a time, ms.
+#: CLIENT_CONNECTIVITY_TIMEOUT, the interval of the server's check, and the step in which a test moves a
+#: host's clock, ms.
 SILENT_MS, LATEST_MS, STEP_MS = 30_000, 90_000, 1_000
 NUM_LOCK = 2  # spice.proto, keyboard_modifier_flags
 
@@ -75,7 +76,7 @@ def test_client_that_stays(bench: Bench, after: str) -> None:
 )
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_client_that_dies_at_the_target(bench: Bench, seamless: bool) -> None:
-    """The client arrives and then answers nothing any more."""
+    """The client arrives at the target and then answers nothing any more."""
     source, target = bench.pair(seamless=seamless)
     client = bench.client(source, channels=())
     bench.settle()
@@ -94,7 +95,8 @@ def test_client_that_dies_at_the_target(bench: Bench, seamless: bool) -> None:
 @requirement("MIG-SRC-065", fault=(lost(END, case="1-answers"), before(END, CANCEL, case="1-answers")))
 @pytest.mark.parametrize("answers", [1, 2], ids=lambda n: f"{n}-answers")
 def test_two_announcements(bench: Bench, answers: int) -> None:
-    """The machine is announced twice before the client has answered; it answers the second alone, or both."""
+    """The source announces the migration twice before the client has answered; the client answers only the
+    second announcement, or both."""
     source, target = bench.pair()
     client = bench.client(source, channels=(), duties=ANSWERS_LATE)
     main = client.main
@@ -125,7 +127,8 @@ def test_two_announcements(bench: Bench, answers: int) -> None:
     "held", [Step.FLUSH_MARK, Step.LEAVE_SOURCE], ids=["before the mark", "after the data"]
 )
 def test_lights_of_the_next_client(bench: Bench, held: Step) -> None:
-    """A client leaves in the middle of its move, the machine stays, and its next client hears of lights."""
+    """A client leaves in the middle of its migration and the machine stays: its next client gets
+    KEY_MODIFIERS."""
     source, target = bench.pair(seamless=True)
     client = bench.client(source, channels=(INPUTS,), duties=DUTIFUL.holding(held))
     announced(bench, source, client, target)
@@ -147,7 +150,8 @@ def test_lights_of_the_next_client(bench: Bench, held: Step) -> None:
 @seamless_only
 @pytest.mark.parametrize("semi", [True, False], ids=["both", "only seamless"])
 def test_failed_migration_of_a_seamless_client(bench: Bench, semi: bool) -> None:
-    """The migration fails after CONNECTED_SEAMLESS; the client has SEMI_SEAMLESS_MIGRATE too, or not."""
+    """The migration fails after CONNECTED_SEAMLESS, with a client that has SEMI_SEAMLESS_MIGRATE too and with
+    one that has not."""
     lacking = () if semi else (MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE,)
     source, target = bench.pair(seamless=True)
     client = bench.client(source, channels=(), capabilities=EVERYTHING.without(*lacking))
@@ -161,7 +165,8 @@ def test_failed_migration_of_a_seamless_client(bench: Bench, semi: bool) -> None
 @requirement("MIG-SRC-070", fault=lost(LIST, nth=2))
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_client_that_comes_after_the_end(bench: Bench) -> None:
-    """The old client has been told to leave and stays; a new one takes its place before the wait is over."""
+    """The server has sent the old client away, and the client stays; a new client takes its place before the
+    wait is over."""
     source, target = bench.pair()
     client = bench.client(source, channels=(), duties=NEVER_LEAVES)
     staying = client.main
@@ -194,7 +199,7 @@ def test_client_that_comes_after_the_end(bench: Bench) -> None:
 )
 @seamless_only
 def test_next_migration_before_the_data(bench: Bench) -> None:
-    """The target is to migrate on while the client's MIGRATE_DATA is on its way."""
+    """The target begins another migration while the client's MIGRATE_DATA is on its way."""
     source = bench.start("source", seamless=True)
     first, second = (bench.start(label, incoming=True, seamless=True) for label in ("target1", "target2"))
     client = bench.client(source, channels=(), duties=DUTIFUL.holding(Step.MIGRATE_DATA))

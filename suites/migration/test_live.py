@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A machine that really moves, held where its memory has moved and the switchover is due: what may happen to
-source, target and client just then."""
+"""Live migrations of a QEMU machine, paused when the memory has moved and the switchover is due: events at
+source, target and client at this moment."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ pytestmark = [
 
 
 def held(bench: Bench, source: Host, client: Client, target: Host) -> QemuHost:
-    """The source, whose machine waits before its switchover while the client has links to both."""
+    """The source's machine waits before its switchover, and the client has links to both hosts."""
     announced(bench, source, client, target)
     mover = cast(QemuHost, source)
     assert mover.begin_move(target), mover.failure()
@@ -50,7 +50,8 @@ def held(bench: Bench, source: Host, client: Client, target: Host) -> QemuHost:
 
 
 def goes_on(bench: Bench, source: Host, client: Client) -> None:
-    """After a failure the session is told, answers, and can migrate to another target."""
+    """After a failed migration the client is notified, the session answers, and it can migrate to another
+    target."""
     told = len(client.main.got(LIST))
     bench.expect(client.main, CANCEL, proves="MIG-SRC-017")
     client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
@@ -65,7 +66,8 @@ def goes_on(bench: Bench, source: Host, client: Client) -> None:
 
 @requirement("MIG-SRC-016", "MIG-SRC-014")
 def test_nothing_ends_before_the_switchover(bench: Bench, seamless: bool) -> None:
-    """All memory has moved, the machine stands still, and the client hears of it only after that."""
+    """All memory has moved and the machine is stopped; the client gets no message before this moment is
+    over."""
     source, target = bench.pair(seamless=seamless)
     client = bench.client(source)
     mover = held(bench, source, client, target)
@@ -79,7 +81,7 @@ def test_nothing_ends_before_the_switchover(bench: Bench, seamless: bool) -> Non
 
 @requirement("MIG-SRC-017", "MIG-SRC-039")
 def test_cancelled_at_the_switchover(bench: Bench, seamless: bool) -> None:
-    """The hypervisor gives it up at the last moment: the session goes on where it was."""
+    """The hypervisor cancels at the last moment: the session goes on at the source."""
     source, target = bench.pair(seamless=seamless)
     client = bench.client(source, channels=INPUTS)
     held(bench, source, client, target).cancel(target)
@@ -88,7 +90,7 @@ def test_cancelled_at_the_switchover(bench: Bench, seamless: bool) -> None:
 
 @requirement("MIG-SRC-017", "MIG-SRC-039")
 def test_target_that_dies(bench: Bench, seamless: bool) -> None:
-    """The target is gone at the last moment: the migration fails, the session goes on where it was."""
+    """The target dies at the last moment: the migration fails, the session goes on at the source."""
     source, target = bench.pair(seamless=seamless)
     client = bench.client(source, channels=INPUTS)
     mover = held(bench, source, client, target)
@@ -99,7 +101,7 @@ def test_target_that_dies(bench: Bench, seamless: bool) -> None:
 
 @requirement("ROBUST-001")
 def test_source_that_dies(bench: Bench, seamless: bool) -> None:
-    """The source is gone at the last moment: the target, which has half a machine, ends in good order."""
+    """The source dies at the last moment: the target, which has half a machine, exits in good order."""
     source, target = bench.pair(seamless=seamless)
     client = bench.client(source)
     held(bench, source, client, target).kill()
@@ -111,7 +113,7 @@ def test_source_that_dies(bench: Bench, seamless: bool) -> None:
 @requirement("ROBUST-011")
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_client_that_leaves(bench: Bench, seamless: bool, how: str) -> None:
-    """The client is gone at the last moment, from source and target: the machine arrives without it."""
+    """The client leaves source and target at the last moment: the machine arrives without it."""
     source, target = bench.pair(seamless=seamless)
     client = bench.client(source)
     mover = held(bench, source, client, target)
@@ -126,7 +128,7 @@ def test_client_that_leaves(bench: Bench, seamless: bool, how: str) -> None:
 
 @requirement("MAIN-010")
 def test_machine_with_everything(bench: Bench, seamless: bool) -> None:
-    """A machine with every device that SPICE has channels for, moved twice."""
+    """A machine with a device for every SPICE channel migrates twice."""
     source, target = bench.pair(seamless=seamless, devices=EVERYTHING)
     client = bench.client(source)
     main = client.main

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Source, target and client apart in the network: other addresses, slow and lossy lines, cut lines."""
+"""Source, target and client on separate network nodes: other addresses, slow and lossy lines, cut lines."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ BEGIN, CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, MsgMain.SPICE_MSG_MAIN_MIG
 SWITCH, INIT = MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST, MsgMain.SPICE_MSG_MAIN_INIT
 MM_TIME, LIST = MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
 POOR = Line(delay_ms=20, loss_percent=3)
-#: What retransmission may take after a line is mended, seconds.
+#: How long retransmission may take after a line is restored, seconds.
 MENDED_S = 15.0
 #: How long a client tries to reach a host over a line that is cut, seconds.
 IMPATIENT_S = 0.2
 
 
 def heard(bench: Bench, client: Client) -> None:
-    """Until the source has read what the client has said: it answers what was said after that."""
+    """Waits until the source has read the client's earlier messages: it answers a message that follows
+    them."""
     client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
     answered = lambda: len(client.main.got(LIST)) > 1  # noqa: E731
     bench.until(answered, "SPICE_MSG_MAIN_CHANNELS_LIST from the source", proves="CHAN-004")
 
 
 def moved(bench: Bench, source: Host, client: Client) -> None:
-    """The end of a migration of either kind: the client's session is at the target."""
+    """Waits for the end of a migration in either scheme: the client's session is at the target."""
     if not source.settings.seamless:
         arrived(bench, client)
         return
@@ -44,7 +45,7 @@ def moved(bench: Bench, source: Host, client: Client) -> None:
 @pytest.mark.parametrize("seamless", [False, True], ids=["semi-seamless", "seamless"])
 @pytest.mark.parametrize("called", list(Called))
 def test_another_address(bench: Bench, called: Called, seamless: bool) -> None:
-    """The target is at an address of its own, which the client is told as IPv4, as IPv6, or as a name."""
+    """The target has an address of its own; BEGIN names it as IPv4, as IPv6, or by host name."""
     made = spread(bench, called)
     source, target = bench.pair(seamless=seamless)
     client = bench.client(source)
@@ -55,7 +56,7 @@ def test_another_address(bench: Bench, called: Called, seamless: bool) -> None:
 
 @pytest.mark.parametrize("seamless", [False, True], ids=["semi-seamless", "seamless"])
 def test_slow_and_lossy_lines(bench: Bench, seamless: bool) -> None:
-    """The client's lines take 20 ms each way and lose packets."""
+    """The client's lines delay packets by 20 ms each way and lose some."""
     made = spread(bench, line=POOR)
     through_relay(bench, made)
     source, target = bench.pair(seamless=seamless)
@@ -67,7 +68,8 @@ def test_slow_and_lossy_lines(bench: Bench, seamless: bool) -> None:
 
 
 def test_line_to_the_target_is_cut_for_a_while(bench: Bench) -> None:
-    """After CONNECTED the line to the target is cut and mended: MIGRATE_END comes late, and is heard."""
+    """After CONNECTED the line to the target is cut and restored: MIGRATE_END arrives late, and the target
+    obeys it."""
     made = spread(bench)
     source, target = bench.pair()
     client = bench.client(source)
@@ -82,8 +84,8 @@ def test_line_to_the_target_is_cut_for_a_while(bench: Bench) -> None:
 
 
 def test_line_to_the_target_is_cut(bench: Bench) -> None:
-    """The line to the target is cut when the migration is announced: CONNECT_ERROR, and then SWITCH_HOST; it
-    leads there once the line is mended."""
+    """The line to the target is cut when the migration is announced: the client sends CONNECT_ERROR, the
+    source sends SWITCH_HOST, and the client reaches the target once the line is restored."""
     made = spread(bench)
     source, target = bench.pair()
     client = bench.client(source)
@@ -104,8 +106,8 @@ def test_line_to_the_target_is_cut(bench: Bench) -> None:
 
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_line_to_the_source_is_cut(bench: Bench) -> None:
-    """The client's answer is lost on the way: the source's wait times out, and the answer that arrives later,
-    over the mended line, is told that it is too late."""
+    """The client's answer is held up by a cut line: the source's wait times out; when the answer arrives over
+    the restored line, the source answers it with MIGRATE_CANCEL."""
     made = spread(bench)
     source, target = bench.pair()
     client = bench.client(source, duties=ANSWERS_LATE)

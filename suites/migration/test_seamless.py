@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The seamless scheme: the channels' state travels too (spice.proto; server/migration-protocol.h)."""
+"""The seamless scheme: the channels' state travels with the client (spice.proto;
+server/migration-protocol.h)."""
 
 from __future__ import annotations
 
@@ -58,8 +59,8 @@ pytestmark = pytest.mark.needs(Ability.SEAMLESS_DATA)
 
 
 def answers(bench: Bench, client: Client) -> bool:
-    """Whether the session answers ATTACH_CHANNELS: it is ignored until the last channel's worker is ready,
-    which no message tells, so it is asked again."""
+    """Whether the session answers ATTACH_CHANNELS. A server ignores the message until the last channel's
+    worker is ready, which no message announces: so this function repeats it."""
     for _ in range(50):
         client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
         with suppress(Deadline):
@@ -104,7 +105,7 @@ def answers(bench: Bench, client: Client) -> bool:
     "devices", [("keyboard", "mouse"), ("keyboard", "mouse", "display", "playback", "record")], ids=len
 )
 def test_whole_migration(bench: Bench, devices: tuple[str, ...]) -> None:
-    """A client is moved with its channels' state: flush marks, data, no INIT; the session goes on."""
+    """A client migrates with its channels' state: flush marks, data, no INIT; the session goes on."""
     source, target = bench.pair(seamless=True, devices=devices)
     client = bench.client(source)
     bench.settle()
@@ -133,7 +134,8 @@ def test_whole_migration(bench: Bench, devices: tuple[str, ...]) -> None:
 @requirement("MIG-SRC-006")
 @pytest.mark.parametrize("subject", [None, "O=x,CN=target"])
 def test_announcement(bench: Bench, subject: str | None) -> None:
-    """Where both sides can, the announcement is BEGIN_SEAMLESS, with the address as it was given."""
+    """If host and client support the seamless scheme, the announcement is BEGIN_SEAMLESS with the address of
+    migrate_connect."""
     source, target = bench.pair(seamless=True)
     client = bench.client(source, channels=(), duties=CANNOT_CONNECT)
     source.announce(target, host="target.example", port=0x8EF1, tls_port=0x9A03, subject=subject)
@@ -154,7 +156,7 @@ def test_announcement(bench: Bench, subject: str | None) -> None:
     ids=["no-seamless", "no-tokens", "switched-off"],
 )
 def test_not_to_clients_that_cannot(bench: Bench, switched_on: bool, lacking: tuple[MainCap, ...]) -> None:
-    """Without one of the client's capabilities, or where it is switched off, the announcement is BEGIN."""
+    """If the client lacks a capability, or the scheme is switched off, the announcement is BEGIN."""
     caps = EVERYTHING.without(*lacking)
     source, target = bench.pair(seamless=switched_on)
     client = bench.client(source, channels=(), capabilities=caps)
@@ -167,7 +169,7 @@ def test_not_to_clients_that_cannot(bench: Bench, switched_on: bool, lacking: tu
 @requirement("MIG-DST-021", "MIG-DST-020")
 @pytest.mark.parametrize("version", [0, 1])
 def test_known_version(bench: Bench, version: int) -> None:
-    """A version up to the target's own is answered by ACK, and nothing more."""
+    """The target answers a version up to its own with ACK, and with nothing more."""
     main = bench.link(bench.start("target", incoming=True, seamless=True), connection_id=0x8A000001)
     main.send(DO_SEAMLESS, version.to_bytes(4, "little"))
     bench.expect(main, ACK, proves="MIG-DST-021")
@@ -181,7 +183,7 @@ def test_known_version(bench: Bench, version: int) -> None:
 @requirement("MIG-DST-004")
 @pytest.mark.parametrize("version", [2, 3, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
 def test_later_version(bench: Bench, version: int) -> None:
-    """A later version is answered by NACK; the semi-seamless scheme works all the same."""
+    """The target answers a later version with NACK; the semi-seamless scheme still works."""
     source, target = bench.pair(seamless=True)
     client = bench.client(source, duties=replace(DUTIFUL, src_version=version))
     announced(bench, source, client, target)
@@ -200,7 +202,8 @@ def test_later_version(bench: Bench, version: int) -> None:
 )
 @pytest.mark.needs(Ability.DEVICES)
 def test_serials_after_nack(bench: Bench) -> None:
-    """With full headers a display whose target has said NACK begins with serial 1: it restores nothing."""
+    """With full headers a display whose target has sent NACK begins with serial 1: the target restores no
+    state."""
     source, target = bench.pair(seamless=True, devices=("keyboard", "mouse", "display"))
     duties = replace(DUTIFUL, src_version=LATER_VERSION)
     capable = EVERYTHING.without(CommonCap.SPICE_COMMON_CAP_MINI_HEADER)
@@ -221,7 +224,7 @@ def test_serials_after_nack(bench: Bench) -> None:
     ),
 )
 def test_client_that_cannot_connect(bench: Bench) -> None:
-    """CONNECT_ERROR to a seamless announcement ends with SWITCH_HOST."""
+    """SWITCH_HOST ends a seamless migration whose client has answered CONNECT_ERROR."""
     source, target = bench.pair(seamless=True)
     client = bench.client(source, channels=(), duties=CANNOT_CONNECT.skipping(Step.SWITCH_HOST))
     announced(bench, source, client, target)
@@ -233,7 +236,7 @@ def test_client_that_cannot_connect(bench: Bench) -> None:
 @requirement("MIG-SRC-018")
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_wait_times_out(bench: Bench) -> None:
-    """The seamless announcement has the same timeout, and falls back to SWITCH_HOST."""
+    """A seamless announcement has the same timeout, and then SWITCH_HOST ends the migration."""
     source, target = bench.pair(seamless=True)
     client = bench.client(source, channels=(), duties=NEVER_ANSWERS.skipping(Step.SWITCH_HOST))
     source.announce(target)
@@ -248,7 +251,7 @@ def test_wait_times_out(bench: Bench) -> None:
 @requirement("MIG-SRC-017", fault=(lost(CANCEL), closed_instead(CANCEL)))
 @requirement("MIG-SRC-048", fault=turned(SWITCH, MIGRATE, lambda b: b"\3\0\0\0"))
 def test_after_a_cancelled_attempt(bench: Bench) -> None:
-    """After a seamless attempt that was cancelled, a migration without the client ends with SWITCH_HOST."""
+    """After a cancelled seamless attempt, SWITCH_HOST ends a migration that the client does not answer."""
     source, target = bench.pair(seamless=True)
     client = bench.client(source, channels=())
     announced(bench, source, client, target)
@@ -265,7 +268,7 @@ def test_after_a_cancelled_attempt(bench: Bench) -> None:
 
 @requirement("MIG-SRC-049", fault=turned("SPICE_MSG_MAIN_MIGRATE_[ES]*", MIGRATE, lambda b: b"\3\0\0\0"))
 def test_seamless_answer_to_a_plain_announcement(bench: Bench) -> None:
-    """CONNECTED_SEAMLESS in answer to BEGIN is not believed: no SPICE_MSG_MIGRATE follows."""
+    """The source does not accept CONNECTED_SEAMLESS in answer to BEGIN: no SPICE_MSG_MIGRATE follows."""
     source, target = bench.pair()
     answer = MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS
     client = bench.client(source, channels=(), duties=replace(DUTIFUL, answer=answer))
@@ -280,7 +283,8 @@ def test_seamless_answer_to_a_plain_announcement(bench: Bench) -> None:
 @requirement("MIG-SRC-015")
 @pytest.mark.needs(Ability.CALLS)
 def test_plain_answer_after_a_cancelled_attempt(bench: Bench) -> None:
-    """After a seamless attempt that was cancelled, a client that says CONNECTED is moved by MIGRATE_END."""
+    """After a cancelled seamless attempt, MIGRATE_END ends the migration of a client that answers
+    CONNECTED."""
     source, target = bench.pair(seamless=True)
     client = bench.client(source, channels=())
     announced(bench, source, client, target)
@@ -304,7 +308,7 @@ def test_plain_answer_after_a_cancelled_attempt(bench: Bench) -> None:
     ),
 )
 def test_time_at_the_target(bench: Bench) -> None:
-    """The time that the target tells is its own: its next INIT goes on with it."""
+    """The target sends its own multimedia time: its next INIT goes on from it."""
     source, target = bench.pair(seamless=True)
     client = bench.client(source, channels=())
     migrated(bench, source, client, target)

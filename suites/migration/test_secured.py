@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Migrations between hosts that want TLS and a ticket."""
+"""Migrations between hosts that require TLS and a ticket."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SUBJECT = "O=SPICE conformance,CN=target"
     ids=["semi-seamless", "seamless"],
 )
 def test_whole_migration(bench: Bench, seamless: bool, tls_only: bool) -> None:
-    """A client that came over TLS goes on over TLS, its ticket with it."""
+    """A client that is linked over TLS migrates over TLS, with its ticket."""
     certificate = bench.certificate()
     source, target = bench.pair(
         tls=certificate.settings(), tls_only=tls_only, ticket=TICKET, seamless=seamless
@@ -43,7 +43,8 @@ def test_whole_migration(bench: Bench, seamless: bool, tls_only: bool) -> None:
 
 @requirement("LINK-021", "MIG-SRC-018", "MIG-SRC-019")
 def test_ticket_that_is_not_the_targets(bench: Bench) -> None:
-    """A target that refuses the ticket loses the client to CONNECT_ERROR; SWITCH_HOST ends the migration."""
+    """If the target refuses the ticket, the client sends CONNECT_ERROR, and SWITCH_HOST ends the
+    migration."""
     source = bench.start("source", ticket=TICKET)
     target = bench.start("target", ticket="another", incoming=True)
     duties = replace(DUTIFUL, password=TICKET).skipping(Step.SWITCH_HOST)

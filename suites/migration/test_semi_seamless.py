@@ -51,7 +51,7 @@ BROUGHT = 0x8AC0FFE1  # a connection_id of a source that is not there
 CONNECT_DONE, END_DONE = "migrate_connect_complete", "migrate_end_complete"
 TIMEOUT_MS = 10_000
 EXPIRES_S = 2.5  # a ticket of 1 s; the server counts whole seconds
-#: What the timers of a host on the real clock may be late, milliseconds.
+#: How late the timers of a host on the real clock may be, ms.
 REAL_CLOCK_MS = 500
 OLD_CLIENT = EVERYTHING.without(
     MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE, MainCap.SPICE_MAIN_CAP_SEAMLESS_MIGRATE
@@ -69,7 +69,7 @@ SUBJECT = "C=XY,O=Source of truth,CN=target.example"
 @requirement("MIG-SRC-020", fault=lost(BEGIN))
 @requirement("MIG-DST-004", "CONNID-007")
 def test_whole_migration(bench: Bench) -> None:
-    """A client is moved from source to target, its channels with it."""
+    """A client migrates from source to target with its channels."""
     source, target = bench.pair()
     client = bench.client(source)
     migrated(bench, source, client, target)
@@ -124,7 +124,7 @@ def test_whole_migration(bench: Bench) -> None:
     ids=["both", "plain", "tls", "extremes"],
 )
 def test_announcement(bench: Bench, subject: str | None, port: int, tls_port: int) -> None:
-    """BEGIN carries host, port, secure port and certificate subject as migrate_connect was given them."""
+    """BEGIN carries host, port, secure port and certificate subject as given to migrate_connect."""
     source, target = bench.pair()
     client = bench.client(source, channels=(), duties=CANNOT_CONNECT)
     source.announce(target, host="target.example", port=port, tls_port=tls_port, subject=subject)
@@ -139,7 +139,7 @@ def test_announcement(bench: Bench, subject: str | None, port: int, tls_port: in
 @requirement("MIG-SRC-036", fault=other_result("migrate_connect"))
 @pytest.mark.needs(Ability.CALLBACKS)
 def test_completes_when_connected(bench: Bench) -> None:
-    """migrate_connect is asynchronous, and completes when the client says CONNECTED."""
+    """migrate_connect is asynchronous; it completes when the client sends CONNECTED."""
     source, target = bench.pair()
     client = bench.client(source, channels=(), duties=ANSWERS_LATE)
     source.announce(target)
@@ -186,7 +186,7 @@ def test_completes_on_disconnect(bench: Bench) -> None:
 @pytest.mark.needs(Ability.CALLBACKS)
 @pytest.mark.parametrize("old_client", [False, True], ids=["nobody", "old-client"])
 def test_completes_at_once(bench: Bench, old_client: bool) -> None:
-    """migrate_connect completes at once if there is no client that can take the announcement."""
+    """migrate_connect completes at once if no client can handle the announcement."""
     source, target = bench.pair()
     client = bench.client(source, channels=(), capabilities=OLD_CLIENT) if old_client else None
     source.announce(target)
@@ -226,7 +226,7 @@ def test_wait_for_the_client_times_out(bench: Bench) -> None:
 @requirement("TIME-001")
 @pytest.mark.needs(Ability.CALLBACKS)
 def test_wait_for_the_client_times_out_in_real_time(bench: Bench) -> None:
-    """The same on the real clock, once."""
+    """The same timeout on the real clock, once."""
     source, target = bench.pair(virtual_clock=False)
     client = bench.client(source, channels=(), duties=NEVER_ANSWERS)
     source.announce(target)
@@ -241,7 +241,7 @@ def test_wait_for_the_client_times_out_in_real_time(bench: Bench) -> None:
 @requirement("MIG-SRC-037", fault=(stuck_after(END), timers(1), timers(-1)))
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_client_that_stays_is_dropped(bench: Bench) -> None:
-    """A client that ignores MIGRATE_END is dropped after 10,000 ms, and migrate_end completes then."""
+    """A client that ignores MIGRATE_END is dropped after 10,000 ms; then migrate_end completes."""
     source, target = bench.pair()
     client = bench.client(source, channels=(), duties=NEVER_LEAVES)
     announced(bench, source, client, target)
@@ -260,7 +260,7 @@ def test_client_that_stays_is_dropped(bench: Bench) -> None:
 @requirement("TIME-002", "MIG-SRC-023", "MIG-SRC-033", "MIG-SRC-034", "MIG-SRC-037")
 @pytest.mark.needs(Ability.END_CALLBACK)
 def test_client_that_stays_is_dropped_in_real_time(bench: Bench) -> None:
-    """The same on the real clock, once."""
+    """The same timeout on the real clock, once."""
     source, target = bench.pair(virtual_clock=False)
     client = bench.client(source, channels=(), duties=NEVER_LEAVES)
     announced(bench, source, client, target)
@@ -301,8 +301,8 @@ def test_migrate_end_completes_when_the_client_has_left(bench: Bench) -> None:
 @requirement("MIG-SRC-024", fault=twice(CANCEL))
 @requirement("MIG-SRC-017", fault=before(END, CANCEL))
 def test_failed_migration_is_cancelled(bench: Bench) -> None:
-    """After migrate_end(0) the client gets MIGRATE_CANCEL, the session goes on and migrates later (to another
-    target: a QEMU whose incoming migration has failed ends)."""
+    """After migrate_end(0) the client gets MIGRATE_CANCEL, the session goes on, and a later migration
+    succeeds (to another target: a QEMU whose incoming migration has failed exits)."""
     source, target = bench.pair()
     client = bench.client(source, channels=(ChannelType.SPICE_CHANNEL_INPUTS,))
     announced(bench, source, client, target)
@@ -316,7 +316,7 @@ def test_failed_migration_is_cancelled(bench: Bench) -> None:
 
 @requirement("MIG-SRC-024", fault=(added(INIT, CANCEL), lost(CANCEL)))
 def test_late_answer_is_cancelled(bench: Bench) -> None:
-    """A CONNECTED that comes after the timeout is met with MIGRATE_CANCEL."""
+    """The source answers a CONNECTED after the timeout with MIGRATE_CANCEL."""
     source, target = bench.pair()
     client = bench.client(source, channels=(), duties=ANSWERS_LATE)
     source.announce(target)
@@ -345,7 +345,8 @@ def test_failure_during_the_wait(bench: Bench) -> None:
 @requirement("MIG-SRC-025", fault=lost(CANCEL))
 @requirement("MIG-SRC-038", fault=(lost(BEGIN, nth=3), twice(BEGIN)))
 def test_announced_again(bench: Bench) -> None:
-    """Announcements in a row: each is sent, a connected client gets MIGRATE_CANCEL in between."""
+    """Several announcements in a row: the source sends each of them, and MIGRATE_CANCEL in between to a
+    connected client."""
     source, target = bench.pair()
     client = bench.client(source, channels=())
     for number, subject in enumerate((SUBJECT, None, SUBJECT, None, None), start=1):
@@ -370,7 +371,7 @@ def test_end_without_announcement(bench: Bench) -> None:
 
 @requirement("MIG-SRC-026", fault=(before(SWITCH, BEGIN, BEGIN_BODY), never(CONNECT_DONE)))
 def test_new_client_during_the_wait(bench: Bench) -> None:
-    """A client that comes during the wait ends it; its own end is SWITCH_HOST."""
+    """A new client during the wait ends it; SWITCH_HOST ends the new client's part of the migration."""
     source, target = bench.pair()
     first = bench.client(source, channels=(), duties=NEVER_ANSWERS)
     source.announce(target)
@@ -391,7 +392,7 @@ def test_new_client_during_the_wait(bench: Bench) -> None:
     ),
 )
 def test_channels_after_the_migration(bench: Bench) -> None:
-    """After the migration the client can ask for the channels of the target."""
+    """After the migration the client can request the target's list of channels."""
     source, target = bench.pair()
     client = bench.client(source)
     migrated(bench, source, client, target)
@@ -405,7 +406,7 @@ def test_channels_after_the_migration(bench: Bench) -> None:
 @requirement("MIG-DST-011", fault=closed_after(INIT, host="target"))
 @pytest.mark.needs(Ability.RESTART_TICKET)
 def test_ticket_that_expires_during_the_migration(bench: Bench) -> None:
-    """The cover letter's point: who has linked before the ticket expires, arrives."""
+    """The cover letter's point: a client that has linked before the ticket expires arrives."""
     source = bench.start("source", ticket="secret")
     target = bench.start("target", ticket="secret", incoming=True)
     client = bench.client(source, password="secret")
@@ -429,7 +430,7 @@ def test_ticket_that_expires_during_the_migration(bench: Bench) -> None:
     ),
 )
 def test_moved_on_while_it_arrives(bench: Bench) -> None:
-    """A further migration waits for the client that has not arrived yet: it is announced once it has."""
+    """The target announces a further migration only once the client has arrived."""
     source, target = bench.pair()
     further = bench.start("target2", incoming=True)
     client = bench.client(source, channels=(), duties=DUTIFUL.holding(Step.MIGRATE_END))
@@ -456,7 +457,8 @@ def test_moved_on_while_it_arrives(bench: Bench) -> None:
 @pytest.mark.needs(Ability.STATS)
 @pytest.mark.parametrize("channels", [(), (INPUTS,)], ids=["main", "channels"])
 def test_migration_that_never_comes(bench: Bench, channels: tuple[int, ...]) -> None:
-    """Links that are closed before MIGRATE_END leave nothing at the target, which takes the next one."""
+    """Links that close before MIGRATE_END leave nothing behind at the target, and the next migration to it
+    succeeds."""
     target = bench.start("target", incoming=True)
 
     def come_and_go() -> None:
@@ -487,7 +489,7 @@ def test_migration_that_never_comes(bench: Bench, channels: tuple[int, ...]) -> 
 )
 @requirement("CONNID-005")
 def test_chain(bench: Bench) -> None:
-    """The session's id survives a chain of migrations: each target is the next one's source."""
+    """The session's id survives a chain of migrations, in which each target is the next source."""
     source = bench.start("source")
     client = bench.client(source)
     first = client.session_id

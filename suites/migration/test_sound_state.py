@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Sound in a migration: volumes, mutes, and what plays or is recorded meanwhile (server/sound.cpp)."""
+"""Sound in a migration: volumes, mutes, and sound that plays or is recorded during it (server/sound.cpp)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def set_volumes(host: Host) -> None:
 )
 @pytest.mark.parametrize("channel", [PLAYBACK, RECORD], ids=["playback", "record"])
 def test_volumes_at_the_target(bench: Bench, channel: ChannelType) -> None:
-    """Volume and mute are set at both machines before the client comes; at the target it hears of neither."""
+    """Volume and mute are set at both machines before the client comes; the target sends neither of them
+    again."""
     source, target = bench.pair(seamless=True, devices=SOUND)
     for host in (source, target):
         set_volumes(host)
@@ -55,7 +56,7 @@ def test_volumes_at_the_target(bench: Bench, channel: ChannelType) -> None:
 
 @requirement("MIG-DST-055", fault=(lost(PLAYBACK_DATA, host="target"), lost(RECORD_START, host="target")))
 def test_sound_goes_on(bench: Bench) -> None:
-    """The guest plays and records when the machine moves, and goes on at the target."""
+    """The guest plays and records when the machine migrates, and goes on at the target."""
     source, target = bench.pair(seamless=True, devices=SOUND)
     client = bench.client(source)
     source.call("playback_start")

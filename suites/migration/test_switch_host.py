@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Switch host: the oldest scheme, and what the newer ones fall back to."""
+"""Switch host: the oldest scheme, to which the newer ones fall back."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ OLD_CLIENT = EVERYTHING.without(
 @requirement("MIG-SRC-002", fault=added(LIST, BEGIN, BEGIN_BODY, host="source"))
 @requirement("MIG-SRC-018", "MIG-SRC-023", "MIG-DST-008", "MAIN-001")
 def test_old_client_is_switched(bench: Bench) -> None:
-    """A client without the capability hears nothing until SWITCH_HOST, and opens a session of its own."""
+    """A client without the capability gets no message before SWITCH_HOST, and opens a new session at the
+    target."""
     source, target = bench.pair()
     client = bench.client(source, capabilities=OLD_CLIENT)
     first = client.main
@@ -44,7 +45,7 @@ def test_old_client_is_switched(bench: Bench) -> None:
 @requirement("MIG-SRC-003", "MIG-SRC-004", "MIG-SRC-005", "MIG-SRC-006", "MIG-SRC-007", "MIG-SRC-018")
 @pytest.mark.parametrize("subject", [None, "C=XY,CN=target"])
 def test_address(bench: Bench, subject: str | None) -> None:
-    """SWITCH_HOST carries the address as migrate_connect was given it."""
+    """SWITCH_HOST carries the address as given to migrate_connect."""
     source, target = bench.pair()
     client = bench.client(
         source, channels=(), capabilities=OLD_CLIENT, duties=DUTIFUL.skipping(Step.SWITCH_HOST)
@@ -57,7 +58,8 @@ def test_address(bench: Bench, subject: str | None) -> None:
 @requirement("MIG-SRC-018")
 @pytest.mark.needs(Ability.SEAMLESS_DATA)
 def test_moved_on_before_the_client_came(bench: Bench) -> None:
-    """A target whose machine is moved on while a client's state is still due sends that client after it."""
+    """A target that waits for a client's state begins a further migration: it sends the client to the next
+    host."""
     here, there = bench.pair(seamless=True)
     client = bench.link(here, connection_id=0x8A000001)
     client.send(SpiceMsgcMainMigrateDstDoSeamless(src_version=1))
@@ -70,7 +72,7 @@ def test_moved_on_before_the_client_came(bench: Bench) -> None:
 @requirement("MIG-SRC-033", "MIG-SRC-034")
 @pytest.mark.needs(Ability.END_CALLBACK)
 def test_migrate_end_completes(bench: Bench) -> None:
-    """After SWITCH_HOST too migrate_end completes when the client has left."""
+    """After SWITCH_HOST migrate_end completes when the client has left."""
     source, target = bench.pair()
     client = bench.client(source, channels=(), capabilities=OLD_CLIENT)
     source.announce(target)
@@ -82,7 +84,7 @@ def test_migrate_end_completes(bench: Bench) -> None:
 
 @requirement("MIG-SRC-017")
 def test_failed_migration_says_nothing(bench: Bench) -> None:
-    """A failed migration is not told to a client that was never told of its beginning."""
+    """The source sends nothing about a failed migration to a client that got no announcement."""
     source, target = bench.pair()
     client = bench.client(source, channels=(), capabilities=OLD_CLIENT)
     source.announce(target)

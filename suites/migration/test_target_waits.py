@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A target waits, silent, for as long as the migration takes, and begins once
-(semi-seamless scheme, target (2))."""
+"""A target waits silently for as long as the migration takes, and begins the session once (semi-seamless
+scheme, target (2))."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 INIT, LIST = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
 MIGRATE_END, ATTACH = MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END, MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS
 BROUGHT = 0x8AC0FFE1
-#: A migration of a large machine takes its time, ms.
+#: How long a migration of a large machine may take, ms.
 LONG_MS, STEP_MS = 600_000, 30_000
 TIMEOUT_MS = 10_000
 DEVICES = ("keyboard", "mouse", "playback", "record")
@@ -30,7 +30,8 @@ DEVICES = ("keyboard", "mouse", "playback", "record")
 @requirement("MIG-DST-002", "MIG-DST-003", "MIG-DST-004", "MIG-DST-006")
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_long_migration(bench: Bench) -> None:
-    """Minutes pass before MIGRATE_END: nothing is said, nobody is dropped, and the session begins then."""
+    """Minutes pass before MIGRATE_END: the target sends nothing, drops nobody, and begins the session
+    then."""
     target = bench.start("target", incoming=True, devices=DEVICES)
     main = bench.link(target, connection_id=BROUGHT)
     kinds = (INPUTS, ChannelType.SPICE_CHANNEL_PLAYBACK, ChannelType.SPICE_CHANNEL_RECORD)
@@ -49,8 +50,8 @@ def test_long_migration(bench: Bench) -> None:
 @requirement("MIG-DST-003", "MIG-DST-005")
 @pytest.mark.needs(Ability.CALLS, Ability.DEVICES)
 def test_guest_that_stirs_early(bench: Bench) -> None:
-    """What the machine's devices do before MIGRATE_END is not told: the agent comes, lights change, a device
-    is added, and the client asks for the channels."""
+    """Before MIGRATE_END the target sends nothing about its machine's devices: the agent connects, lights
+    change, a device is added, and the client sends ATTACH_CHANNELS."""
     target = bench.start("target", incoming=True, devices=DEVICES)
     main = bench.link(target, connection_id=BROUGHT)
     inputs = bench.link(target, channel=INPUTS, connection_id=BROUGHT)
@@ -69,7 +70,7 @@ def test_guest_that_stirs_early(bench: Bench) -> None:
 
 @requirement("MIG-DST-016", fault=twice(INIT, host="target"))
 def test_begins_once(bench: Bench) -> None:
-    """A second MIGRATE_END begins nothing a second time."""
+    """A second MIGRATE_END has no effect."""
     target = bench.start("target", incoming=True)
     main = bench.link(target, connection_id=BROUGHT)
     for _ in range(3):
@@ -82,7 +83,7 @@ def test_begins_once(bench: Bench) -> None:
 
 @requirement("MIG-DST-016")
 def test_client_without_the_capability_does_not_begin(bench: Bench) -> None:
-    """MIGRATE_END of a client that has not SEMI_SEAMLESS_MIGRATE begins nothing."""
+    """MIGRATE_END from a client without SEMI_SEAMLESS_MIGRATE begins no session."""
     target = bench.start("target", incoming=True)
     caps = EVERYTHING.without(MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE)
     main = bench.link(target, connection_id=BROUGHT, capabilities=caps)
@@ -94,8 +95,8 @@ def test_client_without_the_capability_does_not_begin(bench: Bench) -> None:
 
 @requirement("MIG-DST-006", "CONNID-007", "CONNID-010")
 def test_all_channels_begin(bench: Bench) -> None:
-    """Each of the channels that were linked before MIGRATE_END begins, and one that comes later too; a
-    channel that was linked twice begins once."""
+    """Each channel that was linked before MIGRATE_END begins, and so does one that is linked later; a channel
+    that was linked twice begins once."""
     target = bench.start("target", incoming=True, devices=("keyboard", "mouse", "port:one", "port:two"))
     main = bench.link(target, connection_id=BROUGHT)
     port = ChannelType.SPICE_CHANNEL_PORT
@@ -119,7 +120,7 @@ def test_all_channels_begin(bench: Bench) -> None:
 @requirement("MAIN-015", "MIG-DST-001")
 @pytest.mark.parametrize("first_id", [0, BROUGHT], ids=["ordinary", "migrating"])
 def test_migrating_client_takes_over(bench: Bench, first_id: int) -> None:
-    """A migrating client takes the session over as any other does: one client at a time."""
+    """A migrating client takes the session over like any other client: one client at a time."""
     target = bench.start("target", incoming=True)
     first = bench.link(target, connection_id=first_id)
     second = bench.link(target, connection_id=BROUGHT ^ 0x40000000)
@@ -141,7 +142,7 @@ def test_migrating_client_takes_over(bench: Bench, first_id: int) -> None:
 @requirement("TIME-001")
 @pytest.mark.needs(Ability.CALLS, Ability.VIRTUAL_CLOCK)
 def test_next_migration_does_not_wait_for_ever(bench: Bench) -> None:
-    """A client that has not arrived when the next migration's wait is over is disconnected."""
+    """If a client has not arrived when the next migration's timeout is over, it is disconnected."""
     target, third = bench.start("target", incoming=True), bench.start("target2", incoming=True)
     main = bench.link(target, connection_id=BROUGHT)
     target.announce(third)

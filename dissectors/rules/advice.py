@@ -61,7 +61,7 @@ NEXT: Mapping[Reason, str] = MappingProxyType(
     }
 )
 
-#: Whose part a chapter of the catalogue is, where the duty is the server's -> what to look at.
+#: Chapter of the catalogue -> what to look at when the server broke one of its requirements.
 _PARTS: Mapping[str, str] = MappingProxyType(
     {
         "source": "Look at the source's server and its log at this time.",
@@ -71,7 +71,7 @@ _PARTS: Mapping[str, str] = MappingProxyType(
 
 
 def next_of_finding(area: str, duty: str) -> str:
-    """What to look at where a rule of this chapter was broken by the one whose duty it is."""
+    """The advice for a finding on a requirement of this chapter."""
     if duty == "client":
         return "Look at the client: its version, and its log at this time."
     return _PARTS.get(area, "Look at the server: its version, and its log at this time.")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The agent's channel inside main: who may speak, and how many messages its tokens allow.
 
-A token lets its owner send one AGENT_DATA. What either side has got is counted in the order of the capture:
+A token lets its owner send one AGENT_DATA. The rules count each side's tokens in the order of the capture:
 a grant always comes before the message that uses it, wherever the capture was made.
 """
 
@@ -20,7 +20,7 @@ DATA = MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA
 
 @on(Message, MsgMain.SPICE_MSG_MAIN_AGENT_DATA)
 def agent_data(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """The agent's data comes from an agent that is there."""
+    """The server sends AGENT_DATA only while the guest's agent is connected."""
     session = view.connection(event).session
     if session is not None and session.agent is not None:
         yield check("MAIN-003", session.agent, "an agent that is connected", event.name)
@@ -28,11 +28,11 @@ def agent_data(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 @on(Message, DATA)
 def client_agent_data(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """The client speaks to an agent that is there and that it has started, with a token for each message."""
+    """The client sends AGENT_DATA only to a connected and started agent, one token for each message."""
     connection = view.connection(event)
     session = connection.session
     if session is None or not connection.certain or session.tokens is None:
-        return  # how it began was not seen
+        return  # its beginning was not seen
     if not session.started:
         yield Broken("MIG-CLI-015", "AGENT_DATA only after AGENT_START", event.name)
     elif session.agent is False and event.time - session.agent_news > SETTLED_S:
@@ -44,7 +44,7 @@ def client_agent_data(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 @on(Message, MsgMain.SPICE_MSG_MAIN_AGENT_TOKEN)
 def tokens_given_back(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """AGENT_TOKEN gives no more tokens than the client has used."""
+    """The server's AGENT_TOKEN returns at most as many tokens as the client has used."""
     connection = view.connection(event)
     session = connection.session
     if session is None or not connection.certain or session.tokens is None or event.packet.problems():

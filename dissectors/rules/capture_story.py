@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The story of a capture as data: what `inspect --json` prints and what every view of it is made from.
 
-The keys are an interface: they are added to, never renamed. All texts are visible ones
+The keys are an interface: new ones may come, none is renamed. Control characters in texts are escaped
 (`dissectors.wire.visible_text`).
 """
 
@@ -33,8 +33,8 @@ from dissectors.wire.visible_text import all_visible, visible_host
 if TYPE_CHECKING:
     from dissectors.rules.inspector import Inspection
 
-#: So many failed connections to where SPICE is spoken or announced are listed, and so many to other ports of
-#: these hosts, or of any host where no SPICE was found; of the others only the number is told.
+#: The most failed connections that the story lists: to addresses where SPICE is spoken or announced, and to
+#: other ports of these hosts (or to any host where no SPICE was found). Further ones are only counted.
 MOST_ATTEMPTS, MOST_NEARBY = 200, 20
 
 
@@ -217,13 +217,13 @@ class _Story:
         return "; ".join(words)
 
     def _presented(self, migration: Migration, attempts: list[Attempt]) -> str | None:
-        """The subject of the certificate that the target showed, where it is in clear."""
+        """The subject of the target's certificate; None where the capture does not show it in clear."""
         shown = [attempt.connection.certificate for attempt in attempts]
         if migration.target is not None:
             shown += [c.certificate for c in migration.target.connections()]
         return next((one.subject for one in reversed(shown) if one is not None), None)
 
-    # ---- what came to nothing
+    # ---- failed connections
 
     @cached_property
     def _places(self) -> set[tuple[str, int | None]]:
@@ -235,7 +235,7 @@ class _Story:
 
     @cached_property
     def _told_attempts(self) -> list[Attempt]:
-        """Connections that came to nothing and have to do with SPICE, as far as anybody can say."""
+        """Failed connections that concern SPICE, as far as the capture can show."""
         hosts = {host for host, _ in self._places}
         found: list[Attempt] = []
         nearby: list[Attempt] = []
@@ -320,7 +320,7 @@ class _Story:
 
 
 def _counted(notes: list[str]) -> list[str]:
-    """Each note once, with how often it was made."""
+    """Each note once, with the number of its repetitions."""
     counts = Counter(notes)
     return [note if times == 1 else f"{note} ({times} times)" for note, times in counts.items()]
 
@@ -355,5 +355,5 @@ def scheme(migration: Migration) -> str:
 
 
 def channel_words(kind: int | None, number: int) -> str:
-    """`main 0`; what is not known is said so."""
+    """Channel and id such as `main 0`; unknown parts are named as unknown."""
     return f"{channel_name(kind)} {number}" if kind else "unknown"

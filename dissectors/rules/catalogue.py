@@ -15,14 +15,14 @@ from dissectors.rules.judgement import Evidence, Level, Requirement
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What the file holds: {id: requirement} in its order, and {name of a source: its full citation}."""
+    """The file's content: {id: requirement} in its order, and {name of a source: its full citation}."""
 
     requirements: Mapping[str, Requirement]
     sources: Mapping[str, str]
 
 
 def load(path: Path) -> Catalogue:
-    """Reads a catalogue. Raises ValueError for an id that stands twice."""
+    """Reads a catalogue. Raises ValueError for a duplicate id."""
     found: dict[str, Requirement] = {}
     areas: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     sources: dict[str, str] = areas.pop("sources")
@@ -46,8 +46,8 @@ SOURCES: Mapping[str, str] = _LOADED.sources
 
 
 def citations(requirement: Requirement) -> list[tuple[str, str]]:
-    """(where, the full citation of the document) for each part of a requirement's source. Raises LookupError
-    for a part that begins with no name of a source."""
+    """(place, full citation of the document) for each part of a requirement's source. Raises LookupError for
+    a part that does not begin with the name of a source."""
     found = []
     for part in requirement.source.split("; "):
         name = next((name for name in SOURCES if part.startswith(name)), None)

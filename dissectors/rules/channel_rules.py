@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What every channel keeps: known messages with their layout, serials, acknowledgement, migration data."""
+"""The rules of every channel: known messages with their layout, serials, acknowledgement, MIGRATE_DATA."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from dissectors.rules.order_rules import attempted_before
 from dissectors.rules.rule_engine import EVERY, FIRST, SHOWN, Broken, Kept, Ruling, at_end, check, on
 from dissectors.wire.constants import MESSAGE_NAMES, ChannelType, MsgBase, MsgcBase, MsgcMain, MsgMain, Side
 
-#: Larger bodies are bulk data: their layout is not taken apart for each message.
+#: Larger bodies (bytes) are bulk data: the rules do not dissect each of them.
 LAYOUT_LIMIT = 1 << 16
 
-#: Channels that wait for their client's ACK, how many windows they send before they do, and messages more
-#: that may be on their way when SET_ACK is sent.
+#: The channels that wait for their client's ACK; the number of windows that they send before they wait; the
+#: number of further messages that may be on their way when the server sends SET_ACK.
 WINDOWED = frozenset({ChannelType.SPICE_CHANNEL_DISPLAY, ChannelType.SPICE_CHANNEL_CURSOR})
 WINDOWS, SPARE = 2, 1
 
 ACK, NACK = MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK, MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK
-#: Magic and version come before it.
+#: The bytes of magic and version.
 SERIAL_IN_DISPLAY_DATA = struct.Struct("<8xQ")
 #: Channel -> (magic, newest version) of its MIGRATE_DATA (server/migration-protocol.h).
 MIGRATE_DATA: Mapping[int, tuple[bytes, int]] = MappingProxyType(
@@ -47,7 +47,7 @@ MIGRATE_DATA: Mapping[int, tuple[bytes, int]] = MappingProxyType(
 
 @on(Message, SHOWN)
 def layout(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """Each message is one that its channel has, in its layout."""
+    """Each message has a type of its channel, and the layout of that type."""
     connection = view.connection(event)
     requirement, known = (
         ("CHAN-001", "CHAN-002") if event.sender is Side.SERVER else ("MIG-CLI-017", "MIG-CLI-018")
@@ -69,9 +69,9 @@ def layout(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 @on(Message, EVERY)
 def serials(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """With full headers each message's serial is one more than the last one's; the first is 1.
+    """With full headers each message's serial is the previous one plus 1; the first is 1.
 
-    The framer looks at the serials of the messages that it counts: one that is not due is shown here.
+    The framer checks the serials of messages that it only counts, and shows each one with a wrong serial.
     """
     connection = view.connection(event)
     last = connection.serials[event.sender]
@@ -85,8 +85,8 @@ def serials(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 
 def _restores(connection: Connection) -> bool:
-    """A display that restores its state goes on with its serial at the source. One whose target has said NACK
-    begins anew."""
+    """Whether a display channel restores its state and so continues the source's serial. After the target's
+    NACK it starts again at 1."""
     session = connection.session
     asked = MsgcMain.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS
     display = connection.channel == ChannelType.SPICE_CHANNEL_DISPLAY
@@ -100,7 +100,7 @@ def _restores(connection: Connection) -> bool:
 def serial_goes_on(view: Conversation, event: Message) -> Iterator[Ruling]:
     """The first message of a display that has restored its state has the serial that comes next.
 
-    The source's MIGRATE_DATA tells that serial (server/migration-protocol.h, SpiceMigrateDataDisplay)."""
+    The source's MIGRATE_DATA holds that serial (server/migration-protocol.h, SpiceMigrateDataDisplay)."""
     connection = view.connection(event)
     session = connection.session
     if event.serial is None or event.sender is Side.CLIENT or session is None or session.arrived is None:
@@ -114,7 +114,7 @@ def serial_goes_on(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 @on(Message, MsgcBase.SPICE_MSGC_PONG, MsgcBase.SPICE_MSGC_ACK_SYNC)
 def pong(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """A PONG repeats id and timestamp of a PING; an ACK_SYNC the generation of a SET_ACK."""
+    """A PONG repeats a PING's id and timestamp; an ACK_SYNC repeats a SET_ACK's generation."""
     connection = view.connection(event)
     if event.sender is Side.CLIENT and connection.certain and answers(connection, event):
         if event.type == MsgcBase.SPICE_MSGC_PONG:
@@ -126,7 +126,7 @@ def pong(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 @at_end
 def strange_answers(view: Conversation) -> Iterator[Ruling]:
-    """PONGs and ACK_SYNCs that answer nothing, now that all that they could answer has been seen."""
+    """At the end: PONGs and ACK_SYNCs that answer no PING or SET_ACK of the connection."""
     for connection in view.connections.values():
         for event in connection.strange if connection.certain else ():
             if answers(connection, event):
@@ -141,7 +141,7 @@ def strange_answers(view: Conversation) -> Iterator[Ruling]:
 
 @on(Message, MsgBase.SPICE_MSG_MIGRATE)
 def migrate(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """SPICE_MSG_MIGRATE has known flags, and comes only to a client that goes seamlessly."""
+    """SPICE_MSG_MIGRATE has known flags; the server sends it only to a client that migrates seamlessly."""
     if event.sender is not Side.SERVER or event.type != MsgBase.SPICE_MSG_MIGRATE or len(event.body) < 4:
         return
     connection = view.connection(event)
@@ -159,7 +159,7 @@ def migrate(view: Conversation, event: Message) -> Iterator[Ruling]:
         if attempted_before(view, main):
             return
         moving = not {main.state, main.left}.isdisjoint(CONNECTED_SEAMLESS | MOVING)
-        moving = moving or (main.state is State.ENDED and _goes_seamlessly(main))  # MIG-SRC-045 tells that
+        moving = moving or (main.state is State.ENDED and _goes_seamlessly(main))  # MIG-SRC-045 judges that
         believed = main.state is State.SEAMLESS_UNASKED
         yield check(
             "MIG-SRC-049" if believed else "MIG-SRC-040",
@@ -175,7 +175,7 @@ def _goes_seamlessly(main: Connection) -> bool:
 
 @on(Message, MsgBase.SPICE_MSG_MIGRATE_DATA)
 def migrate_data(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """MIGRATE_DATA begins with its channel's magic and version, both on its way out and back in."""
+    """MIGRATE_DATA begins with its channel's magic and version, from the source and to the target."""
     if event.type != MsgBase.SPICE_MSG_MIGRATE_DATA or event.sender is not Side.SERVER:
         return
     magic, newest = MIGRATE_DATA.get(event.channel, (b"", 0))
@@ -193,7 +193,7 @@ def migrate_data(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 @at_end
 def flushed(view: Conversation) -> Iterator[Ruling]:
-    """FLUSH_MARK was the last that the client said on its channel (the order table finds what followed)."""
+    """FLUSH_MARK was the client's last message on its channel (the order table finds any later one)."""
     for connection in view.connections.values():
         last = connection.last[Side.CLIENT]
         if connection.certain and last is not None and last.type == MsgcBase.SPICE_MSGC_MIGRATE_FLUSH_MARK:
@@ -201,7 +201,7 @@ def flushed(view: Conversation) -> Iterator[Ruling]:
 
 
 def _arrived(connection: Connection) -> bool:
-    """The client has gone on with the session at the target, and left this channel afterwards."""
+    """The client continued the session at the target before it left this channel."""
     migration = connection.session.migration if connection.session is not None else None
     target = migration.target.main if migration is not None and migration.target is not None else None
     if migration is None or (connection.channel, connection.channel_id) in migration.data:
@@ -211,7 +211,7 @@ def _arrived(connection: Connection) -> bool:
 
 @at_end
 def data_owed(view: Conversation) -> Iterator[Ruling]:
-    """A channel that announced MIGRATE_DATA and got its flush mark sends it."""
+    """A channel that announced MIGRATE_DATA sends it after the client's FLUSH_MARK."""
     for connection in view.connections.values():
         died = connection.host >= 0 and view.hosts[connection.host].died is not None
         if connection.state is State.DATA_DUE and connection.certain and not died:
@@ -229,19 +229,19 @@ def data_owed(view: Conversation) -> Iterator[Ruling]:
 
 @on(Message, MsgBase.SPICE_MSG_SET_ACK, MsgcBase.SPICE_MSGC_ACK)
 def window_kept(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """Until its client acknowledges, a channel stays within its window."""
+    """A channel sends no more messages than its window allows until the client sends an ACK."""
     yield from _within_window(view.connection(event))
 
 
 @at_end
 def window_kept_to_the_end(view: Conversation) -> Iterator[Ruling]:
-    """The same of what came after the last ACK."""
+    """At the end: the same rule for the messages after the last ACK."""
     for connection in view.connections.values():
         yield from _within_window(connection)
 
 
 def _within_window(connection: Connection) -> Iterator[Ruling]:
-    """Asked before the count goes back, and at the end."""
+    """Judges the count of messages: before an ACK reduces it, and at the end."""
     window = connection.window
     if not window or not connection.certain or connection.channel not in WINDOWED:
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Judges the events once with which many conversations begin; each goes on with an oracle of its own."""
+"""Judges a shared beginning of many conversations once; each continues from it with an oracle of its own."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from dissectors.rules.oracle import Oracle
 
 
 class Checkpoint:
-    """An oracle's state after `events`. Oracles that go on from it share these events, which never change,
-    and the packets that were built of them. `oracle`: one that has heard just these, where there is one."""
+    """An oracle's state after `events`. Oracles that continue from it share these events (they never change)
+    and the packets built from them. `oracle`: an existing oracle that has observed exactly these events."""
 
     def __init__(self, events: Sequence[Event], oracle: Oracle | None = None) -> None:
         self._events = list(events)
@@ -35,16 +35,16 @@ class Checkpoint:
         return packed.getvalue()
 
     def is_of(self, events: Sequence[Event]) -> bool:
-        """Whether these are the very events."""
+        """Whether these are the checkpoint's own events (the same objects, in the same order)."""
         return len(events) == len(self._events) and all(map(operator.is_, events, self._events))
 
     def conversation(self) -> Conversation:
-        """A conversation that has taken in the events."""
+        """A new conversation with the events applied."""
         made: Conversation = _Unpacker(self._conversation, self._events).load()
         return made
 
     def oracle(self) -> Oracle:
-        """One that has heard the events."""
+        """A new oracle in the state after the events."""
         made = Oracle()
         made.conversation = self.conversation()
         made.judgement, remembered = _Unpacker(self._judged, self._events).load()
@@ -53,7 +53,7 @@ class Checkpoint:
 
 
 class _Packer(pickle.Pickler):
-    """Tells events by their place."""
+    """Pickles an event as its index."""
 
     def __init__(self, file: io.BytesIO, places: dict[int, int]) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
@@ -64,7 +64,7 @@ class _Packer(pickle.Pickler):
 
 
 class _Unpacker(pickle.Unpickler):
-    """What this process has packed itself."""
+    """Loads what this process has pickled itself; no outside data comes here."""
 
     def __init__(self, packed: bytes, events: Sequence[Event]) -> None:
         super().__init__(io.BytesIO(packed))

@@ -12,7 +12,7 @@ from dissectors.rules.migration_facts import CONNECTED, END, SETTLED_S, SWITCH, 
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
 from dissectors.wire.constants import MsgcBase, MsgcMain, Side
 
-#: A client that has left the source says MIGRATE_END to the target within this time, seconds.
+#: A client that has left the source sends MIGRATE_END to the target within this time, seconds.
 ARRIVES_S = 1.0
 
 
@@ -48,7 +48,7 @@ def client_links(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
 
 @on(LinkBytes)
 def client_links_late(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
-    """CONNECTED says that all channels are linked: the target's machine may be stopped from then on."""
+    """After CONNECTED the client links no more channels: the target's machine may be stopped from then on."""
     connection = view.connection(event)
     if event.kind != "mess" or event.sender is not Side.CLIENT or event.packet.problems():
         return
@@ -68,7 +68,7 @@ def client_links_late(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
             if c is not connection and c.host == target.host and c.connection_id == target.main.connection_id
         )
         arrived = target.main.result is not None and target.main.result.time < answer.time
-        if before and arrived and not again:  # MIG-CLI-003 tells of an answer before main's own link
+        if before and arrived and not again:  # MIG-CLI-003 judges an answer before main's own link
             yield Broken(
                 "MIG-CLI-020",
                 "CONNECTED only when the channels that the client has are linked to the target",
@@ -80,7 +80,7 @@ def client_links_late(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
 
 @on(Message, *CONNECTED)
 def client_has_linked_all(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """CONNECTED comes when each of the source's channels has its link to the target."""
+    """The client sends CONNECTED once each of the source's channels has its link to the target."""
     session = view.connection(event).session
     migration = session.migration if session is not None else None
     target = migration.target if migration is not None else None
@@ -96,7 +96,7 @@ def client_has_linked_all(view: Conversation, event: Message) -> Iterator[Ruling
 
 
 def _same_client(migration: Migration, connection: Connection) -> bool:
-    """Both links come from one address."""
+    """Whether both links come from one client address."""
     one, other = migration.source.main.opened, connection.opened
     return one is not None and other is not None and one.client.host == other.client.host
 
@@ -107,7 +107,7 @@ def _hex(value: int | None) -> str:
 
 @on(Message, *CONNECTED)
 def client_answers(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """CONNECTED only once the target has accepted the link; seamless only once it has said ACK."""
+    """The client sends CONNECTED only after the target's link result, CONNECTED_SEAMLESS after its ACK."""
     connection = view.connection(event)
     if event.sender is not Side.CLIENT or not connection.is_main or connection.session is None:
         return
@@ -133,7 +133,7 @@ def client_answers(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 
 def _target_visible(view: Conversation, migration: Migration) -> bool:
-    """Something of the target is in the evidence."""
+    """Whether the evidence shows any connection to the target."""
     return any(
         c.opened is not None
         and c.opened.server.port in (migration.port, migration.tls_port)
@@ -149,7 +149,8 @@ def _target_visible(view: Conversation, migration: Migration) -> bool:
     MsgcBase.SPICE_MSGC_MIGRATE_DATA,
 )
 def client_moves(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """To the target: MIGRATE_END only after the source's, its version, its data unchanged."""
+    """To the target the client sends MIGRATE_END only after the source's, with the announced version, and
+    the source's MIGRATE_DATA unchanged."""
     connection = view.connection(event)
     session = connection.session
     if event.sender is not Side.CLIENT or session is None:
@@ -159,7 +160,7 @@ def client_moves(view: Conversation, event: Message) -> Iterator[Ruling]:
         return
     if connection.is_main and event.type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END:
         if connection.state in (State.TARGET_SEAMLESS, State.TARGET_REASKED):
-            return  # MIGRATE_DATA was due: MIG-CLI-016 tells that
+            return  # MIGRATE_DATA was due: MIG-CLI-016 judges that
         moves = [m.ended for m in view.migrations if m.source is migration.source]
         ended = any(end is not None and end.type == END for end in moves)
         yield check(
@@ -190,7 +191,7 @@ def client_moves(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 @on(Opened)
 def client_switches(view: Conversation, event: Opened) -> Iterator[Ruling]:
-    """After SWITCH_HOST the client comes to the address that it was told."""
+    """After SWITCH_HOST the client connects to the address in that message."""
     for migration in reversed(view.migrations):
         if migration.ended is not None and migration.ended.type == SWITCH:
             if event.server.port in (migration.port, migration.tls_port):
@@ -200,7 +201,7 @@ def client_switches(view: Conversation, event: Opened) -> Iterator[Ruling]:
 
 @on(LinkBytes)
 def client_fresh(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
-    """A session that follows SWITCH_HOST is a new one: connection_id 0."""
+    """After SWITCH_HOST the client opens a new session: connection_id 0."""
     connection = view.connection(event)
     if event.kind != "mess" or connection.opened is None or event.packet.problems():
         return
@@ -210,7 +211,7 @@ def client_fresh(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
         switched = migration.ended is not None and migration.ended.type == SWITCH
         here = connection.opened.server.port in (migration.port, migration.tls_port)
         if migration.begin is not None and int(event.packet.connection_id) == migration.source.id:
-            return  # a link that answers the announcement before; its client may not have seen the end
+            return  # a link for the earlier announcement; its client may not have read the end yet
         if switched and here and migration.source.host != connection.host:
             yield Broken(
                 "MIG-CLI-006",
@@ -222,7 +223,7 @@ def client_fresh(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
 
 @at_end
 def client_silent(view: Conversation) -> Iterator[Ruling]:
-    """An announcement that the client has let lie for longer than the source waits."""
+    """The client answers an announcement before the source's timeout."""
     for migration in view.migrations:
         begin, source = migration.begin, migration.source.main
         over = migration.ended or source.closed
@@ -235,7 +236,7 @@ def client_silent(view: Conversation) -> Iterator[Ruling]:
 
 
 def _left_waiting(migration: Migration, target: Connection) -> bool:
-    """The target's main channel was still there, or the client left it when it had had the time to speak."""
+    """Whether the target's main channel stayed open long enough for the client to send its MIGRATE_END."""
     ended, closed = migration.ended, target.closed
     if ended is None or closed is None:
         return True

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What may be why a rule only seems broken: bytes are missing, or the order of two packets is not proven.
+"""Why a finding may be no breach: bytes are missing, or the capture does not prove the order of two packets.
 
-A doubt is weighed by what could stand behind it. A hole is weighed by what it could have held: on which
-connection and in which direction it lies, from when on, and whether a whole message can be in it. An order
-between two connections is believed as far as the capture point proves it.
+A hole (missing bytes) counts by what it could have held: its connection and direction, its time, and whether
+a whole message fits into it. The order of packets on two connections counts as far as the capture point
+proves it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from dissectors.wire.constants import Side
 
 S, C = Side.SERVER, Side.CLIENT
 
-#: Requirements (or how their ids begin) whose evidence is one message, or the link stage of one connection:
-#: only a hole before it in its own direction, behind which a boundary was found again, may explain them.
+#: Requirements (or prefixes of ids) whose evidence is one message, or the link stage of one connection. Only
+#: an earlier hole in the same direction, after which the framer found a boundary again, may explain them.
 CONTENT = (
     "LINK-001",
     "LINK-002",
@@ -47,8 +47,7 @@ CONTENT = (
     "MIG-CLI-017",
     "MIG-CLI-018",
 )
-#: Requirements whose evidence is all on the finding's own connection, and those for which this is so on a
-#: main channel.
+#: Requirements whose whole evidence is on the finding's own connection: on any channel, and on main only.
 OWN = (
     "LINK-",
     "CHAN-",
@@ -57,7 +56,7 @@ OWN = (
     *(f"MIG-CLI-{number:03}" for number in (9, 11, 13, 14, 15, 16, 19)),
 )
 OWN_ON_MAIN = ("MIG-SRC-", "MIG-DST-")
-#: Requirement -> whose messages on the other connections are its evidence; both sides' where it is not here.
+#: Requirement -> the side whose messages on other connections are its evidence; others need both sides.
 SIDES: Mapping[str, Side] = MappingProxyType(
     {
         "MIG-DST-005": C,  # MIGRATE_END
@@ -76,7 +75,7 @@ SIDES: Mapping[str, Side] = MappingProxyType(
 )
 #: Requirements that compare a channel with the same channel at the other end of the migration.
 TWINS = frozenset({"MIG-CLI-010"})
-#: Requirements about the order of what was said to two hosts, and on two connections to one.
+#: Requirements about the order of messages to two hosts, and on two connections to one host.
 TWO_HOSTS = frozenset(
     {"MIG-CLI-001", "MIG-CLI-003", "MIG-CLI-005", "MIG-CLI-007", "MIG-CLI-020", "MIG-SRC-047"}
 )
@@ -95,11 +94,11 @@ ONE_HOST = frozenset(
         "MIG-SRC-050",
     }
 )
-#: Nearer than this, seconds, the order of two connections is not proven: in a capture that is seen to mix the
-#: directions of a connection, and in one of several interfaces, each with times of its own.
+#: A capture does not prove the order of packets on two connections within this time, seconds: where it mixes
+#: the directions of one connection, and where it has several interfaces with clocks of their own.
 MIXED_S, INTERFACES_S = 0.005, 0.0021
 
-#: So many holes inside messages are remembered.
+#: The most holes inside messages that are remembered.
 DELAYS = 1000
 
 MISSING = "bytes that are missing may explain it"
@@ -108,28 +107,28 @@ TOO_CLOSE = "what decides it lies close by on another connection, and the captur
 
 
 class Evidence(Protocol):
-    """What a reader knows of its captures."""
+    """What `Doubts` needs to know of the captures that a reader reads."""
 
     @property
     def files(self) -> Mapping[int, int]:
-        """Connection -> which of the captures it is in."""
+        """Connection number -> index of its capture."""
 
     @property
     def mixed(self) -> Set[int]:
-        """Captures that show packets in another order than they had."""
+        """Indexes of captures that show packets in another order than on the wire."""
 
     @property
     def several(self) -> Set[int]:
-        """Captures with packets of several interfaces."""
+        """Indexes of captures with packets of several interfaces."""
 
 
 @dataclass(frozen=True)
 class Hole:
-    """Bytes of one side that are missing; `since`: the time of the last whole event before them.
+    """Missing bytes of one side; `since`: the time (s) of the last whole event before them.
 
-    A hole is often proven only when much has followed it, on other connections too: nothing that came after
-    `since` is evidence for a breach that the hole may explain. Until it is `proven` it keeps back what the
-    other side said, too.
+    The reader often proves a hole only after many later packets, on other connections too: nothing after
+    `since` is evidence for a breach that the hole may explain. Until it is `proven` the hole also delays the
+    other side's messages.
     """
 
     connection: int
@@ -140,12 +139,12 @@ class Hole:
     linking: bool = False  # it lies in the link stage, and hides how the connection began
 
     def may_matter_at(self, time: float) -> bool:
-        """It may be why something seems broken at that time (0: at none in particular)."""
+        """Whether this hole may explain a finding at that time (s; 0: at no particular time)."""
         return not time or (time >= self.since and (not self.inside or time <= self.proven))
 
 
 class Doubts:
-    """Observes the events that the oracle reads, and weighs its findings."""
+    """Observes the oracle's events, and names a doubt for each finding that may be no breach."""
 
     def __init__(self, view: Conversation, evidence: Evidence) -> None:
         self._view = view
@@ -158,7 +157,7 @@ class Doubts:
         self._turns: defaultdict[int, list[float]] = defaultdict(list)  # when a connection's state changed
 
     def observe(self, event: Event) -> None:
-        """The next event."""
+        """Takes in the next event."""
         self._now = max(self._now, event.time)
         match event:
             case LinkBytes():
@@ -181,9 +180,9 @@ class Doubts:
                 self._hole(event)
 
     def _hole(self, gap: Gap) -> None:
-        """Keeps a hole that may have held a message, or that ended the framing for a while.
+        """Keeps a hole that may have held a message, or after which the framer had to find a boundary.
 
-        One inside a message only kept back what followed, until it was proven."""
+        A hole inside one message only delayed what followed, until the reader proved it."""
         if gap.inside:
             since = self._last.get((gap.connection, gap.sender), -inf)
             self._delays.append(Hole(gap.connection, gap.sender, since, self._now, inside=True))
@@ -195,7 +194,7 @@ class Doubts:
             self._holes[key] = Hole(gap.connection, gap.sender, since, self._now, linking=linking)
 
     def weigh(self, findings: Sequence[Finding]) -> list[tuple[Finding, str | None]]:
-        """Each finding, and why it may be none, if anything speaks against it."""
+        """(finding, the reason why it may be no breach or None) for each finding."""
         holes = [*self._holes.values(), *self._delays, *self._hidden()]
         return [(finding, self._doubt(finding, holes)) for finding in findings]
 
@@ -218,7 +217,7 @@ class Doubts:
     # ---- the order between connections
 
     def _others(self, finding: Finding, connection: Connection) -> list[Connection]:
-        """The connections that a finding's order is about, besides its own."""
+        """The other connections whose packets a finding orders against its own."""
         if finding.requirement in TWO_HOSTS:
             sessions = _tied(self._view, connection)
         elif connection.session is not None:
@@ -228,13 +227,13 @@ class Doubts:
         return [s.main for s in sessions if s.main is not connection]
 
     def _precision(self, file: int) -> float:
-        """How near to each other the order of two packets of a capture is not proven, seconds."""
+        """The time (s) within which a capture does not prove the order of two packets."""
         if file in self._evidence.mixed:
             return MIXED_S
         return INTERFACES_S if file in self._evidence.several else 0.0
 
     def _turned(self, other: Connection, time: float, precision: float) -> bool:
-        """A connection's state changed at about that time."""
+        """Whether a connection's state changed within the unproven time around `time`."""
         turns = sorted(self._turns[other.number])
         at = bisect_left(turns, time - precision)
         return at < len(turns) and turns[at] <= time + precision
@@ -242,7 +241,7 @@ class Doubts:
     # ---- what is missing
 
     def _may_explain(self, finding: Finding, holes: Sequence[Hole]) -> bool:
-        """One of these holes may be why this rule seems broken."""
+        """Whether one of these holes may explain this finding."""
         connection = self._view.connections.get(finding.connection or 0)
         if connection is None:
             return True
@@ -259,14 +258,14 @@ class Doubts:
         return any(about.concerns(hole, finding) for hole in holes)
 
     def _hidden(self) -> Iterator[Hole]:
-        """TLS that was not opened hides everything."""
+        """Whether TLS that could not be decrypted hides the evidence."""
         for number, known in self._view.connections.items():
             if known.opened is not None and known.opened.tls and known.mess is None:
                 yield from (Hole(number, side, known.opened.time, inf) for side in Side)
 
 
 class _About:
-    """What has to do with a connection: its session, and those that a migration ties to it."""
+    """A connection's session and the sessions that migrations tie to it."""
 
     def __init__(self, view: Conversation, connection: Connection) -> None:
         self._view = view
@@ -284,11 +283,11 @@ class _About:
         self._elsewhere -= {opened.server for opened in openings}
 
     def concerns(self, hole: Hole, finding: Finding) -> bool:
-        """What is missing there may matter here: what decides it is said on main channels."""
+        """Whether missing bytes of that connection may matter: main channels carry the deciding messages."""
         other = self._view.connections.get(hole.connection)
         if other is None or other.opened is None:
             return True
-        if hole.linking:  # whatever it seems to be, how it began was not seen
+        if hole.linking:  # its beginning was not seen: it may be any channel
             return other.session in self._sessions or self._near(other.opened)
         if other.channel and not other.is_main:
             return finding.requirement in TWINS and self._twin(other)
@@ -303,27 +302,27 @@ class _About:
         return self._near(other.opened)
 
     def _near(self, opened: Opened) -> bool:
-        """It leads to where one of these sessions is, or is announced to go."""
+        """Whether it leads to a host of these sessions, or to an address that was announced to them."""
         server = opened.server
         announced = server.port in self._ports
         return announced or (server.host in self._addresses and server not in self._elsewhere)
 
     def _twin(self, other: Connection) -> bool:
-        """The same channel at the other end of a migration."""
+        """Whether the other connection is the same channel at the migration's other end."""
         own = self._connection
         same = (other.channel, other.channel_id) == (own.channel, own.channel_id)
         return same and other.session in self._sessions
 
     @property
     def _seen_from_the_start(self) -> bool:
-        """Whatever belongs to these sessions began after their first main channel."""
+        """Whether the evidence shows a first main channel: all connections of these sessions began later."""
         return bool(self._sessions) and any(
             session.main.mess is not None and not session.main.as_target for session in self._sessions
         )
 
 
 def _tied(view: Conversation, connection: Connection) -> list[Session]:
-    """The connection's session and all that migrations tie to it; without one, those of its host."""
+    """The connection's session and all that migrations tie to it; without a session, those of its host."""
     if connection.session is None:
         tied = [s for s in view.sessions if s.host == connection.host or s.id == connection.connection_id]
     else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What only the host can show: callbacks and their times, calls' results, and that the process lives."""
+"""Rules on what only the host shows: callbacks and their times, results of calls, the end of the process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dissectors.wire.constants import ChannelType, MainCap, MsgcMain, MsgMain, S
 CONNECT, END = "migrate_connect", "migrate_end"
 CONNECT_DONE, END_DONE = "migrate_connect_complete", "migrate_end_complete"
 TIMEOUT_MS = 10_000
-#: A process dies of what came at most so long before, seconds.
+#: An event explains the end of a process only within this time before it, seconds.
 DYING_S = 2.0
 #: On a real clock a timer may be late by scheduling, never early.
 EARLY_MS, LATE_MS = 5, 1_500
@@ -42,7 +42,7 @@ def lives(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
 
 
 def _ends_with_its_client(view: Conversation, event: HostEvent) -> bool:
-    """Whether the process was told to end with its client's session, has done so, and a client had left."""
+    """Whether exit_on_disconnect was set, a client had left, and the process ended with status 0."""
     host = view.host_of(event.host)
     told = [c.args.get("enable", 1) for c in host.calls if c.name == "call:set_exit_on_disconnect"]
     ended = event.args.get("signal") is None and event.args.get("status") == 0
@@ -52,7 +52,7 @@ def _ends_with_its_client(view: Conversation, event: HostEvent) -> bool:
 
 
 def _cause_of_death(view: Conversation, event: HostEvent) -> str:
-    """The requirement that names what the process died of, where the conversation shows it."""
+    """The requirement that names the cause of the process' end, where the conversation shows that cause."""
     index = view.hosts.index(view.host_of(event.host))
     for connection in view.connections.values():
         display = connection.host == index and connection.channel == ChannelType.SPICE_CHANNEL_DISPLAY
@@ -64,7 +64,7 @@ def _cause_of_death(view: Conversation, event: HostEvent) -> str:
 
 
 class _Wait:
-    """One call that a callback completes, what could have caused it, and whether it came."""
+    """One call that a callback completes, the events that may cause the callback, and the callback."""
 
     def __init__(self, host: Server, call: HostEvent, until: float, done: str) -> None:
         self.host, self.call, self.until = host, call, until
@@ -91,7 +91,7 @@ def _mains(view: Conversation, host: Server) -> list[Connection]:
 
 @on(HostEvent)
 def connect_complete(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
-    """migrate_connect completes once, for a cause: every client's answer or end, or the timeout."""
+    """migrate_connect_complete comes once, and has a cause: each client's answer or end, or the timeout."""
     if event.name != CONNECT_DONE:
         return
     host = view.host_of(event.host)
@@ -162,7 +162,7 @@ def _causes(view: Conversation, host: Server, call: HostEvent, event: HostEvent)
 
 
 def _newcomer(view: Conversation, host: Server, call: HostEvent, event: HostEvent) -> bool:
-    """Whether a new client came between the two: it throws out the one that is waited for."""
+    """Whether a new client came between the two: the server drops the awaited client for it."""
     index = view.hosts.index(host)
     mains = [c for c in view.connections.values() if c.host == index and c.is_main and not c.as_target]
     return any(c.opened is not None and call.time < c.opened.time <= event.time for c in mains)
@@ -175,7 +175,7 @@ def _answered(main: Connection, call: HostEvent) -> bool:
 
 @on(Message, *ANSWERS)
 def asynchronous(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """migrate_connect has returned before the client answers: it does not wait."""
+    """migrate_connect returns before the client answers: it does not block."""
     connection = view.connection(event)
     if (
         event.sender is not Side.CLIENT
@@ -193,7 +193,7 @@ def asynchronous(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 @on(Message, MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS)
 def client_timer(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """BEGIN is sent for a call, to a client that was there."""
+    """The server sends BEGIN only after migrate_connect, to a client that was connected at the call."""
     begins = (MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS)
     connection = view.connection(event)
     if event.sender is Side.SERVER and connection.is_main and event.type in begins and connection.host >= 0:
@@ -203,7 +203,7 @@ def client_timer(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 @on(HostEvent)
 def end_complete(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
-    """migrate_end completes once all clients have left, or at the timeout; a failed one not at all."""
+    """migrate_end_complete comes once all clients left, or at the timeout; never after migrate_end(0)."""
     if event.name != END_DONE:
         return
     host = view.host_of(event.host)
@@ -279,7 +279,7 @@ def _leads_nowhere(calls: list[HostEvent]) -> bool:
 
 @at_end
 def callbacks_owed(view: Conversation) -> Iterator[Ruling]:
-    """A cause that was given and no callback, though the host has settled since."""
+    """At the end: each callback whose cause has come was called before the host settled."""
     for host in view.hosts:
         settled = [c.time for c in host.calls if c.name == "settled"]
         if host.died is not None or not settled:
@@ -298,7 +298,7 @@ def callbacks_owed(view: Conversation) -> Iterator[Ruling]:
 def _connect_owed(view: Conversation, wait: _Wait, settled: float) -> Iterator[Ruling]:
     host = wait.host
     if any(wait.within(c.time) for c in _calls(host, END)):
-        return  # the migration was ended during the wait: its own callback tells of that
+        return  # migrate_end came during the wait: its own callback is judged instead
     for main in _mains(view, host):
         migration = main.session.migration if main.session is not None else None
         answer = migration.answer if migration is not None else None
@@ -343,7 +343,7 @@ def _end_owed(view: Conversation, wait: _Wait, settled: float) -> Iterator[Rulin
 
 @on(Closed)
 def dropped(view: Conversation, event: Closed) -> Iterator[Ruling]:
-    """A client that ignores MIGRATE_END is dropped when the timeout is over."""
+    """The server drops a client that ignores MIGRATE_END, at the timeout."""
     connection = view.connection(event)
     if not connection.is_main or event.by is Side.CLIENT or connection.host < 0:
         return

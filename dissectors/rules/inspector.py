@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A capture to events, and events to a story: the inspector without its views.
+"""Reads a capture into events and events into a story: the inspector without its views.
 
-Bulk messages that no rule asks about are only counted (`Oracle.quiet`), so that neither time nor memory is
-spent on what nobody wants to see.
+The framer only counts bulk messages that no rule asks about (`Oracle.quiet`), which saves time and memory.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from dissectors.rules.doubts import Doubts
 from dissectors.rules.judgement import Finding, Judgement
 from dissectors.rules.oracle import Oracle
 
-#: So many gaps are listed.
+#: The most gaps that the story lists.
 MOST_GAPS = 10_000
 
 
@@ -50,7 +49,7 @@ class Inspection:
         self._last_weighed: list[tuple[Finding, str | None]] | None = None
 
     def run(self) -> Iterator[tuple[Event, list[Finding]]]:
-        """Each event with the findings that it brought. What cannot be read is kept in `error`."""
+        """Yields each event with its new findings. `error` keeps what could not be read."""
         try:
             for event in self.source:
                 if isinstance(event, Gap) and len(self.gaps) < MOST_GAPS:
@@ -64,29 +63,29 @@ class Inspection:
 
     @property
     def findings(self) -> list[Finding]:
-        """What the capture proves."""
+        """The findings that the capture proves."""
         return [finding for finding, why in self._weighed() if why is None]
 
     @property
     def doubtful(self) -> list[tuple[Finding, str]]:
-        """What may have another cause than a breach, and which."""
+        """(finding, reason) for each finding that may have another cause than a breach."""
         return [(finding, why) for finding, why in self._weighed() if why is not None]
 
     def _weighed(self) -> list[tuple[Finding, str | None]]:
-        """The oracle's findings and what speaks against them; the same again once all is read."""
+        """(finding, doubt or None) for each of the oracle's findings; computed once after the last event."""
         if not self._over or self._last_weighed is None:
             self._last_weighed = self._doubts.weigh(self.oracle.judgement.findings)
         return self._last_weighed
 
     def finish(self) -> Judgement:
-        """Reads all that is left."""
+        """Reads the rest of the capture."""
         for _ in self.run():
             pass
         return self.oracle.judgement
 
     @property
     def nothing_judged(self) -> bool:
-        """No SPICE session was seen, or none whose messages could be read: "no finding" says nothing then."""
+        """No SPICE session with readable messages was seen: "no finding" then proves nothing."""
         sessions = self.oracle.conversation.sessions
         return not any(sum(c.messages.values()) for session in sessions for c in session.connections())
 

@@ -23,7 +23,7 @@ class Level(StrEnum):
 
 
 class Evidence(StrEnum):
-    """What judges a requirement."""
+    """The evidence that a requirement needs."""
 
     PACKETS = "packets"  # a capture is enough
     HOST = "host"  # the events and settings of the server's host too
@@ -35,13 +35,13 @@ FAILING = frozenset({Level.MUST, Level.ROBUST})
 
 
 class Verdict(StrEnum):
-    """Of a case, or of a requirement over all its cases."""
+    """The verdict on a case, or on a requirement over all its cases."""
 
     PASS = "PASS"
     FAIL = "FAIL"
     DEVIATES = "DEVIATES"  # declared, with a reason and a version range
     DIFFERS = "DIFFERS"  # a SHOULD or OBSERVED requirement was not kept: reported, not failed
-    INCONCLUSIVE = "INCONCLUSIVE"  # its precondition could not be made
+    INCONCLUSIVE = "INCONCLUSIVE"  # its precondition could not be produced
     UNSUPPORTED = "UNSUPPORTED"  # the build or the host says so
     ERROR = "ERROR"  # the harness' own
 
@@ -51,7 +51,7 @@ class Requirement:
     """One checkable sentence.
 
     `area`: the catalogue's chapter (link, main, source, target, client, time, connection id, ...).
-    `duty`: whose it is, "server" or "client". `source`: document and section, or header and enum.
+    `duty`: who must keep it, "server" or "client". `source`: document and section, or header and enum.
     `versions`: the server versions it holds for, "" for all, else such as ">=0.11.3".
     `needs`: what must be seen to judge it; shown where it could not be judged. `evidence`: what judges it.
     `why`: what goes wrong for people where it is not kept, one sentence.
@@ -70,13 +70,13 @@ class Requirement:
 
 
 def layout_requirement(sender: Side) -> str:
-    """The requirement that each message of this side has its layout."""
+    """The id of the requirement that each message of this side has its type's layout."""
     return "CHAN-002" if sender is Side.SERVER else "MIG-CLI-018"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A requirement that was broken, at which event, what was expected and what was seen (one line each)."""
+    """One breach of a requirement: the event, what was expected and what was seen (one line each)."""
 
     requirement: str
     level: Level
@@ -108,10 +108,10 @@ class Finding:
 
 @dataclass
 class Judgement:
-    """What the oracle says of a conversation: what was broken and how often each requirement was kept.
+    """The oracle's result for a conversation: the findings, and how often each requirement was kept.
 
-    A requirement in neither had no evidence: it was not judged. `unlooked`: messages that a requirement is
-    about and that were only counted, by requirement.
+    A requirement in neither was not judged: there was no evidence. `unlooked`: requirement -> number of
+    messages that it concerns and that were only counted.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -129,14 +129,14 @@ class Judgement:
         return [f for f in self.findings if f.level in FAILING]
 
     def unjudged(self, catalogue: Mapping[str, Requirement]) -> list[tuple[str, str]]:
-        """(requirement id, why) of what the evidence did not reach."""
+        """(requirement id, reason) for each requirement that was not judged."""
         judged = self.broken | self.kept.keys()
         return [
             (r.id, r.needs or "the situation did not arise") for r in catalogue.values() if r.id not in judged
         ]
 
     def not_looked_at(self) -> list[tuple[str, str]]:
-        """(requirement id, a sentence) for what was seen and only counted."""
+        """(requirement id, a sentence) for messages that were only counted."""
         return [
             (requirement, f"layout of {count} bulk messages was not looked at")
             for requirement, count in sorted(self.unlooked.items())

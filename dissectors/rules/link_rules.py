@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The link stage: what the server owes to each link message."""
+"""Rules of the link stage: how the server answers each link message."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ from dissectors.wire.constants import (
     Side,
 )
 
-#: SPICE_CHANNEL_SECURITY_* (spice-server.h), and which requirement each answer for a channel's security has.
+#: SPICE_CHANNEL_SECURITY_* (spice-server.h), and the requirement behind each link error about security.
 _PLAIN, _TLS = 1, 2
 _SECURITY: dict[LinkErr | int, str] = {
     LinkErr.SPICE_LINK_ERR_NEED_SECURED: "LINK-018",
     LinkErr.SPICE_LINK_ERR_NEED_UNSECURED: "LINK-047",
 }
-LATEST = 100  # connections that are looked back at
-#: A server closes what it has refused at once; this leaves it room for a slow line and a busy machine.
+LATEST = 100  # the most earlier connections that a key is compared with
+#: A server closes a refused link at once; this time (s) leaves room for a slow line and a busy machine.
 REFUSED_S = 5.0
 OK = LinkErr.SPICE_LINK_ERR_OK
 FIXED_MESS = 18
 MAX_SIZE = 4096
 MAX_CAPS = 1024
 
-#: DER of a SubjectPublicKeyInfo for RSA with a 1024 bit modulus: what stands before the modulus.
+#: DER of a SubjectPublicKeyInfo for RSA with a 1024 bit modulus: the bytes before the modulus, and after it.
 KEY_PREFIX = bytes.fromhex("30819f300d06092a864886f70d010101050003818d0030818902818100")
 KEY_SUFFIX = bytes.fromhex("0203010001")  # the exponent 65537
 
 
 def mess_fault(raw: bytes) -> tuple[str, frozenset[LinkErr]] | None:
-    """The requirement that covers what is wrong with a link message, and the errors that answer it.
+    """The requirement about the first fault in a link message's bytes, and the errors that may answer it.
 
-    None: nothing is wrong with it. The first fault in the order in which the bytes come counts.
+    None: the link message has no fault.
     """
     magic, major, _, size = struct.unpack_from("<4sIII", raw)
     if magic != SPICE_MAGIC:
@@ -61,14 +61,14 @@ def mess_fault(raw: bytes) -> tuple[str, frozenset[LinkErr]] | None:
     common, channel, offset = struct.unpack_from("<III", raw, LINK_HEADER_BYTES + 6)
     too_many = common > MAX_CAPS or channel > MAX_CAPS
     outside = offset < FIXED_MESS or offset + 4 * (common + channel) > size
-    if too_many or (common + channel and outside):  # without words their place does not matter
+    if too_many or (common + channel and outside):  # without capability words their offset does not matter
         return "LINK-008", frozenset({LinkErr.SPICE_LINK_ERR_INVALID_DATA})
     return None
 
 
 @on(LinkBytes)
 def reply(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
-    """The reply's own shape, and whether it answers the link message as it must."""
+    """The link reply is well-formed and answers the link message correctly."""
     connection = view.connection(event)
     if event.kind != "reply" or connection.mess is None:
         return
@@ -91,7 +91,7 @@ def reply(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
 
 
 def _second_reply(view: Conversation, connection: Connection) -> Iterator[Ruling]:
-    """Released servers refuse so a mechanism that they do not have. SASL has refusals of its own."""
+    """Released servers refuse an unknown mechanism with a second link reply. SASL has refusals of its own."""
     mechanism, offered = _mechanism(connection), _offered(view, connection)
     if mechanism is not None and mechanism not in offered:
         yield Broken("LINK-014", "a link result (4 bytes) that refuses", "a second link reply")
@@ -143,7 +143,7 @@ def _accepted(view: Conversation, connection: Connection, event: LinkBytes, pack
 def _public_key(
     view: Conversation, connection: Connection, event: LinkBytes, *, fresh: bool
 ) -> Iterator[Ruling]:
-    """The key is one of RSA with 1024 bits, and no other link's (`fresh`: unless its host has one ready)."""
+    """The reply holds an RSA key of 1024 bits, new for each link (`fresh`: unless its host has one ready)."""
     key = bytes(event.packet.pub_key)
     fine = key.startswith(KEY_PREFIX) and key.endswith(KEY_SUFFIX) and len(key) == SPICE_TICKET_PUBKEY_BYTES
     modulus = key[len(KEY_PREFIX) : -len(KEY_SUFFIX)]
@@ -187,7 +187,7 @@ def _refused(view: Conversation, connection: Connection, error: LinkErr | int) -
 
 
 def _security_answer(view: Conversation, connection: Connection) -> LinkErr | None:
-    """What answers a link for its channel's security: NEED_SECURED, NEED_UNSECURED, or nothing."""
+    """The link error due to the channel's security setting: NEED_SECURED, NEED_UNSECURED, or None."""
     if connection.host < 0 or connection.opened is None:
         return None
     allowed = _allowed(view.hosts[connection.host], connection.channel)
@@ -197,7 +197,7 @@ def _security_answer(view: Conversation, connection: Connection) -> LinkErr | No
 
 
 def _allowed(host: Server, channel: int | None) -> int:
-    """Which links a channel takes (`_PLAIN`, `_TLS`): as its host was started, then as it was told."""
+    """The links that a channel accepts (`_PLAIN`, `_TLS`): by its host's settings, then by later calls."""
     try:
         name = ChannelType(channel).name.removeprefix("SPICE_CHANNEL_").lower() if channel is not None else ""
     except ValueError:
@@ -218,7 +218,7 @@ def _allowed(host: Server, channel: int | None) -> int:
 
 @on(LinkBytes)
 def secured(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
-    """A channel that needs TLS is not opened without it, and one that is to be plain not with it."""
+    """The server opens a TLS-only channel only over TLS, and a plain-only channel only without TLS."""
     connection = view.connection(event)
     if event.kind != "reply" or connection.mess is None or connection.reply is not None:
         return
@@ -230,7 +230,7 @@ def secured(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
 
 @on(LinkBytes)
 def result(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
-    """The result is a link error, and an unknown mechanism is refused."""
+    """The link result is a known link error code, and the server refuses an unknown mechanism."""
     connection = view.connection(event)
     if event.kind != "result":
         return
@@ -267,12 +267,12 @@ def _offered(view: Conversation, connection: Connection) -> frozenset[int]:
 
 @on(Closed)
 def closing(view: Conversation, event: Closed) -> Iterator[Ruling]:
-    """After an error the server ends the connection; a faulty link message is never met with silence."""
+    """After a link error the server closes the connection, and it answers every faulty link message."""
     connection = view.connection(event)
     refusal = _refusal(connection)
     by_server = event.by is not Side.CLIENT and event.how in (Ending.CLOSED, Ending.RESET)
     if event.how is Ending.DIED:
-        return  # another requirement's
+        return  # another requirement covers it
     if refusal is not None and event.by is not Side.CLIENT:
         yield check("LINK-016", by_server, "the server closes a link that it has refused", f"{event.how}")
     elif refusal is not None and event.time - refusal.time > REFUSED_S:
@@ -284,7 +284,7 @@ def closing(view: Conversation, event: Closed) -> Iterator[Ruling]:
         return
     requirement, errors = fault
     if requirement == "LINK-005" and by_server and connection.mess.packet.major_version == 0:
-        yield Kept(requirement)  # every release: no version was said, none is answered
+        yield Kept(requirement)  # as every release: a wrong magic gets no reply
     elif event.by is not Side.CLIENT and len(connection.mess.raw) >= LINK_HEADER_BYTES:
         wanted = " or ".join(e.name for e in errors)
         yield Broken(
@@ -293,7 +293,7 @@ def closing(view: Conversation, event: Closed) -> Iterator[Ruling]:
 
 
 def _at_tls_port(view: Conversation, connection: Connection) -> bool:
-    """Whether plain bytes came to the TLS port, where no SPICE answers them."""
+    """Whether the client sent plain bytes to the TLS port: no SPICE answer is due there."""
     if connection.host < 0 or connection.opened is None or connection.opened.tls:
         return False
     return view.hosts[connection.host].settings.get("tls_port") == connection.opened.server.port
@@ -314,7 +314,7 @@ def _left_open(refusal: LinkBytes, until: float) -> Broken:
 
 @at_end
 def left_open(view: Conversation) -> Iterator[Ruling]:
-    """A refused link that is still open when the evidence ends."""
+    """At the end: the server has closed each link that it refused."""
     for connection in view.connections.values():
         refusal = _refusal(connection) if connection.closed is None else None
         if refusal is not None and view.now - refusal.time > REFUSED_S:
@@ -323,7 +323,7 @@ def left_open(view: Conversation) -> Iterator[Ruling]:
 
 @on(Garbage)
 def refused_goes_on(view: Conversation, event: Garbage) -> Iterator[Ruling]:
-    """A server that has refused a link says nothing more on it."""
+    """The server sends nothing more on a link that it refused."""
     connection = view.connection(event)
     said = connection.result or connection.reply
     if event.sender is Side.SERVER and said is not None and connection.certain and link_error(said) != OK:
@@ -332,7 +332,7 @@ def refused_goes_on(view: Conversation, event: Garbage) -> Iterator[Ruling]:
 
 @at_end
 def no_session_without_link(view: Conversation) -> Iterator[Ruling]:
-    """A link that was refused stays refused: no message follows."""
+    """No SPICE message follows on a refused link."""
     for connection in view.connections.values():
         if connection.reply is not None and connection.certain and connection.result is not None:
             if link_error(connection.result) != OK:

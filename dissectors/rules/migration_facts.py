@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the rules of a migration share: its messages, its times, and what is known of a host."""
+"""Facts that the migration rules share: messages, times (s), and what the evidence says of a host."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ NEWEST_VERSION = 1
 
 
 def server_of(view: Conversation, connection: Connection) -> Server | None:
-    """The host that a connection leads to."""
+    """The host that a connection leads to; None if unknown."""
     return view.hosts[connection.host] if connection.host >= 0 else None
 
 
 def last_call(host: Server | None, name: str, before: float) -> HostEvent | None:
-    """The latest call of that name."""
+    """The latest call of that name until the time `before` (s); None if there is none."""
     calls = [c for c in host.calls if c.name == f"call:{name}" and c.time <= before] if host else []
     return calls[-1] if calls else None
 
 
 def watched(host: Server | None) -> bool:
-    """What the host was told to do is known."""
+    """Whether the evidence holds the host's settings and its calls."""
     return host is not None and bool(host.settings) and bool(host.settings.get("calls_told", True))

@@ -49,7 +49,7 @@ for _module in RULE_MODULES:
 
 
 class Oracle:
-    """Reads events in the order of their times. `quiet` tells a framer what it need not show.
+    """Reads events in the order of their times. `quiet` names the message types that need only be counted.
 
     A message that `quiet` names is judged as if it had only been counted: the findings are the same whether
     the framer shows it or not.
@@ -59,27 +59,27 @@ class Oracle:
         self.conversation = Conversation()
         self.judgement = Judgement()
         self._catalogue = catalogue
-        self._named_death = False  # a test has said which input ended the process
+        self._named_death = False  # a test has named the input that ended the process
         self._told: set[tuple[str, int | None, str | None, str]] = set()
         self._rules: dict[type[Event], list[AnyRule]] = {}
 
     def remembered(self) -> tuple[bool, set[Any]]:
-        """What it knows beside conversation and judgement."""
+        """The oracle's state besides conversation and judgement, for `remember`."""
         return self._named_death, self._told
 
     def remember(self, known: tuple[bool, set[Any]]) -> None:
-        """Goes on with what another one has `remembered`."""
+        """Takes over another oracle's `remembered` state."""
         self._named_death, self._told = known
 
     def copy(self) -> Oracle:
-        """An oracle that has heard the same and goes on for itself."""
+        """An independent oracle in the same state."""
         memo = {id(self._catalogue): self._catalogue, id(self._rules): self._rules}
         made = Oracle(self._catalogue)
         made.__dict__ |= deepcopy(self.__dict__, memo)
         return made
 
     def observe(self, event: Event) -> list[Finding]:
-        """The findings that this event brings."""
+        """Judges one event; returns its new findings."""
         if isinstance(event, ConnectionEvent) and event.connection in self.conversation.legs:
             return []
         before = len(self.judgement.findings)
@@ -99,7 +99,7 @@ class Oracle:
         return self.judgement.findings[before:]
 
     def _forget_legs(self) -> None:
-        """What was found on the second leg of a link is found on the first."""
+        """Removes findings on a link's second leg: the first leg has the same ones."""
         findings, legs = self.judgement.findings, self.conversation.legs
         findings[:] = [finding for finding in findings if finding.connection not in legs]
 
@@ -117,8 +117,8 @@ class Oracle:
         self.conversation.apply(event)
 
     def _claim(self, event: HostEvent) -> None:
-        """What the recording test has seen itself. Where it says which input ended the process, the general
-        rule need not say it again."""
+        """Takes in a claim of the recording test. Where the claim names the input that ended the process, the
+        general rule is not reported again."""
         requirement = self._catalogue.get(str(event.args.get("requirement")))
         if requirement is None:
             return
@@ -150,14 +150,14 @@ class Oracle:
         return self._rules[kind]
 
     def close(self) -> Judgement:
-        """The judgement, with what only the end can show."""
+        """The judgement, after the rules that judge at the end."""
         for rule in final_rules():
             for ruling in rule(self.conversation):
                 self._rule(ruling, None)
         return self.judgement
 
     def quiet(self, connection: int, sender: Side) -> frozenset[int]:
-        """The message types of a connection that need only be counted at present."""
+        """The message types of a connection that the framer need only count at present."""
         known = self.conversation.connections.get(connection)
         if known is None or not known.messages[sender] or not known.familiar[sender]:
             return NOTHING
@@ -178,12 +178,12 @@ class Oracle:
         if self._named_death and finding.requirement == GENERAL:
             return
         key = (finding.requirement, finding.connection, finding.host, finding.seen)
-        if key not in self._told:  # the same breach over and over is one finding
+        if key not in self._told:  # a repeated breach is one finding
             self._told.add(key)
             self.judgement.findings.append(finding)
 
     def _with_host(self, finding: Finding) -> Finding:
-        """What is seen on a connection is its server's."""
+        """The finding, with the label of its connection's host."""
         known = self.conversation.connections.get(finding.connection or 0)
         if finding.host is not None or known is None or known.host < 0:
             return finding

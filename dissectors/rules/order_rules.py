@@ -15,7 +15,7 @@ from dissectors.wire.constants import MESSAGE_NAMES, MsgMain, Side, message_name
 
 @on(Message, SHOWN)
 def order(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """Steps that the table has are kept, messages that it has not break what the table says."""
+    """A message that the table allows keeps its requirements; any other breaks the one that is named."""
     connection = view.connection(event)
     if not connection.certain or connection.state is State.LINKING:
         return
@@ -24,9 +24,9 @@ def order(view: Conversation, event: Message) -> Iterator[Ruling]:
         yield from map(Kept, step.keeps)
         return
     if event.type in connection.late[event.sender]:
-        return  # an earlier breach of somebody is why it comes now
+        return  # an earlier breach explains this message
     if connection.left is not None and allows(connection.left, event):
-        return  # an earlier breach has led nowhere
+        return  # an earlier breach changed no state
     if breach := cells.breaks.get(event.type):
         broken = breach.requirement
     elif cells.stay is None or event.type in cells.stay or not _known(event):
@@ -41,7 +41,7 @@ def order(view: Conversation, event: Message) -> Iterator[Ruling]:
     ):
         return
     if broken == "MIG-SRC-040" and attempted_before(view, connection):
-        broken = "MIG-SRC-048"  # an older attempt's answer is taken for this one's
+        broken = "MIG-SRC-048"  # the server takes an older attempt's answer for this one's
     if broken:
         yield Broken(
             broken, f"in state '{connection.state}': {_allowed(event, connection.state)}", event.name
@@ -49,7 +49,7 @@ def order(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 
 def attempted_before(view: Conversation, connection: Connection) -> bool:
-    """An earlier seamless attempt of this session was given up."""
+    """Whether this session had an earlier seamless attempt that was given up."""
     given_up = MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
     return any(
         m.source is connection.session and m.seamless and m.ended is not None and m.ended.type == given_up
@@ -58,13 +58,13 @@ def attempted_before(view: Conversation, connection: Connection) -> bool:
 
 
 def _answer_due(connection: Connection) -> bool:
-    """The server has announced more often than the client has answered."""
+    """Whether the server has sent more announcements than the client has sent answers."""
     announced = sum(connection.shown[Side.SERVER, kind] for kind in (BEGIN, BEGIN_SEAMLESS))
     return announced > sum(connection.shown[Side.CLIENT, kind] for kind in ANSWERS)
 
 
 def _known(event: Message) -> bool:
-    """Types that no enumeration has break a requirement of their own."""
+    """Whether the enumeration has the type; a requirement of its own covers unknown types."""
     return event.type in MESSAGE_NAMES.get((event.channel, event.sender), {})
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is missing: asked at the end, and broken only where the evidence shows that it had its time."""
+"""Rules on missing messages: judged at the end, and broken only where the sender had enough time."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from dissectors.rules.migration_facts import END, SWITCH, WAIT_S, server_of
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end
 from dissectors.wire.constants import ChannelType, MsgBase, MsgcBase, MsgcDisplay, MsgcMain, MsgMain, Side
 
-#: An answer that nothing hinders comes within this time, seconds: room for a slow line and a busy machine.
+#: An answer comes within this time, seconds; it leaves room for a slow line and a busy machine.
 ANSWER_S = 5.0
 #: How late a server's timer may be, seconds.
 LATE_S = 2.0
-#: What a client relays, it relays at once; so long after it has left the source's channel it has, seconds.
+#: A client relays MIGRATE_DATA at once: at the latest this long after it left the source's channel, seconds.
 RELAY_S = 0.1
-#: A client reads in order: one that speaks so long after a PING came has read it, seconds.
+#: A client reads in order: a client that sends a message this long (s) after a PING has read the PING.
 PONG_S = 10.0
 FLUSH_STATES = frozenset({State.FLUSH_DUE, State.FLUSH_ONLY_DUE})
 
 
 def _until(view: Conversation, connection: Connection) -> float:
-    """To this time the connection was watched."""
+    """The time (s) until which the evidence shows the connection."""
     return view.now if connection.closed is None else connection.closed.time
 
 
@@ -40,7 +40,7 @@ def _died(view: Conversation, connection: Connection) -> bool:
 
 @at_end
 def client_stays(view: Conversation) -> Iterator[Ruling]:
-    """A source drops the client that is still there when its wait is over."""
+    """The source drops a client that is still connected when the source's wait ends."""
     for migration in view.migrations:
         source, ended = migration.source.main, migration.ended
         host = server_of(view, source)
@@ -60,14 +60,14 @@ def client_stays(view: Conversation) -> Iterator[Ruling]:
 
 
 def _gone_on(migration: Migration | None) -> bool:
-    """The client has taken its session to the target."""
+    """Whether the client has taken its session to the target."""
     target = migration.target if migration is not None else None
     return target is not None and target.main.state is State.READY
 
 
 @at_end
 def flush_mark_missing(view: Conversation) -> Iterator[Ruling]:
-    """A client that goes on with the migration answers SPICE_MSG_MIGRATE with its flush mark."""
+    """A client that continues the migration answers SPICE_MSG_MIGRATE with FLUSH_MARK."""
     for connection in view.connections.values():
         asked = connection.migrate
         if asked is None or connection.state not in FLUSH_STATES or not connection.certain:
@@ -81,7 +81,7 @@ def flush_mark_missing(view: Conversation) -> Iterator[Ruling]:
 
 @at_end
 def data_not_relayed(view: Conversation) -> Iterator[Ruling]:
-    """What the source's channel gave, the client gives to the target's."""
+    """The client sends the MIGRATE_DATA of a source's channel to the target's channel."""
     for migration in view.migrations:
         target = migration.target
         if target is None or not _gone_on(migration):
@@ -105,7 +105,7 @@ def _not_relayed(view: Conversation, source: Connection, target: list[Connection
 
 @at_end
 def answers_missing(view: Conversation) -> Iterator[Ruling]:
-    """What a server owes on main: INIT, the answer to DST_DO_SEAMLESS, CHANNELS_LIST."""
+    """The server sends the answers that are due on main: INIT, DST_SEAMLESS_ACK or NACK, CHANNELS_LIST."""
     for connection in view.connections.values():
         if not connection.is_main or not connection.linked or not connection.certain:
             continue
@@ -136,7 +136,7 @@ def _list_owed(connection: Connection) -> bool:
 
 @at_end
 def channels_silent(view: Conversation) -> Iterator[Ruling]:
-    """A channel that speaks first is heard at the target once the session has begun there."""
+    """At the target, a channel whose server speaks first does so once the session has begun."""
     for session in view.sessions:
         init = next((s for s in session.arrived.steps if _is_init(s)), None) if session.arrived else None
         if init is None or init.connection != session.main.number:
@@ -163,7 +163,7 @@ def _speaks_first(channel: Connection) -> bool:
 
 @at_end
 def pong_owed(view: Conversation) -> Iterator[Ruling]:
-    """A PING without a PONG, though the client has spoken on that channel long after it."""
+    """The client answers each PING before messages that it sends long after it on the same channel."""
     for connection in view.connections.values():
         ping, last = connection.unanswered, connection.last[Side.CLIENT]
         if ping is None or last is None or not connection.certain:
@@ -175,17 +175,17 @@ def pong_owed(view: Conversation) -> Iterator[Ruling]:
 
 @at_end
 def target_goes_on(view: Conversation) -> Iterator[Ruling]:
-    """After MIGRATE_DATA on main the target goes on with the session, and tells the multimedia time."""
+    """After MIGRATE_DATA on main the target continues the session and sends MULTI_MEDIA_TIME."""
     for migration in view.migrations:
         session, data = migration.target, _main_data(migration)
         if session is None or data is None or not session.main.certain or _died(view, session.main):
             continue
         if not session.main.shown[Side.SERVER, MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK]:
-            continue  # it has not agreed to that
+            continue  # the target has not agreed to a seamless migration
         if migration.data.get((session.main.channel, session.main.channel_id)) != data.body:
-            continue  # not what the source gave: it may well refuse that
+            continue  # not the source's data: the target may refuse it
         if _changed(migration, data):
-            continue  # what it owes then is to live on
+            continue  # then it need only continue the session
         if session.main.shown[Side.SERVER, MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME]:
             yield from map(Kept, ("MIG-DST-024", "MIG-DST-025"))
             continue
@@ -210,7 +210,7 @@ def _main_data(migration: Migration) -> Message | None:
 
 
 def _changed(migration: Migration, brought: Message) -> bool:
-    """Whether the client brings other data than the source has given, where that has been seen."""
+    """Whether the client's MIGRATE_DATA differs from the source's, where both were seen."""
     source, data = migration.source.main.number, MsgBase.SPICE_MSG_MIGRATE_DATA
     steps = (s for s in migration.steps if s.sender is Side.SERVER and s.type == data)
     given = [step.body for step in steps if step.connection == source]
@@ -218,7 +218,7 @@ def _changed(migration: Migration, brought: Message) -> bool:
 
 
 def _last_words(session: Session) -> Iterator[Message | None]:
-    """The last that the server said, channel by channel."""
+    """The server's last message on each channel."""
     return (connection.last[Side.SERVER] for connection in session.connections())
 
 

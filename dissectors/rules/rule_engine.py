@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How rules are declared and found: the registry, and the two things that a rule can say.
+"""The registry of rules, and the two rulings that a rule can yield: `Kept` and `Broken`.
 
-A rule on messages declares which ones it asks about. It is called for these alone, and what no rule asks
-about is only counted (`unasked`), so that a rule cannot depend on a message that is hidden from it.
+A rule on messages declares their types. The oracle calls it for these types alone, and the framer only counts
+types that no rule declares (`unasked`): so no rule can depend on a message that is hidden from it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from dissectors.wire.constants import CHANNEL_MESSAGES, MESSAGE_NAMES, ChannelTy
 
 @dataclass(frozen=True)
 class Kept:
-    """A requirement had its chance to be broken and was not."""
+    """A requirement applied to an event and was kept."""
 
     requirement: str
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A requirement was broken. `event`: where, if it is not the event that the rule was called with."""
+    """A requirement was broken. `event`: the breach, if it is another event than the rule's argument."""
 
     requirement: str
     expected: str
@@ -38,11 +38,11 @@ class Broken:
 
 
 class Which(Enum):
-    """Messages that a rule asks about by something else than their types."""
+    """Selections of messages other than by type."""
 
-    FIRST = auto()  # the first of each side of a connection: it is always there
-    SHOWN = auto()  # whatever another rule asks about
-    EVERY = auto()  # those that are only counted too: the framer shows one whose serial is not due
+    FIRST = auto()  # the first of each side of a connection: the framer always shows it
+    SHOWN = auto()  # every message that the framer shows
+    EVERY = auto()  # also those that are only counted; the framer shows each one with a wrong serial
 
 
 FIRST, SHOWN, EVERY = Which.FIRST, Which.SHOWN, Which.EVERY
@@ -56,7 +56,7 @@ Asked = Which | IntEnum | type[IntEnum]
 
 @dataclass(frozen=True)
 class Declared:
-    """A rule and what it asks about. `states`: of the connection; None: all."""
+    """A rule and the messages that it declares. `states`: the connection's states; None: all."""
 
     rule: AnyRule
     kind: type[Event]
@@ -65,7 +65,7 @@ class Declared:
     states: frozenset[State] | None
 
     def asks(self, channel: int, state: State, sender: Side, kind: int) -> bool:
-        """It asks about such a message for its type."""
+        """Whether the rule declares this type in this state."""
         return (channel, sender, kind) in self.types and (self.states is None or state in self.states)
 
 
@@ -74,9 +74,9 @@ _final: list[FinalRule] = []
 
 
 def on(kind: type[E], *asked: Asked, states: Collection[State] | None = None) -> Callable[[Rule[E]], Rule[E]]:
-    """Declares a rule that is asked at each event of a kind, before the conversation has taken it in.
+    """Declares a rule for a kind of event. The oracle calls it before the conversation applies the event.
 
-    On `Message`: at those that are `asked`, by their enum members, by a whole enumeration, or by `Which`.
+    For `Message`, `asked` names the messages: by enum members, by a whole enumeration, or by `Which`.
     """
     if issubclass(kind, Message) and not asked:
         raise TypeError("a rule on messages says which")
@@ -103,19 +103,19 @@ def _keys(asked: IntEnum | type[IntEnum]) -> Iterator[tuple[int, Side, int]]:
 
 
 def at_end(function: FinalRule) -> FinalRule:
-    """Declares a rule that is asked once, when there are no more events."""
+    """Declares a rule that the oracle calls once, after the last event."""
     _final.append(function)
     return function
 
 
 def rules_for(kind: type[Event]) -> list[AnyRule]:
-    """The rules of a kind of event that is no message."""
+    """The rules for a kind of event other than `Message`."""
     return [declared.rule for declared in _rules if issubclass(kind, declared.kind)]
 
 
 @cache
 def message_rules(channel: int, state: State, sender: Side, kind: int, first: bool) -> tuple[AnyRule, ...]:
-    """The rules that are asked at such a message where it is shown."""
+    """The rules for such a message when the framer shows it."""
     return tuple(
         declared.rule
         for declared in _rules
@@ -130,7 +130,7 @@ def message_rules(channel: int, state: State, sender: Side, kind: int, first: bo
 
 @cache
 def counting_rules() -> tuple[AnyRule, ...]:
-    """The rules that are asked at messages which are only counted, too."""
+    """The rules that also judge messages which are only counted."""
     return tuple(declared.rule for declared in _rules if EVERY in declared.which)
 
 
@@ -139,9 +139,9 @@ _READ = frozenset(key for member in READ for key in _keys(member))
 
 @cache
 def unasked(channel: int, state: State, sender: Side) -> frozenset[int]:
-    """The types that neither a rule, nor the order tables, nor the conversation asks about in this state.
+    """The types that no rule, no order table and not the conversation needs in this state.
 
-    Types that no enumeration has are never among them. On main none is: there is little traffic.
+    Types that no enumeration has are never among them, and on main there are none: it has little traffic.
     """
     if channel == ChannelType.SPICE_CHANNEL_MAIN:
         return frozenset()
@@ -155,10 +155,10 @@ def unasked(channel: int, state: State, sender: Side) -> frozenset[int]:
 
 
 def final_rules() -> list[FinalRule]:
-    """The rules that are asked at the end."""
+    """The rules that the oracle calls at the end."""
     return list(_final)
 
 
 def check(requirement: str, holds: bool, expected: object, seen: object) -> Ruling:
-    """Kept if it holds, else broken."""
+    """`Kept` if `holds`, else `Broken`."""
     return Kept(requirement) if holds else Broken(requirement, str(expected), str(seen))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The channels of a seamless migration: all of them move, and at the target they tell nothing twice."""
+"""Rules for a seamless migration's channels: all of them move, and the target repeats nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dissectors.wire.constants import (
     Side,
 )
 
-#: What a target's channel would tell a second time while it restores.
+#: The messages that a target's channel would send a second time while it restores its state.
 TOLD_BY_THE_SOURCE: Sequence[type[MsgDisplay] | IntEnum] = (
     MsgDisplay,
     MsgCursor.SPICE_MSG_CURSOR_INIT,
@@ -30,7 +30,7 @@ TOLD_BY_THE_SOURCE: Sequence[type[MsgDisplay] | IntEnum] = (
     MsgRecord.SPICE_MSG_RECORD_VOLUME,
     MsgRecord.SPICE_MSG_RECORD_MUTE,
 )
-#: What a hypervisor may set anew at the target, which is told then.
+#: The messages that follow when a hypervisor sets a state again at the target.
 SET_BY_THE_MACHINE = frozenset(
     {
         (ChannelType.SPICE_CHANNEL_PLAYBACK, MsgPlayback.SPICE_MSG_PLAYBACK_VOLUME),
@@ -40,15 +40,15 @@ SET_BY_THE_MACHINE = frozenset(
     }
 )
 
-#: An end of a channel this soon after main's SPICE_MSG_MIGRATE may have come before its own, seconds.
+#: A channel that ends this soon (s) after main's SPICE_MSG_MIGRATE may have ended before its own MIGRATE.
 TOGETHER_S = 0.0001
-#: So long after main's SPICE_MSG_MIGRATE a source has surely moved its other channels, seconds.
+#: This long (s) after main's SPICE_MSG_MIGRATE a source has surely moved its other channels.
 MOVES_S = 2.0
 
 
 @on(Message, *TOLD_BY_THE_SOURCE, states={State.TARGET_RESTORING})
 def told_again(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """A target's channel that restores tells nothing that the client has from the source."""
+    """While a target's channel restores its state, it does not repeat what the source has sent."""
     connection = view.connection(event)
     if event.sender is not Side.SERVER or connection.state is not State.TARGET_RESTORING:
         return
@@ -64,7 +64,7 @@ def told_again(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 @at_end
 def all_move(view: Conversation) -> Iterator[Ruling]:
-    """Once main has moved seamlessly, no channel of its session is left without SPICE_MSG_MIGRATE."""
+    """After main's SPICE_MSG_MIGRATE the source sends SPICE_MSG_MIGRATE on each channel of the session."""
     for session in view.sessions:
         main = session.main
         died = main.host >= 0 and view.hosts[main.host].died is not None
@@ -79,7 +79,7 @@ def all_move(view: Conversation) -> Iterator[Ruling]:
 
 
 def _left_behind(view: Conversation, main: Connection, channel: Connection) -> bool:
-    """The channel was there when main moved, and the server has had the time to move it as well."""
+    """Whether the channel was open when main moved, and stayed open long enough to be moved too."""
     if main.migrate is None:
         return False
     begun = channel.result is not None and channel.result.time < main.migrate.time

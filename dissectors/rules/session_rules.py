@@ -14,11 +14,11 @@ from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
 from dissectors.wire.constants import ChannelType, CommonCap, LinkErr, MainCap, MsgcMain, MsgMain, Side
 from dissectors.wire.enums import MouseMode
 
-#: So many sessions are looked back at.
+#: The most earlier sessions whose ids are compared.
 LATEST = 500
-#: The multimedia time may differ by so much from one message to the next, ms.
+#: The most that the multimedia time may deviate from the time passed between two messages, ms.
 LATENCY_MS = 10_000
-#: A display may be plugged in so long after INIT, and not before, seconds.
+#: A display may be plugged in only this long after INIT, seconds.
 PLUGGED_S = 1.0
 OK = LinkErr.SPICE_LINK_ERR_OK
 MAIN = ChannelType.SPICE_CHANNEL_MAIN
@@ -26,7 +26,7 @@ MAIN = ChannelType.SPICE_CHANNEL_MAIN
 
 @on(Message, MsgMain.SPICE_MSG_MAIN_INIT)
 def init(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """INIT's fields make sense; its session id is fresh, or on a target the one that the client brought."""
+    """INIT's fields are valid; its session id is new, or on a target the link message's connection_id."""
     connection = view.connection(event)
     if event.sender is not Side.SERVER or not connection.is_main or event.type != MsgMain.SPICE_MSG_MAIN_INIT:
         return
@@ -58,14 +58,14 @@ def init(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 
 def _lives_on(view: Conversation, session: Session) -> bool:
-    """The server that had this session is surely the one that runs now: it may be started again at the same
-    address, and released servers then give out the same ids."""
+    """Whether the session's server process surely still runs. One that is started again at the same address
+    may repeat the ids: released servers do."""
     return bool(view.hosts[session.host].settings) or session.main.closed is None
 
 
 @on(Message, MsgMain.SPICE_MSG_MAIN_NAME, MsgMain.SPICE_MSG_MAIN_UUID)
 def names(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """NAME and UUID only to clients that can take them, and as configured."""
+    """The server sends NAME and UUID only to clients with NAME_AND_UUID, with the configured values."""
     connection = view.connection(event)
     if event.sender is not Side.SERVER or not connection.is_main:
         return
@@ -89,7 +89,7 @@ def names(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 @on(Message, MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED, MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS)
 def agent(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """How the agent's arrival is told depends on the client's capability."""
+    """The client's capability decides which message announces the agent's arrival."""
     connection = view.connection(event)
     if event.sender is not Side.SERVER or not connection.is_main or connection.mess is None:
         return
@@ -102,7 +102,7 @@ def agent(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 @at_end
 def talked(view: Conversation) -> Iterator[Ruling]:
-    """Both sides have spoken in a session: the order table has told what they must not have said."""
+    """At the end: each side that sent messages on main kept the order (the order table finds breaches)."""
     for session in view.sessions:
         if session.main.certain and session.main.messages[Side.SERVER]:
             yield Kept("MAIN-003")
@@ -112,7 +112,7 @@ def talked(view: Conversation) -> Iterator[Ruling]:
 
 @on(Message, MsgMain.SPICE_MSG_MAIN_MOUSE_MODE)
 def mouse(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """A mouse mode in force is one of the possible ones."""
+    """The current mouse mode is one of the supported ones."""
     if (
         event.sender is Side.SERVER
         and event.channel == MAIN
@@ -142,7 +142,7 @@ def channels_list(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 @on(Message, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST)
 def displays(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """INIT's hint is the number of the machine's displays, which the first CHANNELS_LIST names."""
+    """INIT's display_channels_hint is the number of displays in the first CHANNELS_LIST."""
     session = view.connection(event).session
     if session is None or session.displays is None or session.offered or session.clock is None:
         return
@@ -161,10 +161,10 @@ def displays(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 @on(Message, MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME)
 def multimedia_time(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """The multimedia time goes on: neither back, nor ahead of the time that has passed.
+    """The multimedia time advances with the real time: it goes neither back nor ahead.
 
-    What the server tells is its clock less the sound's latency, which may change by seconds. A machine that
-    slept has a clock that is behind."""
+    The server sends its clock minus the sound's latency, which may change by seconds. The clock of a machine
+    that slept is behind."""
     connection = view.connection(event)
     session = connection.session
     if session is None or session.clock is None or not connection.certain or event.packet.problems():
@@ -183,7 +183,7 @@ def multimedia_time(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 @on(Closed)
 def attach_answered(view: Conversation, event: Closed) -> Iterator[Ruling]:
-    """ATTACH_CHANNELS in a running session is answered by CHANNELS_LIST."""
+    """The server answers ATTACH_CHANNELS in a running session with CHANNELS_LIST."""
     connection = view.connection(event)
     session = connection.session
     if connection.is_main and session is not None and session.offered:
@@ -191,7 +191,7 @@ def attach_answered(view: Conversation, event: Closed) -> Iterator[Ruling]:
 
 
 def _sessions_seen(view: Conversation, host: int) -> bool:
-    """Every connection was seen from its beginning, and a main channel of this host was among them."""
+    """Whether all connections were seen from their beginning, and this host's main channel is among them."""
     known = view.connections.values()
     return all(c.mess is not None for c in known) and any(c.is_main and c.host == host for c in known)
 
@@ -226,7 +226,7 @@ def joins(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
             )
         return
     if not settings and not _sessions_seen(view, host):
-        return  # the session may be older than the capture, or its main channel not in it
+        return  # the session may be older than the capture, or the capture may lack its main channel
     requirement = "CONNID-003" if sessions else "CONNID-009"
     if any(s.id == connection.connection_id for s in sessions):
         requirement = "CONNID-008"  # the id of a session that is over
@@ -271,7 +271,7 @@ def listed(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
 
 @on(Closed)
 def listed_and_closed(view: Conversation, event: Closed) -> Iterator[Ruling]:
-    """Nor is its link met with silence."""
+    """The server answers the link of a channel that CHANNELS_LIST names."""
     connection = view.connection(event)
     silent = connection.reply is None and event.by is Side.SERVER and connection.certain
     if silent and _is_listed(view, connection) and not _configured(view, connection):
@@ -279,7 +279,7 @@ def listed_and_closed(view: Conversation, event: Closed) -> Iterator[Ruling]:
 
 
 def _is_listed(view: Conversation, connection: Connection) -> bool:
-    """The link message is without fault, and names a channel of an open session's CHANNELS_LIST."""
+    """Whether a link message without fault names a channel from an open session's CHANNELS_LIST."""
     if connection.mess is None or connection.is_main or mess_fault(connection.mess.raw) is not None:
         return False
     session = view.session(connection.connection_id, connection)
@@ -287,12 +287,12 @@ def _is_listed(view: Conversation, connection: Connection) -> bool:
 
 
 def _configured(view: Conversation, connection: Connection) -> bool:
-    """What the host was told is known: other rules say more."""
+    """Whether the host's settings are known: then other rules judge more exactly."""
     return connection.host >= 0 and bool(view.hosts[connection.host].settings)
 
 
 def _mechanism_known(connection: Connection) -> bool:
-    """A mechanism that no server has is refused for its own sake."""
+    """Whether the client chose SPICE or SASL; servers refuse any other mechanism for that alone."""
     if connection.mechanism is None:
         return True
     known = (CommonCap.SPICE_COMMON_CAP_AUTH_SPICE, CommonCap.SPICE_COMMON_CAP_AUTH_SASL)
@@ -300,7 +300,7 @@ def _mechanism_known(connection: Connection) -> bool:
 
 
 def _surely_over(view: Conversation, connection: Connection) -> bool:
-    """The server itself ended the main channel, or has had the time to notice the client's end."""
+    """Whether the server closed the main channel, or had 1 s to notice that the client did."""
     ends = [
         s.main.closed for s in view.sessions if s.id == connection.connection_id and s.main.closed is not None
     ]
@@ -314,7 +314,7 @@ def _surely_over(view: Conversation, connection: Connection) -> bool:
 
 @on(LinkBytes)
 def main_accepted(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
-    """A main link without fault and with the right ticket is accepted, also a migration's."""
+    """The server accepts a main link without fault and with the right ticket, also a migrating client's."""
     connection = view.connection(event)
     if event.kind != "result" or not connection.is_main or connection.mess is None:
         return
@@ -328,7 +328,7 @@ def main_accepted(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
 
 @on(Closed)
 def duplicate(view: Conversation, event: Closed) -> Iterator[Ruling]:
-    """A second link to a channel that is open ends; the first one lives."""
+    """The server closes a second link to an open channel; the first one stays open."""
     connection = view.connection(event)
     session = connection.session
     if (
@@ -355,9 +355,9 @@ def duplicate(view: Conversation, event: Closed) -> Iterator[Ruling]:
 
 @at_end
 def both_are_served(view: Conversation) -> Iterator[Ruling]:
-    """The second of two links to one channel gets no channel of its own beside the first.
+    """The second of two links to one channel gets no messages while the first is still open.
 
-    A server that serves the second in place of the first closes the first, which `duplicate` tells: chance
+    A server that serves the second instead of the first closes the first, which `duplicate` finds: chance
     decides which of the two a client reads first.
     """
     for session in view.sessions:
@@ -371,7 +371,7 @@ def both_are_served(view: Conversation) -> Iterator[Ruling]:
 
 @at_end
 def attach_owed(view: Conversation) -> Iterator[Ruling]:
-    """ATTACH_CHANNELS whose session went on without a CHANNELS_LIST."""
+    """The server answers ATTACH_CHANNELS before the main channel ends."""
     for session in view.sessions:
         main = session.main
         last = main.last[Side.CLIENT]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a source owes its client and its hypervisor: the announcement, and how the wait for it ends."""
+"""Rules for the source: the announcement, and the message that ends the migration."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ UNSET_PORT = 0xFFFF
 
 @on(Message, *ANNOUNCEMENTS)
 def announcement(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """BEGIN, BEGIN_SEAMLESS and SWITCH_HOST: to whom, when, and with whose address."""
+    """BEGIN, BEGIN_SEAMLESS and SWITCH_HOST: the client's capabilities, the time, and the address."""
     connection = view.connection(event)
     if event.sender is not Side.SERVER or not connection.is_main or event.type not in ANNOUNCEMENTS:
         return
@@ -80,7 +80,7 @@ def _terminated(packet: Any) -> Iterator[Ruling]:
 
 
 def _switch_repeats(connection: Connection, packet: Any) -> Iterator[Ruling]:
-    """SWITCH_HOST leads to where BEGIN led."""
+    """SWITCH_HOST names the same address as BEGIN."""
     session = connection.session
     migration = session.migration if session is not None else None
     if migration is None or migration.begin is None or migration.ended is not None:
@@ -91,7 +91,7 @@ def _switch_repeats(connection: Connection, packet: Any) -> Iterator[Ruling]:
 
 
 def _as_called(host: Server | None, event: Message, packet: Any) -> Iterator[Ruling]:
-    """The address is the one that the hypervisor gave."""
+    """The announced address is the one of migrate_connect."""
     called = last_call(host, "migrate_connect", event.time) or last_call(host, "migrate_info", event.time)
     if called is None:
         yield Broken("MIG-SRC-014", "no announcement before migrate_connect", event.name)
@@ -118,7 +118,7 @@ def _scheme(host: Server, event: Message) -> Iterator[Ruling]:
 
 @on(Message, BEGIN)
 def seamless_offered(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """Where both sides can do it, the announcement is the seamless one."""
+    """The source sends BEGIN_SEAMLESS where both sides have SEAMLESS_MIGRATE and it is switched on."""
     connection = view.connection(event)
     if (
         event.sender is not Side.SERVER
@@ -138,7 +138,7 @@ def seamless_offered(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 
 def _port(value: object, seen: int) -> int:
-    """As it goes on the wire. A port that was left out is -1 (QEMU), or 0 where an orchestrator says so."""
+    """A port as on the wire. A port that was left out is -1 (QEMU), or 0 (some orchestrators)."""
     if value is None:
         return 0 if seen == 0 else UNSET_PORT
     return int(str(value)) & 0xFFFF
@@ -150,7 +150,7 @@ def _text(value: bytes | None) -> str | None:
 
 @on(Message, END, SWITCH, CANCEL, MsgBase.SPICE_MSG_MIGRATE)
 def source_end(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """How a migration ends at the source follows from the client's answer and from the host's calls."""
+    """The client's answer and the host's calls decide which message ends the migration at the source."""
     connection = view.connection(event)
     session = connection.session
     if event.sender is not Side.SERVER or session is None or not connection.is_main or not connection.certain:
@@ -178,7 +178,7 @@ def source_end(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 
 def _in_time(host: Server | None, migration: Migration | None, answer: Message, event: Message) -> bool:
-    """The answer surely reached the source while it waited, and before the migration ended."""
+    """Whether the answer surely reached the source during its wait, before the migration ended."""
     begin = migration.begin if migration else None
     if begin is None or answer.time - begin.time > WAIT_S:
         return False
@@ -190,7 +190,7 @@ def _in_time(host: Server | None, migration: Migration | None, answer: Message, 
 
 
 def _after_call(host: Server | None, connection: Connection, event: Message) -> Iterator[Ruling]:
-    """END, SWITCH_HOST and MIGRATE only after a successful migrate_end, CANCEL only for a reason."""
+    """END, SWITCH_HOST and MIGRATE come only after migrate_end(1), CANCEL only for a documented cause."""
     called = last_call(host, "migrate_end", event.time)
     switched = last_call(host, "migrate_switch", event.time)
     connected = last_call(host, "migrate_connect", event.time)
@@ -214,8 +214,8 @@ def _after_call(host: Server | None, connection: Connection, event: Message) -> 
 
 
 def _came_late(host: Server | None, connection: Connection) -> bool:
-    """The client's answer came when the source had stopped to wait for it: on a slow line it may have been
-    said before that."""
+    """Whether the source no longer waited when the client's answer came. On a slow line the client may have
+    sent it earlier."""
     migration = connection.session.migration if connection.session is not None else None
     if migration is None or migration.answer is None or migration.begin is None:
         return False
@@ -226,27 +226,27 @@ def _came_late(host: Server | None, connection: Connection) -> bool:
     done = [c for c in host.calls if c.name == "migrate_connect_complete"] if host else []
     called = last_call(host, "migrate_connect", begun)
     waited = [_passed(called, c) for c in done if c.time >= begun]
-    in_vain = any(seconds >= WAIT_S - TIMER_EARLY_S for seconds in waited)
+    timed_out = any(seconds >= WAIT_S - TIMER_EARLY_S for seconds in waited)
     too_late = any(begun <= c.time < migration.answer.time for c in done)
-    return migration.answer.time - begun > WAIT_S or too_late or in_vain
+    return migration.answer.time - begun > WAIT_S or too_late or timed_out
 
 
 def _passed(call: HostEvent | None, event: HostEvent) -> float:
-    """Seconds on the host's own clock; 0 if it does not tell."""
+    """Seconds from the call to the event on the host's own clock; 0 if that clock is unknown."""
     if call is None or call.clock_ms is None or event.clock_ms is None:
         return 0.0
     return (event.clock_ms - call.clock_ms) / 1000
 
 
 def _answered_before(connection: Connection, call: HostEvent) -> bool:
-    """The client had said CONNECTED to the announcement that it has when the hypervisor made a new one."""
+    """Whether the client had answered the current announcement before the hypervisor's new call."""
     migration = connection.session.migration if connection.session is not None else None
     return migration is not None and migration.answer is not None and migration.answer.time < call.time
 
 
 @on(Closed)
 def source_owes(view: Conversation, event: Closed) -> Iterator[Ruling]:
-    """A client that waited in vain for the end of a migration which the host has ended."""
+    """After migrate_end the source sends the message that ends the migration before the connection closes."""
     connection = view.connection(event)
     host = server_of(view, connection)
     session = connection.session
@@ -277,7 +277,7 @@ def source_owes(view: Conversation, event: Closed) -> Iterator[Ruling]:
 
 
 def _stands_for(state: State) -> State:
-    """An answer that was said again changes nothing."""
+    """The state without repeated answers: they change nothing."""
     if state in CONNECTED_PLAIN:
         return State.CONNECTED
     return State.CONNECTED_SEAMLESS if state in CONNECTED_SEAMLESS else state
@@ -285,7 +285,7 @@ def _stands_for(state: State) -> State:
 
 @on(Closed)
 def silent_to_the_end(view: Conversation, event: Closed) -> Iterator[Ruling]:
-    """Nothing followed the message that ended the migration (the order table finds what did)."""
+    """The message that ends the migration is the source's last (the order table finds any later one)."""
     connection = view.connection(event)
     if connection.is_main and connection.certain and connection.state in (State.ENDED, State.SWITCHED):
         last = connection.last[Side.SERVER]
@@ -295,14 +295,14 @@ def silent_to_the_end(view: Conversation, event: Closed) -> Iterator[Ruling]:
 
 @on(Message, CANCEL)
 def late_answer(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """A CONNECTED that comes when nobody waits for it is met with MIGRATE_CANCEL; nothing else is."""
+    """The source answers a late CONNECTED with MIGRATE_CANCEL, and nothing else."""
     connection = view.connection(event)
     if event.sender is not Side.SERVER or event.type != CANCEL or not connection.is_main:
         return
     if connection.state not in {State.READY, State.SWITCHED, *WAITING}:
         return
     late = any(kind in connection.said for kind in CONNECTED)
-    if connection.mess is not None and connection.certain:  # all of it was seen: each one has its own CANCEL
+    if connection.mess is not None and connection.certain:  # each late CONNECTED has its CANCEL
         answers = sum(connection.shown[Side.CLIENT, kind] for kind in CONNECTED)
         late = connection.shown[Side.SERVER, CANCEL] < answers
     session = connection.session

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a reader of the story should know besides it: take-overs, arrivals, addresses that cannot help, both
-legs of a proxied link, a lost agent."""
+"""Notes beside the story: taken-over sessions, arriving clients, unreachable addresses, both legs of a
+proxied link, a lost agent."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ TAKEN_S = 5.0
 
 
 def host_name(view: Conversation, session: Session) -> str | None:
-    """The label of a session's host, or where its main channel went."""
+    """The label of a session's host, else the address that its main channel connected to."""
     label = view.hosts[session.host].label if session.host >= 0 else None
     opened = session.main.opened
     return label or (str(opened.server) if opened else None)
 
 
 def notes(inspection: Inspection) -> Iterator[dict[str, Any]]:
-    """All of them, as the story's data has them."""
+    """All notes, in the form of the story's data."""
     view = inspection.oracle.conversation
     yield from _cut(inspection)
     yield from _legs(view)
@@ -52,7 +52,7 @@ def notes(inspection: Inspection) -> Iterator[dict[str, Any]]:
 
 
 def _cut(inspection: Inspection) -> Iterator[dict[str, Any]]:
-    """Once for all packets that the capture cut."""
+    """One note for all packets that a snap length cut."""
     cut = [gap for gap in inspection.gaps if gap.cut]
     if cut and not any("-s 0" in note for note in inspection.source.notes):
         size = sum(gap.bytes or 0 for gap in cut)
@@ -61,7 +61,7 @@ def _cut(inspection: Inspection) -> Iterator[dict[str, Any]]:
 
 
 def _legs(view: Conversation) -> Iterator[dict[str, Any]]:
-    """Once for each way on of links that a proxy passes on."""
+    """One note for each pair of addresses between which a proxy passes links on."""
     ways: dict[tuple[Endpoint, Endpoint], list[tuple[int, Connection]]] = {}
     for second, first in view.legs.items():
         if first.server is not None and first.beyond is not None and first.beyond.server is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a target owes a migrating client: it waits, answers, and begins the session."""
+"""Rules for the target: it waits for the migrating client, answers it, and begins the session."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ACK, NACK = MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK, MsgMain.SPICE_MSG_M
 
 @on(Message, ACK, NACK)
 def target_answers(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """ACK for a version that the target knows, NACK for a later one."""
+    """The target sends ACK for a version that it knows, NACK for a later one."""
     connection = view.connection(event)
     question = connection.last[Side.CLIENT]
     if event.sender is not Side.SERVER or not connection.is_main or event.type not in (ACK, NACK):
@@ -46,7 +46,7 @@ def target_answers(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 @on(Message, FIRST)
 def channels_begin(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """After MIGRATE_END the channels that waited begin to speak."""
+    """After MIGRATE_END the waiting channels send their first messages."""
     connection = view.connection(event)
     if event.sender is not Side.SERVER or connection.is_main or connection.messages[Side.SERVER]:
         return
@@ -58,7 +58,7 @@ def channels_begin(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 @on(Closed)
 def channels_dead(view: Conversation, event: Closed) -> Iterator[Ruling]:
-    """A channel that was linked to a target and never spoke once the session had begun."""
+    """A channel linked to the target sends messages once the session has begun."""
     connection = view.connection(event)
     session = connection.session
     if session is None or connection.is_main or not session.main.as_target or session.main.closed is not None:
@@ -83,7 +83,7 @@ def channels_dead(view: Conversation, event: Closed) -> Iterator[Ruling]:
 
 @on(Closed)
 def target_owes(view: Conversation, event: Closed) -> Iterator[Ruling]:
-    """A target that ends the connection instead of beginning the session."""
+    """The target sends INIT after the client's MIGRATE_END; it does not close the connection instead."""
     connection = view.connection(event)
     if connection.is_main and connection.certain and connection.state in INIT_DUE:
         host = server_of(view, connection)
@@ -93,8 +93,8 @@ def target_owes(view: Conversation, event: Closed) -> Iterator[Ruling]:
 
 @at_end
 def refused_link_error(view: Conversation) -> Iterator[Ruling]:
-    """A target that refuses the source's id where nothing else is wrong loses the session. A host that waits
-    for no migration may refuse what it does not know."""
+    """The target accepts a faultless main link with the source's session id. A host that expects no migration
+    may refuse an unknown id."""
     for connection in view.connections.values():
         host = server_of(view, connection)
         waits = host is None or bool(host.settings.get("incoming", True))

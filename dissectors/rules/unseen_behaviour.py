@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What no client and no hypervisor can see of a server, read from `unseen.toml` beside this file."""
+"""Server behaviour that no client and no hypervisor can see, from `unseen.toml` beside this file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Unseen:
-    """What no client and no hypervisor can see, so that no requirement stands for it, and why."""
+    """One behaviour that no client and no hypervisor can see, and why: no requirement covers it."""
 
     id: str
     text: str
@@ -21,7 +21,7 @@ class Unseen:
 
 
 def load_unseen(path: Path) -> Mapping[str, Unseen]:
-    """{id: what cannot be seen}, in the file's order."""
+    """{id: invisible behaviour}, in the file's order."""
     tables = tomllib.loads(path.read_text(encoding="utf-8"))
     return MappingProxyType({i: Unseen(id=i, **table) for i, table in tables.items()})
 

@@ -16,14 +16,14 @@ from fixtures.system.hosts import Ability, Host
 DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
 SET_ACK = MsgBase.SPICE_MSG_SET_ACK
 ACK_SYNC, ACK = MsgcBase.SPICE_MSGC_ACK_SYNC, MsgcBase.SPICE_MSGC_ACK
-#: A server sends at most so many windows after SET_ACK without an ACK, and one more for each ACK.
+#: A server sends at most this many windows after SET_ACK without an ACK, and one more for each ACK.
 WINDOWS = 2
 
 pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 
 
 def silent_display(bench: Bench) -> tuple[Host, Connection, int, int]:
-    """A display channel whose client has stopped to acknowledge; SET_ACK's generation and window."""
+    """A display channel whose client no longer acknowledges; SET_ACK's generation and window."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
     client = bench.client(source)
     display = client.current.channels[DISPLAY, 0]
@@ -36,9 +36,9 @@ def silent_display(bench: Bench) -> tuple[Host, Connection, int, int]:
 
 
 def drawn(bench: Bench, source: Host, display: Connection, times: int) -> int:
-    """The guest draws so often, nowhere twice (what is covered is not sent); how many messages in all the
-    display has sent when its worker has done all it was given: two turns, so that the client's messages from
-    before the first are read in the second."""
+    """The guest draws this many times, never twice at one place (a covered picture is not sent). Returns how
+    many messages the display has sent in all when its worker has finished: two turns, so that it reads the
+    client's messages from before the first turn in the second."""
     for number in range(times):
         source.call("qxl_draw", left=4 * number, right=4 * number + 2, color=number)
     bench.until(lambda: not source.call("qxl_left"), "the worker's turn", proves="CHAN-006")
@@ -59,7 +59,7 @@ def drawn(bench: Bench, source: Host, display: Connection, times: int) -> int:
 )
 @requirement("CHAN-007", fault=lost(ACK, channel=DISPLAY))
 def test_window(bench: Bench) -> None:
-    """Without ACK the server stops after two windows; each ACK brings one window more, and no more."""
+    """Without ACK the server stops after two windows; each ACK allows exactly one window more."""
     source, display, _, window = silent_display(bench)
     limit = WINDOWS * window
     sent = drawn(bench, source, display, limit + 2 * window)
@@ -77,7 +77,7 @@ def test_window(bench: Bench) -> None:
 
 @requirement("CHAN-006", "CHAN-007")
 def test_acknowledgement_of_another_generation(bench: Bench) -> None:
-    """An ACK counts for the generation that the last ACK_SYNC named, and for no other."""
+    """An ACK counts only for the generation that the last ACK_SYNC named."""
     source, display, generation, window = silent_display(bench)
     display.send(ACK_SYNC, struct.pack("<I", generation + 7))
     bench.settle()

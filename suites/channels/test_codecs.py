@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How pictures and videos are encoded, by what the host is told and the client can, and how long sound waits
-for them (spice-server.h, spice_server_set_image_compression and its kin; spice.proto, DisplayChannel)."""
+"""How the server encodes pictures and videos, by the host's settings and the client's capabilities, and how
+long sound waits for them (spice-server.h, spice_server_set_image_compression and similar calls; spice.proto,
+DisplayChannel)."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ SOME = 10
 SLOW_US = 50_000  # of the client's line in the net test
 STREAM_ALL, FRAMES = 2, 60  # SPICE_STREAM_VIDEO_ALL; a stream begins with the 20th picture
 ALWAYS, NEVER = 2, 3  # spice_wan_compression_t
-LATE_MS = -400  # the last frame came so much after its time
+LATE_MS = -400  # how late the last frame came
 REPORT = MsgDisplay.SPICE_MSG_DISPLAY_STREAM_ACTIVATE_REPORT
 LATENCY = MsgPlayback.SPICE_MSG_PLAYBACK_LATENCY
 TYPE = ImageType
@@ -43,7 +44,7 @@ def image(bench: Bench, source: Host, display: Connection) -> int:
 
 
 def streams(bench: Bench, source: Host, display: Connection) -> bool:
-    """Whether the guest's pictures, one after the other at one place, become a video."""
+    """Whether pictures that the guest draws at one place, one after the other, become a video stream."""
     for frame in range(FRAMES):
         source.call("qxl_image", seed=frame)
         drawn(bench, source)
@@ -53,7 +54,8 @@ def streams(bench: Bench, source: Host, display: Connection) -> bool:
 
 
 def retyped(kind: ImageType, case: str) -> Fault:
-    """The guest's image says that it is of another type; the screen's own has another size."""
+    """Changes the type in the guest's image; the screen's own image, which has another size, stays as it
+    is."""
 
     def change(body: bytes) -> bytes:
         at = body.rfind(struct.pack("<II", SIDE, SIDE)) - 2  # spice.proto, ImageDescriptor: type, flags, size
@@ -68,7 +70,7 @@ def retyped(kind: ImageType, case: str) -> Fault:
 )
 @pytest.mark.parametrize("able", [True, False])
 def test_lz4_by_capability(bench: Bench, able: bool) -> None:
-    """LZ4 is set: it comes to a client that has it."""
+    """With LZ4 set, a client that has the capability gets LZ4 images."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
     lz4 = int(ImageCompression.SPICE_IMAGE_COMPRESSION_LZ4)
     if source.call("set_image_compression", value=lz4):
@@ -89,7 +91,7 @@ def test_lz4_by_capability(bench: Bench, able: bool) -> None:
 @pytest.mark.parametrize("how", [ALWAYS, NEVER], ids=["always", "never"])
 @pytest.mark.parametrize("which", ["jpeg", "zlib_glz"])
 def test_compression_for_slow_lines(bench: Bench, which: str, how: int) -> None:
-    """JPEG for QUIC's pictures, ZLIB around GLZ."""
+    """JPEG in place of QUIC, and ZLIB around GLZ."""
     source = bench.start(devices=("keyboard", "mouse"))
     source.call(f"set_{which}_compression", value=how)
     base = {"jpeg": "QUIC", "zlib_glz": "GLZ"}[which]
@@ -109,7 +111,8 @@ def test_compression_for_slow_lines(bench: Bench, which: str, how: int) -> None:
 
 @requirement("CHAN-093", fault=put(STREAM_CREATE, codec_type=2))
 def test_lists_of_video_codecs(bench: Bench) -> None:
-    """A good list, one with a slip in it, one of slips alone; the video that follows is MJPEG."""
+    """A valid list, one with an invalid entry, one of invalid entries alone; the video that follows is
+    MJPEG."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
     source.call("set_streaming_video", value=STREAM_ALL)
     lists = ["spice:mjpeg", "nobody:mjpeg;spice:mjpeg", "spice:nothing", "mjpeg", ""]
@@ -125,7 +128,7 @@ def test_lists_of_video_codecs(bench: Bench) -> None:
 @requirement("CHAN-090", fault=lost(LATENCY, case="True"))
 @pytest.mark.parametrize("able", [True, False])
 def test_latency_by_capability(bench: Bench, able: bool) -> None:
-    """The guest plays while a video runs over a slow line, and the client reports that its frames come too
+    """The guest plays sound while a video runs over a slow line, and the client reports that its frames come
     late."""
     source = bench.start(devices=("keyboard", "mouse", "display", "playback"))
     source.call("set_streaming_video", value=STREAM_ALL)

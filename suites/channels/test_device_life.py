@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Devices with a channel of their own, from the first client to the unplugging: character devices and sound
-(server/spicevmc.cpp, smartcard.cpp, char-device.cpp; spice-char.h)."""
+"""Devices with a channel of their own, from their first client until they are unplugged: character devices
+and sound (server/spicevmc.cpp, smartcard.cpp, char-device.cpp; spice-char.h)."""
 
 from __future__ import annotations
 
@@ -56,9 +56,10 @@ CAN_GO = {
     "record": ChannelType.SPICE_CHANNEL_RECORD,
 }
 UNCOMPRESSED = EVERYTHING.without(SpicevmcCap.SPICE_SPICEVMC_CAP_DATA_COMPRESS_LZ4)
-#: What a guest says at once, bytes, and at most so often: the server has stopped to read when so much waits.
+#: Bytes that a guest writes at once, and how many times at most: the server stops reading when this much
+#: waits.
 BLOCK, BLOCKS, WAITING = 32_000, 400, 8 * 32_000
-#: How long a guest may wait for what it did not take at first, ms (CHAR_DEVICE_WRITE_TO_TIMEOUT: 100).
+#: How long a guest may wait for bytes that it refused at first, ms (CHAR_DEVICE_WRITE_TO_TIMEOUT: 100).
 RETRY_MS = 100
 READER_ADD, READER_REMOVE, APDU = (
     VscMessageType.SPICE_VSC_MESSAGE_TYPE_ReaderAdd,
@@ -71,7 +72,7 @@ pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 
 
 def short(device: str) -> str:
-    """A device's name in a test's."""
+    """The device's name as part of a test's name."""
     return device.partition(":")[0]
 
 
@@ -80,7 +81,7 @@ def of(client: Client, channel: int, number: int = 0) -> Connection:
 
 
 def states(bench: Bench) -> list[bool]:
-    """What a character device was told of its client so far: there, or gone."""
+    """The client states that a character device was notified of so far: connected, or gone."""
     return [bool(e.args["connected"]) for e in bench.pump.tape.host_events if e.name == "chardev_state"]
 
 
@@ -99,7 +100,7 @@ def at_guest(bench: Bench) -> bytes:
 )
 @pytest.mark.parametrize("device", WITH_STATE, ids=short)
 def test_device_hears_of_its_client(bench: Bench, device: str) -> None:
-    """The device is told that its channel has a client, and that the client is gone, once each, time after
+    """The device is notified once when its channel gets a client, and once when the client is gone, each
     time."""
     source = bench.start(devices=("keyboard", "mouse", device))
     wanted: list[bool] = []
@@ -122,8 +123,8 @@ def test_device_hears_of_its_client(bench: Bench, device: str) -> None:
 @requirement("CHAN-069", fault=changed("its last byte", FROM_GUEST, lambda b: b[:-1] if b[-1] else b))
 @pytest.mark.parametrize("device", VMC, ids=short)
 def test_client_after_one_that_did_not_read(bench: Bench, device: str) -> None:
-    """A client is sent away with much unread, and the server reads no more from the guest: the next client
-    hears what the guest says."""
+    """A client leaves with much unread data while the server has stopped reading from the guest: the next
+    client gets what the guest sends."""
     source = bench.start(devices=("keyboard", "mouse", device))
     client = bench.client(source, capabilities=UNCOMPRESSED)
     bench.settle()
@@ -149,8 +150,8 @@ def test_client_after_one_that_did_not_read(bench: Bench, device: str) -> None:
 @requirement("CHAN-070", fault=stuck_after(MsgPlayback.SPICE_MSG_PLAYBACK_MODE, case="playback"))
 @pytest.mark.parametrize("device", CAN_GO, ids=short)
 def test_device_is_unplugged(bench: Bench, device: str) -> None:
-    """The channel of a device that is unplugged ends, is listed no more and can be opened by nobody; plugged
-    again, it is there as before."""
+    """The channel of an unplugged device ends, leaves the list and cannot be opened; after the device is
+    plugged again, it works as before."""
     kind = CAN_GO[device]
     source = bench.start(devices=("keyboard", "mouse", device))
     client = bench.client(source)
@@ -176,8 +177,8 @@ def test_device_is_unplugged(bench: Bench, device: str) -> None:
 @pytest.mark.parametrize("room", [0, 5])
 @pytest.mark.parametrize("device", ["agent", *VMC], ids=short)
 def test_guest_that_takes_it_later(bench: Bench, device: str, room: int) -> None:
-    """The guest takes nothing, or a part, and 100 ms later all: the server tries again by itself, and gives
-    all in order."""
+    """The guest takes nothing, or a part, and after 100 ms everything: the server tries again by itself and
+    delivers all bytes in order."""
     source = bench.start(devices=("keyboard", "mouse", device))
     client = bench.client(source)
     if device == "agent":
@@ -200,7 +201,7 @@ def test_guest_that_takes_it_later(bench: Bench, device: str, room: int) -> None
 
 
 def card(kind: VscMessageType, reader: int, content: bytes = b"", order: str = "<") -> bytes:
-    """A message of a card; at the guest in network order (">"), as libcacard has it."""
+    """A card's message; at the guest in network byte order (">"), as in libcacard."""
     return struct.pack(f"{order}III", kind, reader, len(content)) + content
 
 
@@ -214,8 +215,8 @@ def card(kind: VscMessageType, reader: int, content: bytes = b"", order: str = "
 )
 @pytest.mark.parametrize("said", [0, 3, NO_READER], ids=hex)
 def test_card_and_reader(bench: Bench, said: int) -> None:
-    """The guest's reader is told ReaderAdd with its number, which its messages to the client carry whatever
-    the guest itself says; when the client goes it is told ReaderRemove."""
+    """The guest's reader gets ReaderAdd with its number, and its messages to the client carry this number
+    whatever the guest writes; when the client leaves, the reader gets ReaderRemove."""
     source = bench.start(devices=("keyboard", "mouse", "smartcard"))
     client = bench.client(source)
     channel = of(client, ChannelType.SPICE_CHANNEL_SMARTCARD)
@@ -235,7 +236,7 @@ def test_card_and_reader(bench: Bench, said: int) -> None:
 
 @requirement("MAIN-019", fault=changed("id 0", LIST, lambda b: b[:-1] + b"\0", nth=2))
 def test_second_channel_of_a_type_that_comes_later(bench: Bench) -> None:
-    """The second and third port that the machine gets are told by their own ids."""
+    """The server lists the second and third port that the machine gets with ids of their own."""
     source = bench.start(devices=("keyboard", "mouse", "port:early.example"))
     main = bench.link(source)
     bench.expect(main, INIT, proves="MAIN-001")
@@ -255,8 +256,8 @@ def test_second_channel_of_a_type_that_comes_later(bench: Bench) -> None:
 @pytest.mark.parametrize("plugged", ["before", "meanwhile"])
 @pytest.mark.parametrize("device", ["agent", *VMC], ids=short)
 def test_machine_that_stands_still(bench: Bench, device: str, plugged: str) -> None:
-    """While the machine stands still its devices, plugged before or meanwhile, are neither written nor read;
-    once it runs, all comes that was said, in order."""
+    """While the machine is stopped, the server neither writes to its devices nor reads from them, whether
+    they were plugged before or after the stop; once it runs, all data arrives in order."""
     agent = device == "agent"
     source: Host = bench.start(devices=("keyboard", "mouse", *[device] * (plugged == "before")))
     source.call("vm_stop")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a display's client can take, and asks for: its monitors, its images, its videos (spice.proto,
+"""What a display's client supports and requests: its monitors, its images, its videos (spice.proto,
 DisplayChannel; protocol.h, SPICE_DISPLAY_CAP_*)."""
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DRAW_FILL = MsgDisplay.SPICE_MSG_DISPLAY_DRAW_FILL
 REPORT = MsgDisplay.SPICE_MSG_DISPLAY_STREAM_ACTIVATE_REPORT
 PREFERRED = MsgcDisplay.SPICE_MSGC_DISPLAY_PREFERRED_COMPRESSION
 COMPRESSION, TYPE = ImageCompression, ImageType
-#: What the client prefers -> the type of the images that come then (photographs may come as QUIC).
+#: The client's preferred compression -> the type of the images that follow (photographs may be QUIC).
 IMAGES = {
     COMPRESSION.SPICE_IMAGE_COMPRESSION_OFF: TYPE.SPICE_IMAGE_TYPE_BITMAP,
     COMPRESSION.SPICE_IMAGE_COMPRESSION_QUIC: TYPE.SPICE_IMAGE_TYPE_QUIC,
@@ -49,7 +49,7 @@ def opened(bench: Bench, source: Host, *without: DisplayCap) -> Connection:
 
 
 def drawn(bench: Bench, source: Host) -> None:
-    """The display's worker has taken what the guest has drawn."""
+    """The display's worker has processed what the guest has drawn."""
     bench.until(lambda: not source.call("qxl_left"), "the display's worker", proves="ROBUST-002")
     source.call("qxl_sync")
     bench.settle()
@@ -68,11 +68,11 @@ def drawn(bench: Bench, source: Host) -> None:
 )
 @pytest.mark.parametrize("able", [True, False])
 def test_monitors_by_capability(bench: Bench, able: bool) -> None:
-    """A client that has MONITORS_CONFIG is told the one monitor of the primary surface; another is told
-    nothing of monitors."""
+    """A client with the capability MONITORS_CONFIG gets the one monitor of the primary surface; a client
+    without it gets no MONITORS_CONFIG."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
     display = opened(bench, source, *(() if able else (DisplayCap.SPICE_DISPLAY_CAP_MONITORS_CONFIG,)))
-    source.call("qxl_draw")  # which follows what the channel begins with
+    source.call("qxl_draw")  # which follows the channel's first messages
     bench.until(lambda: display.got(DRAW_FILL), "what the guest draws")
     heads = [[(int(h.width), int(h.height)) for h in m.packet.heads] for m in display.got(MONITORS)]
     wanted = [[(WIDTH, HEIGHT)]] if able else []
@@ -84,7 +84,7 @@ def test_monitors_by_capability(bench: Bench, able: bool) -> None:
 @requirement("CHAN-052", fault=lost(PREFERRED, case="OFF"))
 @pytest.mark.parametrize("preferred", IMAGES, ids=lambda c: c.name.removeprefix("SPICE_IMAGE_COMPRESSION_"))
 def test_preferred_compression(bench: Bench, preferred: ImageCompression) -> None:
-    """After PREFERRED_COMPRESSION images come as the client prefers them."""
+    """After PREFERRED_COMPRESSION images have the type that the client prefers."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
     display = opened(bench, source)
     display.send(PREFERRED, struct.pack("<B", preferred))
@@ -99,7 +99,7 @@ def test_preferred_compression(bench: Bench, preferred: ImageCompression) -> Non
 
 
 def came(display: Connection) -> list[int]:
-    """The types of the guest's images; the screen's own has another size, and may come late."""
+    """The types of the guest's images, without the screen's own, which has another size and may come late."""
     pictures = (m.packet.src_bitmap for m in display.got(DRAW_COPY))
     return [int(p.type) for p in pictures if isinstance(p, SpiceImage) and p.width == SIDE]
 
@@ -107,8 +107,8 @@ def came(display: Connection) -> list[int]:
 @requirement("CHAN-053", fault=(put(STREAM_CREATE, codec_type=2, case="True"), lost(REPORT, case="True")))
 @pytest.mark.parametrize("able", [True, False])
 def test_streams_by_capability(bench: Bench, able: bool) -> None:
-    """A video comes as MJPEG to a client that can nothing else, and a report on it is asked for of a client
-    that has STREAM_REPORT alone."""
+    """A video reaches a client without codec capabilities as MJPEG; the server requests reports on it only
+    from a client that has STREAM_REPORT."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
     source.call("set_streaming_video", value=STREAM_ALL)
     only = [cap for cap in DisplayCap if "CODEC_" in cap.name and not cap.name.endswith("MJPEG")]

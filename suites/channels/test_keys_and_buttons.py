@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the client's keyboard and mouse do reaches the guest (spice.proto, InputsChannel;
+"""Keys, motions and buttons of the client reach the guest (spice.proto, InputsChannel;
 server/inputs-channel.cpp)."""
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ MOTION, POSITION = MsgcInputs.SPICE_MSGC_INPUTS_MOUSE_MOTION, MsgcInputs.SPICE_M
 PRESS, RELEASE = MsgcInputs.SPICE_MSGC_INPUTS_MOUSE_PRESS, MsgcInputs.SPICE_MSGC_INPUTS_MOUSE_RELEASE
 LIGHTS = MsgInputs.SPICE_MSG_INPUTS_KEY_MODIFIERS
 REQUEST, MODE = MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST, MsgMain.SPICE_MSG_MAIN_MOUSE_MODE
-#: What a client sends, and the scan codes of set 1 that the guest's keyboard gives: 0xe0 before a key of the
-#: second block, the highest bit for a key that is released.
+#: What a client sends, and the scan codes of set 1 that the guest's keyboard gives: 0xe0 precedes a key of
+#: the second block, the highest bit marks a released key.
 KEYS: dict[str, tuple[list[SpiceMessage], str]] = {
     "pressed": ([SpiceMsgcInputsKeyDown(code=0x1E)], "1e"),
     "released": ([SpiceMsgcInputsKeyUp(code=0x9E)], "9e"),
@@ -55,15 +55,16 @@ KEYS: dict[str, tuple[list[SpiceMessage], str]] = {
         "2a1e9eaa",
     ),
 }
-#: A button of the protocol -> its bit there (enums.h, MouseButtonMask), and at the guest's mouse and tablet,
-#: which have the right one before the middle one (spice-input.h).
+#: A button of the protocol -> its bit there (enums.h, MouseButtonMask), and its bit at the guest's mouse and
+#: tablet, where the right button precedes the middle one (spice-input.h).
 BUTTONS = {"left": (1, 1, 1), "middle": (2, 2, 4), "right": (3, 4, 2)}
 UP, DOWN, LEFT = 4, 5, 1
 AGENT_UP, AGENT_DOWN = 1 << 4, 1 << 5  # vd_agent.h, VD_AGENT_UBUTTON_MASK and VD_AGENT_DBUTTON_MASK
 SCREEN = 640, 480  # of the guest's card (fixtures/library/host/qxl_card.py)
 #: Lights (enums.h, KeyboardModifierFlags) -> the scan code of their key, in the order in which it is pressed.
 LOCKS = {1: 0x46, 2: 0x45, 4: 0x3A}
-#: How long after a client's wish the server tells the guest's lights again, ms (KEY_MODIFIERS_TTL).
+#: How long after the client's KEY_MODIFIERS the server sends the guest's lights again, ms
+#: (KEY_MODIFIERS_TTL).
 LIGHTS_MS = 2_000
 
 pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
@@ -83,13 +84,13 @@ def typed(bench: Bench) -> str:
 
 
 def moved(bench: Bench) -> list[tuple[str, dict[str, int]]]:
-    """What the guest's mouse and tablet have done so far."""
+    """Every act of the guest's mouse and tablet so far."""
     names = ("mouse_motion", "mouse_buttons", "tablet_position", "tablet_wheel", "tablet_buttons")
     return [(e.name, dict(e.args)) for e in bench.pump.tape.host_events if e.name in names]
 
 
 def client_mode(bench: Bench, client: Client) -> None:
-    """The client's mouse mode is in force."""
+    """Switches to the client's mouse mode."""
     client.main.send(REQUEST, struct.pack("<H", MouseMode.SPICE_MOUSE_MODE_CLIENT))
     bench.until(lambda: client.main.got(MODE), "the client's mouse mode", proves="MAIN-012")
 
@@ -128,8 +129,8 @@ def test_keys_reach_the_guest(bench: Bench, messages: list[SpiceMessage], codes:
 @pytest.mark.parametrize("button", BUTTONS)
 @pytest.mark.parametrize("device", ["mouse", "tablet"])
 def test_mouse_reaches_the_guest(bench: Bench, device: str, button: str) -> None:
-    """Motions, buttons and the wheel reach the guest's mouse in the server's mouse mode, its tablet in the
-    client's; what belongs to the other mode does nothing."""
+    """Motions, buttons and the wheel reach the guest's mouse in the server's mouse mode, and its tablet in
+    the client's; messages of the other mode have no effect."""
     number, mask, bit = BUTTONS[button]
     _, client, inputs = opened(bench, "tablet", "display")
     if device == "tablet":
@@ -175,8 +176,8 @@ def breaks(bench: Bench, client: Client, source: Host) -> None:
 @requirement("CHAN-062", fault=(stuck_after(KEY_UP, case="leaves_inputs"), lost(KEY_UP), lost(SCANCODE)))
 @pytest.mark.parametrize("end", [leaves_inputs, leaves, is_taken_over, breaks], ids=lambda f: f.__name__)
 def test_keys_that_are_held(bench: Bench, end: Callable[[Bench, Client, Host], None]) -> None:
-    """However the inputs channel ends: the keys that its client holds are released in the guest, and no
-    others."""
+    """However the inputs channel ends, the server releases in the guest the keys that the client holds, and
+    no others."""
     source, client, inputs = opened(bench)
     inputs.send(SpiceMsgcInputsKeyDown(code=0x1E))
     inputs.send(SpiceMsgcInputsKeyScancode(data=b"\x30\xe0\x48"))
@@ -199,8 +200,8 @@ def test_keys_that_are_held(bench: Bench, end: Callable[[Bench, Client, Host], N
 @pytest.mark.parametrize("wish", [0, 1, 2, 4, 7])
 @pytest.mark.parametrize("lights", [0, 5, 7])
 def test_lights_that_the_client_wishes(bench: Bench, lights: int, wish: int) -> None:
-    """The guest's lock keys whose lights differ from the client's wish are pressed and released, and no
-    others; the same wish once more presses nothing."""
+    """The server presses and releases those lock keys of the guest whose lights differ from the client's
+    KEY_MODIFIERS, and no others; the same message again presses nothing."""
     source, _, inputs = opened(bench)
     source.call("kbd_leds", leds=lights)
     bench.settle()
@@ -220,7 +221,7 @@ def test_lights_that_the_client_wishes(bench: Bench, lights: int, wish: int) -> 
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 @pytest.mark.parametrize("by", ["wish", "key"])
 def test_lights_are_told_again(bench: Bench, by: str) -> None:
-    """2,000 ms after the client has told its lights, or pressed a lock key, the server tells the guest's."""
+    """2,000 ms after the client has sent its lights, or pressed a lock key, the server sends the guest's."""
     _, _, inputs = opened(bench)
     inputs.send(
         SpiceMsgcInputsKeyModifiers(modifiers=2) if by == "wish" else SpiceMsgcInputsKeyDown(code=0x45)
@@ -254,8 +255,8 @@ def agent_state(x: int, y: int, buttons: int, display: int) -> bytes:
 )
 @pytest.mark.parametrize("button", BUTTONS)
 def test_mouse_reaches_the_agent(bench: Bench, button: str) -> None:
-    """Where the agent moves the pointer, it is told place, display, buttons and wheel, and the guest's mouse
-    and tablet nothing."""
+    """If the agent moves the pointer, it gets place, display, buttons and wheel; the guest's mouse and tablet
+    get nothing."""
     number, mask, _ = BUTTONS[button]
     _, client, inputs = opened(bench, "tablet", "display", "agent")
     client_mode(bench, client)
@@ -276,7 +277,7 @@ def test_mouse_reaches_the_agent(bench: Bench, button: str) -> None:
 
 @requirement("CHAN-076", fault=never("tablet_size"))
 def test_tablet_is_told_the_screen(bench: Bench) -> None:
-    """A tablet that comes to a machine whose screen is made is told its size."""
+    """A tablet that is plugged into a machine with a screen gets the screen's size."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
     bench.client(source)
     bench.settle()

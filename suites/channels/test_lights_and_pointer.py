@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The keyboard's lights, and the pointer where it is told by its place (spice.proto, InputsChannel;
+"""The keyboard's lights, and a pointer that is moved by absolute positions (spice.proto, InputsChannel;
 server/inputs-channel.cpp)."""
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 )
 @pytest.mark.parametrize("lights", range(8))
 def test_lights_of_the_guest(bench: Bench, lights: int) -> None:
-    """INPUTS_INIT tells the lights that are on, and KEY_MODIFIERS each change of them."""
+    """INPUTS_INIT carries the lights that are on, and KEY_MODIFIERS each change of them."""
     source = bench.start()
     source.call("kbd_leds", leds=lights)
     inputs = bench.client(source, channels=(INPUTS,)).current.channels[INPUTS, 0]
@@ -53,8 +53,8 @@ def test_lights_of_the_guest(bench: Bench, lights: int) -> None:
 )
 @pytest.mark.parametrize(("motions", "positions"), [(0, 4), (1, 3), (3, 1)])
 def test_places_count_as_motions(bench: Bench, motions: int, positions: int) -> None:
-    """MOUSE_POSITION counts for MOUSE_MOTION_ACK as MOUSE_MOTION does: three messages bring none, each fourth
-    one."""
+    """MOUSE_POSITION counts for MOUSE_MOTION_ACK as MOUSE_MOTION does: three messages bring no ACK, each
+    fourth one does."""
     client = bench.client(bench.start(), channels=(INPUTS,))
     inputs = client.current.channels[INPUTS, 0]
     bench.settle()
@@ -69,7 +69,8 @@ def test_places_count_as_motions(bench: Bench, motions: int, positions: int) -> 
 
 @requirement("MAIN-050", fault=(lost(MODE, nth=2), put(MODE, supported_modes=3, nth=2)))
 def test_tablet_that_is_removed(bench: Bench) -> None:
-    """The tablet goes while the client's mouse mode is in force: only the server's mode is left, and told."""
+    """The tablet is removed in the client's mouse mode: the server announces that only its own mode is
+    left."""
     source = bench.start(devices=("keyboard", "mouse", "tablet", "display"))
     client = bench.client(source)
     bench.settle()

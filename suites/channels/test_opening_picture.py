@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a display and a cursor show first, and when the guest makes them anew (server/dcc.cpp, dcc_start;
-server/cursor-channel.cpp)."""
+"""The first messages of a display and a cursor, and what follows when the guest creates its surface or cursor
+again (server/dcc.cpp, dcc_start; server/cursor-channel.cpp)."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 
 
 def worked(bench: Bench, source: Host) -> None:
-    """The card's worker has taken what the guest has drawn."""
+    """The card's worker has processed what the guest has drawn."""
     bench.until(lambda: not source.call("qxl_left"), "the display's worker", proves="ROBUST-002")
     source.call("qxl_sync")
     bench.settle()
 
 
 def opened(bench: Bench, source: Host, channel: ChannelType) -> Connection:
-    """The channel of a client that has just come."""
+    """A channel of a client that has just linked."""
     client = bench.client(source, channels=(channel,))
     worked(bench, source)
     return client.current.channels[channel, 0]
@@ -58,7 +58,7 @@ def surface(message: Message) -> tuple[int, ...]:
 
 
 def shown(display: Connection, since: int = 0) -> list[str]:
-    """What a display was told of its surfaces and pictures, in order, by name."""
+    """The messages about surfaces and pictures that a display has received, in order, by name."""
     kinds = (CREATE, DESTROY, COPY, MARK)
     return [m.name.removeprefix("SPICE_MSG_DISPLAY_") for m in display.messages[since:] if m.type in kinds]
 
@@ -78,8 +78,8 @@ def shown(display: Connection, since: int = 0) -> list[str]:
 )
 @pytest.mark.parametrize("anew", [False, True], ids=["opened", "made anew"])
 def test_display_begins(bench: Bench, anew: bool) -> None:
-    """A display begins with its primary surface, the whole picture, and MARK; a surface that the guest makes
-    anew is told again, and MARK with it."""
+    """A display begins with its primary surface, the whole picture, and MARK; if the guest creates the
+    surface again, the server sends it again, with MARK."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
     source.call("qxl_draw")
     worked(bench, source)
@@ -121,7 +121,8 @@ def place(message: Message) -> tuple[int, int]:
 )
 @pytest.mark.parametrize("last", ["move", "hide"])
 def test_cursor_begins(bench: Bench, last: str) -> None:
-    """CURSOR_INIT tells the shape that the guest has set, where it has moved it, and whether it is seen."""
+    """CURSOR_INIT carries the shape that the guest has set, the place to which it has moved the cursor, and
+    whether the cursor is visible."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
     for kind in ("set", "move", *["hide"] * (last == "hide")):
         source.call("qxl_cursor", kind=kind, x=0x141, y=0xB2)
@@ -146,7 +147,7 @@ def test_cursor_begins(bench: Bench, last: str) -> None:
     ),
 )
 def test_cursor_changes(bench: Bench) -> None:
-    """In the server's mouse mode the client is told each change of the guest's cursor, in order."""
+    """In the server's mouse mode the client gets each change of the guest's cursor, in order."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
     cursor = opened(bench, source, CURSOR)
     bench.expect(cursor, INIT)
@@ -166,8 +167,8 @@ def test_cursor_changes(bench: Bench) -> None:
 
 @requirement("CHAN-067", fault=added(HIDE, MOVE, b"\1\0\1\0", channel=CURSOR))
 def test_cursor_in_the_clients_mode(bench: Bench) -> None:
-    """In the client's mouse mode the client is not told where the guest moves its cursor, but for a move that
-    shows it again; back in the server's mode it is."""
+    """In the client's mouse mode the server does not send the guest's cursor moves, except a move that shows
+    the cursor again; back in the server's mode it sends them."""
     source = bench.start(devices=("keyboard", "mouse", "tablet", "display"))
     client = bench.client(source)
     cursor = client.current.channels[CURSOR, 0]

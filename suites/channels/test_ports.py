@@ -34,14 +34,14 @@ OPENED, CLOSED, BREAK = (
     PortEvent.SPICE_PORT_EVENT_CLOSED,
     PortEvent.SPICE_PORT_EVENT_BREAK,
 )
-#: Data that compresses well, of a size that is worth it (server/spicevmc.cpp, COMPRESS_THRESHOLD).
+#: Data that compresses well, and is long enough for compression (server/spicevmc.cpp, COMPRESS_THRESHOLD).
 LARGE, SMALL = b"0123456789abcdef" * 128, b"small"
 
 pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 
 
 def opened(bench: Bench, source: Host, device: str, *without: SpicevmcCap) -> Connection:
-    """The device's channel, of a client without these capabilities."""
+    """The device's channel, for a client without these capabilities."""
     caps = EVERYTHING.without(*without)
     client = bench.client(source, channels=(CHANNELS[device],), capabilities=caps)
     bench.settle()
@@ -60,7 +60,7 @@ def opened(bench: Bench, source: Host, device: str, *without: SpicevmcCap) -> Co
 @pytest.mark.parametrize("device", PORTS)
 @pytest.mark.parametrize("is_open", [False, True])
 def test_port_init(bench: Bench, is_open: bool, device: str) -> None:
-    """PORT_INIT comes first, and tells the port's name and whether the guest has it open."""
+    """PORT_INIT comes first, with the port's name and whether the guest has it open."""
     source = bench.start(devices=("keyboard", "mouse", device))
     for event in (OPENED, CLOSED, OPENED) if is_open else (OPENED, CLOSED):
         source.call("port_event", device=device, event=event)
@@ -76,7 +76,7 @@ def test_port_init(bench: Bench, is_open: bool, device: str) -> None:
 @requirement("CHAN-046", fault=(lost(PORT_EVENT, nth=3), put(PORT_EVENT, event=0, nth=2)))
 @pytest.mark.parametrize("device", PORTS)
 def test_port_events_of_the_guest(bench: Bench, device: str) -> None:
-    """The client is told of each event of the guest's side, in its order."""
+    """The client gets each event of the guest's side, in order."""
     source = bench.start(devices=("keyboard", "mouse", device))
     port = opened(bench, source, device)
     events = [OPENED, BREAK, CLOSED, OPENED]
@@ -96,7 +96,8 @@ def test_port_events_of_the_guest(bench: Bench, device: str) -> None:
 )
 @pytest.mark.parametrize("device", PORTS)
 def test_port_events_of_the_client(bench: Bench, device: str) -> None:
-    """The guest is told of each event of the client's side, in its order, and of its coming and going."""
+    """The guest gets each event of the client's side, in order, and an event when the client connects or
+    leaves."""
     source = bench.start(devices=("keyboard", "mouse", device))
     port = opened(bench, source, device)
     events = [OPENED, BREAK, CLOSED]
@@ -119,8 +120,8 @@ def test_port_events_of_the_client(bench: Bench, device: str) -> None:
 @pytest.mark.parametrize("device", CHANNELS)
 @pytest.mark.parametrize("able", [True, False])
 def test_compressed_data_of_the_guest(bench: Bench, able: bool, device: str) -> None:
-    """Large data come compressed to a client that has LZ4 if the server has it, and as they are to others;
-    small data always as they are."""
+    """If server and client have LZ4, the server compresses large data; it sends small data, and all data to
+    other clients, uncompressed."""
     source = bench.start(devices=("keyboard", "mouse", device))
     channel = opened(bench, source, device, *(() if able else (LZ4,)))
     offered = channel.reply.channel_caps
@@ -148,7 +149,7 @@ def literals(data: bytes) -> bytes:
 @requirement("CHAN-049", fault=Fault("the guest misses a byte", plant=("clip:webdav",), case="webdav"))
 @pytest.mark.parametrize("device", CHANNELS)
 def test_compressed_data_of_the_client(bench: Bench, device: str) -> None:
-    """What the client sends compressed reaches the guest as it was before, where the server offers LZ4."""
+    """Where the server offers LZ4, compressed data from the client reaches the guest decompressed."""
     source = bench.start(devices=("keyboard", "mouse", device))
     channel = opened(bench, source, device)
     offered = channel.reply.channel_caps

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Playback and record: what is told of the sound, by the client's capabilities (spice.proto, PlaybackChannel
-and RecordChannel; server/sound.cpp)."""
+"""Playback and record: what the server says about the sound, by the client's capabilities (spice.proto,
+PlaybackChannel and RecordChannel; server/sound.cpp)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ OPUS = PlaybackCap.SPICE_PLAYBACK_CAP_OPUS
 RAW_MODE, OPUS_MODE = AudioDataMode.SPICE_AUDIO_DATA_MODE_RAW, AudioDataMode.SPICE_AUDIO_DATA_MODE_OPUS
 #: spice-server.h, SPICE_INTERFACE_PLAYBACK_CHAN; server/snd_codec.h, SND_CODEC_OPUS_PLAYBACK_FREQ.
 STEREO, HERTZ = 2, 48_000
-#: INIT's time is so much earlier than the sound's at most, so that pictures wait for it, ms
+#: By how much INIT's time may precede the sound's at most, so that pictures wait for the sound, ms
 #: (server/reds-private.h, MM_TIME_DELTA).
 DELAY_MS = 400
 FRAME = 4  # bytes: two channels of 16 bits
@@ -94,8 +94,8 @@ def test_mode_that_the_client_can(bench: Bench, hertz: int, compression: bool, a
 
 @requirement("CHAN-042", fault=lost(MODE, nth=2))
 def test_compression_that_is_switched(bench: Bench) -> None:
-    """Compression is switched off and on while the guest plays: MODE tells each change before the sound that
-    it is about."""
+    """Compression is switched off and on while the guest plays: MODE announces each change before the first
+    data in the new mode."""
     source = bench.start(devices=("keyboard", "mouse", "playback"))
     source.call("playback_rate", hertz=HERTZ)
     source.call("set_playback_compression", enable=1)
@@ -160,8 +160,8 @@ def _later(word: bytes, ms: int) -> bytes:
 @pytest.mark.parametrize("able", [True, False])
 @pytest.mark.parametrize("device", TOLD)
 def test_volume_and_mute(bench: Bench, device: str, able: bool) -> None:
-    """VOLUME and MUTE tell what the guest has set, when the channel opens and with each change, to clients
-    that have the capability, and to no others."""
+    """VOLUME and MUTE carry the guest's settings, when the channel opens and at each change, to clients that
+    have the capability, and to no others."""
     channel, volume, mute, cap = TOLD[device]
     source = bench.start(devices=("keyboard", "mouse", device))
     source.call("sound_volume", device=device, volumes=[0x1234, 0xFEDC])
@@ -183,7 +183,8 @@ def test_volume_and_mute(bench: Bench, device: str, able: bool) -> None:
 )
 @pytest.mark.parametrize("odd", [0, 3], ids=["whole", "odd bytes"])
 def test_long_record_packets(bench: Bench, frames: int, odd: int) -> None:
-    """The client sends more sound at once than the server keeps; the guest still hears what comes next."""
+    """The client sends more sound at once than the server keeps; the guest still gets the sound that
+    follows."""
     source = bench.start(devices=("keyboard", "mouse", "record"))
     _, record = opened(bench, source, RECORD)
     source.call("record_start")
@@ -206,8 +207,8 @@ def test_long_record_packets(bench: Bench, frames: int, odd: int) -> None:
 @requirement("CHAN-050", fault=changed("one bit", RECORD_DATA, lambda b: b[:-1] + bytes([b[-1] ^ 1]), nth=3))
 @pytest.mark.parametrize("frames", [RING // 8, 1_000], ids=["even packets", "uneven packets"])
 def test_guest_hears_what_is_recorded(bench: Bench, frames: int) -> None:
-    """The guest hears each frame that the client records, in its order, also where the server's ring begins
-    anew within a packet."""
+    """The guest gets each frame that the client records, in order, even if the server's ring buffer wraps
+    within a packet."""
     source = bench.start(devices=("keyboard", "mouse", "record"))
     _, record = opened(bench, source, RECORD)
     source.call("record_start")

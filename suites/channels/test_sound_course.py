@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The course of the guest's sound: its beginning and end, each frame with its time, and the multimedia time
-when it is over (spice.proto, PlaybackChannel and RecordChannel; server/sound.cpp)."""
+"""The guest's sound from beginning to end: each frame with its time, and the multimedia time after the sound
+(spice.proto, PlaybackChannel and RecordChannel; server/sound.cpp)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COURSE = {
 }
 TIME, INIT = MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME, MsgMain.SPICE_MSG_MAIN_INIT
 WITHOUT_OPUS = EVERYTHING.without(PlaybackCap.SPICE_PLAYBACK_CAP_OPUS)
-#: Where the guest has named no rate: of old releases, and of those since OPUS alone is left.
+#: The rate if the guest has set none: in old releases, and in those that support OPUS alone.
 HERTZ = (44_100, 48_000)
 FRAMES, FRAME = 480, 4  # of one packet; bytes of two channels of 16 bits
 RING = 8_192  # frames that the server keeps of what is recorded (server/sound.cpp, RECORD_SAMPLES_SIZE)
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 
 
 def opened(bench: Bench, source: Host, channel: ChannelType) -> tuple[Connection, Connection]:
-    """Main and a sound channel of a client that takes sound as it is."""
+    """Main and a sound channel, for a client that takes uncompressed sound."""
     client = bench.client(source, channels=(channel,), capabilities=WITHOUT_OPUS)
     bench.settle()
     return client.main, client.current.channels[channel, 0]
@@ -55,8 +55,8 @@ def opened(bench: Bench, source: Host, channel: ChannelType) -> tuple[Connection
 @pytest.mark.parametrize("comes", ["early", "late"])
 @pytest.mark.parametrize("device", COURSE)
 def test_beginning_and_end(bench: Bench, device: str, comes: str) -> None:
-    """START and STOP tell the client when the guest begins and ends, once each; a client that comes while it
-    plays is told START."""
+    """The client gets START when the guest begins and STOP when it ends, once each; a client that links while
+    the guest plays gets START."""
     channel, start, stop = COURSE[device]
     source = bench.start(devices=("keyboard", "mouse", device))
     if comes == "late":
@@ -94,7 +94,7 @@ def test_beginning_and_end(bench: Bench, device: str, comes: str) -> None:
 )
 def test_frames_that_the_guest_plays(bench: Bench) -> None:
     """Each packet of sound comes once and in order, with the frames that the guest has played and the
-    multimedia time at which it has."""
+    multimedia time at which it played them."""
     source = bench.start(devices=("keyboard", "mouse", "playback"))
     began = time.monotonic()
     _, sound = opened(bench, source, PLAYBACK)
@@ -118,7 +118,7 @@ def test_frames_that_the_guest_plays(bench: Bench) -> None:
 
 @requirement("CHAN-050", fault=changed("one frame", RECORD_DATA, lambda b: b[:-4] + bytes(4), nth=9))
 def test_guest_hears_nothing_of_an_earlier_recording(bench: Bench) -> None:
-    """The guest ends its recording without having read it, and begins anew: it hears only what comes then."""
+    """The guest ends a recording that it has not read, and begins another: it gets only the new sound."""
     source = bench.start(devices=("keyboard", "mouse", "record"))
     _, sound = opened(bench, source, RECORD)
     heard = ""
@@ -149,8 +149,8 @@ def test_guest_hears_nothing_of_an_earlier_recording(bench: Bench) -> None:
 )
 @pytest.mark.parametrize("end", ["stops", "leaves"])
 def test_time_when_the_sound_is_over(bench: Bench, end: str) -> None:
-    """While the guest plays, the sound tells the multimedia time; when it stops, or the client closes its
-    playback, main tells it again, on from INIT's."""
+    """While the guest plays, the sound carries the multimedia time; when it stops, or the client closes its
+    playback channel, main sends the time again, counted on from INIT's."""
     source = bench.start(devices=("keyboard", "mouse", "playback"))
     began = time.monotonic()
     main, sound = opened(bench, source, PLAYBACK)

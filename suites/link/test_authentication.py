@@ -32,12 +32,13 @@ PING = MsgBase.SPICE_MSG_PING
 OK, DENIED = LinkErr.SPICE_LINK_ERR_OK, LinkErr.SPICE_LINK_ERR_PERMISSION_DENIED
 TICKET = "correct horse"
 LONGEST = "x" * 59  # SPICE_MAX_PASSWORD_LENGTH counts the NUL
-#: A client that sends its ticket at once, without naming a mechanism.
+#: A client without PROTOCOL_AUTH_SELECTION: it sends its ticket at once and names no mechanism.
 AT_ONCE = EVERYTHING.without(CommonCap.SPICE_COMMON_CAP_PROTOCOL_AUTH_SELECTION)
 
 
 def stops_at_ticket(bench: Bench, connection: Connection, sent: bytes) -> LinkErr | int | None:
-    """Links with these 128 bytes in place of a ticket; the error that the server answered."""
+    """Links with these 128 bytes in place of the encrypted ticket; returns the error in the server's
+    reply."""
     connection.send_mess()
     connection.expect_reply()
     connection.send_mechanism()
@@ -53,7 +54,7 @@ def stops_at_ticket(bench: Bench, connection: Connection, sent: bytes) -> LinkEr
 @pytest.mark.parametrize("ticket", [TICKET, LONGEST, "p\u00e4ss"], ids=["usual", "longest", "utf-8"])
 @pytest.mark.parametrize("caps", [EVERYTHING, AT_ONCE], ids=["selects", "at-once"])
 def test_right_ticket(bench: Bench, caps: Capabilities, ticket: str) -> None:
-    """The right ticket opens the channel, of clients that name their mechanism and of those that do not."""
+    """The right ticket opens the channel, for clients that name their mechanism and for those that do not."""
     main = bench.connect(bench.start(ticket=ticket), password=ticket, capabilities=caps)
     error = bench.try_link(main)
     bench.claim(error == OK, "SPICE_LINK_ERR_OK", error, proves="LINK-020")
@@ -73,8 +74,8 @@ def test_right_ticket(bench: Bench, caps: Capabilities, ticket: str) -> None:
 )
 @pytest.mark.parametrize("caps", [EVERYTHING, AT_ONCE], ids=["selects", "at-once"])
 def test_wrong_ticket(bench: Bench, caps: Capabilities, wrong: str) -> None:
-    """A wrong ticket is refused with PERMISSION_DENIED, and the link is closed, of clients that name their
-    mechanism and of those that do not."""
+    """The server refuses a wrong ticket with PERMISSION_DENIED and closes the link, for clients that name
+    their mechanism and for those that do not."""
     main = bench.connect(bench.start(ticket=TICKET), password=wrong, capabilities=caps)
     error = bench.try_link(main)
     bench.claim(error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error, proves="LINK-021")
@@ -94,7 +95,7 @@ def test_ticket_of_a_secondary_channel(bench: Bench) -> None:
 @requirement("LINK-021")
 @pytest.mark.needs(Ability.RESTART_TICKET)
 def test_ticket_that_was_replaced(bench: Bench) -> None:
-    """A new ticket makes the old one worthless."""
+    """Once a new ticket is set, the old one opens nothing."""
     source = bench.start(ticket=TICKET)
     source.call("set_ticket", password="another")
     old, new = bench.connect(source, password=TICKET), bench.connect(source, password="another")
@@ -121,7 +122,8 @@ def test_expired_ticket(bench: Bench) -> None:
 @pytest.mark.parametrize("content", ["zeros", "ones", "pattern", "too-long", "unterminated"])
 @pytest.mark.parametrize("ticket", [TICKET, None], ids=["ticket", "no-ticket"])
 def test_undecryptable_ticket(bench: Bench, content: str, ticket: str | None) -> None:
-    """What does not decrypt is refused; a password beyond 60 characters too (CVE-2013-4282)."""
+    """The server refuses bytes that do not decrypt, and a password of more than 60 characters
+    (CVE-2013-4282)."""
     source = bench.start(ticket=ticket)
     main = bench.connect(source)
     garbage = {
@@ -151,7 +153,7 @@ def test_undecryptable_ticket(bench: Bench, content: str, ticket: str | None) ->
 @pytest.mark.parametrize("mechanism", [2, 0, 3, 77, 0xFFFFFFFF])
 @pytest.mark.parametrize("ticket", [TICKET, None], ids=["ticket", "no-ticket"])
 def test_mechanism_that_is_not_configured(bench: Bench, mechanism: int, ticket: str | None) -> None:
-    """A mechanism that is not configured is refused: no session, no exchange of its own."""
+    """The server refuses a mechanism that is not configured: it begins no session and no exchange."""
     source = bench.start(ticket=ticket)
     main = bench.connect(source)
     main.send_mess()
@@ -173,7 +175,7 @@ def test_mechanism_that_is_not_configured(bench: Bench, mechanism: int, ticket: 
 @requirement("LINK-011")
 @pytest.mark.parametrize("ticket", [TICKET, "", None], ids=["ticket", "locked", "no-ticket"])
 def test_mechanisms_that_are_offered(bench: Bench, ticket: str | None) -> None:
-    """Without SASL the server offers tickets alone, on main and on other channels."""
+    """Without SASL the server offers AUTH_SPICE alone, on main and on other channels."""
     source = bench.start(ticket=ticket)
     for channel in (1, 3):
         link = bench.connect(source, channel=channel)
@@ -184,7 +186,7 @@ def test_mechanisms_that_are_offered(bench: Bench, ticket: str | None) -> None:
 @requirement("LINK-028", fault=result(DENIED, where=accepted))
 @pytest.mark.parametrize("tls_only", [False, True], ids=["both-ports", "tls-only"])
 def test_tls(bench: Bench, tls_only: bool) -> None:
-    """A link over TLS works as a plain one."""
+    """A link over TLS works like a plain one."""
     certificate = bench.certificate()
     source = bench.start(tls=certificate.settings(), tls_only=tls_only, ticket=TICKET)
     with bench.owed():

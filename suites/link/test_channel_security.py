@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which channels need TLS, which need none, and what does not speak the port's protocol
-(spice-server.h, spice_server_set_channel_security; enums.h, SpiceLinkErr)."""
+"""Which channels need TLS and which do not, and how each port treats another port's protocol (spice-server.h,
+spice_server_set_channel_security; enums.h, SpiceLinkErr)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 INPUTS_INIT = MsgInputs.SPICE_MSG_INPUTS_INIT
 NOTIFY_BYTES = 24  # of NOTIFY before its text (spice.proto, BaseChannel, notify)
 MACHINE = ("keyboard", "mouse", "display", "playback", "record", "smartcard", "usbredir")
-#: How the other protocol begins: a TLS record of a ClientHello, a request of a web browser, anything.
+#: The first bytes of another protocol: a TLS record with a ClientHello, a web browser's request, random
+#: bytes.
 FOREIGN = {
     "TLS": bytes.fromhex("16030100c8010000c40303") + bytes(190),
     "HTTP": b"POST / HTTP/1.1\r\nHost: here\r\n\r\n",
@@ -57,7 +58,8 @@ pytestmark = pytest.mark.needs(Ability.CALLS, Ability.DEVICES)
 
 
 def answers(bench: Bench, host: Host, channel: str, tls: ssl.SSLContext | None) -> int | None:
-    """The error of the link reply to a link of this channel, over TLS or plain; None: it hung up."""
+    """The error in the reply to a link to this channel, over TLS or plain; None if the server closes
+    instead."""
     connection = bench.connect(
         host, secure=tls is not None, tls=tls, channel=CHANNELS[channel], connection_id=77
     )
@@ -69,7 +71,7 @@ def answers(bench: Bench, host: Host, channel: str, tls: ssl.SSLContext | None) 
 
 
 def refuses(answer: int | None) -> bool:
-    """Whether a link was refused for its security."""
+    """Whether the server refused a link because of the channel's security."""
     return answer in (SECURED, UNSECURED)
 
 
@@ -78,8 +80,8 @@ def refuses(answer: int | None) -> bool:
 @requirement("LINK-048", fault=(reply(UNSECURED, where=accepted, case="inputs"),))
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_security_of_each_channel(bench: Bench, channel: str) -> None:
-    """A channel that needs TLS, one that needs none and one that takes both, each linked both ways; what is
-    said of it does not change the others."""
+    """A channel that needs TLS, one that needs plain links and one that accepts both, each linked both ways;
+    the setting of one does not change the others."""
     certificate = bench.certificate()
     tls = trusting(certificate.ca)
     source = bench.start(devices=MACHINE, tls=certificate.settings())
@@ -104,8 +106,8 @@ def test_security_of_each_channel(bench: Bench, channel: str) -> None:
 
 
 def all_but_inputs(bench: Bench, default: int) -> dict[str, tuple[int | None, int | None]]:
-    """Each channel's answers to a plain link and to one over TLS, where inputs takes both and all others are
-    as `default` says."""
+    """Each channel's answers to a plain link and to one over TLS; inputs accepts both, and `default` is the
+    setting of all other channels."""
     certificate = bench.certificate()
     tls = trusting(certificate.ca)
     source = bench.start(devices=MACHINE, tls=certificate.settings())
@@ -119,7 +121,7 @@ def all_but_inputs(bench: Bench, default: int) -> dict[str, tuple[int | None, in
 
 @requirement("LINK-018", "LINK-048")
 def test_all_channels_but_one_need_tls(bench: Bench) -> None:
-    """What is said of all channels is so of each but that of which something else was said."""
+    """A setting for all channels holds for each channel that has no setting of its own."""
     for channel, (plain, over_tls) in all_but_inputs(bench, SSL).items():
         bench.claim(plain == SECURED, f"{SECURED.name} on {channel}", plain, proves="LINK-018")
         bench.claim(not refuses(over_tls), f"TLS is taken on {channel}", over_tls, proves="LINK-048")
@@ -127,7 +129,7 @@ def test_all_channels_but_one_need_tls(bench: Bench) -> None:
 
 @requirement("LINK-047", "LINK-048")
 def test_all_channels_but_one_are_to_be_plain(bench: Bench) -> None:
-    """As above, the other way round."""
+    """The same for plain links."""
     for channel, (plain, over_tls) in all_but_inputs(bench, NONE).items():
         bench.claim(over_tls == UNSECURED, f"{UNSECURED.name} on {channel}", over_tls, proves="LINK-047")
         bench.claim(not refuses(plain), f"a plain link is taken on {channel}", plain, proves="LINK-048")
@@ -139,7 +141,7 @@ def test_all_channels_but_one_are_to_be_plain(bench: Bench) -> None:
     [("TLS", False), ("HTTP", False), ("text", False), ("SPICE", True), ("HTTP", True), ("text", True)],
 )
 def test_protocol_of_another_port(bench: Bench, protocol: str, secure: bool) -> None:
-    """Somebody speaks TLS at the plain port, SPICE at the TLS port, or something else at either: the
+    """A client speaks TLS at the plain port, SPICE at the TLS port, or another protocol at either: the
     connection ends without a session, and the next client is served."""
     certificate = bench.certificate()
     source = bench.start(tls=certificate.settings())
@@ -158,7 +160,8 @@ def test_protocol_of_another_port(bench: Bench, protocol: str, secure: bool) -> 
 @requirement("ROBUST-064", fault=stuck_after("reply"))
 @pytest.mark.parametrize("sent", [0, 1, 5, 60], ids=lambda count: f"{count} bytes")
 def test_stalled_tls_handshake(bench: Bench, sent: int) -> None:
-    """Connections to the TLS port that say nothing, or the beginning of a ClientHello, keep nobody out."""
+    """Connections to the TLS port that send nothing, or only the beginning of a ClientHello, do not keep
+    other clients out."""
     certificate = bench.certificate()
     source = bench.start(tls=certificate.settings())
     stalled = [bench.connect(source, secure=True) for _ in range(3)]
@@ -173,7 +176,7 @@ def test_stalled_tls_handshake(bench: Bench, sent: int) -> None:
 
 
 def one_longer(body: bytes) -> bytes:
-    """A notice whose length counts the NUL after its text."""
+    """A notice whose length includes the NUL after its text."""
     length = int.from_bytes(body[NOTIFY_BYTES - 4 : NOTIFY_BYTES], "little") + 1
     return body[: NOTIFY_BYTES - 4] + length.to_bytes(4, "little") + body[NOTIFY_BYTES:] + b"\0"
 
@@ -189,7 +192,7 @@ def one_longer(body: bytes) -> bytes:
 @requirement("CHAN-002", fault=changed("a length more", NOTIFY, one_longer, case="plain"))
 @pytest.mark.parametrize("how", ["plain", "TLS"])
 def test_notice_of_a_plain_keyboard(bench: Bench, how: str) -> None:
-    """The client is warned once that its keyboard is not encrypted, where it is not."""
+    """The server warns the client once if its keyboard is not encrypted, and only then."""
     certificate = bench.certificate()
     source = bench.start(tls=certificate.settings())
     client = bench.client(source, tls=trusting(certificate.ca) if how == "TLS" else None)
@@ -209,7 +212,7 @@ def test_notice_of_a_plain_keyboard(bench: Bench, how: str) -> None:
 @pytest.mark.parametrize("inputs_mini", [False, True], ids=["full inputs", "mini inputs"])
 @pytest.mark.parametrize("main_mini", [False, True], ids=["full main", "mini main"])
 def test_header_of_each_channel(bench: Bench, main_mini: bool, inputs_mini: bool) -> None:
-    """Each channel has the header that its own link agreed on, whatever main has, in both directions."""
+    """Each channel uses the header that its own link agreed on, whatever main uses, in both directions."""
     source = bench.start()
     capable = {True: EVERYTHING, False: EVERYTHING.without(CommonCap.SPICE_COMMON_CAP_MINI_HEADER)}
     main = bench.link(source, capabilities=capable[main_mini])

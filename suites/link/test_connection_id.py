@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""connection_id: who may join which session, on a source and on a target."""
+"""connection_id: which links may join which session, on a source and on a target."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OK, BAD = LinkErr.SPICE_LINK_ERR_OK, LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 INIT = MsgMain.SPICE_MSG_MAIN_INIT
 INPUTS_INIT = MsgInputs.SPICE_MSG_INPUTS_INIT
-#: How an id can be almost right: what a comparison of too few bits would let in.
+#: Ids that are almost right: a server that compares too few bits would accept them.
 NEAR: dict[str, Callable[[int], int]] = {
     "zero": lambda i: 0,
     "next": lambda i: (i + 1) & 0xFFFFFFFF,
@@ -85,7 +85,8 @@ def test_channels_join_their_session(bench: Bench) -> None:
 @requirement("LINK-016")
 @pytest.mark.parametrize("how", NEAR)
 def test_wrong_id(bench: Bench, how: str) -> None:
-    """A channel with another id is refused with BAD_CONNECTION_ID; the session is not disturbed."""
+    """The server refuses a channel with another id with BAD_CONNECTION_ID; the session goes on
+    undisturbed."""
     source = bench.start()
     client = bench.client(source, channels=())
     wrong = NEAR[how](client.session_id)
@@ -102,14 +103,14 @@ def test_wrong_id(bench: Bench, how: str) -> None:
 @requirement("CONNID-009", fault=result(OK, where=refused))
 @pytest.mark.parametrize("connection_id", [0, 1, 0x80000001])
 def test_before_any_session(bench: Bench, connection_id: int) -> None:
-    """Before there is a session no secondary channel is let in."""
+    """Before there is a session the server refuses every secondary channel."""
     error = join(bench, bench.start(), connection_id)
     bench.claim(error == BAD, "SPICE_LINK_ERR_BAD_CONNECTION_ID", error)
 
 
 @requirement("CONNID-008", fault=result(OK, where=refused))
 def test_after_the_session(bench: Bench) -> None:
-    """The id of a session that is over lets nobody in."""
+    """The id of a session that has ended opens no channel."""
     source = bench.start()
     client = bench.client(source, channels=())
     client.close()
@@ -122,7 +123,7 @@ def test_after_the_session(bench: Bench) -> None:
 @requirement("MAIN-015", fault=(closed_after(INIT, nth=2), stuck_after(LIST, nth=1)))
 @requirement("CONNID-008")
 def test_second_client(bench: Bench) -> None:
-    """A new client gets a new id and takes over: the old one is disconnected, its id is worth nothing."""
+    """A new client gets a new id and takes over: the old client is disconnected, and its id opens nothing."""
     source = bench.start()
     first = bench.client(source, channels=())
     with bench.owed("MAIN-015"):
@@ -145,7 +146,8 @@ def test_second_client(bench: Bench) -> None:
     fault=(closed_after("SPICE_MSG_INPUTS_*", nth=1), stuck_after("result", channel=INPUTS, nth=2)),
 )
 def test_duplicate_channel(bench: Bench) -> None:
-    """A second link to an open channel is closed; the first lives on, and can be opened again later."""
+    """A second link to an open channel is closed; the first one goes on, and the channel can be opened again
+    later."""
     source = bench.start()
     client = bench.client(source, channels=(INPUTS,))
     bench.settle()
@@ -167,7 +169,7 @@ def test_duplicate_channel(bench: Bench) -> None:
 @requirement("CONNID-003")
 @pytest.mark.parametrize("how", NEAR)
 def test_wrong_id_on_a_target(bench: Bench, how: str) -> None:
-    """On a target, before MIGRATE_END too, only the session's id joins."""
+    """On a target only the session's id joins, before MIGRATE_END too."""
     target = bench.start("target", incoming=True)
     brought = 0x8AC0FFE1
     main = bench.link(target, connection_id=brought)
@@ -192,7 +194,7 @@ def test_wrong_id_on_a_target(bench: Bench, how: str) -> None:
 @requirement("CONNID-005")
 @pytest.mark.parametrize("brought", [1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x00010002], ids=hex)
 def test_id_of_the_target_session(bench: Bench, brought: int) -> None:
-    """Whatever id the client brings, the target's session has it."""
+    """The target's session has the id that the client brings, whatever it is."""
     target = bench.start("target", incoming=True)
     main = bench.link(target, connection_id=brought)
     bench.settle()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The link stage: what the server answers to a link message, right or wrong (protocol.h, SpiceLinkMess)."""
+"""The link stage: the server's answer to right and wrong link messages (protocol.h, SpiceLinkMess)."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ INIT = MsgMain.SPICE_MSG_MAIN_INIT
 
 
 def refusal(bench: Bench, connection: Connection, proves: str | None = None) -> None:
-    """Hears the server out: its reply, if there is one, and the end that it must make. A server that waits
-    for more breaks the requirement."""
+    """Waits for the server's reply, if it sends one, and for the end of the connection. A server that waits
+    for more bytes breaks the requirement."""
     with bench.owed(proves), suppress(LinkRefused):
         connection.expect_reply()
     bench.must_close(connection)
@@ -78,7 +78,7 @@ def refusal(bench: Bench, connection: Connection, proves: str | None = None) -> 
 )
 @requirement("MAIN-001", fault=before(INIT, PING, PING_BODY))
 def test_link(bench: Bench) -> None:
-    """A link without fault is accepted; its reply has its shape, its key, its capabilities."""
+    """The server accepts a correct link; the layout, key and capabilities of its reply are correct."""
     main = bench.connect(bench.start())
     error = bench.try_link(main)
     for owing in ("LINK-019", "LINK-025", "CONNID-012"):
@@ -94,7 +94,7 @@ def test_link(bench: Bench) -> None:
     ids=["near", "small", "reversed", "zero", "http"],
 )
 def test_wrong_magic(bench: Bench, magic: bytes) -> None:
-    """Another magic is answered by INVALID_MAGIC, and the link is closed."""
+    """The server answers another magic with INVALID_MAGIC and closes the link."""
     main = bench.connect(bench.start())
     main.send_mess(magic=magic)
     refusal(bench, main, proves="LINK-004")
@@ -103,7 +103,7 @@ def test_wrong_magic(bench: Bench, magic: bytes) -> None:
 @requirement("LINK-005", fault=reply(LinkErr.SPICE_LINK_ERR_INVALID_DATA, where=refused, case="3"))
 @pytest.mark.parametrize("version", [0, 1, 3, 0xFFFFFFFF, 0x02000000])
 def test_wrong_major_version(bench: Bench, version: int) -> None:
-    """Another major version is answered by VERSION_MISMATCH."""
+    """The server answers another major version with VERSION_MISMATCH."""
     main = bench.connect(bench.start())
     main.send_mess(major_version=version)
     refusal(bench, main)
@@ -124,7 +124,7 @@ def test_other_minor_version(bench: Bench, version: int) -> None:
 @requirement("LINK-016")
 @pytest.mark.parametrize("size", [0, 1, 17, 4097, 0x10000, 0x7FFFFFFF, 0xAAAAAAAA, 0xFFFFFFFF])
 def test_wrong_size(bench: Bench, size: int) -> None:
-    """A size shorter than the fixed part or longer than 4096 is answered by INVALID_DATA."""
+    """The server answers a size shorter than the fixed part or longer than 4096 with INVALID_DATA."""
     main = bench.connect(bench.start())
     main.send_mess(size=size)
     refusal(bench, main, proves="LINK-007")
@@ -133,7 +133,7 @@ def test_wrong_size(bench: Bench, size: int) -> None:
 @requirement("LINK-007", "LINK-016")
 @pytest.mark.parametrize("size", [16, 17])
 def test_size_without_capabilities(bench: Bench, size: int) -> None:
-    """A message that is cut is refused for its size, also where it counts no capability words."""
+    """The server refuses a message that is cut short for its size, even if it counts no capability words."""
     main = bench.connect(bench.start())
     main.send_mess(size=size, common_caps=[], channel_caps=[])
     refusal(bench, main, proves="LINK-007")
@@ -160,7 +160,7 @@ def test_size_without_capabilities(bench: Bench, size: int) -> None:
     ids=lambda f: "-".join(f"{k.removeprefix('num_')}={v:#x}" for k, v in f.items()),
 )
 def test_capabilities_out_of_range(bench: Bench, fields: dict[str, int]) -> None:
-    """Capability words that do not lie inside the message are answered by INVALID_DATA."""
+    """The server answers capability words that lie outside the message with INVALID_DATA."""
     source = bench.start()
     main = bench.connect(source)
     size = 18 + 8
@@ -177,7 +177,7 @@ def test_capabilities_out_of_range(bench: Bench, fields: dict[str, int]) -> None
 @requirement("LINK-029", fault=put("reply", common_caps=[0b0011]))
 @pytest.mark.parametrize("mini", [True, False], ids=["mini", "full"])
 def test_header_follows_capability(bench: Bench, mini: bool) -> None:
-    """Mini headers are used exactly when both sides have the capability."""
+    """Both sides use mini headers exactly when both have the capability."""
     caps = EVERYTHING if mini else EVERYTHING.without(MINI_HEADER)
     main = bench.link(bench.start(), capabilities=caps)
     init = bench.expect(main, INIT, proves="MAIN-001")
@@ -210,7 +210,7 @@ def test_client_without_auth_selection(bench: Bench) -> None:
 
 @requirement("LINK-012")
 def test_client_without_capabilities(bench: Bench) -> None:
-    """A client that can do nothing is served all the same."""
+    """A client without any capabilities is served."""
     nothing = EVERYTHING.without(*CommonCap, *(cap for caps in EVERYTHING.channel.values() for cap in caps))
     main = bench.link(bench.start(), capabilities=nothing)
     bench.expect(main, INIT, proves="MAIN-001")
@@ -248,7 +248,7 @@ def test_half_open_links(bench: Bench) -> None:
 
 
 class FirstKey:
-    """A planted fault: the third link gets the first one's key, all others their own."""
+    """A planted fault: the third link gets the first link's key; every other link gets its own."""
 
     def __init__(self) -> None:
         self._replies: list[bytes] = []
@@ -271,7 +271,7 @@ def test_keys_differ(bench: Bench) -> None:
 @requirement("CONNID-011", fault=dies(2))
 @pytest.mark.parametrize("channel", [ChannelType.SPICE_CHANNEL_SMARTCARD, 7, 12, 255], ids=str)
 def test_missing_channel(bench: Bench, channel: int) -> None:
-    """A link to a channel that does not exist is refused."""
+    """The server refuses a link to a channel that does not exist."""
     source = bench.start()
     client = bench.client(source, channels=())
     absent = bench.connect(source, channel=channel, connection_id=client.session_id)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Who has not the ticket gets in nowhere: not as a migration's client, not by a channel, not where no ticket
-has been set, and without disturbing who is in (spice-server.h, spice_server_set_ticket)."""
+"""Clients without the ticket open nothing: not as a migrating client, not on a secondary channel, not before
+a ticket has been set; and they do not disturb the connected client (spice-server.h,
+spice_server_set_ticket)."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ COUNTED = count(0x8A000001)
 @pytest.mark.parametrize("incoming", [True, False], ids=["target", "ordinary"])
 @pytest.mark.parametrize("wrong", ["", "wrong", "correct"])
 def test_migrating_client_needs_the_ticket(bench: Bench, incoming: bool, wrong: str) -> None:
-    """A main link that brings a connection_id needs the ticket as any other."""
+    """A main link with a connection_id needs the ticket like any other link."""
     target = bench.start("target", incoming=incoming, ticket=TICKET)
     error = bench.try_link(bench.connect(target, connection_id=BROUGHT, password=wrong))
     bench.claim(error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
@@ -34,7 +35,7 @@ def test_migrating_client_needs_the_ticket(bench: Bench, incoming: bool, wrong: 
 @requirement("LINK-021")
 @pytest.mark.parametrize("connection_id", [BROUGHT, 0, 1], ids=["the session's", "none", "another"])
 def test_channel_of_a_migrating_client_needs_the_ticket(bench: Bench, connection_id: int) -> None:
-    """A channel to a target needs the ticket, whatever id it names: which ids there are is not told."""
+    """A channel to a target needs the ticket whatever its id: the answer does not reveal which ids exist."""
     target = bench.start("target", incoming=True, ticket=TICKET)
     main = bench.link(target, connection_id=BROUGHT, password=TICKET)
     inputs = bench.connect(target, channel=INPUTS, connection_id=connection_id, password="wrong")
@@ -49,7 +50,7 @@ def test_channel_of_a_migrating_client_needs_the_ticket(bench: Bench, connection
 @pytest.mark.needs(Ability.RESTART_TICKET)
 @pytest.mark.parametrize("guess", ["", "x"])
 def test_without_a_password_set(bench: Bench, guess: str) -> None:
-    """Where tickets are asked for and none has been set, nobody gets in: not with an empty one either."""
+    """Where tickets are required and none has been set, no client gets in, not even with an empty one."""
     source = bench.start(ticket="")
     error = bench.try_link(bench.connect(source, password=guess))
     bench.claim(error == DENIED, "SPICE_LINK_ERR_PERMISSION_DENIED", error)
@@ -59,7 +60,7 @@ def test_without_a_password_set(bench: Bench, guess: str) -> None:
 @pytest.mark.needs(Ability.RESTART_TICKET)
 @pytest.mark.parametrize("guess", ["", TICKET])
 def test_ticket_that_was_taken_away(bench: Bench, guess: str) -> None:
-    """A ticket that is set to nothing locks the host."""
+    """A host whose ticket is set to nothing lets no client in."""
     source = bench.start(ticket=TICKET)
     source.call("set_ticket", password="")
     error = bench.try_link(bench.connect(source, password=guess))
@@ -69,8 +70,8 @@ def test_ticket_that_was_taken_away(bench: Bench, guess: str) -> None:
 @requirement("MAIN-015")
 @pytest.mark.parametrize("stage", ["mess", "mechanism", "ticket"])
 def test_who_is_in_is_not_disturbed(bench: Bench, stage: str) -> None:
-    """Only a client with the ticket takes the session over: one that stops before it, or has a wrong one,
-    disturbs nobody."""
+    """Only a client with the ticket takes the session over: a client that stops before its ticket, or sends a
+    wrong one, does not disturb the session."""
     source = bench.start(ticket=TICKET)
     client = bench.client(source, channels=(INPUTS,), password=TICKET)
     stranger = bench.connect(source, password="wrong")
@@ -89,7 +90,7 @@ def test_who_is_in_is_not_disturbed(bench: Bench, stage: str) -> None:
 
 @requirement("LINK-016", "CONNID-003")
 def test_refused_channel_disturbs_nobody(bench: Bench) -> None:
-    """A channel that is refused for its id is closed, and nothing else is."""
+    """The server closes a channel with a wrong id, and nothing else."""
     source = bench.start()
     client = bench.client(source, channels=(INPUTS,))
     stranger = bench.connect(source, channel=INPUTS, connection_id=client.session_id ^ 0x00010000)
@@ -109,7 +110,7 @@ def test_refused_channel_disturbs_nobody(bench: Bench) -> None:
 )
 @requirement("CONNID-004")
 def test_ids_cannot_be_guessed(bench: Bench) -> None:
-    """The ids of sessions in a row use the upper bits, and do not go up one by one."""
+    """The ids of successive sessions use the upper bits, and do not go up one by one."""
     source = bench.start()
     ids = []
     for _ in range(8):
@@ -123,7 +124,7 @@ def test_ids_cannot_be_guessed(bench: Bench) -> None:
 
 @requirement("LINK-020")
 def test_ticket_is_not_used_up(bench: Bench) -> None:
-    """A ticket opens any number of links, also after wrong ones."""
+    """A ticket opens any number of links, after wrong ones too."""
     source = bench.start(ticket=TICKET)
     for _ in range(3):
         with bench.owed():
@@ -134,7 +135,7 @@ def test_ticket_is_not_used_up(bench: Bench) -> None:
 
 @requirement("CONNID-003")
 def test_no_other_id_joins(bench: Bench) -> None:
-    """No id that differs from the session's in one bit, or by a power of two, joins it."""
+    """An id that differs from the session's in one bit, or by a power of two, does not join it."""
     source = bench.start()
     session_id = bench.client(source, channels=()).session_id
     bits = [1 << n for n in range(32)]

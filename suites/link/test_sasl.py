@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""SASL in place of tickets (protocol.h, SPICE_COMMON_CAP_AUTH_SASL; server/red-stream.cpp): which mechanisms
-are listed, the steps of an exchange, and who is refused. The users are in a file of libsasl2's own."""
+"""SASL in place of tickets (protocol.h, SPICE_COMMON_CAP_AUTH_SASL; server/red-stream.cpp): the list of
+mechanisms, the steps of an exchange, and who is refused. The users are in a file of libsasl2's own."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ pytestmark = pytest.mark.needs(Ability.CALLS)
 
 
 def started(bench: Bench, *mechanisms: str, secure: bool = True) -> tuple[Host, dict[str, Any]]:
-    """A host with one user, and the options of a link to it. Raises Unsupported: SASL is not in the build, or
-    a mechanism not installed."""
+    """A host with one user, and the options of a link to it. Raises Unsupported if the build has no SASL or a
+    mechanism is not installed."""
     certificate = bench.certificate()
     source = bench.start(
         sasl=True,
@@ -62,7 +62,7 @@ def started(bench: Bench, *mechanisms: str, secure: bool = True) -> tuple[Host, 
 
 
 def enters(bench: Bench, host: Host, mechanism: str, says: Sequence[Say], **link: Any) -> Connection:
-    """A link that has gone through an exchange. Raises LinkRefused."""
+    """A link after its whole exchange. Raises LinkRefused."""
     connection = bench.connect(host, **link)
     begin(connection)
     exchange(connection, mechanism, says)
@@ -70,7 +70,7 @@ def enters(bench: Bench, host: Host, mechanism: str, says: Sequence[Say], **link
 
 
 def refused(bench: Bench, connection: Connection, what: str) -> None:
-    """Claims that the server ends a link and begins nothing on it."""
+    """Claims that the server ends a link and begins no session on it."""
     ending = connection.expect_end(deadline=3)
     bench.claim(ending is not Ending.TIMEOUT, f"{what}: the link's end", ending)
     accepted = [p for p in connection.link_stage if p.kind == "result" and not p.packet.error]
@@ -78,7 +78,7 @@ def refused(bench: Bench, connection: Connection, what: str) -> None:
 
 
 def listed(names: bytes, case: str = "") -> Fault:
-    """Another list of mechanisms."""
+    """Replaces the list of mechanisms."""
     size = len(names).to_bytes(4, "little")
     return changed(names.decode(), "sasl", size + names, nth=1, case=case)
 
@@ -93,7 +93,7 @@ def listed(names: bytes, case: str = "") -> Fault:
 )
 @pytest.mark.parametrize("secure", [True, False], ids=["TLS", "plain"])
 def test_tickets_are_replaced(bench: Bench, secure: bool) -> None:
-    """AUTH_SASL is offered, AUTH_SPICE is not; who sends a ticket all the same is refused."""
+    """The server offers AUTH_SASL and not AUTH_SPICE; it refuses a client that sends a ticket anyway."""
     source, link = started(bench, secure=secure)
     main = bench.connect(source, **link)
     main.send_mess()
@@ -108,7 +108,7 @@ def test_tickets_are_replaced(bench: Bench, secure: bool) -> None:
 @requirement("SASL-002", fault=(listed(b",PLAIN,"), listed(b",LOGIN,PLAIN,ANONYMOUS,")))
 @pytest.mark.parametrize("mechanisms", [CONFIGURED, ("LOGIN",)], ids=["both", "one"])
 def test_list_of_mechanisms(bench: Bench, mechanisms: tuple[str, ...]) -> None:
-    """The list has what is configured, though more is installed."""
+    """The list contains the configured mechanisms, even if more are installed."""
     source, link = started(bench, *mechanisms)
     names = begin(bench.connect(source, **link))
     bench.claim(sorted(names) == sorted(mechanisms), sorted(mechanisms), sorted(names))
@@ -117,7 +117,7 @@ def test_list_of_mechanisms(bench: Bench, mechanisms: tuple[str, ...]) -> None:
 @requirement("SASL-003", fault=listed(b",DIGEST-MD5,PLAIN,", case="with DIGEST-MD5"))
 @pytest.mark.parametrize("more", [(), ("DIGEST-MD5",)], ids=["plain text alone", "with DIGEST-MD5"])
 def test_list_without_tls(bench: Bench, more: tuple[str, ...]) -> None:
-    """PLAIN and LOGIN are not listed on a plain link; where nothing else is there the link ends."""
+    """The server does not list PLAIN and LOGIN on a plain link; without another mechanism the link ends."""
     source, link = started(bench, *CONFIGURED, *more, secure=False)
     main = bench.connect(source, **link)
     names: list[str] = []
@@ -142,7 +142,7 @@ def test_list_without_tls(bench: Bench, more: tuple[str, ...]) -> None:
 )
 @pytest.mark.parametrize("mechanism", SAYS)
 def test_right_user(bench: Bench, mechanism: str) -> None:
-    """The right user enters, on main and on inputs, which has an exchange of its own."""
+    """The right user gets in, on main and on inputs, which has an exchange of its own."""
     source, link = started(bench)
     with bench.owed():
         main = enters(bench, source, mechanism, SAYS[mechanism](USER, PASSWORD), **link)
@@ -153,7 +153,7 @@ def test_right_user(bench: Bench, mechanism: str) -> None:
 
 @requirement("SASL-004")
 def test_steps_of_login(bench: Bench) -> None:
-    """LOGIN asks for the user, then for the password, and is complete with the third step, not before."""
+    """LOGIN requests the user, then the password, and is complete with the third step, not before."""
     source, link = started(bench)
     main = bench.connect(source, **link)
     begin(main)
@@ -180,7 +180,7 @@ WRONG = {
 @pytest.mark.parametrize("mechanism", SAYS)
 @pytest.mark.parametrize("who", WRONG.values(), ids=WRONG.keys())
 def test_wrong_user(bench: Bench, who: tuple[str, str], mechanism: str) -> None:
-    """A wrong user or password, in each mechanism: the link ends, and the right one still enters."""
+    """A wrong user or password, in each mechanism: the link ends, and the right one still gets in."""
     source, link = started(bench)
     main = bench.connect(source, **link)
     begin(main)
@@ -194,14 +194,14 @@ def test_wrong_user(bench: Bench, who: tuple[str, str], mechanism: str) -> None:
 @requirement("SASL-005")
 @pytest.mark.parametrize("data", [None, b"", b"\0", b"\0alice", b"\0\0\0", b"\xff" * 100], ids=repr)
 def test_step_that_is_none(bench: Bench, data: bytes | None) -> None:
-    """What PLAIN does not have as its message lets nobody in."""
+    """A message that is no PLAIN message lets no client in."""
     source, link = started(bench)
     main = bench.connect(source, **link)
     begin(main)
     name_mechanism(main, b"PLAIN")
     send_data(main, data)
     with suppress(LinkRefused):
-        step = expect_step(main)  # PLAIN may ask for its message where there was none
+        step = expect_step(main)  # PLAIN may request its message if the client sent none
         bench.claim(not step.complete, "no exchange that is complete", step)
         main.half_close()
     refused(bench, main, "a step that is none")
@@ -223,12 +223,12 @@ NAMES = {
 @requirement("SASL-006", fault=stuck_after("sasl", nth=1, case="not listed"))
 @pytest.mark.parametrize(("name", "length"), NAMES.values(), ids=NAMES.keys())
 def test_name_that_was_not_listed(bench: Bench, name: bytes, length: int | None) -> None:
-    """A name that is none of the list's, or too long to be one."""
+    """A mechanism's name that is not in the list, or too long."""
     source, link = started(bench)
     main = bench.connect(source, **link)
     begin(main)
     name_mechanism(main, name, length)
-    if name == b"PLAIN\0":  # the same to a server that reads to the NUL: then it goes on, and nobody is in
+    if name == b"PLAIN\0":  # the same to a server that reads up to the NUL: it goes on, no client is in
         main.half_close()
     refused(bench, main, "a mechanism that was not listed")
     bench.alive("after a mechanism that was not listed", source)
@@ -238,7 +238,7 @@ def test_name_that_was_not_listed(bench: Bench, name: bytes, length: int | None)
 @pytest.mark.parametrize("length", [LONGEST_STEP + 1, 0x7FFFFFFF, 0xFFFFFFFF], ids=hex)
 @pytest.mark.parametrize("at", ["start", "second step"])
 def test_step_that_is_too_long(bench: Bench, at: str, length: int) -> None:
-    """More than a mebibyte is announced for a step."""
+    """A client announces more than a mebibyte for a step."""
     source, link = started(bench)
     main = bench.connect(source, **link)
     begin(main)
@@ -253,7 +253,8 @@ def test_step_that_is_too_long(bench: Bench, at: str, length: int) -> None:
 
 @requirement("SASL-007", fault=stuck_after("reply", nth=1))
 def test_client_that_cannot_select(bench: Bench) -> None:
-    """A client without PROTOCOL_AUTH_SELECTION sends its ticket at once: it is refused, and its link ends."""
+    """A client without PROTOCOL_AUTH_SELECTION sends its ticket at once: the server refuses it and ends the
+    link."""
     source, link = started(bench)
     selection = CommonCap.SPICE_COMMON_CAP_PROTOCOL_AUTH_SELECTION
     main = bench.connect(source, **(link | {"capabilities": EVERYTHING.without(selection)}))

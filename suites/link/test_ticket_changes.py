@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Tickets that the host sets, changes and takes away while it runs: their length, their last second, and what
-becomes of who is connected (spice-server.h, spice_server_set_ticket and set_noauth)."""
+"""Tickets that the host sets, changes and clears while it runs: their length, their last second, and the
+effect on connected clients (spice-server.h, spice_server_set_ticket and set_noauth)."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ INIT, LIST = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 TICKET, NEXT = "correct horse", "battery staple"
 LONGEST = "".join(chr(0x21 + n) for n in range(60))  # protocol.h, SPICE_MAX_PASSWORD_LENGTH: all different
-#: How much of a second a link may take where a ticket's last second is tried.
+#: How much of a second a link may take when a test tries a ticket's last second.
 MARGIN_S = 0.35
-#: The part of a second in which that ticket is set: its last moment then lies more than a second after it.
+#: The fraction of a second at which a test sets that ticket: its last moment is then more than a second
+#: later.
 EARLY_S = 0.5
 
 pytestmark = pytest.mark.needs(Ability.CALLS, Ability.RESTART_TICKET)
 
 
 def answer(bench: Bench, host: Host, password: str) -> LinkErr | int | None:
-    """The error that a main link with this password is answered by."""
+    """The error in the reply to a main link with this password."""
     return bench.try_link(bench.connect(host, password=password))
 
 
 def in_session(bench: Bench, host: Host, password: str = "") -> Connection:
-    """A client in its session."""
+    """A client that has received INIT."""
     main = bench.link(host, password=password)
     bench.expect(main, INIT, proves="MAIN-001")
     return main
@@ -43,7 +44,7 @@ def in_session(bench: Bench, host: Host, password: str = "") -> Connection:
 @requirement("LINK-040", fault=(result(DENIED, where=accepted), result(OK, where=refused)))
 @pytest.mark.parametrize("how", ["given", "set"])
 def test_ticket_of_sixty_characters(bench: Bench, how: str) -> None:
-    """A ticket of the greatest length opens, and its first 59 characters do not."""
+    """A ticket of the greatest length opens a link; its first 59 characters do not."""
     source = bench.start(ticket=LONGEST if how == "given" else TICKET)
     if how == "set":
         bench.claim(source.call("set_ticket", password=LONGEST) == 0, "set_ticket returns 0", -1)
@@ -54,7 +55,8 @@ def test_ticket_of_sixty_characters(bench: Bench, how: str) -> None:
 
 @requirement("LINK-041", fault=(closed_after(INIT), result(DENIED, where=accepted, nth=2)))
 def test_ticket_that_fails_if_connected(bench: Bench) -> None:
-    """With fail_if_connected the call fails while a client is connected: nothing changes, for nobody."""
+    """With fail_if_connected the call fails while a client is connected: the ticket and the session stay as
+    they were."""
     source = bench.start(ticket=TICKET)
     main = in_session(bench, source, TICKET)
     returned = source.call("set_ticket", password=NEXT, fail_if_connected=1)
@@ -103,7 +105,7 @@ def test_ticket_that_changes_while_a_client_is_connected(bench: Bench) -> None:
 @pytest.mark.parametrize("guess", ["", TICKET])
 @pytest.mark.parametrize("before", [TICKET, None], ids=["ticket before", "open before"])
 def test_ticket_that_is_null(bench: Bench, before: str | None, guess: str) -> None:
-    """A ticket of NULL locks the host, until another is set."""
+    """A ticket of NULL locks the host until another one is set."""
     source = bench.start(ticket=before)
     returned = source.call("set_ticket", password=None)
     bench.claim(returned == 0, "set_ticket returns 0", returned)
@@ -116,7 +118,7 @@ def test_ticket_that_is_null(bench: Bench, before: str | None, guess: str) -> No
 
 @requirement("LINK-045", fault=stuck_after(INIT))
 def test_first_ticket_disconnects(bench: Bench) -> None:
-    """A client that came without a ticket is disconnected when the first one is set."""
+    """A client that came without a ticket is disconnected when the first ticket is set."""
     source = bench.start()
     main = in_session(bench, source)
     source.call("set_ticket", password=TICKET)
@@ -129,7 +131,7 @@ def test_first_ticket_disconnects(bench: Bench) -> None:
 @requirement("LINK-025", fault=result(DENIED, where=accepted))
 @pytest.mark.parametrize("before", [TICKET, ""], ids=["ticket before", "locked before"])
 def test_set_noauth(bench: Bench, before: str) -> None:
-    """set_noauth opens the host, also one that was locked."""
+    """set_noauth opens the host, even one that was locked."""
     source = bench.start(ticket=before)
     returned = source.call("set_noauth")
     bench.claim(returned == 0, "set_noauth returns 0", returned)
@@ -140,7 +142,8 @@ def test_set_noauth(bench: Bench, before: str) -> None:
 
 @requirement("LINK-046", fault=(result(DENIED, where=accepted), result(OK, where=refused)))
 def test_last_second_of_a_ticket(bench: Bench) -> None:
-    """A ticket of one second opens until the next second of the monotonic clock has passed, no longer."""
+    """A ticket of one second opens links until the next second of the monotonic clock has passed, and no
+    longer."""
     source = bench.start(ticket=TICKET)
     if time.monotonic() % 1 > EARLY_S:
         bench.pump.pass_real_time(1.02 - time.monotonic() % 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which versions of TLS are taken, and that no client starts a second handshake (RFC 8996, RFC 9325;
+"""Which versions of TLS the server accepts, and that no client starts a second handshake (RFC 8996, RFC 9325;
 server/reds.cpp, reds_init_ssl)."""
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ DENIED = LinkErr.SPICE_LINK_ERR_PERMISSION_DENIED
 
 
 def only(version: ssl.TLSVersion, certificate: ServerCertificate) -> ssl.SSLContext:
-    """A client's context that has one version of TLS, trusts the certificate's authority, and takes what no
-    other client would."""
+    """A client's context that offers one version of TLS, trusts the certificate's authority, and accepts weak
+    settings that other clients refuse."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.load_verify_locations(certificate.ca)
@@ -40,7 +40,7 @@ def _allow(context: ssl.SSLContext, version: ssl.TLSVersion) -> None:
 
 
 def can_speak(version: ssl.TLSVersion, certificate: ServerCertificate) -> bool:
-    """Whether the client's own OpenSSL has this version: against a server that takes it."""
+    """Whether the client's own OpenSSL supports this version, tried against a server that accepts it."""
     lax = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _allow(lax, version)
     lax.load_cert_chain(certificate.certificate, certificate.key)
@@ -58,7 +58,7 @@ def can_speak(version: ssl.TLSVersion, certificate: ServerCertificate) -> bool:
 
 
 def is_refused(bench: Bench, version: ssl.TLSVersion) -> None:
-    """Claims that a client which has this version alone does not get through the handshake."""
+    """Claims that a client which offers this version alone does not complete the handshake."""
     certificate = bench.certificate()
     if not can_speak(version, certificate):
         raise Unsupported(f"the OpenSSL of this machine cannot speak {version.name}")
@@ -73,20 +73,20 @@ def is_refused(bench: Bench, version: ssl.TLSVersion) -> None:
 
 @requirement("LINK-056", fault=lax_tls())
 def test_tls_1_0(bench: Bench) -> None:
-    """TLS 1.0 is refused."""
+    """The server refuses TLS 1.0."""
     is_refused(bench, ssl.TLSVersion.TLSv1)
 
 
 @requirement("LINK-057", fault=lax_tls())
 def test_tls_1_1(bench: Bench) -> None:
-    """TLS 1.1 is refused."""
+    """The server refuses TLS 1.1."""
     is_refused(bench, ssl.TLSVersion.TLSv1_1)
 
 
 @requirement("LINK-059", fault=result(DENIED, where=accepted))
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda v: v.name)
 def test_versions_of_today(bench: Bench, version: ssl.TLSVersion) -> None:
-    """A client that has this version alone opens main."""
+    """A client that offers this version alone opens main."""
     certificate = bench.certificate()
     source = bench.start(tls=certificate.settings())
     with bench.owed():
@@ -95,7 +95,7 @@ def test_versions_of_today(bench: Bench, version: ssl.TLSVersion) -> None:
 
 @requirement("LINK-058", fault=lax_tls())
 def test_client_that_negotiates_anew(bench: Bench) -> None:
-    """The client asks for a second handshake: it gets none, and the next client is served."""
+    """The client requests a second handshake: it gets none, and the next client is served."""
     certificate = bench.certificate()
     source = bench.start(tls=certificate.settings())
     again = renegotiates(Endpoint(source.address, source.tls_port or 0))

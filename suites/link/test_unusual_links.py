@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Link messages that are unusual and right: they are accepted and read as they are (protocol.h)."""
+"""Unusual but correct link messages: the server accepts them and reads them correctly (protocol.h)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ FIXED, LARGEST = 18, 4096
 COMMON = 1 << CommonCap.SPICE_COMMON_CAP_PROTOCOL_AUTH_SELECTION | 1 << CommonCap.SPICE_COMMON_CAP_AUTH_SPICE
 MINI = 1 << CommonCap.SPICE_COMMON_CAP_MINI_HEADER
 NAMED = 1 << MainCap.SPICE_MAIN_CAP_NAME_AND_UUID
-#: A word that no capability has a bit in.
+#: A word none of whose bits is a capability.
 UNKNOWN = 0x80000000
 
 
 @dataclass(frozen=True)
 class Mess:
-    """A link message on main: its capability words, a gap before them, bytes after them."""
+    """A link message on main: its capability words, a gap before them, and bytes after them."""
 
     common: tuple[int, ...]
     channel: tuple[int, ...]
@@ -59,8 +59,8 @@ MESSES = {
 @requirement("LINK-019", "LINK-029", "MAIN-006", "LINK-008")
 @pytest.mark.parametrize("mess", MESSES.values(), ids=MESSES.keys())
 def test_capabilities_are_read_where_they_are(bench: Bench, mess: Mess) -> None:
-    """Wherever the words lie and however many they are, each is read for what it is: the header and NAME
-    follow from the client's first words, and from nothing else."""
+    """Wherever the words are and however many there are, the server reads each for what it is: header and
+    NAME depend on the client's first words alone."""
     main = bench.connect(bench.start(name="named"))
     main.send_raw(bytes(mess))
     with bench.owed("LINK-019"):

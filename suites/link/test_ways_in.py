@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Ways in other than the server's own TCP ports: a UNIX socket, a listening socket that the hypervisor gives,
-connections that it hands over (spice-server.h, SPICE_ADDR_FLAG_UNIX_ONLY, spice_server_set_listen_socket_fd,
-spice_server_add_client and spice_server_add_ssl_client)."""
+"""Connections that do not come through the server's own TCP ports: a UNIX socket, a listening socket that the
+hypervisor passes, connections that it has accepted itself (spice-server.h, SPICE_ADDR_FLAG_UNIX_ONLY,
+spice_server_set_listen_socket_fd, spice_server_add_client and spice_server_add_ssl_client)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.needs(Ability.CALLS, Ability.DEVICES)
 
 
 def unix_path(bench: Bench) -> str:
-    """A path for a UNIX socket. Raises Unsupported: the run's directory has too long a name."""
+    """A path for a UNIX socket. Raises Unsupported if the name of the run's directory is too long."""
     path = str(bench.directory / "s")
     if len(path.encode()) > LONGEST_PATH:
         raise Unsupported(f"{path} is too long a name for a UNIX socket: choose a shorter --basetemp")
@@ -33,7 +33,7 @@ def unix_path(bench: Bench) -> str:
 
 
 def handing_over(bench: Bench, way: Way, secure: bool) -> tuple[Host, ssl.SSLContext | None]:
-    """A host with a ticket that hands connections over, and how its clients speak TLS."""
+    """A host with a ticket that passes accepted connections to the server, and how its clients speak TLS."""
     certificate = bench.certificate() if secure else None
     settings = certificate.settings() if certificate else None
     source = bench.start(listen=way, ticket=TICKET, tls=settings)
@@ -44,7 +44,8 @@ def handing_over(bench: Bench, way: Way, secure: bool) -> tuple[Host, ssl.SSLCon
 @requirement("LINK-052", fault=added(INIT, PING, PING_BODY))
 @pytest.mark.parametrize("ticket", [None, TICKET], ids=["open", "ticket"])
 def test_unix_socket(bench: Bench, ticket: str | None) -> None:
-    """A client opens main and inputs over a UNIX socket, with its ticket; the line is not measured."""
+    """A client opens main and inputs over a UNIX socket, with its ticket; the server does not run the net
+    test."""
     source = bench.start(listen=unix_path(bench), ticket=ticket)
     with bench.owed("LINK-051"):
         client = bench.client(source, password=ticket or "")
@@ -56,7 +57,7 @@ def test_unix_socket(bench: Bench, ticket: str | None) -> None:
 
 @requirement("LINK-021", "LINK-016")
 def test_wrong_ticket_over_a_unix_socket(bench: Bench) -> None:
-    """Nor does a UNIX socket let anybody in without the ticket."""
+    """A UNIX socket does not let a client in without the ticket."""
     main = bench.connect(bench.start(listen=unix_path(bench), ticket=TICKET), password="wrong")
     error = bench.try_link(main)
     bench.claim(error == DENIED, DENIED.name, error, proves="LINK-021")
@@ -65,7 +66,7 @@ def test_wrong_ticket_over_a_unix_socket(bench: Bench) -> None:
 
 @requirement("LINK-053", fault=(result(DENIED, where=accepted), lost(INPUTS_INIT)))
 def test_socket_that_is_given(bench: Bench) -> None:
-    """Clients come in at a socket that the hypervisor listens on, one after the other."""
+    """Clients connect, one after the other, to a socket on which the hypervisor listens."""
     source = bench.start(listen=Way.DESCRIPTOR, ticket=TICKET)
     for _ in range(2):
         with bench.owed():
@@ -78,7 +79,7 @@ def test_socket_that_is_given(bench: Bench) -> None:
 @requirement("LINK-054", fault=(result(DENIED, where=accepted, case="plain"), lost(INPUTS_INIT, case="TLS")))
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
 def test_connections_that_are_handed_over(bench: Bench, secure: bool) -> None:
-    """The hypervisor accepts each connection and hands it over; the ticket is asked for."""
+    """The hypervisor accepts each connection and passes it to the server, which requires the ticket."""
     source, tls = handing_over(bench, Way.HANDED, secure)
     with bench.owed():
         client = bench.client(source, password=TICKET, tls=tls)
@@ -96,7 +97,7 @@ def test_connections_that_are_handed_over(bench: Bench, secure: bool) -> None:
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
 @pytest.mark.parametrize("way", [Way.HANDED, Way.LET_IN])
 def test_ticket_of_who_is_handed_over(bench: Bench, way: Way, secure: bool) -> None:
-    """A wrong ticket opens main with skip_auth, and does not without."""
+    """With skip_auth a wrong ticket opens main; without it, it does not."""
     source, tls = handing_over(bench, way, secure)
     error = bench.try_link(bench.connect(source, secure=secure, tls=tls, password="wrong"))
     wanted = OK if way is Way.LET_IN else DENIED

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""SPICE over WebSocket, frame by frame (RFC 6455): the opening handshake, what may be in a frame and how it
-may be cut, PING, PONG and CLOSE. A build without WebSocket is UNSUPPORTED."""
+"""SPICE over WebSocket, frame by frame (RFC 6455): the opening handshake, the content of a frame, fragments,
+PING, PONG and CLOSE. A build without WebSocket is UNSUPPORTED."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ MANNERS = {
     "length of 64 bits": Manner(form=LENGTH_64),
     "fragments, 64 bits": Manner(piece=4, continued=True, form=LENGTH_64),
 }
-#: Frames that break the protocol, by what is wrong with them.
+#: Frames that break the protocol, by their fault.
 BROKEN = {
     "reserved bit 1": frame(0x40 | FIN | BINARY, b"x"),
     "reserved bit 3": frame(0x10 | FIN | BINARY, b"x"),
@@ -83,7 +83,7 @@ pytestmark = pytest.mark.needs(Ability.CALLS)
 
 
 def started(bench: Bench, **settings: Any) -> Host:
-    """A host whose build has WebSocket. Raises Unsupported: it has not."""
+    """A host whose build has WebSocket. Raises Unsupported if it has not."""
     probe = bench.start("probe")
     if not speaks_websocket(bench.pump.connect(Endpoint(probe.address, probe.port or 0), 5)):
         raise Unsupported("this build has no WebSocket")
@@ -91,7 +91,7 @@ def started(bench: Bench, **settings: Any) -> Host:
 
 
 def answered(bench: Bench, host: Host, request: bytes, *pieces: bytes) -> bytes:
-    """The server's answer to a request, on a connection of its own."""
+    """The server's answer to a request, on a connection of the request's own."""
     sock = bench.pump.connect(Endpoint(host.address, host.port or 0), 5)
     bench.belongings.callback(sock.close)
     return answer_to(sock, request, *pieces, between=bench.settle)
@@ -107,7 +107,7 @@ def header(answer: bytes, name: str) -> str | None:
 
 
 def in_session(bench: Bench, host: Host, manner: Manner = PLAIN) -> tuple[Connection, WebSocket]:
-    """Main over WebSocket, in its session."""
+    """Main over WebSocket, after INIT."""
     websocket = WebSocket(manner)
     main = bench.link(host, wrap=websocket)
     bench.expect(main, INIT, proves="MAIN-001")
@@ -122,7 +122,7 @@ def in_session(bench: Bench, host: Host, manner: Manner = PLAIN) -> tuple[Connec
     ),
 )
 def test_answer_to_a_request(bench: Bench) -> None:
-    """101, that it is a WebSocket now, and the proof that the key was read."""
+    """Status 101, Upgrade and Connection, and Sec-WebSocket-Accept for the request's key."""
     key = new_key()
     answer = answered(bench, started(bench), upgrade(key))
     told = (
@@ -146,7 +146,7 @@ def test_answer_to_a_request(bench: Bench) -> None:
 )
 @pytest.mark.parametrize("offered", ["binary", None])
 def test_protocol_that_is_offered(bench: Bench, offered: str | None) -> None:
-    """The answer names the protocol that the client has offered, if any."""
+    """The answer names the subprotocol that the client has offered, if any."""
     answer = answered(bench, started(bench), upgrade(Sec_WebSocket_Protocol=offered))
     named = header(answer, "Sec-WebSocket-Protocol")
     bench.claim(
@@ -163,7 +163,8 @@ def test_protocol_that_is_offered(bench: Bench, offered: str | None) -> None:
     ids=["no key", "chat", "base64"],
 )
 def test_request_that_is_refused(bench: Bench, wrong: dict[str, str | None]) -> None:
-    """No key, or a protocol that is none of SPICE's: no 101, and the server serves the next one."""
+    """A request without a key, or with a subprotocol other than SPICE's: no 101, and the server serves the
+    next request."""
     source = started(bench)
     answer = answered(bench, source, upgrade(**wrong))
     bench.claim(b" 101 " not in answer, "no 101", answer[:32])
@@ -173,7 +174,7 @@ def test_request_that_is_refused(bench: Bench, wrong: dict[str, str | None]) -> 
 @requirement("WEBSOCK-004", fault=rewritten("101", lambda b: b"HTTP/1.1 101 Yes\r\n\r\n", nth=1))
 @pytest.mark.parametrize("version", ["8", "14", None])
 def test_other_version(bench: Bench, version: str | None) -> None:
-    """A version that this server cannot speak, or none."""
+    """A request with a WebSocket version that the server does not speak, or with none."""
     answer = answered(bench, started(bench), upgrade(Sec_WebSocket_Version=version))
     bench.claim(b" 101 " not in answer, "no 101", answer[:32])
 
@@ -181,7 +182,7 @@ def test_other_version(bench: Bench, version: str | None) -> None:
 @requirement("WEBSOCK-005", fault=rewritten("nothing", lambda b: b"", nth=1, case="whole"))
 @pytest.mark.parametrize("at", [None, 2, 4, 20, -2], ids=["whole", "2", "4", "20", "-2"])
 def test_request_in_pieces(bench: Bench, at: int | None) -> None:
-    """The request comes in two segments: cut in its method, after it, in a header, and before its end."""
+    """The request arrives in two segments: cut in its method, after it, in a header, or before its end."""
     request = upgrade()
     pieces = [request] if at is None else [request[:at], request[at:]]
     answer = answered(bench, started(bench), *pieces)
@@ -198,7 +199,7 @@ def test_request_in_pieces(bench: Bench, at: int | None) -> None:
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
 @pytest.mark.parametrize("manner", MANNERS.values(), ids=MANNERS.keys())
 def test_session(bench: Bench, manner: Manner, secure: bool) -> None:
-    """Main and inputs, the list of channels, and the net test of a quarter of a megabyte, in each manner."""
+    """Main and inputs, the list of channels, and the net test of 256,000 bytes, in each manner of framing."""
     certificate = bench.certificate() if secure else None
     source = started(bench, tls=certificate.settings() if certificate else None)
     tls = trusting(certificate.ca) if certificate else None
@@ -212,7 +213,7 @@ def test_session(bench: Bench, manner: Manner, secure: bool) -> None:
 
 @requirement("WEBSOCK-007", fault=rewritten("nothing", lambda b: b"", nth=2))
 def test_text_frames(bench: Bench) -> None:
-    """All that the client says is in text frames."""
+    """The client sends everything in text frames."""
     source = started(bench)
     with bench.owed():
         bench.client(source, wrap=lambda: WebSocket(Manner(opcode=TEXT)))
@@ -240,7 +241,7 @@ def test_ping(bench: Bench, data: bytes) -> None:
 
 @requirement("WEBSOCK-008", "WEBSOCK-006")
 def test_ping_between_fragments(bench: Bench) -> None:
-    """A PING between the fragments of a message is answered, and the message is whole."""
+    """The server answers a PING between the fragments of a message, and reads the whole message."""
     source = started(bench)
     main, websocket = in_session(bench, source, Manner(piece=4, continued=True))
     websocket.manner = replace(websocket.manner, between=b"ho")
@@ -257,7 +258,8 @@ def test_ping_between_fragments(bench: Bench) -> None:
 )
 @pytest.mark.parametrize("reason", [b"", b"\x03\xe8", b"\x03\xe9going away"], ids=["none", "1000", "1001"])
 def test_close(bench: Bench, reason: bytes) -> None:
-    """The client closes its WebSocket before the link, with or without a reason; the server does the same."""
+    """The client closes its WebSocket before the link, with or without a reason; the server answers with
+    CLOSE."""
     websocket = WebSocket()
     main = bench.connect(started(bench), wrap=websocket)
     websocket.send_frame(CLOSE, reason)
@@ -268,7 +270,7 @@ def test_close(bench: Bench, reason: bytes) -> None:
 
 @requirement("WEBSOCK-009")
 def test_close_in_a_session(bench: Bench) -> None:
-    """As above, in a session: it is over, and the next client has one."""
+    """The client closes its WebSocket in a session: the session ends, and the next client gets one."""
     source = started(bench)
     main, websocket = in_session(bench, source)
     websocket.send_frame(CLOSE, b"\x03\xe8")
@@ -279,7 +281,7 @@ def test_close_in_a_session(bench: Bench) -> None:
 
 
 def faults_of(frames: list[Frame]) -> list[str]:
-    """What is wrong with a server's frames."""
+    """The faults in a server's frames."""
     wrong, open_message = [], False
     for told in frames:
         form = told.length & 0x7F
@@ -315,7 +317,7 @@ def test_frames_of_the_server(bench: Bench) -> None:
 
 
 def longer_form(told: bytes) -> bytes:
-    """A frame of 125 bytes with its length in 16 bits."""
+    """A frame of 125 bytes whose length is coded in 16 bits."""
     head = bytes([FIN | BINARY, 125])
     return told.replace(head, bytes([FIN | BINARY, LENGTH_16, 0, 125]), 1) if told.startswith(head) else told
 
@@ -324,8 +326,8 @@ def longer_form(told: bytes) -> bytes:
 @pytest.mark.needs(Ability.DEVICES)
 @pytest.mark.parametrize("size", [124, 125, 126, 127, 65_534, 65_535, 65_536, 65_541])
 def test_lengths_of_the_servers_frames(bench: Bench, size: int) -> None:
-    """Data of a port in frames about as long as 7 and 16 bits can tell: they come as the guest has said them,
-    with lengths in their shortest form."""
+    """Data of a port in frames whose lengths are near the limits of 7 and 16 bits: they arrive as the guest
+    has written them, with lengths in their shortest form."""
     source = started(bench, devices=(PORT,))
     wraps: list[WebSocket] = []
 
@@ -349,7 +351,7 @@ def test_lengths_of_the_servers_frames(bench: Bench, size: int) -> None:
 @requirement("WEBSOCK-011", fault=stuck_on_wire("the upgrade", nth=1, case="reserved bit 1"))
 @pytest.mark.parametrize("wrong", BROKEN.values(), ids=BROKEN.keys())
 def test_broken_frame(bench: Bench, wrong: bytes) -> None:
-    """A frame that is none ends its connection; the next client is served."""
+    """An invalid frame ends its connection; the next client is served."""
     source = started(bench)
     websocket = WebSocket()
     main = bench.connect(source, wrap=websocket)
@@ -362,7 +364,7 @@ def test_broken_frame(bench: Bench, wrong: bytes) -> None:
 @requirement("WEBSOCK-011")
 @pytest.mark.parametrize("size", [1 << 31, (1 << 63) - 1, (1 << 64) - 1], ids=hex)
 def test_frame_of_absurd_length(bench: Bench, size: int) -> None:
-    """A frame that announces more than there can be, and 4 KiB of it."""
+    """A frame that announces an absurd length, and 4 KiB of it."""
     source = started(bench)
     websocket = WebSocket()
     bench.connect(source, wrap=websocket)
@@ -386,7 +388,7 @@ def test_unmasked_frame(bench: Bench) -> None:
 @requirement("WEBSOCK-006", "MIG-DST-001", "MIG-DST-004", "MIG-DST-006")
 @pytest.mark.needs(Ability.CALLBACKS)
 def test_migration(bench: Bench) -> None:
-    """A client that came over WebSocket goes over WebSocket to the target."""
+    """A client that is linked over WebSocket migrates over WebSocket."""
     source = started(bench)
     target = bench.start("target", incoming=True)
     client = bench.client(source, wrap=lambda: WebSocket(Manner(piece=64, continued=True)))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What passes between client and guest's agent, and how: switched off kinds, capabilities, malformed
-messages, the chunk header at the guest (spice/vd_agent.h; server/agent-msg-filter.c, reds.cpp)."""
+"""What passes between client and agent, and in which form: message types that are switched off, capabilities,
+malformed messages, the chunk header at the guest (spice/vd_agent.h; server/agent-msg-filter.c, reds.cpp)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GRAPHICS_DEVICE_INFO_CAP = 1 << 15
 CLIPBOARD_CAPS = 1 << 3 | 1 << 5 | 1 << 6  # CLIPBOARD, CLIPBOARD_BY_DEMAND, CLIPBOARD_SELECTION
 FILE_XFER_DISABLED = 1 << 13
 ALL_CAPS = 0x3DFFF  # every bit but FILE_XFER_DISABLED
-#: Whose chunk it is in the guest's device (spice/vd_agent.h, VDP_CLIENT_PORT and VDP_SERVER_PORT).
+#: The port in a chunk's header at the guest's device (spice/vd_agent.h, VDP_CLIENT_PORT and VDP_SERVER_PORT).
 CLIENT_PORT, SERVER_PORT = 1, 2
 HEADER = 20
 
@@ -40,12 +40,12 @@ def message(kind: int, content: bytes = b"", *, protocol: int = 1, size: int | N
 
 
 def chunk(content: bytes, port: int = CLIENT_PORT) -> bytes:
-    """As it passes the guest's device: VDIChunkHeader and content."""
+    """The message as the guest's device carries it: VDIChunkHeader and content."""
     return struct.pack("<II", port, len(content)) + content
 
 
 def talking(bench: Bench, **switches: int) -> tuple[Host, Connection]:
-    """A host with an agent and these switches (`set_agent_*`), and a client that talks to the agent."""
+    """A host with an agent and these switches (`set_agent_*`), and a client that has sent AGENT_START."""
     source = bench.start()
     for name, value in switches.items():
         source.call(f"set_agent_{name}", enable=value)
@@ -65,7 +65,7 @@ def at_guest(bench: Bench) -> bytes:
 
 def passed(bench: Bench, source: Host, main: Connection, kind: int) -> tuple[bool, bool]:
     """Whether a message of this kind reaches the guest, and the client; a message of another kind that
-    follows it must."""
+    follows it must reach both."""
     sent, mark = message(kind, b"12345678"), message(REPLY, b"mark" * 2)
     main.send(TO_AGENT, sent)
     main.send(TO_AGENT, mark)
@@ -89,7 +89,7 @@ def passed(bench: Bench, source: Host, main: Connection, kind: int) -> tuple[boo
     [("copypaste", k) for k in CLIPBOARD_KINDS] + [("file_xfer", k) for k in FILE_KINDS],
 )
 def test_kind_that_is_switched_off(bench: Bench, switch: str, kind: str) -> None:
-    """What is switched off passes in neither direction; what is not switched off passes in both."""
+    """A kind of message that is switched off passes in neither direction; all other kinds pass in both."""
     source, main = talking(bench, **{switch: 0})
     off = passed(bench, source, main, {**CLIPBOARD_KINDS, **FILE_KINDS}[kind])
     bench.claim(off == (False, False), f"no {kind} at guest and client", off)
@@ -103,8 +103,7 @@ def test_kind_that_is_switched_off(bench: Bench, switch: str, kind: str) -> None
 )
 @pytest.mark.parametrize("switch", ["copypaste", "file_xfer"])
 def test_switched_while_connected(bench: Bench, switch: str) -> None:
-    """A switch that is turned off and on while client and agent talk counts from then on, in both
-    directions."""
+    """A switch that changes while client and agent talk takes effect at once, in both directions."""
     kind = CLIPBOARD_KINDS["CLIPBOARD"] if switch == "copypaste" else FILE_KINDS["FILE_XFER_DATA"]
     source, main = talking(bench)
     for enable in (1, 0, 1):
@@ -150,8 +149,8 @@ def test_capabilities_of_what_is_switched_off(bench: Bench, copypaste: bool, fil
 @requirement("MAIN-066", fault=Fault("the guest misses a byte", plant=("clip:agent",), case="able"))
 @pytest.mark.parametrize("able", [True, False], ids=["able", "not able"])
 def test_graphics_devices(bench: Bench, able: bool) -> None:
-    """An agent that can is told of the graphics devices, in a chunk of the server's own port, each time
-    that it announces so; another is told nothing."""
+    """An agent with the capability gets the graphics devices, in a chunk of the server's own port, each time
+    that it announces the capability; an agent without it gets nothing."""
     source, _ = talking(bench)
     announced = ALL_CAPS if able else ALL_CAPS & ~GRAPHICS_DEVICE_INFO_CAP
     for _ in range(2):
@@ -173,7 +172,8 @@ MALFORMED = {
 @requirement("MAIN-045", fault=stuck_after(INIT))
 @pytest.mark.parametrize("how", MALFORMED)
 def test_malformed_message_of_the_client(bench: Bench, how: str) -> None:
-    """A client whose agent message is malformed is disconnected; the guest gets nothing of it."""
+    """A client that sends a malformed agent message is disconnected; the guest gets nothing of the
+    message."""
     source, main = talking(bench)
     main.send(TO_AGENT, MALFORMED[how])
     ending = main.expect_end(deadline=2)
@@ -186,7 +186,8 @@ def test_malformed_message_of_the_client(bench: Bench, how: str) -> None:
 @requirement("MAIN-046", fault=lost(GONE))
 @pytest.mark.parametrize("how", ["another protocol", "a header cut", "longer than it says"])
 def test_malformed_message_of_the_guest(bench: Bench, how: str) -> None:
-    """An agent whose message is malformed is given up: the client hears AGENT_DISCONNECTED and stays."""
+    """An agent that sends a malformed message is disconnected: the client gets AGENT_DISCONNECTED and
+    stays."""
     source, main = talking(bench)
     source.call("agent_send", hex=chunk(MALFORMED[how]).hex())
     bench.expect(main, GONE)
@@ -213,7 +214,7 @@ def test_chunk_header_at_the_guest(bench: Bench, size: int) -> None:
 @requirement("MAIN-048", fault=Fault("the guest misses a byte", plant=("clip:agent",)))
 @pytest.mark.parametrize("leaves", ["closes", "resets"])
 def test_guest_hears_that_the_last_client_has_left(bench: Bench, leaves: str) -> None:
-    """The guest is told CLIENT_DISCONNECTED once, in a chunk of the server's own port."""
+    """The guest gets CLIENT_DISCONNECTED once, in a chunk of the server's own port."""
     _, main = talking(bench)
     main.send(TO_AGENT, message(REPLY))
     bench.settle()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How much client and guest's agent may say to each other: the tokens of both sides, counted
-(spice.proto, agent_token; server/char-device.cpp)."""
+"""How many messages client and agent may send to each other: the tokens of both sides (spice.proto,
+agent_token; server/char-device.cpp)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ AGENT_TOKEN = MsgMain.SPICE_MSG_MAIN_AGENT_TOKEN
 AGENT_CONNECTED_TOKENS = MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS
 TO_AGENT, START = MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, MsgcMain.SPICE_MSGC_MAIN_AGENT_START
 GRANT = MsgcMain.SPICE_MSGC_MAIN_AGENT_TOKEN
-#: How many messages the server lets a client send to the agent, and by how many it gives tokens back
+#: How many messages the server lets a client send to the agent, and how many tokens it gives back at a time
 #: (server/reds-private.h, REDS_AGENT_WINDOW_SIZE, REDS_TOKENS_TO_SEND).
 WINDOW, BACK = 10, 5
 #: How long the server waits for a client's tokens, ms (server/char-device.cpp,
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 
 
 def talking(bench: Bench, grants: int) -> tuple[Host, Connection]:
-    """A host with an agent, and a client that has begun to talk to it and grants so many tokens."""
+    """A host with an agent, and a client that has sent AGENT_START with this many tokens."""
     source = bench.start(devices=("keyboard", "mouse", "agent"))
     main = bench.link(source)
     bench.expect(main, INIT, proves="MAIN-001")
@@ -60,7 +60,8 @@ def talking(bench: Bench, grants: int) -> tuple[Host, Connection]:
     ),
 )
 def test_used_tokens_come_back(bench: Bench) -> None:
-    """The client uses up its window, message by message: each fifth brings five tokens, and none is kept."""
+    """The client uses up its window, message by message: each fifth message brings five tokens back, and none
+    is lost."""
     _, main = talking(bench, WINDOW)
     given: list[int] = []
     for _ in range(WINDOW):
@@ -82,7 +83,8 @@ def test_used_tokens_come_back(bench: Bench) -> None:
 )
 @pytest.mark.parametrize("granted", [0, 1, 3, 10])
 def test_agent_keeps_to_the_clients_tokens(bench: Bench, granted: int) -> None:
-    """The guest says more than the client has granted: so many messages come, and two more for two tokens."""
+    """The guest sends more messages than the client has granted tokens: exactly the granted number arrives,
+    and two more after two tokens."""
     source, main = talking(bench, granted)
     for _ in range(granted + 4):
         source.call("agent_send", hex=FROM_GUEST.hex())
@@ -98,7 +100,8 @@ def test_agent_keeps_to_the_clients_tokens(bench: Bench, granted: int) -> None:
 @requirement("TIME-040", fault=(timers(-1), timers(+1), stuck_after(INIT, nth=2)))
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_client_that_grants_no_tokens_is_dropped(bench: Bench) -> None:
-    """Of two clients one takes what the guest says, and the other grants one token alone for 30 s."""
+    """Of two clients, one takes what the guest sends; the other grants only one token for 30 s and is
+    dropped."""
     source = bench.start(devices=("keyboard", "mouse", "agent"), environment={"SPICE_DEBUG_ALLOW_MC": "1"})
     takes, does_not = (bench.link(source) for _ in range(2))
     for main, grants in ((takes, WINDOW), (does_not, 1)):
@@ -118,7 +121,8 @@ def test_client_that_grants_no_tokens_is_dropped(bench: Bench) -> None:
 @requirement("ROBUST-060", fault=(stuck_after(INIT), closed_instead(AGENT_TOKEN, nth=2, case="guest reads")))
 @pytest.mark.parametrize("reads", [False, True], ids=["guest does not read", "guest reads"])
 def test_client_that_overruns_its_tokens(bench: Bench, reads: bool) -> None:
-    """The client sends its window, which is served, and one message more without a token for it."""
+    """The client sends as many messages as its window allows, which the server accepts, and one more without
+    a token."""
     source, main = talking(bench, WINDOW)
     bench.settle()
     if not reads:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A server that goes with its client (spice-server.h, spice_server_set_exit_on_disconnect)."""
+"""A server process that exits with its client (spice-server.h, spice_server_set_exit_on_disconnect)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ pytestmark = pytest.mark.needs(Ability.CALLS)
 
 @requirement("MAIN-070", fault=stuck_after(LIST))
 def test_exit_on_disconnect(bench: Bench) -> None:
-    """Neither a stranger, nor a channel that closes ends the process; the end of main does, with status 0."""
+    """A client that is not let in, or a secondary channel that closes, does not end the process; the end of
+    main does, with status 0."""
     source = bench.start(ticket=TICKET)
     source.call("set_exit_on_disconnect")
     bench.try_link(bench.connect(source, password="wrong"))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The agent is plugged again, or its client is another: what was begun before is over (server/reds.cpp,
-reds_reset_vdp and reds_client_disconnect)."""
+"""After the agent is plugged again, or another client connects, nothing of an unfinished message is left
+(server/reds.cpp, reds_reset_vdp and reds_client_disconnect)."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def message(content: bytes) -> bytes:
 
 
 def chunk(content: bytes) -> bytes:
-    """As it passes the guest's device: VDIChunkHeader (the client's port) and content."""
+    """The message as the guest's device carries it: VDIChunkHeader (the client's port) and content."""
     return struct.pack("<II", 1, len(content)) + content
 
 
-#: What was begun before, and what is whole afterwards.
+#: The unfinished message, and the whole one that follows it.
 OLD, NEW = message(b"old" * 20), message(b"new!" * 5)
 
 
 def talking(bench: Bench, host: Host, grants: int = WINDOW) -> Connection:
-    """A client that has begun to talk to the agent."""
+    """A client that has sent AGENT_START."""
     main = bench.link(host)
     bench.expect(main, INIT, proves="MAIN-001")
     main.send(START, struct.pack("<I", grants))
@@ -56,7 +56,7 @@ def talking(bench: Bench, host: Host, grants: int = WINDOW) -> Connection:
 
 
 def plugged_again(bench: Bench, host: Host, main: Connection) -> None:
-    """The agent goes and comes back, and the client begins again."""
+    """The agent is unplugged and plugged again, and the client sends AGENT_START again."""
     before = len(main.got(BACK_AGAIN))
     host.call("agent_detach")
     host.call("agent_attach")
@@ -72,15 +72,15 @@ def at_guest(bench: Bench) -> bytes:
 
 
 def heard(main: Connection) -> bytes:
-    """What the client has heard from the agent."""
+    """What the client has received from the agent."""
     return b"".join(m.body for m in main.got(AGENT_DATA))
 
 
 @requirement("MAIN-060", fault=(lost(AGENT_DATA), changed("old", AGENT_DATA, OLD[:-1])))
 @pytest.mark.parametrize("cut", [1, 7, 8, 9, 27, 28, 29, 60])
 def test_agent_is_unplugged_within_its_message(bench: Bench, cut: int) -> None:
-    """The agent is unplugged after so many bytes of its message: what the next one says comes whole, and
-    nothing else."""
+    """The agent is unplugged after this many bytes of its message: the next agent's message arrives whole and
+    alone."""
     source = bench.start(devices=("keyboard", "mouse", "agent"))
     main = talking(bench, source)
     source.call("agent_send", hex=chunk(OLD)[:cut].hex())
@@ -94,7 +94,8 @@ def test_agent_is_unplugged_within_its_message(bench: Bench, cut: int) -> None:
 
 @requirement("MAIN-060", fault=changed("old", TO_AGENT, OLD, nth=2))
 def test_agent_is_unplugged_within_the_clients_message(bench: Bench) -> None:
-    """The agent is unplugged when the client has said half of its message: the other half reaches nobody."""
+    """The agent is unplugged when the client has sent half of its message: the other half reaches no
+    agent."""
     source = bench.start(devices=("keyboard", "mouse", "agent"))
     main = talking(bench, source)
     main.send(TO_AGENT, OLD[:50])
@@ -110,7 +111,7 @@ def test_agent_is_unplugged_within_the_clients_message(bench: Bench) -> None:
 
 @requirement("MAIN-060", fault=(lost(AGENT_DATA, nth=2), added(INIT, AGENT_DATA, OLD[50:], nth=2)))
 def test_client_leaves_within_the_agents_message(bench: Bench) -> None:
-    """The client leaves when it has heard half of a message: the next client does not hear the rest."""
+    """The client leaves when it has received half of a message: the next client does not get the rest."""
     source = bench.start(devices=("keyboard", "mouse", "agent"))
     first = talking(bench, source)
     source.call("agent_send", hex=chunk(OLD[:50]).hex())
@@ -126,7 +127,8 @@ def test_client_leaves_within_the_agents_message(bench: Bench) -> None:
 @requirement("MAIN-060", fault=Fault("the guest misses a byte", plant=("clip:agent",)))
 @pytest.mark.parametrize("said", [20, 50, 79])
 def test_client_leaves_within_its_message(bench: Bench, said: int) -> None:
-    """The client leaves when it has said so much of its message: the next client's reaches the guest."""
+    """The client leaves when it has sent this much of its message: the next client's message reaches the
+    guest."""
     source = bench.start(devices=("keyboard", "mouse", "agent"))
     first = talking(bench, source)
     first.send(TO_AGENT, OLD[:said])
@@ -145,7 +147,8 @@ def test_client_leaves_within_its_message(bench: Bench, said: int) -> None:
 @pytest.mark.parametrize("reads", [True, False], ids=["guest reads", "guest does not read"])
 @pytest.mark.parametrize("used", [1, 4, 5, 9, 10])
 def test_window_of_a_fresh_agent_is_whole(bench: Bench, used: int, reads: bool) -> None:
-    """The client has used tokens of an agent that is unplugged: of the next one it may use all ten."""
+    """The client has used tokens of an agent that is then unplugged: for the next agent it has all ten
+    tokens."""
     source = bench.start(devices=("keyboard", "mouse", "agent"))
     main = talking(bench, source)
     if not reads:
@@ -168,7 +171,7 @@ def test_window_of_a_fresh_agent_is_whole(bench: Bench, used: int, reads: bool) 
 
 @requirement("MAIN-041", fault=(added(AGENT_DATA, AGENT_DATA, NEW, nth=2), lost(AGENT_DATA, nth=2)))
 def test_start_counts_anew(bench: Bench) -> None:
-    """A second AGENT_START says how many messages the client takes from then on: tokens are not added up."""
+    """A second AGENT_START replaces the number of tokens that the client grants; it does not add to it."""
     source = bench.start(devices=("keyboard", "mouse", "agent"))
     main = talking(bench, source, 5)
     main.send(START, struct.pack("<I", 2))
@@ -187,8 +190,8 @@ def test_start_counts_anew(bench: Bench) -> None:
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 @pytest.mark.parametrize("grants", [1, 2])
 def test_client_that_grants_tokens_in_time_stays(bench: Bench, grants: int) -> None:
-    """Of two clients one grants tokens in the last moment, as many as messages wait or one more: it stays,
-    and has 30 s again when it grants none the next time."""
+    """Of two clients, one grants tokens at the last moment, as many as messages wait or one more: it stays
+    connected, and has 30 s again when it grants none the next time."""
     source = bench.start(devices=("keyboard", "mouse", "agent"), environment={"SPICE_DEBUG_ALLOW_MC": "1"})
     takes = talking(bench, source)
     late = talking(bench, source, 1)

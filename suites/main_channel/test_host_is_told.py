@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the server tells its hypervisor of clients: channel_event, and how many there are (spice-core.h,
-SpiceChannelEventInfo; spice-server.h). QEMU tells its users of sessions by these events."""
+"""How the server notifies its hypervisor of clients: channel_event, and the number of clients (spice-core.h,
+SpiceChannelEventInfo; spice-server.h). QEMU reports sessions to its users by these events."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Told = tuple[int, int, int, bool]
 
 
 def told(bench: Bench, name: str) -> list[Told]:
-    """The events of that name, of all channels."""
+    """The events with this name, of all channels."""
     args = (e.args for e in bench.pump.tape.host_events if e.name == f"channel_{name}")
     return [(a["connection_id"], a["type"], a["id"], a["tls"]) for a in args]
 
@@ -55,8 +55,7 @@ def resets(client: Client) -> None:
 @pytest.mark.parametrize("end", [closes, resets], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 def test_channels_are_told(bench: Bench, secure: bool, end: Callable[[Client], None]) -> None:
-    """The host is told of each channel that it is connected, what it is when it is linked, and that it is
-    gone, once each."""
+    """The host gets CONNECTED, INITIALIZED and DISCONNECTED of each channel, once each and in this order."""
     certificate = bench.certificate() if secure else None
     source = bench.start(devices=DEVICES, tls=certificate and certificate.settings())
     client = bench.client(source, tls=certificate and trusting(certificate.ca))
@@ -79,7 +78,7 @@ def test_channels_are_told(bench: Bench, secure: bool, end: Callable[[Client], N
 
 @requirement("MAIN-063", fault=called_twice("channel_connected"))
 def test_link_that_is_refused_is_told(bench: Bench) -> None:
-    """A link that is refused is told as connected and gone, and never as what it would have been."""
+    """For a link that is refused the host gets CONNECTED and DISCONNECTED, and never INITIALIZED."""
     source = bench.start(ticket="correct horse")
     link = bench.connect(source, password="wrong")
     bench.try_link(link)
@@ -91,7 +90,7 @@ def test_link_that_is_refused_is_told(bench: Bench) -> None:
 
 @requirement("MAIN-064", fault=other_result("num_clients"))
 def test_clients_are_counted(bench: Bench) -> None:
-    """get_num_clients counts sessions, not their channels, as they come and go."""
+    """get_num_clients counts sessions, not their channels, while clients come and go."""
     source: Host = bench.start(environment={"SPICE_DEBUG_ALLOW_MC": "1"})
     counts = [source.call("num_clients")]
     clients = []

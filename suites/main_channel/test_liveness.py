@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A client that answers PING stays for ever; one that no longer answers is dropped in the end
+"""A client that answers PING stays connected for any time; one that stops answering is dropped
 (server/red-channel-client.cpp, connectivity_timer)."""
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from fixtures.bench.planting import closed_after, lost, requirement, stuck_after
 from fixtures.system.hosts import Ability
 
 LIST = MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
-#: How often a server looks whether its client is alive; what it has not heard of for a whole such time is
-#: dropped the next time, ms.
+#: The interval at which a server checks whether its client is alive, ms. It drops a client that was silent
+#: for a whole interval at the end of the next.
 LOOKS_MS = 30_000
 STEP_MS, FINE_MS, LATEST_MS = 5_000, 500, 3 * LOOKS_MS
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 
 @requirement("TIME-004", fault=(lost(LIST, nth=2), closed_after("SPICE_MSG_PING", nth=9)))
 def test_client_that_answers_stays(bench: Bench) -> None:
-    """Minutes of silence but for PING and PONG end no session."""
+    """Minutes with nothing but PING and PONG end no session."""
     source = bench.start()
     client = bench.client(source)
     for _ in range(0, 6 * LOOKS_MS, STEP_MS):
@@ -40,7 +40,7 @@ def test_client_that_answers_stays(bench: Bench) -> None:
     fault=(stuck_after(LIST), closed_after(LIST), timers(20_000), timers(-20_000, of=LOOKS_MS)),
 )
 def test_client_that_does_not_answer_is_dropped(bench: Bench) -> None:
-    """A client that no longer answers PING is dropped, not before it was silent for 30 s."""
+    """A client that no longer answers PING is dropped, but not before it was silent for 30 s."""
     source = bench.start()
     client = bench.client(source, channels=())
     bench.pass_time(source, 1_000)

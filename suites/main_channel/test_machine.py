@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What main tells of the machine is so: its agent, its displays, its clock, its channels, its mouse modes
+"""What main says about the machine is true: its agent, displays, clock, channels and mouse modes
 (spice.proto, MainChannel)."""
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ pytestmark = pytest.mark.needs(Ability.DEVICES)
 @pytest.mark.parametrize("agent", [True, False])
 @pytest.mark.parametrize("display", [True, False])
 def test_init_tells_what_there_is(bench: Bench, agent: bool, display: bool) -> None:
-    """INIT tells whether an agent is there, how many displays there are, and tokens to talk with."""
+    """INIT says whether an agent is attached, how many displays there are, and how many tokens the client
+    has."""
     devices = ["keyboard", "mouse", *["agent"] * agent, *["display"] * display]
     main = bench.link(bench.start(devices=tuple(devices)))
     init = bench.expect(main, INIT, proves="MAIN-001").packet
@@ -60,7 +61,7 @@ def test_init_tells_what_there_is(bench: Bench, agent: bool, display: bool) -> N
     ),
 )
 def test_time_goes_on(bench: Bench) -> None:
-    """The multimedia time of a later INIT is later by as much as time has passed between them."""
+    """The multimedia time of a later INIT is later by the time that has passed between them."""
     source = bench.start()
     first = bench.link(source)
     before = bench.expect(first, INIT, proves="MAIN-001")
@@ -76,7 +77,7 @@ def test_time_goes_on(bench: Bench) -> None:
 
 @requirement("MAIN-010", "MAIN-011")
 def test_channels_of_one_type(bench: Bench) -> None:
-    """Channels of one type have ids of their own, and each of them can be opened."""
+    """Channels of one type have different ids, and each of them can be opened."""
     names = ("port:one.example", "port:two.example", "port:three.example")
     client = bench.client(bench.start(devices=("keyboard", "mouse", *names)))
     ids = sorted(channel_id for kind, channel_id in client.current.channels if kind == PORT)
@@ -93,8 +94,8 @@ def test_channels_of_one_type(bench: Bench) -> None:
 @pytest.mark.needs(Ability.CALLS)
 @pytest.mark.parametrize("asked", [True, False], ids=["after-the-list", "before-the-list"])
 def test_channel_that_comes_later(bench: Bench, asked: bool) -> None:
-    """A channel that the machine gets later is told to a client that has asked for the list; to one that has
-    not, nothing is told unasked."""
+    """The server announces a channel that the machine gets later to a client that has requested the list, and
+    not to one that has not."""
     source = bench.start()
     main = bench.link(source)
     bench.expect(main, INIT, proves="MAIN-001")
@@ -117,7 +118,7 @@ def test_channel_that_comes_later(bench: Bench, asked: bool) -> None:
 @requirement("MAIN-020", fault=added(LIST, MODE, b"\3\0\2\0"))
 @pytest.mark.parametrize("mode", [CLIENT_MODE, 3, 0, 4, 0xFFFF], ids=str)
 def test_mouse_mode_that_is_not_supported(bench: Bench, mode: int) -> None:
-    """A mouse mode that INIT has not offered is not entered; the session goes on."""
+    """The server does not enter a mouse mode that INIT has not offered; the session goes on."""
     client = bench.client(bench.start(devices=("keyboard", "mouse")), channels=())
     client.main.send(REQUEST, struct.pack("<H", mode))
     bench.settle()
@@ -128,7 +129,7 @@ def test_mouse_mode_that_is_not_supported(bench: Bench, mode: int) -> None:
 @requirement("MAIN-012")
 @pytest.mark.needs(Ability.CALLS)
 def test_mouse_mode_follows_the_machine(bench: Bench) -> None:
-    """When the client's mouse mode becomes possible, the client is told, with the modes that there are."""
+    """When the client's mouse mode becomes possible, the client gets MOUSE_MODE with the supported modes."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
     client = bench.client(source)
     bench.settle()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The monitors that a client wishes: at the graphics card whose driver takes them itself, else at the guest's
-agent (vd_agent.h, VDAgentMonitorsConfig)."""
+"""The monitors that a client requests go to the graphics card if its driver takes them itself, otherwise to
+the guest's agent (vd_agent.h, VDAgentMonitorsConfig)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MONITORS_CONFIG, USE_POSITION = 2, 1  # VD_AGENT_MONITORS_CONFIG, VD_AGENT_CONFI
 ONE = [[1441, 905, 32, 0, 0]]
 SEVERAL = [[1920, 1080, 32, 0, 0], [1024, 769, 24, -1024, 17], [0, 0, 0, 0, 0], [3840, 2161, 32, 1920, -3]]
 MANY = [[800 + n, 600 + n, 32, 7 * n, -n] for n in range(64)]
-#: An AGENT_DATA holds no more (SPICE_AGENT_MAX_DATA_SIZE), bytes.
+#: The most bytes in one AGENT_DATA (SPICE_AGENT_MAX_DATA_SIZE).
 MOST = 2048
 
 pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
@@ -35,7 +35,8 @@ def configuration(monitors: list[list[int]]) -> bytes:
 
 
 def wishing(bench: Bench, takes: bool) -> tuple[Host, Client]:
-    """A host with a card, whose driver takes configurations or not, an agent, and a client that has begun."""
+    """A host with a card whose driver takes configurations or not, an agent, and a client that has sent
+    AGENT_START."""
     source = bench.start(devices=("keyboard", "mouse", "agent", "display"))
     source.call("qxl_takes_monitors", takes=int(takes))
     client = bench.client(source, channels=(DISPLAY,))
@@ -51,7 +52,7 @@ def at_card(bench: Bench) -> list[list[list[int]]]:
 
 
 def at_agent(bench: Bench) -> str:
-    """What the agent has been given, in hex, without the server's chunk headers (port and size, 8 bytes)."""
+    """What the agent has read, in hex, without the server's chunk headers (port and size, 8 bytes)."""
     raw = b"".join(
         bytes.fromhex(e.args["hex"]) for e in bench.pump.tape.host_events if e.name == "chardev_write"
     )
@@ -78,7 +79,8 @@ def wider(body: bytes) -> bytes:
 @pytest.mark.parametrize("monitors", [ONE, SEVERAL, MANY], ids=["one", "several", "many"])
 @pytest.mark.parametrize("takes", [True, False], ids=["card", "agent"])
 def test_wish(bench: Bench, takes: bool, monitors: list[list[int]], piece: int) -> None:
-    """The same numbers arrive, however the message is cut; the other of the two gets none."""
+    """The same numbers arrive at card or agent, however the message is cut; the other of the two gets
+    nothing."""
     _, client = wishing(bench, takes)
     said = configuration(monitors)
     for at in range(0, len(said), piece):
@@ -91,7 +93,7 @@ def test_wish(bench: Bench, takes: bool, monitors: list[list[int]], piece: int) 
 
 @requirement("MAIN-071")
 def test_wishes_in_a_row(bench: Bench) -> None:
-    """Each wish arrives, the last one last."""
+    """Each of three requests arrives, in order."""
     _, client = wishing(bench, takes=True)
     for monitors in (ONE, SEVERAL, ONE):
         client.main.send(AGENT_DATA, configuration(monitors))

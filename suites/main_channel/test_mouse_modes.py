@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which mouse modes there are, and who is told of a change (server/reds.cpp, reds_update_mouse_mode)."""
+"""Which mouse modes the server offers, and to whom it announces a change (server/reds.cpp,
+reds_update_mouse_mode)."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ INIT, MODE = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_MOUSE_MODE
 REQUEST = MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST
 SERVER, CLIENT = MouseMode.SPICE_MOUSE_MODE_SERVER, MouseMode.SPICE_MOUSE_MODE_CLIENT
 #: Devices beside keyboard and mouse, whether the agent may move the pointer -> whether the client's mode is
-#: there.
+#: offered.
 MACHINES: dict[str, tuple[tuple[str, ...], int, bool]] = {
     "tablet": (("tablet",), 1, False),
     "display": (("display",), 1, False),
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 
 
 def modes(main: Connection) -> list[tuple[int, int]]:
-    """MOUSE_MODE: the modes that there are, and the one in force, as often as they were told."""
+    """Every MOUSE_MODE so far: the supported modes, and the current one."""
     return [(int(m.packet.supported_modes), int(m.packet.current_mode)) for m in main.got(MODE)]
 
 
@@ -48,7 +49,7 @@ def modes(main: Connection) -> list[tuple[int, int]]:
 )
 @pytest.mark.parametrize(("devices", "by_agent", "able"), MACHINES.values(), ids=MACHINES)
 def test_modes_of_a_machine(bench: Bench, devices: tuple[str, ...], by_agent: int, able: bool) -> None:
-    """INIT offers the client's mouse mode where an agent may move the pointer, or a tablet can, on one
+    """INIT offers the client's mouse mode if an agent may move the pointer, or a tablet can, on one
     display."""
     source = bench.start()
     source.call("set_agent_mouse", enable=by_agent)
@@ -62,8 +63,8 @@ def test_modes_of_a_machine(bench: Bench, devices: tuple[str, ...], by_agent: in
 
 @requirement("MAIN-061", fault=(lost(MODE, nth=2), put(MODE, supported_modes=3, nth=2)))
 def test_agent_that_may_no_longer(bench: Bench) -> None:
-    """The agent may no longer move the pointer, and may again: each change is told once, and the client's
-    mode ends with it."""
+    """The agent may no longer move the pointer, and then may again: the server announces each change once,
+    and the client's mode ends with the first."""
     source = bench.start(devices=("keyboard", "mouse", "display", "agent"))
     main = bench.link(source)
     bench.expect(main, INIT, proves="MAIN-001")
@@ -80,7 +81,7 @@ def test_agent_that_may_no_longer(bench: Bench) -> None:
 
 @requirement("MAIN-012", fault=(twice(MODE), lost(MODE, nth=2)))
 def test_mode_that_is_in_force(bench: Bench) -> None:
-    """A client that asks for the mode that is in force is told nothing: only changes are told."""
+    """A client that requests the current mode gets no message: the server announces changes only."""
     source = bench.start(devices=("keyboard", "mouse", "tablet", "display"))
     main = bench.link(source)
     bench.expect(main, INIT, proves="MAIN-001")
@@ -96,7 +97,8 @@ def test_mode_that_is_in_force(bench: Bench) -> None:
 @requirement("MAIN-062", fault=other_result("add_another", case="tablet"))
 @pytest.mark.parametrize("device", ["keyboard", "mouse", "tablet", "agent", "display"])
 def test_another_device_of_a_kind(bench: Bench, device: str) -> None:
-    """A second keyboard, mouse, tablet, agent or card of one number is refused; the first one serves on."""
+    """The server refuses a second keyboard, mouse, tablet, agent or card of one number; the first one still
+    works."""
     needed = dict.fromkeys(("keyboard", "mouse", device))
     source = bench.start(devices=tuple(needed))
     main = bench.link(source)

@@ -18,26 +18,27 @@ INPUTS_INIT = MsgInputs.SPICE_MSG_INPUTS_INIT
 #: How much data the net test's PINGs carry, bytes.
 NET_TEST = [0, 0, 256_000]
 PING_BYTES = 12
-#: A channel that has nothing to send is asked after so long; then main and the others after so long, ms.
+#: The server pings an idle channel after this time; then it repeats this on main and on the others after
+#: these times, ms.
 IDLE_MS, MAIN_MS, OTHER_MS = 100, 15_000, 300_000
-#: Real time that the server takes away from the wait, which it counts on two clocks, ms.
+#: Real time that the server subtracts from the wait, because it counts on two clocks, ms.
 SLACK_MS = 1_000
-#: Time passes in such steps, so that main's PINGs are answered meanwhile, ms.
+#: The step in which time passes, so that main's PINGs are answered in between, ms.
 STEP_MS = 5_000
-#: A kernel acknowledges within 40 ms at the latest, 200 ms on a busy machine: how often, and how long, that
-#: is waited for, s.
+#: A kernel acknowledges within 40 ms, on a busy machine within 200 ms: how many times, and how long, a test
+#: waits for it, s.
 ACK_TURNS, ACK_S = 40, 0.01
-#: PINGs of one question: the first only wakes the line, the second is measured.
+#: PINGs of one measurement: the first only wakes the line, the second is measured.
 PAIR = 2
-#: How often the server may look again, while its last bytes are under way.
+#: The interval at which the server may check again while its last bytes are not acknowledged.
 LOOKS = 5
 
 pytestmark = pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 
 
 def pings_within(bench: Bench, host: Host, channel: Connection, ms: int) -> int:
-    """How many PINGs come on a channel within so long. Whatever has arrived is acknowledged first: a server
-    does not ask while its last bytes are under way."""
+    """How many PINGs come on a channel within this time. The client's kernel first acknowledges everything: a
+    server sends no PING while its last bytes are not acknowledged."""
     bench.settle()
     channel.acknowledge()
     for _ in range(ACK_TURNS):
@@ -51,8 +52,8 @@ def pings_within(bench: Bench, host: Host, channel: Connection, ms: int) -> int:
 
 
 def asked(bench: Bench, host: Host, channel: Connection, ms: int) -> int:
-    """How many PINGs come on a channel at the end of so long, counted once the first has come: not before the
-    last `SLACK_MS` of it."""
+    """How many PINGs come on a channel at the end of this time, counted once the first has come: not before
+    the last `SLACK_MS` of it."""
     wait = max(ms - SLACK_MS, IDLE_MS - 1)
     early = pings_within(bench, host, channel, wait)
     bench.claim(not early, f"no PING on {channel.name} within {wait} ms", early)
@@ -71,7 +72,7 @@ def asked(bench: Bench, host: Host, channel: Connection, ms: int) -> int:
     ),
 )
 def test_net_test(bench: Bench) -> None:
-    """An ordinary session begins with three PINGs: of 0, 0 and 256,000 bytes of data."""
+    """An ordinary session begins with three PINGs, with 0, 0 and 256,000 bytes of data."""
     main = bench.link(bench.start())
     bench.expect(main, INIT, proves="MAIN-001")
     bench.settle()
@@ -81,7 +82,7 @@ def test_net_test(bench: Bench) -> None:
 
 @requirement("TIME-042", fault=(lost(PING, nth=4), lost(PING, nth=7), added(PING, PING, bytes(12), nth=5)))
 def test_times_on_main(bench: Bench) -> None:
-    """Main is asked 100 ms after the net test, and then each 15 s."""
+    """The server pings main 100 ms after the net test, and then every 15 s."""
     source = bench.start()
     client = bench.client(source, channels=())
     bench.settle()
@@ -99,7 +100,7 @@ def test_times_on_main(bench: Bench) -> None:
     ),
 )
 def test_times_on_another_channel(bench: Bench) -> None:
-    """Inputs is asked 100 ms after it has opened, no sooner, and then each 5 minutes."""
+    """The server pings inputs 100 ms after it has opened, no sooner, and then every 5 minutes."""
     source = bench.start()
     client = bench.client(source, channels=(INPUTS,))
     inputs = client.current.channels[INPUTS, 0]

@@ -91,7 +91,7 @@ def test_session_begins(bench: Bench, devices: tuple[str, ...]) -> None:
 )
 @pytest.mark.parametrize("able", [True, False])
 def test_name_and_uuid(bench: Bench, able: bool) -> None:
-    """NAME and UUID are the machine's, and go to clients that can take them."""
+    """NAME and UUID are the machine's, and go to the clients that have the capability."""
     caps = EVERYTHING if able else EVERYTHING.without(MainCap.SPICE_MAIN_CAP_NAME_AND_UUID)
     main = bench.link(bench.start(name="a machine \u00fc", uuid=MACHINE), capabilities=caps)
     bench.expect(main, INIT, proves="MAIN-001")
@@ -106,7 +106,7 @@ def test_name_and_uuid(bench: Bench, able: bool) -> None:
 @requirement("MAIN-008", fault=lost(LIST))
 @requirement("MAIN-010")
 def test_channels_list(bench: Bench) -> None:
-    """ATTACH_CHANNELS is answered with the channels that the machine has."""
+    """The server answers ATTACH_CHANNELS with the machine's channels."""
     main = bench.link(bench.start(devices=("keyboard", "mouse", "playback", "record", "display")))
     bench.expect(main, INIT, proves="MAIN-001")
     bench.claim(not main.got(LIST), "no list before it is asked for", "one", proves="MAIN-008")
@@ -126,7 +126,7 @@ def test_channels_list(bench: Bench) -> None:
 @requirement("MAIN-004")
 @pytest.mark.needs(Ability.DEVICES)
 def test_mouse_mode(bench: Bench) -> None:
-    """With a tablet and a display the client may choose the mouse mode; it gets what it asks for."""
+    """With a tablet and a display the client may choose the mouse mode; it gets the mode that it requests."""
     source = bench.start(devices=("keyboard", "mouse", "tablet", "display"))
     client = bench.client(source)
     bench.settle()
@@ -155,7 +155,8 @@ def test_mouse_mode(bench: Bench) -> None:
 @pytest.mark.needs(Ability.DEVICES)
 @pytest.mark.parametrize("able", [True, False])
 def test_agent_comes_and_goes(bench: Bench, able: bool) -> None:
-    """The agent's arrival is told as the client can take it, its end as AGENT_DISCONNECTED."""
+    """The server announces the agent's arrival in the form that the client supports, and its end by
+    AGENT_DISCONNECTED."""
     caps = EVERYTHING if able else EVERYTHING.without(MainCap.SPICE_MAIN_CAP_AGENT_CONNECTED_TOKENS)
     source = bench.start()
     main = bench.link(source, capabilities=caps)
@@ -185,7 +186,8 @@ def test_agent_comes_and_goes(bench: Bench, able: bool) -> None:
 @requirement("MAIN-014", fault=added(INIT, AGENT_TOKEN, b"\1\0\0\0"))
 @pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 def test_agent_messages(bench: Bench) -> None:
-    """Agent messages pass both ways unchanged; tokens are given back as they are used, not more."""
+    """Agent messages pass both ways unchanged; the server gives back as many tokens as the client uses, not
+    more."""
     source = bench.start(devices=("keyboard", "mouse", "agent"))
     main = bench.link(source)
     init = bench.expect(main, INIT, proves="MAIN-001").packet
@@ -218,7 +220,8 @@ def test_agent_messages(bench: Bench) -> None:
 
 @requirement("CHAN-004", fault=lost(LIST))
 def test_messages_are_read_in_order(bench: Bench) -> None:
-    """Messages in one segment, cut anywhere, are read in their order: each question has its answer."""
+    """The server reads messages in order, whether they share a segment or are cut anywhere: each request has
+    its answer."""
     main = bench.link(bench.start())
     bench.expect(main, INIT, proves="MAIN-001")
     main.answers.none()  # a PONG must not come between the pieces
@@ -232,7 +235,7 @@ def test_messages_are_read_in_order(bench: Bench) -> None:
 @requirement("MIG-DST-007", fault=(added(LIST, INIT, INIT_BODY), closed_after(LIST)))
 @pytest.mark.parametrize("able", [True, False])
 def test_migrate_end_on_an_ordinary_session(bench: Bench, able: bool) -> None:
-    """MIGRATE_END on an ordinary session changes nothing: no second INIT, the session answers."""
+    """MIGRATE_END on an ordinary session has no effect: no second INIT, and the session answers."""
     caps = EVERYTHING if able else EVERYTHING.without(MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE)
     main = bench.link(bench.start(), capabilities=caps)
     bench.expect(main, INIT, proves="MAIN-001")

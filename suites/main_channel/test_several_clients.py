@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Several clients at once, where the server allows them (SPICE_DEBUG_ALLOW_MC), and hosts that are started
-one after the other (server/reds.cpp)."""
+"""Several clients at once, where the server allows them (SPICE_DEBUG_ALLOW_MC), and hosts that start one
+after the other (server/reds.cpp)."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ DEVICES = ("keyboard", "mouse", "display", "playback", "record", "smartcard", "u
 )
 @pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 def test_channels_of_a_second_client(bench: Bench) -> None:
-    """The first client is offered every channel and stays; the second only those that both can have: display,
-    cursor and inputs, and it can open them."""
+    """The server offers every channel to the first client, which stays; the second gets only the channels
+    that two clients can share (display, cursor and inputs) and can open them."""
     source = bench.start(devices=DEVICES, environment=ALLOWED)
     first = bench.client(source, channels=())
     second = bench.client(source)
@@ -48,7 +48,7 @@ def test_channels_of_a_second_client(bench: Bench) -> None:
 
 @requirement("CONNID-016", fault=put(INIT, session_id=0x6B8B4567))
 def test_ids_of_two_starts(bench: Bench) -> None:
-    """The first session of a machine has another id each time that its process starts."""
+    """The first session of a machine has another id each time its process starts."""
     ids = []
     for number in range(3):
         main = bench.link(bench.start(f"start {number}"))

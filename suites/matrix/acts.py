@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The alphabet of the matrix: what a client or a hypervisor does, as data.
+"""The alphabet of the matrix: the acts of a client or a hypervisor, as data.
 
-The way into a place is a sequence of acts, a cell is one more.
-"""
+The way into a place is a sequence of acts; a cell is one more act."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ MAIN = int(ChannelType.SPICE_CHANNEL_MAIN)
 
 
 class Id(StrEnum):
-    """Which connection_id a link names."""
+    """The connection_id that a link names."""
 
     ZERO = "zero"
     OWN = "own"  # of the client's session
@@ -37,7 +36,7 @@ class How(StrEnum):
 
 @dataclass(frozen=True)
 class Send:
-    """A client sends a message; `body`: None for the one that a dutiful client would send."""
+    """A client sends a message; `body`: None for the body that a correct client would send."""
 
     channel: int
     type: int
@@ -93,7 +92,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Pass:
-    """Time goes on, ms on the virtual clock."""
+    """Time passes, ms on the virtual clock."""
 
     ms: int
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Plays the cells of a place, each on a copy of it, and judges what came of them."""
+"""Plays the cells of a place, each on a copy of it, and judges their outcomes."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ from suites.matrix.outcome import Before, Outcome
 from suites.matrix.places import AGENT_START, PLAIN_CHANNELS, Place
 from suites.matrix.scene import Scene
 
-#: Past every timer of a server (10 s of a migration, 30 s without a sign of the client), ms.
+#: Longer than every timer of a server (10 s of a migration, 30 s of silence of the client), ms.
 LONG_MS = 60_000
 DESTROY = Call("destroy")
-#: A server that is no more owes no callback, a channel whose device is gone no message.
+#: Rules that do not apply after the end: a dead server calls no callback, and a removed device's channel
+#: sends no message.
 ENDING = frozenset({"destroy", "chardev_detach"})
 HOST_CALL, LINK, LEAVE, LEFTOVERS = "CELL-003", "CELL-004", "CELL-005", "ROBUST-003"
-#: The requirement of a process that has ended, by what ended it.
+#: The requirement on a process that has ended, by the cause of its end.
 SURVIVES: Mapping[int, str] = {
     MsgcBase.SPICE_MSGC_MIGRATE_FLUSH_MARK: "ROBUST-004",
     MsgcBase.SPICE_MSGC_MIGRATE_DATA: "ROBUST-012",
@@ -66,7 +67,7 @@ SURVIVES_ON: Mapping[int, Mapping[int, str]] = {
 
 @dataclass
 class Played:
-    """What came of one cell. `moves`: everything that was done, a line each."""
+    """The outcome of one cell, and how it was judged."""
 
     cell: Cell
     outcome: Outcome
@@ -80,7 +81,7 @@ class Played:
 
 
 def move(act: Act, place: Place) -> str:
-    """An act in a line, as a campaign tells its moves."""
+    """An act as one line, in the form of a campaign's moves."""
     match act:
         case Call():
             return f"hypervisor of the {place.label}: {act}"
@@ -90,8 +91,8 @@ def move(act: Act, place: Place) -> str:
 
 
 class Board:
-    """One place. `make` gives it anew: a scene on which its path has been done, and the host's counts from
-    before. `copies`: whether its host can be copied."""
+    """One place. `make` builds it from scratch: a scene after the acts of its path, and the host's earlier
+    counts. `copies`: whether its host can be copied."""
 
     def __init__(
         self, place: Place, make: Callable[[], tuple[Scene, Mapping[str, int]]], *, copies: bool
@@ -109,7 +110,7 @@ class Board:
         return scene.copy(), counts
 
     def play(self, cell: Cell) -> Played:
-        """Plays a cell and judges it; whoever called closes its scene."""
+        """Plays a cell and judges it; the caller closes its scene."""
         scene, counts = self._scene()
         try:
             before, events = Before(scene), len(scene.pump.tape.events())
@@ -129,14 +130,14 @@ class Board:
         return scene.open.get((1, self.place.channel))
 
     def close(self) -> None:
-        """Gives the original back."""
+        """Closes the original scene."""
         if self._original is not None:
             self._original[0].close()
 
     # ---- what is owed
 
     def _compare(self, scene: Scene, cell: Cell, outcome: Outcome) -> None:
-        """Claims what the tables owe, and that the process lives."""
+        """Claims that the outcome equals the tables' answer, and that the process lives."""
         lives = "ROBUST-001"
         match cell.act:
             case Send(channel=channel, type=kind):
@@ -162,7 +163,7 @@ class Board:
         claim(identifier, kept=expected == seen, expected=expected, seen=seen)
 
     def _owed(self, cell: Cell) -> tuple[str, Brings] | None:
-        """The requirement and what is owed; None where nothing but survival is."""
+        """The requirement and the expected answer; None if the server has only to survive."""
         place, act = self.place, cell.act
         found: tuple[str, Brings] | None = None
         match act:
@@ -187,8 +188,8 @@ class Board:
     # ---- the end
 
     def _leave(self, scene: Scene, counts: Mapping[str, int] | None) -> None:
-        """Everybody leaves, time passes, what is left behind is counted (`counts`: from before; None where
-        there is no server any more that could be asked)."""
+        """All clients leave, time passes, and the host's counts are compared (`counts`: the earlier ones;
+        None if no server is left to count)."""
         for connection in list(scene.connections()):
             connection.close()
         scene.settle()
@@ -209,8 +210,8 @@ class Board:
             scene.pump.turn()
 
     def _judge(self, scene: Scene, cell: Cell, before: int) -> Judgement:
-        """What the oracle says. A server owes the protocol to clients that keep it: after a client's breach
-        what counts is that the server bears it, and what the tables owe then."""
+        """The oracle's findings. The server owes the protocol to clients that keep to it: after a client's
+        breach, only survival and the tables' answer count."""
         proper = proper_act(self.place, cell.act)
         events: list[Event] = scene.pump.tape.events()
         oracle = self._oracle(events[:before])
@@ -227,8 +228,8 @@ class Board:
         return judged
 
     def _oracle(self, way: list[Event]) -> Oracle:
-        """One that has heard the way into the place. Copies have the very same events on their tapes, which
-        are judged once for all of them."""
+        """An oracle that has heard the way into the place. Copies have the very same events on their tapes,
+        so they are judged once for all copies."""
         if self._copies and self._heard is None:
             self._heard = Checkpoint(way)
         if self._heard is not None and self._heard.is_of(way):
@@ -240,7 +241,7 @@ class Board:
 
 
 def proper_act(place: Place, act: Act) -> bool:
-    """Whether a client, or a hypervisor, that keeps its part could do this there."""
+    """Whether a client or hypervisor that keeps to the protocol could do this at this place."""
     match act:
         case Send():
             return may_send(act.channel, place.state, act.type)
@@ -252,12 +253,12 @@ def proper_act(place: Place, act: Act) -> bool:
         case Call():
             return act.name not in ENDING
         case Leave():
-            return act.how is not How.HALF_CLOSE  # nothing on the tape tells of it
+            return act.how is not How.HALF_CLOSE  # the tape has no event for it
     return True
 
 
 def _call(place: Place, call: Call) -> Brings:
-    """What a call brings: by its name and the arguments that matter."""
+    """The effect of a call, by the call's name and the arguments that matter."""
     table = host_answers.CALLS if place.channel == MAIN else host_answers.CHANNEL_CALLS
     key = call.name
     if call.name == "migrate_end":
@@ -275,7 +276,7 @@ def _call(place: Place, call: Call) -> Brings:
 
 
 def _words(cell: Cell, owed: Brings) -> str:
-    """What is owed, as `_seen` tells what came."""
+    """The expected answer, in the form in which `_seen` describes the outcome."""
     channel = cell.place.channel if isinstance(cell.act, Call | Pass) else cell.act.channel
     seamless = cell.place.settings.get("seamless") and not cell.place.settings.get("environment")
     instead = {MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN: MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS}

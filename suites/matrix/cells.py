@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The cells of a place: everything that can happen there, and what is left out with the reason."""
+"""The cells of a place: everything that can happen there, and the reason for each cell that is left out."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from suites.matrix.acts import MAIN, Act, Call, How, Id, Leave, Link, Send
 from suites.matrix.places import ANNOUNCE, CANCEL, NOWHERE, SOUND, Place
 
 CT = ChannelType
-#: Of no channel.
+#: A message type that no channel has.
 UNKNOWN_TYPE = 0x1B7
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One thing that happens at a place; `left_out`: why it is not driven, if it is not."""
+    """One thing that happens at a place; `left_out`: why it is not played, if it is not."""
 
     place: Place
     act: Act
@@ -28,13 +28,13 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """As it is asked for and told: `main: announced / SPICE_MSGC_PONG`."""
+        """The cell's name, as `--cell` and the reports use it: `main: announced / SPICE_MSGC_PONG`."""
         return f"{self.place} / {self.act}"
 
 
 #: VDIChunkHeader and VDAgentMessage of ANNOUNCE_CAPABILITIES with one word, as the guest's agent sends it.
 AGENT_HELLO = struct.pack("<II IIQI II", 1, 28, 1, 6, 0, 8, 1, 0).hex()
-#: What a hypervisor may do at any time, and what a guest does.
+#: The acts that a hypervisor may do at any time, and a guest's acts.
 MAIN_CALLS: tuple[Call, ...] = (
     Call("migrate_connect", NOWHERE),
     Call("migrate_start"),
@@ -115,7 +115,8 @@ CHANNEL_CALLS: Mapping[int, tuple[Call, ...]] = MappingProxyType(
         CT.SPICE_CHANNEL_CURSOR: (Call("qxl_cursor"), Call("qxl_cursor", {"kind": "hide"})),
     }
 )
-#: Channels that a link may name at a main place: those of its machine, one that it lacks, one that is none.
+#: Channels that a link may name at a main place: those of its machine, one that the machine lacks, one that
+#: does not exist.
 LINKED = (
     MAIN,
     CT.SPICE_CHANNEL_INPUTS,
@@ -128,7 +129,8 @@ LINKED = (
     CT.SPICE_CHANNEL_DISPLAY,
     0x63,
 )
-#: Calls -> where they are left out, and why. Facts about the library: it would be the hypervisor's own fault.
+#: Calls -> where they are left out, and why. These are facts about the library: such a call would be the
+#: hypervisor's own fault.
 REASONS: tuple[tuple[frozenset[str], Callable[[Place], bool], str], ...] = (
     (
         frozenset({"migrate_info"}),
@@ -175,12 +177,12 @@ ANOTHER = 3  # the client that links is not one of the place's
 
 
 def messages(channel: int) -> list[int]:
-    """Every message type of a client on a channel, and one that there is none of."""
+    """Every message type of a client on a channel, and one type that does not exist."""
     return [*sorted(MESSAGE_NAMES[channel, Side.CLIENT]), UNKNOWN_TYPE]
 
 
 def cells(place: Place) -> Iterator[Cell]:
-    """Every cell of a place, also those that are left out."""
+    """Every cell of a place, including those that are left out."""
     for kind in messages(place.channel):
         yield Cell(place, Send(place.channel, kind), place.left_out)
     for call in MAIN_CALLS if place.channel == MAIN else CHANNEL_CALLS.get(place.channel, ()):
@@ -194,7 +196,8 @@ def cells(place: Place) -> Iterator[Cell]:
 
 
 def _misuse(place: Place, call: Call) -> str | None:
-    """Why a hypervisor must not make a call there (facts about the library: it would be its own fault)."""
+    """Why a hypervisor must not make a call at this place (facts about the library: it would be the
+    hypervisor's own fault)."""
     for calls, holds, why in REASONS:
         if call.name in calls and holds(place):
             return why

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the tests of the matrix hold: which cells are asked for, and what takes their outcomes."""
+"""Fixtures of the matrix tests: the requested cells, and the sheet that collects their outcomes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from suites.matrix.cells import Cell, chosen
 from suites.matrix.places import Place
 from suites.matrix.sheet import Sheet
 
-#: What shows a planted fault.
+#: How a planted fault shows.
 SHOWN_BY: Mapping[str, type[Act]] = {
     "CELL-001": Send,
     "CELL-002": Send,
@@ -28,14 +28,14 @@ SHOWN_BY: Mapping[str, type[Act]] = {
 def wanted_cells(
     request: pytest.FixtureRequest, place: Place, planted: tuple[str, Fault] | None
 ) -> list[Cell]:
-    """Those of `--cell`; of the kind that shows a planted fault."""
+    """The cells that `--cell` names; with a planted fault, cells of the kind that shows it."""
     found = list(chosen(place, request.config.getoption("--cell")))
     return [cell for cell in found if planted is None or isinstance(cell.act, SHOWN_BY[planted[0]])]
 
 
 @pytest.fixture
 def sheet(request: pytest.FixtureRequest, bench: Bench, planted: tuple[str, Fault] | None) -> Sheet:
-    """The sheet of a place; what is on it goes into the run."""
+    """The sheet of a place; its content goes into the run."""
     node = request.node
     made = Sheet(node.nodeid, bench, request.config.getoption("--out"), node.user_properties)
     made.planted = planted[0] if planted else None
@@ -43,8 +43,8 @@ def sheet(request: pytest.FixtureRequest, bench: Bench, planted: tuple[str, Faul
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With `--cell` only the places that have such a cell. A place where not all is driven is judged by what
-    it shows alone."""
+    """With `--cell`, keeps only the places that have such a cell. A place with cells that are not played is
+    judged by the played ones alone."""
     glob = config.getoption("--cell")
     if glob:
         items[:] = [item for item in items if (place := _place(item)) and any(chosen(place, glob))]

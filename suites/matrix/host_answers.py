@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a host's call, a link and a leave bring in each state; literal tables as `answers` has for messages.
+"""The effect of a host's call, a link and a leave in each state: literal tables, as `answers` has for
+messages.
 
-Callbacks are not in them: the rules of the source judge those, to the millisecond.
-"""
+Callbacks are not in these tables: the rules of the source judge them, to the millisecond."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ M, CT = MsgMain, ChannelType
 
 @dataclass(frozen=True)
 class Brings:
-    """`result`: of a call, or the error of a link; None: not looked at. `says`, `ends`: on the connection of
-    the place. `free`: it survives, and what else it does is not looked at."""
+    """`result`: of a call, or the error of a link; None: not compared. `says`, `ends`: on the connection of
+    the place. `free`: the server survives; its other reactions are not compared."""
 
     result: str | None = None
     says: tuple[int, ...] = ()
@@ -151,11 +151,11 @@ LINKED, BAD_ID, SHUT = "SPICE_LINK_ERR_OK", "SPICE_LINK_ERR_BAD_CONNECTION_ID", 
 
 
 def link(channel: int, number: Id, state: State, *, there: bool, target: bool) -> Brings:
-    """What a link brings on its own connection. `there`: the machine has the channel. `target`: the session
+    """The effect of a link on its own connection. `there`: the machine has the channel. `target`: the session
     has the id that it had at the source."""
     if not there:
         return Brings(SHUT, ends=True)
-    if channel == MAIN:  # any id opens: without 0 it is a migration's target that waits
+    if channel == MAIN:  # any id opens main: with an id other than 0 it is a migration's target that waits
         return Brings(LINKED, (M.SPICE_MSG_MAIN_INIT,) if number is Id.ZERO else ())
     joins = number in (Id.OWN, Id.OTHER) or (number is Id.GIVEN and target)
     if not joins:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What came of an act, in the words of the tables."""
+"""The outcome of an act, in the words of the tables."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from fixtures.peer import Connection
 from suites.matrix.acts import Act, Call, Link
 from suites.matrix.scene import Scene
 
-#: A pointer in a log line: another one in each process.
+#: A pointer in a log line: it differs from process to process.
 ADDRESS = re.compile(r"0x[0-9a-f]{5,}")
-#: What a server may say at any time, whatever it is asked.
+#: Messages that a server may send at any time.
 NOISE = frozenset({int(MsgBase.SPICE_MSG_PING)})
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`said`: messages on the connection that the act is about (of a link: the new one). `end`: how it ended,
-    None if it did not. `elsewhere`: messages on other connections, with their channel; `ended`: those of them
-    that ended. `told`: the host's callbacks; `result`: what a call returned, or a link's error. `death`: how
-    the process ended.
-    """
+    """`said`: messages on the connection that the act is about (of a link: the new one). `end`: how this
+    connection ended, None if it did not. `elsewhere`: messages on other connections, with their channel;
+    `ended`: the other connections that ended. `told`: the host's callbacks; `result`: a call's return value,
+    or a link's error. `death`: how the process ended."""
 
     said: tuple[str, ...] = ()
     end: str | None = None
@@ -43,7 +42,7 @@ class Outcome:
 
 
 class Before:
-    """What there was before an act."""
+    """The state before an act."""
 
     def __init__(self, scene: Scene) -> None:
         self._heard = {c.number: len(c.messages) for c in scene.open.values()}
@@ -51,7 +50,7 @@ class Before:
         self._events = len(scene.pump.tape.host_events)
 
     def outcome(self, scene: Scene, act: Act, subject: Connection | None) -> Outcome:
-        """What is there now that was not then."""
+        """What has been added since then."""
         connections = list(scene.connections())
         others = [c for c in connections if c is not subject]
         return Outcome(

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The places of the matrix: each state of the order tables, and the way into it.
 
-Literal tables. A place is one host (a source's announcement may lead to a port where nobody listens: the
-target's part is played at the target's places), its settings, and the acts that lead there.
-"""
+Literal tables. A place is one host, its settings, and the acts that lead there. (A source's announcement may
+name a port where nobody listens: the target's part is played at the target's places.)"""
 
 from __future__ import annotations
 
@@ -18,14 +17,14 @@ from suites.matrix.acts import MAIN, Act, Call, Id, Leave, Link, Pass, Send
 
 CT, MC = ChannelType, MsgcMain
 REAL_TIME = "the display's worker waits 10 s for MIGRATE_DATA in real time, and the host with it"
-#: What a machine has here: a channel of every kind. A display has worker threads, which no copy takes along:
-#: its places are made anew for each cell.
+#: The machine's devices: one for each kind of channel. A display has worker threads, which a copy cannot
+#: include: its places are made again for each cell.
 PLAIN = ("keyboard", "mouse", "playback", "record", "smartcard", "usbredir", "port:org.example.0", "webdav")
 WITH_AGENT, WITH_DISPLAY = (*PLAIN, "agent"), ("keyboard", "mouse", "tablet", "display")
 NOWHERE = {"host": "127.0.0.1", "port": 0x1F91}
 
 SESSION = (Link(MAIN),)
-#: A session that has ended, so that there is an id that has gone stale.
+#: A session that has ended, so that an outdated id exists.
 EARLIER = (Link(MAIN, client=0), Leave(MAIN, client=0))
 ANNOUNCE, CANCEL = Call("migrate_connect", NOWHERE), Call("migrate_end", {"completed": 0})
 MOVE = (Call("migrate_start"), Call("vm_stop"), Call("migrate_end", {"completed": 1}))
@@ -53,14 +52,14 @@ class Place:
     path: tuple[Act, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     label: str = "source"
-    #: Why nothing is driven here, where that is so.
+    #: Why nothing is played at this place, if so.
     left_out: str | None = None
-    #: The state whose answers hold, where it is not the one that the messages tell of.
+    #: The state whose answers apply, if it is not the state that the messages show.
     instead: State | None = None
 
     @property
     def answers(self) -> State:
-        """The state whose answers hold here."""
+        """The state whose answers apply."""
         return self.instead or self.state
 
     @property
@@ -70,7 +69,7 @@ class Place:
 
     @property
     def stopped(self) -> bool:
-        """Whether its machine stands still."""
+        """Whether its machine is stopped."""
         calls = [act.name for act in self.path if isinstance(act, Call)]
         return "vm_stop" in calls or (self.label == "target" and "vm_start" not in calls)
 
@@ -157,7 +156,7 @@ MAIN_PLACES: tuple[Place, ...] = (
     _main("arrived, with an agent", State.READY, *ARRIVING, RUNS, END, devices=WITH_AGENT, **TARGET),
     _main("new session at a target", State.READY, *SESSION, **TARGET),
 )
-#: States in which nothing can be done to a server, and why.
+#: States in which no act can reach a server, and why.
 NOT_HELD: Mapping[State, str] = MappingProxyType(
     {
         State.LINKING: "the link stage has a suite of its own",
@@ -189,13 +188,13 @@ CHANNELS: Mapping[int, tuple[str, ...]] = MappingProxyType(
         CT.SPICE_CHANNEL_CURSOR: WITH_DISPLAY,
     }
 )
-#: Those that a machine without a display has.
+#: The channels of a machine without a display.
 PLAIN_CHANNELS = frozenset(channel for channel, devices in CHANNELS.items() if devices is PLAIN)
-#: What the guest starts, so that there is a sound to stop and to hear.
+#: The sound streams that the guest starts, so that it can stop them and the client can hear them.
 SOUND: Mapping[int, str] = MappingProxyType(
     {CT.SPICE_CHANNEL_PLAYBACK: "playback_start", CT.SPICE_CHANNEL_RECORD: "record_start"}
 )
-#: Channels that bring data along, and so a flush mark and MIGRATE_DATA; the others are gone with MIGRATE.
+#: Channels whose state travels, with a flush mark and MIGRATE_DATA; the others end with MIGRATE.
 WITH_DATA = frozenset(CHANNELS) - {
     CT.SPICE_CHANNEL_PLAYBACK,
     CT.SPICE_CHANNEL_RECORD,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One host and its clients, on which acts are played; it can be copied."""
+"""One host and its clients, on which acts are played; a scene can be copied."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from fixtures.system.hosts import HarnessError, Host
 from suites.fuzz import bodies
 from suites.matrix.acts import MAIN, Act, Call, How, Id, Leave, Link, Pass, Send
 
-#: Ids that no server here ever gave: asymmetric, with high bits.
+#: Ids that no server of these tests has given: asymmetric, with high bits.
 GIVEN_ID, WRONG_ID = 0x8A00_0B01, 0xC0DE_F00D
 CT = ChannelType
 DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
@@ -80,7 +80,7 @@ GOOD: Mapping[tuple[int, int], bytes] = {
 
 
 def _body(connection: Connection, kind: int) -> bytes:
-    """The body of a message as a dutiful client sends it."""
+    """The body of a message as a correct client sends it."""
     if kind == MsgcBase.SPICE_MSGC_MIGRATE_DATA and connection.wanted.channel in VMC:
         return VMC_DATA
     if kind == MsgcDisplay.SPICE_MSGC_DISPLAY_INIT and connection.wanted.channel == DISPLAY:
@@ -92,7 +92,7 @@ def _body(connection: Connection, kind: int) -> bytes:
 @dataclass
 class Scene:
     """`open`: the connections by client and channel; `ids`: the session ids of the clients; `ended`: ids of
-    sessions that have ended. `trouble`: why an act could not be done to its end."""
+    sessions that have ended. `trouble`: why an act could not be completed."""
 
     pump: Pump
     host: Host
@@ -104,14 +104,14 @@ class Scene:
     trouble: str | None = None
 
     def copy(self) -> Scene:
-        """The same on a copy of the host."""
+        """The same scene on a copy of the host."""
         alive = [c for c in self.open.values() if not c.ending]
         made = Situation(self.pump, {self.host.label: self.host}, alive).copy()  # type: ignore[dict-item]
         twins = {slot: made.twin(c) for slot, c in self.open.items() if c.number in made.twins}
         return Scene(made.pump, made.hosts[self.host.label], twins, dict(self.ids), list(self.ended))
 
     def do(self, act: Act) -> None:
-        """Does an act, and waits until everything that follows from it has happened."""
+        """Does an act, and waits until all its effects have happened."""
         self.trouble = None
         events = len(self.pump.tape.host_events)
         with suppress(HarnessError):  # it died or hangs: an event says so
@@ -130,8 +130,8 @@ class Scene:
         self._put_in_order(events)
 
     def _put_in_order(self, events: int) -> None:
-        """A connection that the server closes is read after the callback that this led to is heard: both
-        belong to one act, and the closing comes first."""
+        """Puts a closing before the callback that it led to: the server closes the connection first, but the
+        scene hears the callback first. Both belong to one act."""
         tape = self.pump.tape
         done = [e.time for e in tape.host_events[events:] if e.name.endswith("_complete")]
         first = min(done, default=math.inf)
@@ -140,7 +140,7 @@ class Scene:
                 track.closed = replace(track.closed, time=first)
 
     def settle(self) -> None:
-        """Until nothing more follows."""
+        """Waits until nothing more follows."""
         self.pump.settle()
         for (client, channel), connection in self.open.items():
             inits = connection.got(MsgMain.SPICE_MSG_MAIN_INIT) if channel == MAIN else []
@@ -199,10 +199,10 @@ class Scene:
             self.ended.append(self.ids[act.client])
 
     def connections(self) -> Iterator[Connection]:
-        """Every one, main last."""
+        """Every connection, main last."""
         yield from sorted(self.open.values(), key=lambda connection: connection.wanted.channel == MAIN)
 
     def close(self) -> None:
-        """Gives everything back."""
+        """Closes all connections and the host."""
         self.pump.close()
         self.host.stop()

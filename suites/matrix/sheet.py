@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Takes what came of the cells of a place: for the bench, for the reports, for the picture of the matrix."""
+"""Collects the outcomes of a place's cells: for the bench, for the reports, for the picture of the matrix."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ NAME_CHARACTERS = 180
 
 
 class Sheet:
-    """`test`: the test's id. `out`: the run's directory, where the packets of a cell with findings go.
-    `properties`: the test's user properties, which hold what is told."""
+    """`test`: the test's id. `out`: the run's directory, for the packets of a cell with findings.
+    `properties`: the test's user properties, which store the outcomes."""
 
     planted: str | None = None  # the requirement that a planted fault is to break
 
@@ -36,12 +36,12 @@ class Sheet:
         self.proved = False  # a planted fault has shown
 
     def leave_out(self, cell: Cell) -> None:
-        """A cell that is not driven."""
+        """Records a cell that is not played."""
         self._about = cell
         self._left_out[str(cell.act)] = cell.left_out or ""
 
     def take(self, played: Played) -> None:
-        """A cell that was played; ends its scene."""
+        """Records a cell that was played; closes its scene."""
         try:
             self._about = played.cell
             self._driven[str(played.cell.act)] = str(played.outcome)
@@ -52,7 +52,7 @@ class Sheet:
             played.scene.close()
 
     def close(self) -> None:
-        """Tells the bench what was kept, and which cells have findings that count."""
+        """Gives the bench the collected findings, and names the cells whose findings count."""
         broken = {f["requirement"] for case in self._cases for f in case["judgement"]["findings"]}
         kept = Judgement(kept=Counter({r: n for r, n in self.kept.items() if r not in broken}))
         self._bench.take(kept, kept.kept)

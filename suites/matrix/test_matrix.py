@@ -3,8 +3,7 @@
 
     pytest suites/matrix --cell 'main: announced / SPICE_MSGC_PONG'
 
-runs one cell alone. A cell with findings is a case of its own in the reports.
-"""
+runs one cell alone. A cell with findings is a case of its own in the reports."""
 
 from __future__ import annotations
 
@@ -35,7 +34,7 @@ copied = pytest.mark.needs(
 
 
 def steady(main: bool) -> list[Any]:
-    """The places of a kind."""
+    """The places of one kind."""
     return [pytest.param(p, id=str(p)) for p in PLACES[main]]
 
 
@@ -48,7 +47,8 @@ def steady(main: bool) -> list[Any]:
 @copied
 @pytest.mark.parametrize("place", steady(True))
 def test_main(bench: Bench, place: Place, wanted_cells: list[Cell], sheet: Sheet) -> None:
-    """Whatever happens to a main channel in this state, the server lives on and does what the state owes."""
+    """Whatever happens to a main channel in this state, the server lives on and answers as the tables
+    require."""
     play(bench, place, wanted_cells, sheet)
 
 
@@ -56,7 +56,8 @@ def test_main(bench: Bench, place: Place, wanted_cells: list[Cell], sheet: Sheet
 @copied
 @pytest.mark.parametrize("place", steady(False))
 def test_other(bench: Bench, place: Place, wanted_cells: list[Cell], sheet: Sheet) -> None:
-    """Whatever happens to another channel in this state, the server lives on and does what the state owes."""
+    """Whatever happens to another channel in this state, the server lives on and answers as the tables
+    require."""
     play(bench, place, wanted_cells, sheet)
 
 

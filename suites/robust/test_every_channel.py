@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What one client does wrong on any of its channels: a link too many, messages that are too long, data of a
-migration that is too short, readers that there are not. Each was a bug of one channel."""
+"""Faults of one client on each of its channels: a second link, messages that are too long, migration data
+that is too short, readers that do not exist. Each fault was a bug of one channel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from suites.steps import announced
 
 MAIN, DISPLAY = ChannelType.SPICE_CHANNEL_MAIN, ChannelType.SPICE_CHANNEL_DISPLAY
 INIT = MsgMain.SPICE_MSG_MAIN_INIT
-#: Channel -> the devices that make it.
+#: Channel -> the devices that give a machine this channel.
 DEVICES = {
     MAIN: ("keyboard", "mouse", "agent"),
     ChannelType.SPICE_CHANNEL_INPUTS: ("keyboard", "mouse"),
@@ -36,7 +36,8 @@ DEVICES = {
     ChannelType.SPICE_CHANNEL_PORT: ("port:org.example",),
     ChannelType.SPICE_CHANNEL_WEBDAV: ("webdav",),
 }
-#: Their migration data's fixed part, bytes, with the header (server/migration-protocol.h, packed).
+#: The size of the fixed part of each channel's migration data, bytes, with the header
+#: (server/migration-protocol.h, packed).
 FIXED = {
     MAIN: len(bytes(SpiceMsgcMigrateDataMain())),
     ChannelType.SPICE_CHANNEL_INPUTS: 10,
@@ -46,13 +47,13 @@ FIXED = {
     ChannelType.SPICE_CHANNEL_PORT: 33,
     ChannelType.SPICE_CHANNEL_WEBDAV: 33,
 }
-#: A display's worker is a thread of its own, and what it does shows in real time.
+#: A display's worker is a thread of its own: its reaction shows only in real time.
 WORKER_S = 0.1
-#: Longer than any buffer that a channel has for its messages; longer than a process' heap at its start.
+#: Longer than any channel's buffer for messages; longer than a process's heap at its start.
 LONG, LONGER, ONES = 70_000, 1 << 20, (1 << 32) - 1
-#: The first message that is a channel's own.
+#: The first message type that belongs to one channel.
 OWN = 101
-#: How much of a message is sent, how much it announces, and how much of it the server may hold, bytes.
+#: How many bytes of a message are sent, how many its header announces, and how many the server may hold.
 SENT, ANNOUNCED, HELD = 12 << 20, 64 << 20, 4 << 20
 
 every_channel = pytest.mark.parametrize("channel", list(DEVICES), ids=lambda c: c.name[14:].lower())
@@ -60,7 +61,7 @@ pytestmark = pytest.mark.needs(Ability.DEVICES)
 
 
 def opened(bench: Bench, channel: ChannelType) -> tuple[Host, Client, Connection]:
-    """A host with the channel, a client that has it open, and its connection."""
+    """A host with the channel, a client that has it open, and the client's connection."""
     source = bench.start(devices=DEVICES[channel])
     client = bench.client(source)
     bench.settle()
@@ -69,7 +70,7 @@ def opened(bench: Bench, channel: ChannelType) -> tuple[Host, Client, Connection
 
 
 def served(bench: Bench, host: Host, client: Client | None = None) -> None:
-    """The host lives, the session of `client` too, and another client gets one."""
+    """The host lives, the session of `client` goes on, and another client gets a session."""
     with suppress(Deadline):
         bench.pump.pass_real_time(WORKER_S)
     bench.alive("after it", host)
@@ -85,7 +86,7 @@ def served(bench: Bench, host: Host, client: Client | None = None) -> None:
 @requirement("ROBUST-031", fault=(dies(5, case="cursor"), lost(INIT, nth=2, case="cursor")))
 @every_channel
 def test_channel_linked_twice(bench: Bench, channel: ChannelType) -> None:
-    """A second link to the channel, while the first is open and again after it."""
+    """A second link to the channel, while the first is open and again after it has closed."""
     source, client, first = opened(bench, channel)
     if channel == MAIN:
         first.close()
@@ -110,7 +111,7 @@ def test_channel_linked_twice(bench: Bench, channel: ChannelType) -> None:
 )
 @every_channel
 def test_message_that_is_too_long(bench: Bench, channel: ChannelType, kind: int, size: int) -> None:
-    """The channel's own message, or one that all channels have: 70,000 bytes, or a size of all ones."""
+    """A message of the channel's own, or one that all channels share: 70,000 bytes, or a size of all ones."""
     source, _, connection = opened(bench, channel)
     connection.send_raw(struct.pack("<HI", kind, size) + bytes(LONG if size == LONG else LONGER))
     with suppress(Deadline):
@@ -122,7 +123,7 @@ def test_message_that_is_too_long(bench: Bench, channel: ChannelType, kind: int,
 @pytest.mark.needs(Ability.STATS)
 @every_channel
 def test_message_without_an_end(bench: Bench, channel: ChannelType) -> None:
-    """12 MiB of a message of 64 MiB: the channel's usual data."""
+    """12 MiB of a message of 64 MiB, of the channel's usual data type."""
     source, _, connection = opened(bench, channel)
     before = source.stats()["rss_kib"]
     kind = MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA if channel == MAIN else 101
@@ -144,7 +145,7 @@ def test_message_without_an_end(bench: Bench, channel: ChannelType) -> None:
 @pytest.mark.parametrize("cut", ["header", "one byte short"])
 @pytest.mark.parametrize("channel", list(FIXED), ids=lambda c: c.name[14:].lower())
 def test_migration_data_that_is_too_short(bench: Bench, channel: ChannelType, cut: str) -> None:
-    """A channel's MIGRATE_DATA of 8 bytes, or one byte shorter than its fixed part: the channel ends."""
+    """A MIGRATE_DATA of 8 bytes, or one byte shorter than the channel's fixed part: the channel ends."""
 
     def shorten(source: Connection, data: bytes) -> bytes:
         if source.wanted.channel != channel:
@@ -173,7 +174,7 @@ def test_migration_data_that_is_too_short(bench: Bench, channel: ChannelType, cu
 @pytest.mark.parametrize("added", [False, True], ids=["none", "added"])
 @pytest.mark.parametrize("reader", [0, 1, 7, 0xFFFFFFFF])
 def test_smartcard_reader_that_there_is_not(bench: Bench, reader: int, added: bool) -> None:
-    """Messages of every type, before a reader was added or after."""
+    """Messages of every type for a reader that does not exist, before a reader was added or after."""
     source, client, card = opened(bench, ChannelType.SPICE_CHANNEL_SMARTCARD)
     for kind in (*VscMessageType, 99):
         if card.ending:
@@ -193,7 +194,7 @@ def test_smartcard_reader_that_there_is_not(bench: Bench, reader: int, added: bo
 
 @requirement("ROBUST-040", fault=(dies(5), lost(INIT, nth=2)))
 def test_display_init_twice(bench: Bench) -> None:
-    """DISPLAY_INIT comes again, the same or another one."""
+    """DISPLAY_INIT a second time, the same or another one."""
     source, _, display = opened(bench, DISPLAY)
     for number in (1, 2):
         display.send(
@@ -205,7 +206,8 @@ def test_display_init_twice(bench: Bench) -> None:
 
 @requirement("ROBUST-041", fault=hangs(3))
 def test_display_without_its_init(bench: Bench) -> None:
-    """A display is linked and says nothing: the host's calls are answered, and another client comes."""
+    """A client links a display and sends nothing: the server still answers the host's calls, and another
+    client gets a session."""
     source = bench.start(devices=("display",))
     client = bench.client(source, channels=())
     bench.link(source, channel=DISPLAY, connection_id=client.session_id)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is over leaves nothing in the server: no descriptor, watch, timer, thread or growing memory, however
-it ended (house rule)."""
+"""However a session ends, the server keeps nothing of it: no descriptor, watch, timer, thread or growing
+memory (house rule)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from suites.steps import migrated
 
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 TICKET, WRONG = "correct horse", "wrong"
-#: How often each thing is done before and between the two counts; what one of them may leave for the next.
+#: How many times each act is done before and between the two counts, and what one act may leave for the next.
 WARM_UP, TIMES, SLACK = 2, 6, 2
-#: Memory that so many links may take for good, KiB: a leak of the least block would be told by MANY of them.
+#: Memory that this many links may take for good, KiB: MANY links would show a leak of even the smallest
+#: block.
 MANY, SLACK_KIB = 100, 2048
 
 pytestmark = pytest.mark.needs(Ability.STATS)
@@ -43,7 +44,7 @@ def taken_over(bench: Bench, host: Host) -> None:
 
 
 def unread(bench: Bench, host: Host) -> None:
-    """A session whose client sends what cannot be read."""
+    """A session whose client sends unreadable bytes."""
     client = bench.client(host, channels=(INPUTS,), password=TICKET)
     client.main.send(0x7FFF, b"\xa5" * 8)
     client.main.expect_end()
@@ -51,7 +52,7 @@ def unread(bench: Bench, host: Host) -> None:
 
 
 def refused(bench: Bench, host: Host) -> None:
-    """Links that are refused at each place: their message, their id, their ticket, their channel."""
+    """Links that the server refuses for each reason: their message, their id, their ticket, their channel."""
     client = bench.client(host, channels=(), password=TICKET)
     for wanted in (
         {"password": WRONG},
@@ -80,7 +81,7 @@ def duplicate(bench: Bench, host: Host) -> None:
 
 
 def main_alone_ends(bench: Bench, host: Host) -> None:
-    """A session whose main channel ends first: the server ends the others."""
+    """A session whose main channel ends first: the server ends the other channels."""
     client = bench.client(host, channels=(INPUTS,), password=TICKET)
     client.main.close()
     client.current.channels[INPUTS, 0].expect_end()
@@ -98,7 +99,7 @@ ENDS: Mapping[str, Callable[[Bench, Host], None]] = {
 
 
 def nothing_left(bench: Bench, before: dict[str, int], host: Host, what: str) -> None:
-    """Compares the host's counts with earlier ones."""
+    """Claims that the host's counts equal the earlier ones."""
     after = host.stats()
     for kind in sorted(after.keys() & {"fds", "watches", "timers", "threads", "clients"}):
         grown = after[kind] - before[kind]
@@ -108,7 +109,7 @@ def nothing_left(bench: Bench, before: dict[str, int], host: Host, what: str) ->
 @requirement("ROBUST-003")
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
 def test_sessions_leave_nothing(bench: Bench, end: Callable[[Bench, Host], None]) -> None:
-    """Whatever way sessions and links end, their descriptors, watches and timers go with them."""
+    """However sessions and links end, their descriptors, watches and timers go with them."""
     source = bench.start(devices=("keyboard", "mouse", "playback", "record"), ticket=TICKET)
     for _ in range(WARM_UP):
         end(bench, source)
@@ -124,7 +125,7 @@ def test_sessions_leave_nothing(bench: Bench, end: Callable[[Bench, Host], None]
 @requirement("ROBUST-003", fault=leaks("timer", case="linked"))
 @pytest.mark.parametrize("refuse", [False, True], ids=["linked", "refused"])
 def test_links_take_no_memory_for_good(bench: Bench, refuse: bool) -> None:
-    """Hundreds of links that come and go leave the server's memory as it was."""
+    """Hundreds of links that open and close leave the server's memory as it was."""
     source = bench.start(ticket=TICKET)
 
     def links(times: int) -> None:
@@ -178,10 +179,10 @@ def test_a_chain_leaves_nothing(bench: Bench) -> None:
 
 
 @requirement("ROBUST-002")
-@pytest.mark.needs(Ability.VIRTUAL_CLOCK)  # its loop tells when it does not come to rest
+@pytest.mark.needs(Ability.VIRTUAL_CLOCK)  # an event of its loop says so if it does not come to rest
 @pytest.mark.parametrize("agent", [False, True], ids=["no-agent", "agent"])
 def test_idle_sessions_cost_nothing(bench: Bench, agent: bool) -> None:
-    """A server with nothing to do does nothing: no watch stays ready, no timer of 0 ms."""
+    """An idle server uses no processor time: no watch stays ready, no timer of 0 ms."""
     devices = ("keyboard", "mouse", *["agent"] * agent)
     source = bench.start(devices=devices)
     client = bench.client(source)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Who does not read: a guest that takes nothing from its client, a client that takes nothing from its guest,
-and a host that has no descriptors left. What waits then is bounded, and nothing of it is lost."""
+"""A guest that does not read from its client, a client that does not read from its guest, and a host without
+free descriptors. The server holds a bounded amount of data, and loses nothing of it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ VMC = {
     "port:org.example": ChannelType.SPICE_CHANNEL_PORT,
     "webdav": ChannelType.SPICE_CHANNEL_WEBDAV,
 }
-#: So many messages of so many bytes, 8 MB; the server holds 128 of them (server/spicevmc.cpp, self-tokens).
+#: This many messages of this many bytes, 8 MB; the server holds 128 of them (server/spicevmc.cpp,
+#: self-tokens).
 COUNT, SIZE, HELD = 256, 32_000, 6_000_000
 GUEST_COUNT, GUEST_HELD = 240, 6_700_000
 #: Agent messages of 2,000 bytes; a monitors configuration of 256 monitors takes 5,148 bytes.
 PIECE, PIECES, TOO_LONG = 2_000, 40, 1 << 20
-#: How much of a processor a host may take while nothing can happen.
+#: How much of a processor a host may use while nothing can happen.
 SPIN_SHARE = 0.5
 
 UNCOMPRESSED = EVERYTHING.without(SpicevmcCap.SPICE_SPICEVMC_CAP_DATA_COMPRESS_LZ4)
@@ -47,7 +48,7 @@ def carrier(bench: Bench, device: str) -> tuple[Host, Connection]:
 
 
 def with_agent(bench: Bench, *, monitors: bool = False) -> tuple[Host, Client]:
-    """A host with an agent, and a client that has begun to talk to it. `monitors`: the guest's driver takes
+    """A host with an agent, and a client that has sent AGENT_START. `monitors`: the guest's driver takes
     monitors configurations itself."""
     source = bench.start(devices=("keyboard", "mouse", "agent", *(("display",) if monitors else ())))
     if monitors:
@@ -59,12 +60,12 @@ def with_agent(bench: Bench, *, monitors: bool = False) -> tuple[Host, Client]:
 
 
 def taken(bench: Bench) -> int:
-    """How many bytes the guest has taken."""
+    """How many bytes the guest has read."""
     return sum(e.args["size"] for e in bench.pump.tape.host_events if e.name == "chardev_write")
 
 
 def drain(bench: Bench, connection: Connection) -> None:
-    """Sends on as long as the server reads."""
+    """Sends the rest for as long as the server reads."""
     before = -1
     while connection.unsent and before != connection.unsent:
         before = connection.unsent
@@ -77,7 +78,7 @@ def drain(bench: Bench, connection: Connection) -> None:
 @pytest.mark.needs(Ability.STATS)
 @every_vmc
 def test_guest_that_does_not_read(bench: Bench, device: str) -> None:
-    """The guest takes nothing, and the client sends 8 MB; then the guest takes all."""
+    """The guest reads nothing while the client sends 8 MB; then the guest reads everything."""
     source, connection = carrier(bench, device)
     source.call("chardev_take", device=device, room=0)
     before = source.stats()["rss_kib"]
@@ -103,7 +104,7 @@ def test_guest_that_does_not_read(bench: Bench, device: str) -> None:
 )
 @every_vmc
 def test_client_that_does_not_read(bench: Bench, device: str) -> None:
-    """The client's socket is not read while the guest writes 7 MB; then the client reads all of it."""
+    """The client reads nothing while the guest writes 7 MB; then the client reads everything."""
     source, connection = carrier(bench, device)
     block, left = bytes(SIZE).hex(), 0
     for _ in range(GUEST_COUNT):
@@ -123,7 +124,7 @@ def test_client_that_does_not_read(bench: Bench, device: str) -> None:
 
 @requirement("ROBUST-038", fault=(dies_at(AGENT_DATA, nth=11), lost(MsgMain.SPICE_MSG_MAIN_INIT, nth=2)))
 def test_agent_that_does_not_read(bench: Bench) -> None:
-    """The agent takes nothing, and the client sends 64 messages, more than its tokens allow."""
+    """The agent reads nothing, and the client sends 64 messages, more than its tokens allow."""
     source, client = with_agent(bench)
     source.call("chardev_take", device="agent", room=0)
     for number in range(64):
@@ -139,8 +140,8 @@ def test_agent_that_does_not_read(bench: Bench) -> None:
 @pytest.mark.needs(Ability.STATS)
 @pytest.mark.parametrize("first", [PIECE, 10], ids=["whole header", "cut header"])
 def test_monitors_configuration_that_is_too_long(bench: Bench, first: int) -> None:
-    """The guest's driver takes monitors configurations itself; the client's header announces 1 MiB of them,
-    and more and more of it comes."""
+    """The guest's driver takes monitors configurations itself; the client announces one of 1 MiB and sends
+    more and more of it."""
     source, client = with_agent(bench, monitors=True)
     bench.settle()
     before = source.stats()["rss_kib"]
@@ -164,8 +165,8 @@ def test_monitors_configuration_that_is_too_long(bench: Bench, first: int) -> No
 @requirement("ROBUST-042", fault=lost(MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST, nth=2))
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_no_descriptor_left(bench: Bench) -> None:
-    """The host may open no more descriptors when connections come: the server does not try again and again,
-    and the client that was there before is served."""
+    """The host cannot open further descriptors when connections arrive: the server does not retry in a busy
+    loop, and it still serves the client that was connected before."""
     source = bench.start()
     client = bench.client(source, channels=())
     bench.settle()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""No input from a linked client ends, hangs or bloats the server; each case has fresh processes."""
+"""No input from a linked client ends the server, hangs it, or makes its memory grow; each case has fresh
+processes."""
 
 from __future__ import annotations
 
@@ -29,12 +30,12 @@ DO_SEAMLESS, MIGRATE_END = (
     MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END,
 )
 VERSION_1 = struct.pack("<I", 1)
-#: A pixmap cache and a glz dictionary, 1 Mi pixels each, both with id 1.
+#: A pixmap cache and a GLZ dictionary, 1 Mi pixels each, both with id 1.
 DISPLAY_INIT = struct.pack("<BqBi", 1, 1 << 20, 1, 1 << 20)
 IDS = (0x8A000001, 0x8B000002)
-#: How much is said to see whether memory grows, in messages that just fit the main channel's buffer.
+#: How many messages, each of the largest size that fits the main channel's buffer, show whether memory grows.
 GROWTH_BYTES, PONG_BYTES = 24 << 20, 4000
-#: A link, its two ends, and a session more: what may stay open in a host that serves one client.
+#: A link, its two ends, and one more session: what may stay open in a host that serves one client.
 SLACK_FDS = 6
 
 
@@ -47,7 +48,7 @@ def served(bench: Bench, host: Host, what: str, proves: str | None = None) -> No
 
 
 def target_link(bench: Bench, host: Host, number: int = 0) -> Connection:
-    """A main link to a target, seamless asked for and granted."""
+    """A main link to a target that has sent DST_DO_SEAMLESS and received ACK."""
     main = bench.link(host, connection_id=IDS[number])
     main.send(DO_SEAMLESS, VERSION_1)
     bench.until(lambda: main.got(ACK) or main.ending, "the answer to DST_DO_SEAMLESS", proves="MIG-DST-020")
@@ -57,7 +58,7 @@ def target_link(bench: Bench, host: Host, number: int = 0) -> Connection:
 @requirement("ROBUST-004", fault=(dies(3), lost(INIT, nth=2)))
 @pytest.mark.parametrize("channel", ["main", "inputs"])
 def test_unsolicited_flush_mark(bench: Bench, channel: str) -> None:
-    """A FLUSH_MARK that nobody asked for."""
+    """A FLUSH_MARK that the server has not requested."""
     source = bench.start()
     client = bench.client(source, channels=(INPUTS,))
     (client.main if channel == "main" else client.current.channels[INPUTS, 0]).send(FLUSH_MARK)
@@ -66,7 +67,7 @@ def test_unsolicited_flush_mark(bench: Bench, channel: str) -> None:
 
 @requirement("ROBUST-005", fault=(dies(2), lost(INIT, nth=2)))
 def test_do_seamless_on_an_ordinary_session(bench: Bench) -> None:
-    """DST_DO_SEAMLESS where no migration is under way."""
+    """DST_DO_SEAMLESS where no migration is running."""
     source = bench.start(seamless=True)
     client = bench.client(source, channels=())
     client.main.send(DO_SEAMLESS, VERSION_1)
@@ -75,7 +76,7 @@ def test_do_seamless_on_an_ordinary_session(bench: Bench) -> None:
 
 @requirement("ROBUST-006", fault=(dies(2), lost(INIT, nth=1)))
 def test_migrate_end_after_do_seamless(bench: Bench) -> None:
-    """MIGRATE_END from a client that was granted the seamless scheme."""
+    """MIGRATE_END from a client whose DST_DO_SEAMLESS the target has answered with ACK."""
     target = bench.start("target", incoming=True, seamless=True)
     target_link(bench, target).send(MIGRATE_END)
     served(bench, target, "after MIGRATE_END of a seamless client")
@@ -98,7 +99,7 @@ def test_migrate_data_that_is_none(bench: Bench, start: bytes, length: int) -> N
 @requirement("ROBUST-008", fault=(dies(3), lost(INIT, nth=1)))
 @pytest.mark.parametrize("second", ["client", "question"])
 def test_second_seamless_client(bench: Bench, second: str) -> None:
-    """Another migrating client, or the same question again, after a seamless one; then a channel."""
+    """Another migrating client, or a second DST_DO_SEAMLESS, after a seamless client; then a channel."""
     target = bench.start("target", incoming=True, seamless=True)
     main = target_link(bench, target)
     if second == "client":
@@ -115,7 +116,7 @@ def test_second_seamless_client(bench: Bench, second: str) -> None:
 @pytest.mark.parametrize("kind", [0, 7, 100, 113, 200, 0x7FFF, 0xFFFF])
 @pytest.mark.parametrize("mini", [True, False], ids=["mini", "full"])
 def test_unknown_message(bench: Bench, kind: int, mini: bool) -> None:
-    """A message of a type that no enumeration has, on main and inputs."""
+    """A message of a type that no enumeration contains, on main and inputs."""
     source = bench.start()
     caps = EVERYTHING if mini else EVERYTHING.without(CommonCap.SPICE_COMMON_CAP_MINI_HEADER)
     client = bench.client(source, channels=(INPUTS,), capabilities=caps)
@@ -128,7 +129,7 @@ def test_unknown_message(bench: Bench, kind: int, mini: bool) -> None:
 @requirement("ROBUST-010", fault=(dies(2), lost(INIT, nth=2)))
 @pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF, 0x00FFFFFF, 0x10000, 4097])
 def test_size_that_lies(bench: Bench, size: int) -> None:
-    """A header that promises far more than follows, and the end of the connection after it."""
+    """A header that announces far more bytes than follow; then the connection ends."""
     source = bench.start()
     client = bench.client(source, channels=())
     client.main.send_raw(struct.pack("<HI", MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, size) + b"\0" * 4096)
@@ -165,7 +166,7 @@ def test_body_that_does_not_fit(bench: Bench, kind: int, body: bytes) -> None:
 @requirement("ROBUST-003", fault=(leaks(), leaks("watch")))
 @pytest.mark.needs(Ability.STATS)
 def test_connections_that_end_anywhere(bench: Bench) -> None:
-    """Connections that end at each stage, orderly and by a reset, leave nothing behind."""
+    """Connections that end at each stage, orderly or by a reset, leave nothing behind."""
     source = bench.start()
     served(bench, source, "at first", proves="ROBUST-011")
     bench.settle()
@@ -206,7 +207,7 @@ def _cut_at(bench: Bench, host: Host, stage: int, end: str) -> None:
 @requirement("ROBUST-003")
 @pytest.mark.needs(Ability.STATS)
 def test_migrations_leave_nothing(bench: Bench) -> None:
-    """Migrations that are given up leave neither descriptors nor timers, on source and target."""
+    """Cancelled migrations leave neither descriptors nor timers behind, at source and target."""
     source, target = bench.pair()
     client = bench.client(source, channels=(INPUTS,))
     counts = []
@@ -233,14 +234,14 @@ def test_migrations_leave_nothing(bench: Bench) -> None:
 @pytest.mark.parametrize("end", ["close", "reset"])
 @pytest.mark.parametrize("said", [False, True], ids=["silent", "init"])
 def test_display_link_that_ends_at_once(bench: Bench, said: bool, end: str) -> None:
-    """A display link that ends before it has said anything, or with its DISPLAY_INIT."""
+    """A display link that ends before its first message, or right after its DISPLAY_INIT."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
     client = bench.client(source, channels=())
     display = bench.link(source, channel=ChannelType.SPICE_CHANNEL_DISPLAY, connection_id=client.session_id)
     if said:
         display.send(MsgcDisplay.SPICE_MSGC_DISPLAY_INIT, DISPLAY_INIT)
     display.close() if end == "close" else display.reset()
-    # the display's worker is a thread of its own: its end shows within a second
+    # the display's worker is a thread of its own: if it ends, this shows within a second
     with suppress(Deadline), bench.pump.in_real_time():
         bench.pump.until(lambda: not source.life().alive, 1.5)
     served(bench, source, "after a display link that ended at once")
@@ -262,7 +263,7 @@ def test_uninvited_migrate_data(bench: Bench, length: int, channel: str) -> None
 @pytest.mark.needs(Ability.DEVICES)
 @pytest.mark.parametrize("connected", [False, True], ids=["agent-absent", "agent-connected"])
 def test_migrate_data_of_a_migration_that_never_was(bench: Bench, connected: bool) -> None:
-    """A client that pretends to arrive at a running server, with MIGRATE_DATA of its own making."""
+    """A client pretends to arrive at an ordinary running server, with MIGRATE_DATA of its own making."""
     source = bench.start(seamless=True, devices=("keyboard", "mouse", "agent"))
     agent = SpiceMigrateDataCharDevice(connected=connected)
     target_link(bench, source).send(MIGRATE_DATA, bytes(SpiceMsgcMigrateDataMain(agent_base=agent)))
@@ -340,7 +341,7 @@ def test_seamless_migration_with_an_agent(bench: Bench, started: bool) -> None:
 @requirement("ROBUST-016", fault=swells(192))
 @pytest.mark.needs(Ability.STATS)
 def test_memory_is_bounded(bench: Bench) -> None:
-    """What a client says without being asked does not pile up in the server: 24 MiB of long PONGs."""
+    """Messages that the server has not requested do not pile up in it: 24 MiB of long PONGs."""
     source = bench.start()
     client = bench.client(source, channels=())
     bench.settle()
@@ -370,7 +371,7 @@ def test_memory_is_bounded(bench: Bench) -> None:
 )
 @pytest.mark.parametrize("where", ["ordinary", "target", "announced-twice"])
 def test_uninvited_answers(bench: Bench, kind: int, where: str) -> None:
-    """Answers of the scheme that nobody asked for, also twice, on source and target."""
+    """The scheme's answers without a request, once or twice, at source and target."""
     source, target = bench.pair()
     if where == "target":
         host, main = target, bench.link(target, connection_id=IDS[0])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Messages longer than any that a channel has are not taken in: their connection ends, and nothing else
+"""The server does not accept messages longer than any channel's: it ends their connection, and nothing else
 (CVE-2016-9577)."""
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ PONG = MsgcBase.SPICE_MSGC_PONG
 @pytest.mark.parametrize("channel", ["main", "inputs"])
 @pytest.mark.parametrize("size", [256 << 10, 1 << 20])
 def test_message_longer_than_any(bench: Bench, channel: str, size: int) -> None:
-    """It is sent as a whole: the server ends the connection, lives, and serves the next client."""
+    """The client sends the whole message: the server ends the connection, lives, and serves the next
+    client."""
     source = bench.start()
     client = bench.client(source, channels=(INPUTS,))
     connection = client.main if channel == "main" else client.current.channels[INPUTS, 0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Connections that never show that they may come in: how long they stay, and how many (house rule)."""
+"""Connections that never authenticate: how long they may stay, and how many there may be (house rule)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fixtures.bench import Bench
 from fixtures.bench.planting import requirement, stuck_after
 from fixtures.system.hosts import Ability
 
-#: How long a link may take, and how many may be under way, ms and count.
+#: How long a link may take, ms, and how many may be unfinished at once.
 LONGEST_MS, MOST = 600_000, 256
 STAGES = ("nothing", "link message", "mechanism")
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 @requirement("ROBUST-061", fault=stuck_after("reply", case="mechanism"))
 @pytest.mark.parametrize("stage", STAGES)
 def test_link_that_never_ends(bench: Bench, stage: str) -> None:
-    """A client stops in the middle of its link: ten minutes later it is gone."""
+    """A client stops in the middle of its link: ten minutes later the server has closed it."""
     source = bench.start(ticket="correct horse")
     link = bench.connect(source)
     if stage != "nothing":
@@ -33,7 +33,7 @@ def test_link_that_never_ends(bench: Bench, stage: str) -> None:
 
 @requirement("ROBUST-062", fault=stuck_after("reply"))
 def test_links_without_number(bench: Bench) -> None:
-    """Strangers open 300 connections and say nothing: not all of them stay."""
+    """Strangers open 300 connections and send nothing: not all of them stay open."""
     source = bench.start(ticket="correct horse")
     links = [bench.connect(source) for _ in range(300)]
     bench.settle()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a session knows of the guest's agent: whether it is there, started, and how many tokens it gives."""
+"""A session's state of the guest's agent: whether it is connected, whether it is started, and its tokens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dissectors.conversation.parties import Session
 from dissectors.framing.events import Message
 from dissectors.wire.constants import MsgcMain, MsgMain, Side
 
-#: What tells that the guest's agent has come or gone.
+#: The messages that announce that the guest's agent has connected or disconnected.
 AGENT_NEWS = frozenset(
     {
         MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED,
@@ -20,10 +20,10 @@ AGENT_NEWS = frozenset(
 
 
 def apply_agent(session: Session, event: Message) -> None:
-    """Takes in what a message on main tells of the agent.
+    """Updates the session's agent state from a message on main.
 
-    A new grant for an agent that comes back counts on top of nothing, but never below what the client had:
-    messages may be on their way.
+    When an agent reconnects, the new grant replaces the client's tokens, but never lowers them: messages may
+    be on their way.
     """
     if event.sender is Side.CLIENT:
         if event.type == MsgcMain.SPICE_MSGC_MAIN_AGENT_START:

@@ -16,14 +16,14 @@ from dissectors.conversation.parties import Connection, Migration, Session
 from dissectors.framing.events import Ending, Event, Message
 from dissectors.wire.constants import BASE_LAST, MsgcBase, MsgcMain, MsgMain, Side
 
-#: What a target says on main while the client's session is not there yet.
+#: The messages that a target sends on main before the client's session has arrived.
 NOT_YET = frozenset(
     {MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK, MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK}
 )
 
 
 class Outcome(StrEnum):
-    """How a migration went for the client."""
+    """A migration's outcome for the client."""
 
     COMPLETED = "completed"
     SWITCHED = "switched and arrived"
@@ -36,7 +36,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Arrival:
-    """What became of the client, and why."""
+    """The client's outcome, and the reason."""
 
     outcome: Outcome
     reason: Reason | None = None
@@ -48,7 +48,7 @@ _CUT_OFF = Arrival(Outcome.MOVING, Reason.CUT, "the capture ends before the targ
 
 
 def arrival(view: Conversation, migration: Migration, attempts: Attempts) -> Arrival:
-    """What became of the client."""
+    """A migration's outcome for its client."""
     target, ended = migration.target, migration.ended
     failed = attempts.of(migration)
     if ended is not None and ended.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL:
@@ -70,8 +70,8 @@ def arrival(view: Conversation, migration: Migration, attempts: Attempts) -> Arr
 
 
 def _still_coming(view: Conversation, migration: Migration, failed: Sequence[Attempt]) -> bool:
-    """The capture ends while a link to the target is open that the client has made after SWITCH_HOST: what
-    came to nothing before does not tell how it ends."""
+    """Whether the capture ends while a link to the target is open that the client made after SWITCH_HOST:
+    earlier failed links then do not decide the outcome."""
     ended = migration.ended
     if ended is None or ended.type != MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST:
         return False
@@ -85,7 +85,7 @@ def _still_coming(view: Conversation, migration: Migration, failed: Sequence[Att
 
 
 def _refused(migration: Migration) -> bool:
-    """The client has said that it could not connect."""
+    """The reason after the client's CONNECT_ERROR."""
     answer = migration.answer
     return answer is not None and answer.type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR
 
@@ -99,7 +99,7 @@ def _hidden(migration: Migration, connection: Connection) -> Arrival:
 
 
 def _without_target(view: Conversation, migration: Migration) -> Arrival:
-    """Nothing is seen of a target, or the source has not ended the migration."""
+    """The reason where no target is seen, or where the source has not ended the migration."""
     where, refused = announced(migration), _refused(migration)
     if refused:
         why = f"the client says that it could not connect to {where}, of which nothing is in this capture"
@@ -112,14 +112,14 @@ def _without_target(view: Conversation, migration: Migration) -> Arrival:
 
 
 def switched(migration: Migration) -> bool:
-    """SWITCH_HOST has ended it; or it was lost, and the client has an ordinary session at the target."""
+    """Whether SWITCH_HOST ended it, or was lost and the client has a new session at the target."""
     target = migration.target
     ordinary = target is not None and target.main.mess is not None and not target.main.as_target
     return ordinary or ended_by(migration, MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST)
 
 
 def _half_seen(migration: Migration) -> str | None:
-    """What the capture has of a connection that decides, where it has one direction only."""
+    """The reason where the capture has only one direction of the deciding connection."""
     for session in filter(None, (migration.target, migration.source)):
         main = session.main
         if len(main.heard) == 1:
@@ -130,13 +130,13 @@ def _half_seen(migration: Migration) -> str | None:
 
 
 def _last_word(migration: Migration, main: Connection) -> Message | None:
-    """The last step of the client that is seen there."""
+    """The client's last step that the capture shows on that connection."""
     said = [s for s in migration.steps if s.connection == main.number and s.sender is Side.CLIENT]
     return said[-1] if said else None
 
 
 def _unfinished(view: Conversation, migration: Migration) -> Arrival:
-    """The source has not ended the migration."""
+    """The reason where the source has not ended the migration."""
     main, closed = migration.source.main, migration.source.main.closed
     if closed is None or closed.how is Ending.DIED:
         return Arrival(Outcome.ANNOUNCED)
@@ -150,7 +150,7 @@ def _unfinished(view: Conversation, migration: Migration) -> Arrival:
 
 
 def _taken_over(view: Conversation, session: Session) -> str:
-    """Who took a session's host over, where somebody did."""
+    """The client that took over a session's host, as a text; empty if there is none."""
     taker = next((s for s in reversed(view.sessions) if s.replaces is session and s.arrived is None), None)
     return f": {client_of(taker)} took it over" if taker is not None else ""
 
@@ -167,7 +167,7 @@ def _dropped(view: Conversation, target: Session) -> Arrival:
 
 
 def begun(target: Session, migration: Migration) -> bool:
-    """The target has taken the session up: INIT, or the client's state after a seamless migration."""
+    """Whether the target has continued the session: INIT, or the state after a seamless migration."""
     main = target.main
     unsure = Side.CLIENT not in main.heard or not main.certain
     begins = unsure and _speaks_as_begun(target, migration)
@@ -175,8 +175,8 @@ def begun(target: Session, migration: Migration) -> bool:
 
 
 def _speaks_as_begun(target: Session, migration: Migration) -> bool:
-    """The target says what it says in a session that has begun, on main or, without seamless migration, on
-    any other channel."""
+    """Whether the target sends messages of a running session, on main or, without seamless migration, on any
+    other channel."""
     shown = target.main.shown
     on_main = any(s is Side.SERVER and kind > BASE_LAST and kind not in NOT_YET for s, kind in shown)
     elsewhere = any(channel.messages[Side.SERVER] for channel in target.channels)
@@ -193,13 +193,13 @@ def _begins_the_target(step: Message) -> bool:
 
 
 def announced(migration: Migration) -> str:
-    """Where the client was sent, in a word."""
+    """The announced address as text."""
     ports = [f"{port}" for port in sorted(migration.ports)]
     return f"{migration.host or 'an unknown host'} port {' or '.join(ports) or 'unknown'}"
 
 
 def unfit_address(migration: Migration) -> str | None:
-    """Why no client elsewhere can reach the announced address, if that is so."""
+    """Why no client on another machine can reach the announced address; None if one can."""
     client = client_of(migration.source)
     try:
         host, from_ = ip_address(migration.host or ""), ip_address(client or "")
@@ -229,7 +229,7 @@ class Phase:
 
 
 def phases(migration: Migration) -> list[Phase]:
-    """announced, linked, connected (or not), moved (or cancelled), ended, arrived: those that were seen."""
+    """The phases seen, of: announced, linked, connected (or not), moved (or cancelled), ended, arrived."""
     found: list[tuple[str, Event]] = list(_phases(migration))
     if not found:
         return []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where a message, or its session's main channel, takes a connection: the order tables applied to it."""
+"""Moves a connection to its next state, by its own messages or by main's: applies the order tables."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dissectors.framing.events import Message
 
 
 def move(connection: Connection, event: Message) -> None:
-    """A connection's next state. After a breach it stands in one of two, until a message tells in which."""
+    """A connection's next state. After a breach two states are possible, until a message shows which one."""
     state, left, late = connection.state, connection.left, connection.late
     forgiven = event.type in late[event.sender]
     if left is not None and not forgiven and allows(left, event) and not allows(state, event):
-        state, left = left, None  # the breach has led nowhere
+        state, left = left, None  # the breach changed no state
     moved, more = step(state, event, late[event.sender])
     if left is not None:
         other = step(left, event).state if allows(left, event) else None
@@ -28,7 +28,7 @@ def move(connection: Connection, event: Message) -> None:
 
 
 def state_to_join(main: State) -> State:
-    """Where a channel stands that joins a session whose main channel stands there."""
+    """The first state of a channel that joins a session whose main channel is in the state `main`."""
     return {
         State.TARGET_WAIT: State.TARGET_SILENT,
         State.TARGET_ANSWERED: State.TARGET_SILENT,
@@ -39,8 +39,8 @@ def state_to_join(main: State) -> State:
 
 
 def following(channel: State, main: State) -> State:
-    """Where a target's channel goes when its main channel moves. A channel that restores its state goes on
-    with its own MIGRATE_DATA; the server may activate it as soon as it has read DST_DO_SEAMLESS."""
+    """The next state of a target's channel when its main channel moves. A channel that restores its state
+    continues with its own MIGRATE_DATA; the server may activate it once it has read DST_DO_SEAMLESS."""
     if channel is State.TARGET_RESTORING and main not in WAITING:
         return channel
     return state_to_join(main) if channel in (State.TARGET_SILENT, State.TARGET_RESTORING) else channel

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Events to connections, sessions and migrations: who belongs to whom.
+"""Sorts events into connections, sessions and migrations.
 
-Channels belong to a session by connection_id; source and target of a migration belong together by the
-session id that travels from one to the other. Hosts are told apart by their label where the suite knows
-it, else by the addresses that links go to and that announcements name. The conversation keeps what the
-rules need, never the traffic itself: its size does not grow with the capture.
+A channel joins its session by connection_id; a migration's source and target share the session id that the
+client carries from one to the other. A host is known by its label where the suite sets one, else by the
+addresses of links and announcements. The conversation keeps only the state that the rules need, never the
+traffic: its size does not grow with the capture.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ __all__ = [
     "link_error",
 ]
 
-#: So many links are looked back at for one that is the same link before or behind a proxy.
+#: The most earlier links that are compared with a new one, which a proxy may have passed on.
 LINKS_COMPARED = 32
 
 
-#: What goes on around SPICE.
+#: The events around SPICE: TLS, proxies, failed connections.
 AROUND = (ConnectFailed, TlsHello, TlsCertificate, TlsAlert, ProxyTunnel, ProxyHeader, WrongProtocol)
 
 
@@ -88,14 +88,14 @@ class Conversation:
         self.sessions: list[Session] = []
         self.migrations: list[Migration] = []
         self.hosts: list[Server] = []
-        self.legs: dict[int, Connection] = {}  # second legs -> the first leg, which is told
+        self.legs: dict[int, Connection] = {}  # second leg's number -> first leg
         self._ticketed: deque[Connection] = deque(maxlen=LINKS_COMPARED)  # the latest with a ticket
         self._orphans: list[Connection] = []  # channels without a session, so far
         self.now = 0.0  # time of the latest event
-        self.keeps_packets = False  # those of connections that are over: its events serve another one too
+        self.keeps_packets = False  # also those of closed connections
 
     def connection(self, event: ConnectionEvent) -> Connection:
-        """The connection of an event; made at need, for captures that begin in the middle."""
+        """The connection of an event; created if unknown, as in captures that begin in the middle."""
         known = self.connections.get(event.connection)
         if known is None:
             known = self.connections[event.connection] = Connection(event.connection)
@@ -167,7 +167,7 @@ class Conversation:
         connection.heard.add(event.sender)
         if event.kind in ("mess", "reply", "mechanism", "ticket", "result"):
             if event.kind == "reply" and connection.reply is not None:
-                return  # a second reply where the result belongs: the link rules have read it
+                return  # a second reply in place of the result: the link rules judge it
             setattr(connection, event.kind, event)
         if event.kind == "mess" and len(event.raw) > LINK_HEADER_BYTES + 6:
             packet = event.packet
@@ -182,11 +182,11 @@ class Conversation:
         elif event.kind == "result" and connection.linked:
             if connection.channel:
                 self._join(connection)
-            else:  # its link message is not in the capture: its first message will tell
+            else:  # its link message is not in the capture: its first message shows the state
                 self._orphans.append(connection)
 
     def _compare_legs(self, connection: Connection) -> None:
-        """Marks the second leg of a link that a proxy passes on: it is told once."""
+        """Marks the second leg of a link that a proxy passes on: the story shows the link once."""
         for other in self._ticketed:
             legs = legs_of_one_link(other, connection)
             if legs is not None:
@@ -207,7 +207,7 @@ class Conversation:
             self._join_session(connection)
 
     def _begin_session(self, connection: Connection, state: State) -> None:
-        """A main channel begins a session, or brings one from elsewhere."""
+        """A main channel opens a new session, or continues a migrating client's."""
         session = Session(connection.host, connection.connection_id or None, connection)
         session.replaces = self._still_open(session)
         self._note_main(connection)
@@ -234,7 +234,7 @@ class Conversation:
         connection.state = state_to_join(session.main.state)
 
     def session(self, session_id: int, connection: Connection) -> Session | None:
-        """The open session with this id, or whose id is not known, that a channel may join."""
+        """The open session with this id, or with an unknown id, that a channel may join."""
         found = pairing.session_of(self, connection)
         return found if found is not None and found.id in (None, session_id) else None
 
@@ -247,7 +247,7 @@ class Conversation:
         return None
 
     def _adopt(self, connection: Connection, event: Message) -> None:
-        """A channel whose link stage is not in the capture: its first message tells where it stands."""
+        """Takes in a channel whose link stage is not in the capture: its first message shows its state."""
         if connection.state is State.ORPHAN and not connection.is_main:
             return
         if connection in self._orphans:
@@ -265,7 +265,7 @@ class Conversation:
     # ---- messages
 
     def count(self, event: Message) -> None:
-        """Takes in a message that no rule asks about, as if it had only been counted."""
+        """Takes in a message that no rule needs, as if the framer had only counted it."""
         self._count(event, 1)
 
     def _count(self, event: Message | Quiet, count: int) -> None:
@@ -305,7 +305,7 @@ class Conversation:
                 connection.beside = event
 
     def _note_step(self, session: Session, connection: Connection, event: Message) -> None:
-        """Keeps what a migration's story is made of."""
+        """Keeps the messages of a migration's story."""
         leaving = session.migration
         if (
             event.sender is Side.SERVER
@@ -347,7 +347,7 @@ class Conversation:
 
 
 def _note(connection: Connection, event: ConnectionEvent) -> None:
-    """Keeps what goes on around SPICE."""
+    """Keeps the events around SPICE: TLS, proxies, failed connections."""
     match event:
         case ConnectFailed():
             connection.failed = event

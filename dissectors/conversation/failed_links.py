@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Connections of clients that came to nothing, why, and which of them a migration's announcement asked for.
+"""Clients' failed connections, the reasons, and which of them belong to a migration's announcement.
 
-A connection counts as an attempt of a migration where it goes to the announced address, or, since names, NAT
-and proxies hide that, where the same client goes to the announced port after the announcement.
+A connection counts as an attempt of a migration if it goes to the announced address. Names, NAT and proxies
+hide that address: a connection of the same client to the announced port after the announcement counts too.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from dissectors.conversation.parties import Connection, Migration
 from dissectors.framing.events import Closed, Ending, Endpoint, Event, Failure
 from dissectors.wire.constants import LinkErr, Side, channel_name
 
-#: Two clocks, two interfaces: an attempt may seem to be this much older than its announcement (s).
+#: With two clocks or two interfaces an attempt may seem older than its announcement by this much (s).
 SLACK_S = 0.05
-#: One SYN that the capture follows for less than this (s) may still be answered.
+#: A single SYN may still be answered if the capture ends within this time (s) after it.
 ANSWERED_S = 1.0
-#: A client that has waited so long for a link reply did not get one, seconds.
+#: After this wait without a link reply a client's link counts as not answered, seconds.
 LINK_WAIT_S = 3.0
-#: At most so many attempts of one migration are shown.
+#: The most attempts of one migration that the story shows.
 MOST = 50
 
 
 class Reason(StrEnum):
-    """Why a client did not arrive, in a word that scripts can rely on."""
+    """Why a client did not arrive; scripts may rely on the values."""
 
     DENIED = "permission denied"
     BAD_ID = "bad connection id"
@@ -66,7 +66,7 @@ _FAILURES: Mapping[Failure, Reason] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Attempt:
-    """One connection of a client that came to nothing. `seen`: one line, `event`: the packet that tells."""
+    """A client's failed connection. `seen`: the reason in one line, `event`: the packet that shows it."""
 
     connection: Connection
     reason: Reason
@@ -75,7 +75,7 @@ class Attempt:
 
 
 def failure_of(connection: Connection) -> Attempt | None:
-    """Why a connection came to nothing, if it did."""
+    """The failure of a connection; None if it did not fail."""
     server = connection.server
     failed = connection.failed
     if failed is not None:
@@ -84,7 +84,7 @@ def failure_of(connection: Connection) -> Attempt | None:
             return None
         plural = "s" if failed.attempts > 1 else ""
         times = f" ({failed.attempts} SYN{plural} in {failed.until - failed.first:.1f} s)"
-        told = {
+        text = {
             Failure.UNANSWERED: f"{server} did not answer{times}",
             Failure.REFUSED: f"{server} refused the connection: {failed.why}",
             Failure.PROHIBITED: f"the way to {server} is prohibited: {failed.why}",
@@ -92,7 +92,7 @@ def failure_of(connection: Connection) -> Attempt | None:
             Failure.WORDLESS: f"{server} closed the connection without a word",
             Failure.OTHER: f"at {server} {failed.why}",
         }[failed.how]
-        return Attempt(connection, _FAILURES[failed.how], told, failed)
+        return Attempt(connection, _FAILURES[failed.how], text, failed)
     refusal = connection.refusal
     if refusal is not None:
         error = error_name(int(refusal.packet.error))
@@ -126,7 +126,7 @@ def _broken_off(connection: Connection) -> Attempt | None:
     if closed.by is Side.CLIENT:
         waited = closed.time - mess.time
         if connection.reply is not None or waited < LINK_WAIT_S:
-            return None  # it has changed its mind
+            return None  # the client gave up
         seen = f"{server} accepted the connection and did not answer the link message in {waited:.1f} s"
         return Attempt(connection, Reason.SILENT, seen, closed)
     if connection.reply is None:
@@ -156,7 +156,7 @@ def _wrong(connection: Connection) -> str:
 
 
 def error_name(number: int) -> str:
-    """A link error as people write it: PERMISSION_DENIED."""
+    """A link error without its prefix: PERMISSION_DENIED."""
     try:
         return LinkErr(number).name.removeprefix("SPICE_LINK_ERR_")
     except ValueError:
@@ -164,7 +164,7 @@ def error_name(number: int) -> str:
 
 
 class Attempts:
-    """The connections that came to nothing, by the port that they went to."""
+    """The failed connections, by the port that they went to."""
 
     def __init__(self, view: Conversation) -> None:
         self.all: list[Attempt] = []
@@ -183,7 +183,7 @@ class Attempts:
                 self._hidden.setdefault(server.port, []).append(connection)
 
     def of(self, migration: Migration) -> list[Attempt]:
-        """Those that went to the announced host, in the order of their times."""
+        """The failed connections to a migration's announced host, in the order of their times."""
         found = {
             id(attempt): attempt
             for port in migration.ports
@@ -194,7 +194,7 @@ class Attempts:
         return ordered[:MOST]
 
     def hidden(self, migration: Migration) -> list[Connection]:
-        """TLS connections to the announced host that could not be read."""
+        """TLS connections to the announced host that could not be decrypted."""
         return [
             connection
             for port in migration.ports
@@ -204,14 +204,14 @@ class Attempts:
 
 
 def _via_port(connection: Connection) -> int | None:
-    """The port that a client asks a proxy for."""
+    """The port in a client's request to a proxy."""
     asked = connection.tunnel.target if connection.tunnel is not None else None
     port = asked.rpartition(":")[2] if asked else ""
     return int(port) if port.isdigit() else None
 
 
 def asked_for(migration: Migration, connection: Connection) -> bool:
-    """This connection is one that the announcement asked for."""
+    """Whether a connection follows from this migration's announcement."""
     known = connection.opened or connection.failed
     if known is None or connection.session is migration.source:
         return False
@@ -230,7 +230,7 @@ def asked_for(migration: Migration, connection: Connection) -> bool:
 
 
 def _other_literal(migration: Migration, server: Endpoint) -> bool:
-    """The source's own port again: a client that comes back is no attempt at the target."""
+    """Whether it goes to the source's own port: a client that comes back there does not try the target."""
     opened = migration.source.main.opened
     return opened is not None and server == opened.server
 

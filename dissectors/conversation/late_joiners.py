@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where a main channel stands whose beginning is not in the capture: its first message tells."""
+"""The state of a main channel whose beginning is not in the capture, from its first message."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dissectors.wire.constants import MsgBase, MsgcBase, MsgcMain, MsgMain, Side
 
 S, C = Side.SERVER, Side.CLIENT
 
-#: The first message that is seen on main -> the state in which it is due. Any other: the session runs.
+#: The first message seen on main -> the state in which it is due. Any other message: the session runs.
 STATE_BEFORE: Mapping[tuple[Side, int], State] = MappingProxyType(
     {
         (S, int(MsgMain.SPICE_MSG_MAIN_INIT)): State.LINKED,
@@ -30,9 +30,9 @@ STATE_BEFORE: Mapping[tuple[Side, int], State] = MappingProxyType(
         (C, int(MsgcBase.SPICE_MSGC_MIGRATE_DATA)): State.TARGET_SEAMLESS,
     }
 )
-#: The states of a target that a client arrives at.
+#: The states of a target's main channel while a client arrives.
 ARRIVING = frozenset({State.TARGET_WAIT, State.TARGET_ASKED, State.TARGET_SEAMLESS})
-#: What is said on a source's main channel only while a migration is under way, or ends.
+#: Messages that occur on a source's main channel only during a migration or at its end.
 UNDER_WAY = frozenset(
     {
         (S, int(MsgMain.SPICE_MSG_MAIN_MIGRATE_END)),
@@ -46,5 +46,5 @@ UNDER_WAY = frozenset(
 
 
 def state_before(message: Message) -> State:
-    """Where the main channel stood before the first message that is seen of it."""
+    """The main channel's state before its first message in the capture."""
     return STATE_BEFORE.get((message.sender, message.type), State.READY)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One link that a capture has twice: before and behind a proxy, or before and after its addresses were
-translated on the capturing machine."""
+"""Finds a link that a capture holds twice: before and behind a proxy, or before and after address translation
+on the capturing machine."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ LOOPBACK = ("127.0.0.1", "::1")
 
 
 def legs_of_one_link(one: Connection, other: Connection) -> tuple[Connection, Connection] | None:
-    """(first leg, second leg) where both carry one link: the server's key and the client's ticket, which are
-    made anew for each link, are the same, and the addresses fit. The second leg has no session yet."""
+    """(first leg, second leg) if both carry one link: they share the server's key and the client's encrypted
+    ticket, which are new for each link, and the addresses fit. The second leg has no session yet."""
     here, there = one.opened, other.opened
     if here is None or there is None or here.host is not None or here.server == there.server:
         return None
@@ -31,7 +31,7 @@ def legs_of_one_link(one: Connection, other: Connection) -> tuple[Connection, Co
 
 
 def _passed_on(here: Opened, there: Opened) -> bool:
-    """The machine that the first leg goes to is where the second one comes from. Where all is on one machine
-    that says nothing."""
+    """Whether the second leg comes from the machine that the first leg goes to. This proves nothing where all
+    is on one machine."""
     between = {here.server.host, *(LOOPBACK if here.client.host not in LOOPBACK else ())}
     return there.client.host in between and here.client.host not in between

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The course of a migration as its messages tell it: announced, answered, ended, arrived.
+"""Follows a migration through its messages: announced, answered, ended, arrived.
 
-What a capture lacks may come late or not at all: an announcement that was lost, a target's part that is read
-before the source's.
+A capture may lack the announcement, or show the target's part before the source's.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def follow(view: Conversation, session: Session, event: Message) -> None:
-    """What a message on a source's main channel says of its migration."""
+    """Updates a migration from a message on its source's main channel."""
     server = event.sender is Side.SERVER
     if server and event.type in ANNOUNCEMENTS:
         _announce(view, session, event)
@@ -39,14 +38,14 @@ def follow(view: Conversation, session: Session, event: Message) -> None:
 
 
 def arrive(migration: Migration, session: Session) -> None:
-    """The client of a migration is at its target."""
+    """Notes that a migration's client is at its target."""
     migration.target, session.arrived = session, migration
     if migration.source.id is None and (session.main.as_target or session.main.arrives):
         migration.source.id = session.id
 
 
 def init_told(view: Conversation, session: Session) -> None:
-    """INIT has told the id of a session, which a link message that the capture lacks would have told."""
+    """Takes a session's id from INIT, where the capture lacks the link message that names it."""
     arrived = session.arrived
     if arrived is not None and arrived.source.id is None and session.main.arrives:
         arrived.source.id = session.id
@@ -84,7 +83,7 @@ def _begin(view: Conversation, migration: Migration) -> None:
 
 
 def _under_way(view: Conversation, session: Session, event: Message) -> Migration | None:
-    """A migration whose announcement is not in the capture: it came before it, or was lost."""
+    """A migration whose announcement is not in the capture: it came earlier, or was lost."""
     whole = session.main.mess is not None and session.main.certain
     if whole or (event.sender, int(event.type)) not in UNDER_WAY:
         return None
@@ -98,15 +97,15 @@ def _under_way(view: Conversation, session: Session, event: Message) -> Migratio
 
 
 def _switched(view: Conversation, migration: Migration) -> None:
-    """A SWITCH_HOST that is read only when its client is at the target already: bytes before it are missing,
-    and what is behind such a hole is told late."""
+    """Takes in a SWITCH_HOST that is read when its client is at the target already: bytes before it are
+    missing, and events after such a hole come late."""
     arrived = pairing.session_after_switch(view, migration)
     if arrived is not None:
         arrive(migration, arrived)
 
 
 def _take_along(target: Connection) -> None:
-    """The client goes on seamlessly, whether its target has agreed or not."""
+    """The client migrates seamlessly, whether its target has agreed or not."""
     if target.state in NOT_BEGUN:
         data = int(MsgcBase.SPICE_MSGC_MIGRATE_DATA)
         target.late[Side.CLIENT] |= {data}
@@ -115,7 +114,7 @@ def _take_along(target: Connection) -> None:
 
 
 def _over(migration: Migration) -> bool:
-    """It has ended already: a MIGRATE_CANCEL that follows answers a late CONNECTED."""
+    """Whether it has ended already: a later MIGRATE_CANCEL answers a late CONNECTED."""
     return migration.ended is not None and migration.ended.type in (
         MsgMain.SPICE_MSG_MAIN_MIGRATE_END,
         MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST,

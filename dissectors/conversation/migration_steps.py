@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The messages that a conversation takes special note of: the steps of a migration."""
+"""The messages that a conversation keeps: the steps of a migration."""
 
 from __future__ import annotations
 
 from dissectors.conversation.order_tables import ANNOUNCEMENTS
 from dissectors.wire.constants import MsgBase, MsgcBase, MsgcMain, MsgMain, Side
 
-#: What the client answers to an announcement.
+#: The client's answers to an announcement.
 ANSWERS = frozenset(
     {
         MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED,
@@ -14,7 +14,7 @@ ANSWERS = frozenset(
         MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS,
     }
 )
-#: What ends a migration at the source.
+#: The messages that end a migration at the source.
 ENDS = frozenset(
     {
         MsgMain.SPICE_MSG_MAIN_MIGRATE_END,
@@ -23,7 +23,7 @@ ENDS = frozenset(
         MsgBase.SPICE_MSG_MIGRATE,
     }
 )
-#: The messages that tell a migration's story, and those of them that belong to its target.
+#: The messages of a migration's story, and those of them that belong to its target.
 TARGET_STEPS = frozenset(
     {
         (Side.SERVER, int(MsgMain.SPICE_MSG_MAIN_INIT)),
@@ -40,7 +40,7 @@ STEPS = (
     | {(Side.CLIENT, int(kind)) for kind in ANSWERS | {MsgcBase.SPICE_MSGC_MIGRATE_FLUSH_MARK}}
 )
 
-#: What a conversation itself reads on the channels other than main.
+#: The messages that a conversation itself reads on channels other than main.
 READ = frozenset(
     {
         MsgBase.SPICE_MSG_MIGRATE,

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The protocol's order as literal tables: for each state of a connection what each side may send.
+"""The protocol's order as literal tables: the messages that each side may send in each state of a connection.
 
-One table serves both sides and every use: the live oracle, the capture inspector, the fuzzer's idea of what
-is legal next, and the generated documentation. A cell is the next state and the requirements that the step
-keeps; what a row does not name breaks its `otherwise`, or the more telling requirement in `breaks`.
+One table serves both sides and every use: the live oracle, the capture inspector, the fuzzer's choice of
+legal messages, and the generated documentation. A cell is the next state and the requirements that the step
+keeps; a message that a row does not name breaks its `otherwise`, or the exact requirement in `breaks`.
 
 States of the main channel
     source: LINKING -> LINKED -> READY -> ANNOUNCED(_SEAMLESS) -> CONNECTED(_SEAMLESS) | REFUSED
@@ -30,7 +30,7 @@ S, C = Side.SERVER, Side.CLIENT
 
 
 class State(StrEnum):
-    """Where a connection stands."""
+    """The state of a connection."""
 
     LINKING = "linking"
     LINKED = "linked"
@@ -73,10 +73,10 @@ class To:
 
 @dataclass(frozen=True)
 class Breach:
-    """An illegal step: the requirement that it breaks, and where it leads all the same (None: nowhere).
+    """An illegal step: the requirement that it breaks, and the next state (None: the state stays).
 
-    Whoever follows a breach is innocent: what either side owed in the state that was left may still come, and
-    so may what the other side answers (`excuses`).
+    Later messages that the breach explains are no breaches: those that either side had to send in the state
+    before it, and the other side's answers (`excuses`).
     """
 
     requirement: str
@@ -86,10 +86,10 @@ class Breach:
 
 @dataclass(frozen=True)
 class Row:
-    """What one side may send in one state.
+    """The messages that one side may send in one state.
 
-    `go`: steps. `stay`: allowed, nothing changes (None: everything else is). `breaks`: what breaks a
-    requirement of its own. `otherwise`: the requirement that any other message breaks.
+    `go`: steps. `stay`: allowed without a change of state (None: all others are). `breaks`: messages that
+    break a requirement of their own. `otherwise`: the requirement that any other message breaks.
     """
 
     go: Mapping[int, To] = field(default_factory=dict)
@@ -108,7 +108,7 @@ ANNOUNCEMENTS = frozenset(
     }
 )
 
-#: What a server may say on main at any time of a running session.
+#: The messages that a server may send on main at any time of a running session.
 TALK = frozenset(
     {
         B.SPICE_MSG_SET_ACK,
@@ -129,7 +129,7 @@ TALK = frozenset(
         M.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS,
     }
 )
-#: What a client may say on main at any time of a running session.
+#: The messages that a client may send on main at any time of a running session.
 CLIENT_TALK = frozenset(
     {
         BC.SPICE_MSGC_ACK_SYNC,
@@ -146,16 +146,17 @@ CLIENT_TALK = frozenset(
     }
 )
 NOTHING: frozenset[int] = frozenset()
-#: What a timer may still send while the client is on its way out, and how the client answers what it had got.
+#: What a timer may still send while the client leaves, and the client's answers to earlier messages.
 IN_FLIGHT = frozenset({int(B.SPICE_MSG_PING), int(B.SPICE_MSG_DISCONNECTING)})
 CLIENT_IN_FLIGHT = frozenset({int(BC.SPICE_MSGC_PONG), int(BC.SPICE_MSGC_ACK), int(BC.SPICE_MSGC_ACK_SYNC)})
 
-#: Answers that nobody asked for.
+#: Answers without a question.
 _UNASKED: dict[int, Breach] = {
     M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK: Breach("MIG-DST-020"),
     M.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK: Breach("MIG-DST-020"),
 }
-#: What a source must not send before it may move its client. SPICE_MSG_MIGRATE leads on by its flags.
+#: The messages that a source must not send before it may move its client. SPICE_MSG_MIGRATE's flags decide
+#: the next state.
 _NEVER_ON_SOURCE: dict[int, Breach] = {
     **_UNASKED,
     M.SPICE_MSG_MAIN_INIT: Breach("MAIN-002"),
@@ -177,19 +178,20 @@ _NOT_WHILE_IT_WAITS: dict[int, Breach] = {
 }
 #: The client's MIGRATE_END belongs to the target.
 _END_ELSEWHERE: dict[int, Breach] = {MC.SPICE_MSGC_MAIN_MIGRATE_END: Breach("MIG-CLI-004")}
-#: A question that belongs to a target is answered by whoever gets it.
+#: A server answers the question for a target (DST_DO_SEAMLESS) also where it is no target.
 _ASK_ELSEWHERE: dict[int, Breach] = {
     MC.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS: Breach("MIG-CLI-015", excuses=frozenset(map(int, _UNASKED)))
 }
 _NOT_TO_A_SOURCE: dict[int, Breach] = {**_END_ELSEWHERE, **_ASK_ELSEWHERE}
-#: Said again, an answer is too late: it is met with MIGRATE_CANCEL, and the first one counts.
+#: A repeated answer is too late: the server sends MIGRATE_CANCEL, and the first answer counts.
 _AGAIN: dict[int, Breach] = {
     MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED: Breach("MIG-CLI-015", State.CONNECTED_AGAIN),
     MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS: Breach("MIG-CLI-015", State.CONNECTED_AGAIN),
 }
 _SEAMLESS_AGAIN: dict[int, Breach] = {kind: Breach("MIG-CLI-015", State.SEAMLESS_AGAIN) for kind in _AGAIN}
-#: The client is on its way out: an active sound channel that it closes before main lets the server tell the
-#: time once more (server/reds.cpp, reds_enable_mm_time); its ATTACH_CHANNELS may have crossed the end.
+#: While the client leaves: if it closes an active sound channel before main, the server sends
+#: MULTI_MEDIA_TIME once more (server/reds.cpp, reds_enable_mm_time); the client's ATTACH_CHANNELS may have
+#: crossed the end.
 AFTER_THE_END = frozenset({int(M.SPICE_MSG_MAIN_MULTI_MEDIA_TIME), int(M.SPICE_MSG_MAIN_CHANNELS_LIST)})
 _ANNOUNCE: dict[int, To] = {
     M.SPICE_MSG_MAIN_MIGRATE_BEGIN: To(State.ANNOUNCED),
@@ -198,7 +200,7 @@ _ANNOUNCE: dict[int, To] = {
 _SWITCH: dict[int, To] = {M.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST: To(State.SWITCHED)}
 _CANCEL: dict[int, To] = {M.SPICE_MSG_MAIN_MIGRATE_CANCEL: To(State.READY)}
 
-#: SPICE_MSG_MIGRATE's flags (SpiceMigrateFlags) -> what the channel owes next.
+#: SPICE_MSG_MIGRATE's flags (SpiceMigrateFlags) -> the channel's next state.
 AFTER_MIGRATE: Mapping[int, State] = MappingProxyType(
     {0: State.GONE, 1: State.FLUSH_ONLY_DUE, 2: State.DATA_DUE, 3: State.FLUSH_DUE}
 )
@@ -247,7 +249,7 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
         (State.READY, C): Row(
             stay=CLIENT_TALK
             | {
-                MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED,  # too late: the server has stopped to wait
+                MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED,  # too late: the server no longer waits
                 MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS,
                 MC.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR,
             },
@@ -357,8 +359,8 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
             stay=CLIENT_TALK,
             otherwise="MIG-CLI-015",
         ),
-        # Its silence ends with its answer: any message restarts the latency timer, whose PINGs follow 100 ms
-        # later (server/red-channel-client.cpp, msg_sent). They may cross MIGRATE_END, too.
+        # The target is silent until it answers. Any message restarts the latency timer, whose PINGs follow
+        # 100 ms later (server/red-channel-client.cpp, msg_sent). They may cross MIGRATE_END, too.
         (State.TARGET_ANSWERED, S): Row(
             stay=frozenset({int(M.SPICE_MSG_MAIN_MIGRATE_CANCEL), int(B.SPICE_MSG_PING)}),
             breaks=_NOT_WHILE_IT_WAITS,
@@ -378,7 +380,7 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
             otherwise="MIG-DST-004",
         ),
         (State.TARGET_INIT_DUE, C): Row(stay=CLIENT_TALK, otherwise="MIG-CLI-015"),
-        (State.TARGET_EARLY, S): Row(),  # that it began is told already
+        (State.TARGET_EARLY, S): Row(),  # the early beginning is a finding already
         (State.TARGET_EARLY, C): Row(go={MC.SPICE_MSGC_MAIN_MIGRATE_END: To(State.READY)}),
         (State.TARGET_ASKED, S): Row(
             go={
@@ -389,7 +391,7 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
             breaks={M.SPICE_MSG_MAIN_INIT: Breach("MIG-DST-002")},
             otherwise="MIG-DST-003",
         ),
-        # A client that does not wait for the answer takes the target along.
+        # A client that does not wait for the answer moves the target on too.
         (State.TARGET_ASKED, C): Row(
             stay=CLIENT_TALK,
             breaks={
@@ -443,7 +445,7 @@ MAIN: Mapping[tuple[State, Side], Row] = MappingProxyType(
     }
 )
 
-#: The states that every channel can be in once SPICE_MSG_MIGRATE was sent.
+#: The states of every channel after SPICE_MSG_MIGRATE.
 MIGRATING: Mapping[tuple[State, Side], Row] = MappingProxyType(
     {
         (State.FLUSH_DUE, S): Row(
@@ -451,7 +453,7 @@ MIGRATING: Mapping[tuple[State, Side], Row] = MappingProxyType(
             breaks={B.SPICE_MSG_MIGRATE_DATA: Breach("MIG-SRC-042", State.GONE)},
             otherwise="MIG-SRC-041",
         ),
-        # What the client had sent before it read SPICE_MSG_MIGRATE may still come.
+        # Messages that the client sent before it read SPICE_MSG_MIGRATE may still come.
         (State.FLUSH_DUE, C): Row(
             go={BC.SPICE_MSGC_MIGRATE_FLUSH_MARK: To(State.DATA_DUE, ("MIG-CLI-009",))},
             breaks={BC.SPICE_MSGC_MIGRATE_DATA: Breach("MIG-CLI-010")},
@@ -471,7 +473,7 @@ MIGRATING: Mapping[tuple[State, Side], Row] = MappingProxyType(
     }
 )
 
-#: The flush mark belongs to a source that has asked for it.
+#: FLUSH_MARK answers a source's SPICE_MSG_MIGRATE with NEED_FLUSH.
 _NO_MARK: dict[int, Breach] = {BC.SPICE_MSGC_MIGRATE_FLUSH_MARK: Breach("MIG-CLI-009")}
 SECONDARY: Mapping[tuple[State, Side], Row] = MappingProxyType(
     {
@@ -509,13 +511,13 @@ FREE = Row()
 
 
 def row(channel: int, state: State, sender: Side) -> Row:
-    """The row of a channel; where the table has none, everything goes."""
+    """The row of a channel; where the table has none, a row that allows everything."""
     rows = _MAIN_ROWS if channel == ChannelType.SPICE_CHANNEL_MAIN else _SECONDARY_ROWS
     return rows.get((state, sender), FREE)
 
 
 def allows(state: State, message: Message) -> bool:
-    """The message is none that breaks the order in this state."""
+    """Whether the message keeps the order in this state."""
     found = row(message.channel, state, message.sender)
     if message.type in found.go or message.type in found.breaks:
         return message.type in found.go
@@ -523,7 +525,7 @@ def allows(state: State, message: Message) -> bool:
 
 
 class Step(NamedTuple):
-    """Where a message leads, and what may come late after it, by who sends it."""
+    """The next state after a message, and the types that may come late after it, by sender."""
 
     state: State
     late: Mapping[Side, frozenset[int]]
@@ -533,9 +535,9 @@ _NOTHING_LATE: Mapping[Side, frozenset[int]] = MappingProxyType({S: NOTHING, C: 
 
 
 def step(state: State, message: Message, late: frozenset[int] = NOTHING) -> Step:
-    """Where a message leads; an illegal one leads where the table says, so that one breach is told once.
+    """The next state after a message. An illegal one also moves as the table says: one breach, one finding.
 
-    `late`: what its sender may still send after an earlier breach.
+    `late`: the types that the sender may still send after an earlier breach.
     """
     found = row(message.channel, state, message.sender)
     cell, breach = found.go.get(message.type), found.breaks.get(message.type)
@@ -554,12 +556,12 @@ def step(state: State, message: Message, late: frozenset[int] = NOTHING) -> Step
     return Step(breach.to or state, {other: others | breach.excuses, message.sender: own})
 
 
-#: Where a target's main channel goes that is asked for seamless migration when the client says at the source
-#: that it may begin: what either side owed there may still come.
+#: The next state of a target's main channel after DST_DO_SEAMLESS, when the client sends CONNECTED_SEAMLESS
+#: to the source without the target's answer: messages that were due there may still come.
 TAKEN_ALONG: Mapping[State, State] = MappingProxyType({State.TARGET_ASKED: State.TARGET_SEAMLESS})
-#: States of a source's channel that is on its way.
+#: States of a source's channel that is migrating.
 MOVING = frozenset({State.FLUSH_DUE, State.FLUSH_ONLY_DUE, State.DATA_DUE, State.GONE})
-#: Of a source whose client has said that it is connected: MIGRATE_END, or SPICE_MSG_MIGRATE, is to end it.
+#: States of a source after the client's CONNECTED: MIGRATE_END, or SPICE_MSG_MIGRATE, is due.
 CONNECTED = frozenset({State.CONNECTED, State.CONNECTED_AGAIN, State.SEAMLESS_UNASKED})
 CONNECTED_SEAMLESS = frozenset({State.CONNECTED_SEAMLESS, State.SEAMLESS_AGAIN})
 #: States of a session that has not begun, of one that runs, and of one with an announcement out.
@@ -573,7 +575,7 @@ NOT_BEGUN = frozenset(
         State.LINKED,
     }
 )
-#: Of a target's main channel: before the client's MIGRATE_END, and between that and INIT.
+#: States of a target's main channel: before the client's MIGRATE_END, and between that and INIT.
 WAITING = frozenset({State.TARGET_WAIT, State.TARGET_ANSWERED})
 INIT_DUE = frozenset({State.TARGET_INIT, State.TARGET_INIT_DUE})
 
@@ -585,7 +587,7 @@ def legal(channel: int, state: State, sender: Side) -> frozenset[int] | None:
 
 
 def told(channel: int, state: State, sender: Side) -> frozenset[int]:
-    """The types that a step, or a breach, of this state may be: nobody may hide them."""
+    """The types that change this state or break a requirement of their own: the framer must show them."""
     found = row(channel, state, sender)
     steps = frozenset(found.go) | frozenset(found.breaks)
     if found.stay is None:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a server owes to each message of a client in each state: these messages, silence, the end of the
-connection, or survival and nothing else.
+"""The server's due answer to each message of a client in each state: messages, silence, the end of the
+connection, or only that the server survives.
 
-The other half of the order tables (`order_tables` says what a side may send). Literal tables: a message, what
-it is answered by in any state, then the states where that is something else. PING and what timers send are no
-answers. Source: server/main-channel-client.cpp, red-channel-client.cpp, reds.cpp and each channel's own file;
-all of it seen on 0.14.3, 0.15.1, 0.15.2 and 0.16.0.
+The counterpart of `order_tables`, which say what a side may send. Literal tables: a message, its answer in
+any state, then the states with another answer. PINGs and messages from timers are no answers. Source:
+server/main-channel-client.cpp, red-channel-client.cpp, reds.cpp and each channel's own file; every entry was
+seen on 0.14.3, 0.15.1, 0.15.2 and 0.16.0.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from dissectors.wire.constants import (
     Side,
 )
 
-#: Requirements: of what the client may send, and of what it must not.
+#: The requirements for answers: to messages that the client may send, and to those that it must not.
 TAKEN, BORNE = "CELL-001", "CELL-002"
 
 
@@ -40,7 +40,7 @@ TAKEN, BORNE = "CELL-001", "CELL-002"
 class Answer:
     """`says`: message types in their order; () is silence. `ends`: the server ends the connection.
 
-    `free`: it survives, and what else it does is not looked at. `keeps`: the requirement, where it has one of
+    `free`: the server survives; nothing else is judged. `keeps`: the requirement, where the answer has one of
     its own.
     """
 
@@ -52,7 +52,7 @@ class Answer:
 
 SILENCE, END, SURVIVAL = Answer(), Answer(ends=True), Answer(free=True)
 ANY = None
-#: In a state (ANY: in all that are not named) -> the answer.
+#: State (ANY: all states that are not named) -> the answer.
 Row = Mapping[State | None, Answer]
 
 
@@ -73,7 +73,7 @@ NOT_YET = (*WAITING, State.TARGET_SEAMLESS)
 LEAVING = (State.FLUSH_DUE, State.GONE)
 _CANCEL = says(M.SPICE_MSG_MAIN_MIGRATE_CANCEL)
 _CONNECTED: Row = {
-    ANY: _CANCEL,  # nobody waits for it
+    ANY: _CANCEL,  # the server does not wait for it
     **_in(SILENCE, State.ANNOUNCED, State.ANNOUNCED_SEAMLESS),
     **_in(SURVIVAL, *LEAVING),
 }
@@ -130,7 +130,7 @@ _VMC: dict[int, Row] = {
 _PORT: dict[int, Row] = {**_VMC, MsgcPort.SPICE_MSGC_PORT_EVENT: {ANY: SILENCE}}
 _NO_DATA: dict[int, Row] = {BC.SPICE_MSGC_MIGRATE_DATA: {ANY: END, State.TARGET_SILENT: SILENCE}}
 _INPUTS: dict[int, Row] = {kind: {ANY: SILENCE} for kind in MsgcInputs}
-#: What a channel adds to what every channel has, or has in its place.
+#: A channel's own entries, which add to those of every channel or replace them.
 OTHERS: Mapping[int, Mapping[int, Row]] = MappingProxyType(
     {
         CT.SPICE_CHANNEL_INPUTS: {
@@ -161,16 +161,16 @@ UNKNOWN: Row = {ANY: END, State.TARGET_SILENT: SILENCE}
 
 
 def answer(channel: int, state: State, message: int) -> Answer:
-    """What is owed to a message."""
+    """The answer that is due to a message."""
     rows = MAIN if channel == CT.SPICE_CHANNEL_MAIN else {**_EVERY_CHANNEL, **OTHERS.get(channel, {})}
     found = rows.get(message, UNKNOWN)
     if state is State.TARGET_SILENT:
-        return SILENCE  # nothing is read before the session begins
+        return SILENCE  # the server reads nothing before the session begins
     return found.get(state, found[ANY])
 
 
 def may_send(channel: int, state: State, message: int) -> bool:
-    """Whether a client that keeps the order may send this message there."""
+    """Whether the order tables allow the client this message in this state."""
     found = row(channel, state, Side.CLIENT)
     if message not in MESSAGE_NAMES[channel, Side.CLIENT] or message in found.breaks:
         return False
@@ -180,7 +180,7 @@ def may_send(channel: int, state: State, message: int) -> bool:
 
 
 def requirement(channel: int, state: State, message: int) -> str:
-    """Which requirement a wrong answer breaks."""
+    """The requirement that a wrong answer breaks."""
     if not may_send(channel, state, message):
         return BORNE
     return answer(channel, state, message).keeps or TAKEN

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Who belongs to whom: a channel to its session, a session to the migration that brought it.
+"""Pairs a channel with its session, and a session with the migration that brought its client.
 
-Ids repeat between machines (a release that has just started gives out the same one again), ports do, and
-behind a proxy or NAT even addresses. So nothing is decided by one of them: what fits is counted.
+Ids repeat between machines (a freshly started release gives out the same one again), ports do, and behind a
+proxy or NAT even addresses do. So no single one of them decides: each pairing gets a score from all of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dissectors.wire.constants import MsgMain
 if TYPE_CHECKING:
     from dissectors.conversation.conversation import Conversation
 
-#: So many sessions and migrations are looked back at.
+#: The most earlier sessions and migrations that are compared.
 LATEST = 500
 #: A client that SWITCH_HOST sends elsewhere begins its session there within this time (s).
 SWITCHED_S = 5.0
@@ -40,7 +40,7 @@ def session_of(view: Conversation, connection: Connection) -> Session | None:
 
 
 def _joins(session: Session, connection: Connection) -> int:
-    """How well a channel fits a session; 0: not at all."""
+    """The score of a channel for a session; 0: they do not belong together."""
     if session.main.closed is not None or session.main is connection:
         return 0
     late = connection.mess is None
@@ -69,14 +69,14 @@ def _joins(session: Session, connection: Connection) -> int:
 
 
 def migration_to(view: Conversation, session: Session) -> Migration | None:
-    """The migration that brought this session's client here."""
+    """The migration that brought this session's client to this host; None if there is none."""
     waiting = (m for m in islice(reversed(view.migrations), LATEST) if m.target is None or _left(m, session))
     return _best([(_brings(migration, session), migration) for migration in waiting])
 
 
 def _left(migration: Migration, session: Session) -> bool:
-    """The client has been at the target in vain, as part of a migration that then became SWITCH_HOST: this
-    ordinary session is what it asks for."""
+    """Whether the client's migrating link to the target led to nothing and SWITCH_HOST followed: this new
+    session is then the one that SWITCH_HOST requests."""
     target = migration.target
     switched = ended_by(migration, MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST)
     if target is None or not switched or session.main.as_target:
@@ -85,7 +85,8 @@ def _left(migration: Migration, session: Session) -> bool:
 
 
 def session_before(view: Conversation, migration: Migration) -> Session | None:
-    """The target's part may come first: captures of two hosts, one behind the other or by two clocks."""
+    """The target's session that was read before the source's part, as in captures of two hosts whose
+    files follow each other or have two clocks."""
     latest = (s for s in islice(reversed(view.sessions), LATEST) if s.arrived is None)
     waiting = (s for s in latest if s.main.as_target or s.main.arrives)
     here = [s for s in waiting if None in (migration.source.id, s.id) or migration.source.id == s.id]
@@ -93,7 +94,7 @@ def session_before(view: Conversation, migration: Migration) -> Session | None:
 
 
 def session_after_switch(view: Conversation, migration: Migration) -> Session | None:
-    """The ordinary session to which SWITCH_HOST has sent the client, where it has begun already."""
+    """The new session to which SWITCH_HOST has sent the client, if it has begun already."""
     ended = migration.ended
     if ended is None or ended.type != MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST:
         return None
@@ -107,23 +108,23 @@ def session_after_switch(view: Conversation, migration: Migration) -> Session | 
 
 
 def _opened_after(session: Session, time: float) -> bool:
-    """Its main link was made after that time."""
+    """Whether its main link began after that time (s)."""
     return session.main.opened is not None and session.main.opened.time > time
 
 
 def _best(weighed: Sequence[tuple[int, T]]) -> T | None:
-    """The first of those that weigh most; None if all weigh nothing."""
+    """The first candidate with the highest score; None if all scores are 0."""
     weight, found = max(weighed, key=lambda pair: pair[0], default=(0, None))
     return found if weight else None
 
 
 def _brings(migration: Migration, session: Session) -> int:
-    """How well a session fits as the target of a migration; 0: not at all."""
+    """The score of a session as the target of a migration; 0: it is not the target."""
     source, opened = migration.source, session.main.opened
     if source is session or opened is None:
         return 0
     port = any(place.port in migration.ports for place in session.main.places)
-    unlinked = session.main.mess is None and port  # its link message, which would tell, is not in the capture
+    unlinked = session.main.mess is None and port  # the capture lacks the link message with its id
     as_target = session.main.as_target or session.main.arrives
     same_id = (as_target or unlinked) and source.id == session.id is not None
     same_host = source.host == session.host
@@ -174,5 +175,5 @@ def client_of(session: Session) -> str | None:
 
 
 def ended_by(migration: Migration, kind: int) -> bool:
-    """This message ended it."""
+    """Whether this message ended it."""
     return migration.ended is not None and migration.ended.type == kind

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Who takes part in a conversation: connections, sessions, hosts, and the migrations between them."""
+"""The parties of a conversation: connections, sessions, hosts, and the migrations between them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MAIN = ChannelType.SPICE_CHANNEL_MAIN
 
 @dataclass(eq=False)
 class Connection:
-    """One connection and where it stands."""
+    """One connection and its state."""
 
     number: int
     opened: Opened | None = None
@@ -50,12 +50,12 @@ class Connection:
     server_common: frozenset[int] = frozenset()
     server_caps: frozenset[int] = frozenset()
     state: State = State.LINKING
-    left: State | None = None  # the state that a breach has left: it stands there or in `state`
+    left: State | None = None  # the state before a breach: the true state is this one or `state`
     late: dict[Side, frozenset[int]] = field(  # types that may still come after a breach
         default_factory=lambda: {Side.CLIENT: frozenset(), Side.SERVER: frozenset()}
     )
     session: Session | None = None
-    arrives: bool = False  # its first message that is seen is one to a target
+    arrives: bool = False  # its first message in the capture is one to a target
     certain: bool = True  # nothing of it is missing so far
     migrate: Message | None = None  # SPICE_MSG_MIGRATE
     serials: dict[Side, int | None] = field(default_factory=lambda: {Side.CLIENT: None, Side.SERVER: None})
@@ -63,19 +63,19 @@ class Connection:
     familiar: dict[Side, frozenset[int]] = field(  # types of which enough messages have been shown
         default_factory=lambda: {Side.CLIENT: frozenset(), Side.SERVER: frozenset()}
     )
-    heard: set[Side] = field(default_factory=set)  # who has said anything that is in the evidence
+    heard: set[Side] = field(default_factory=set)  # the sides with any bytes in the evidence
     messages: dict[Side, int] = field(default_factory=lambda: {Side.CLIENT: 0, Side.SERVER: 0})
-    beside: Message | None = None  # its server's first one, while another link to the channel was open
+    beside: Message | None = None  # the server's first message, while another link to the channel was open
     said: set[int] = field(default_factory=set)  # message types that the client has sent
     pings: deque[bytes] = field(default_factory=lambda: deque(maxlen=64))  # id and timestamp, the last ones
     unanswered: Message | None = None  # the oldest PING without a PONG, with no more than id and timestamp
-    # Answers to what was not seen: where a capture lost a part of a PING, it is whole only after its PONG.
+    # Answers without a seen question. Where a capture lost a part of a PING, its PONG may come before it.
     strange: deque[Message] = field(default_factory=lambda: deque(maxlen=16))
     generations: deque[bytes] = field(default_factory=lambda: deque(maxlen=8))  # of SET_ACK, the last ones
     window: int | None = None  # of the latest SET_ACK: messages for which the server wants an ACK
     unacked: int = 0  # the server's messages since then, less the windows that were acknowledged
     last: dict[Side, Message | None] = field(default_factory=lambda: {Side.CLIENT: None, Side.SERVER: None})
-    failed: ConnectFailed | None = None  # the attempt came to nothing: there is no `opened`
+    failed: ConnectFailed | None = None  # the connection attempt failed: there is no `opened`
     hello: TlsHello | None = None
     certificate: TlsCertificate | None = None
     alerts: list[TlsAlert] = field(default_factory=list)
@@ -85,8 +85,8 @@ class Connection:
     beyond: Connection | None = None  # its second leg: a proxy passes it on, and both are in the evidence
 
     def forget_packets(self) -> None:
-        """Gives back the packets that were built of its link stage; they are built again where one is asked
-        for. Connections that are over must cost little: there may be many."""
+        """Frees the packets that were built from its link stage; they are built again on access. Closed
+        connections must cost little memory: there may be many."""
         for part in (self.mess, self.reply, self.mechanism, self.ticket, self.result, *self.last.values()):
             if part is not None:
                 part.__dict__.pop("packet", None)
@@ -98,17 +98,17 @@ class Connection:
 
     @property
     def linked(self) -> bool:
-        """The link stage ended well."""
+        """Whether the link stage ended with SPICE_LINK_ERR_OK."""
         return self.result is not None and self.result.raw == b"\0\0\0\0"
 
     @property
     def linked_whole(self) -> bool:
-        """All of the link stage is known."""
+        """Whether the evidence holds the whole link stage."""
         return self.mess is not None and self.result is not None
 
     @property
     def refusal(self) -> LinkBytes | None:
-        """The link reply or result that says no."""
+        """The link reply or result that refused the link; None if there is none."""
         for part, at in ((self.reply, LINK_HEADER_BYTES), (self.result, 0)):
             if part is not None and any(part.raw[at : at + 4]):
                 return part
@@ -116,26 +116,26 @@ class Connection:
 
     @property
     def server(self) -> Endpoint | None:
-        """Where the client went."""
+        """The address that the client connected to."""
         known = self.opened or self.failed
         return known.server if known is not None else None
 
     @property
     def places(self) -> tuple[Endpoint, ...]:
-        """Where it leads: the address that the client went to, and what lies behind that."""
+        """The address that the client connected to, and the addresses behind it (a proxy's target)."""
         beyond = self.beyond.server if self.beyond is not None else None
         goal = self.opened.goal if self.opened is not None else None
         return tuple(dict.fromkeys(place for place in (self.server, goal, beyond) if place is not None))
 
     @property
     def client(self) -> Endpoint | None:
-        """Where the client came from."""
+        """The client's address."""
         known = self.opened or self.failed
         return known.client if known is not None else None
 
     @property
     def as_target(self) -> bool:
-        """Asks for, or belongs to, the target's part of a migration."""
+        """Whether it requests, or belongs to, the target's part of a migration."""
         return self.is_main and self.connection_id != 0
 
 
@@ -147,19 +147,19 @@ class Session:
     id: int | None
     main: Connection
     channels: list[Connection] = field(default_factory=list)
-    migration: Migration | None = None  # in which it is the source, the latest
-    arrived: Migration | None = None  # in which it is the target
+    migration: Migration | None = None  # the latest one in which it is the source
+    arrived: Migration | None = None  # the one in which it is the target
     offered: frozenset[tuple[int, int]] = frozenset()  # CHANNELS_LIST
-    replaces: Session | None = None  # still open on this host when this one came
+    replaces: Session | None = None  # sessions that were still open on this host when this one began
     init: Message | None = None
-    agent_data: Message | None = None  # the first that the client sent to the agent
-    agent: bool | None = None  # whether the guest's agent is there, as the server has said
-    agent_news: float = 0.0  # when it said so
-    started: bool = False  # the client has said AGENT_START
-    tokens: int | None = None  # that the client has for the agent; None: unknown
-    used: int = 0  # tokens that the client has used and not got back
+    agent_data: Message | None = None  # the client's first AGENT_DATA
+    agent: bool | None = None  # whether the guest's agent is connected, by the server's messages
+    agent_news: float = 0.0  # time (s) of that message
+    started: bool = False  # the client has sent AGENT_START
+    tokens: int | None = None  # the client's tokens for the agent; None: unknown
+    used: int = 0  # tokens that the client has used and that the server has not returned
     displays: int | None = None  # INIT's display_channels_hint
-    clock: tuple[float, int] | None = None  # when the server last told the multimedia time, and which (ms)
+    clock: tuple[float, int] | None = None  # the latest multimedia time: (event's s, its ms)
 
     def connections(self) -> Iterator[Connection]:
         """Main first."""
@@ -167,14 +167,14 @@ class Session:
         yield from self.channels
 
     def links_to(self, channel: Connection) -> list[Connection]:
-        """Every link that there was to a connection's channel, in their order; without its link message
-        nobody knows which of several it is."""
+        """All links to a connection's channel, in their order. Without the link message one of several cannot
+        be identified."""
         key = channel.channel, channel.channel_id
         known = [c for c in self.channels if c.mess is not None and (c.channel, c.channel_id) == key]
         return known if channel.mess is not None else [channel]
 
     def take_over(self, source: Session) -> None:
-        """What a seamless migration brings along: the agent and its tokens."""
+        """Takes over the state that a seamless migration carries: the agent and its tokens."""
         if self.agent is None:
             self.agent, self.agent_news = source.agent, source.agent_news
         self.started = self.started or source.started
@@ -200,7 +200,7 @@ class Migration:
     ended: Message | None = None  # MIGRATE_END, SWITCH_HOST, MIGRATE_CANCEL or main's MIGRATE
     data: dict[tuple[int, int], bytes] = field(default_factory=dict)  # MIGRATE_DATA by channel
     steps: list[Message] = field(default_factory=list)
-    begun: float = 0.0  # time (s) of the first that is seen of it
+    begun: float = 0.0  # time (s) of its first event in the evidence
 
     def send_to(self, packet: Any) -> None:
         """Takes host, ports and certificate subject from an announcement's packet."""
@@ -210,17 +210,17 @@ class Migration:
 
     @property
     def ports(self) -> frozenset[int]:
-        """The announced ports; those that are left out (0, or 65535 on the wire) are not among them."""
+        """The announced ports without those left out (0, or 65535 on the wire)."""
         return frozenset({self.port, self.tls_port}) - {0, 0xFFFF}
 
 
 @dataclass(eq=False)
 class Server:
-    """One host: its label where known, the addresses that lead to it, what its hypervisor did."""
+    """One host: its label if known, the addresses that lead to it, its hypervisor's calls."""
 
     label: str | None
     endpoints: set[Endpoint] = field(default_factory=set)
-    has_main: bool = False  # main channels go to it
+    has_main: bool = False  # addresses of its main channels
     ids: set[int] = field(default_factory=set)  # session ids it has given out or taken over
     settings: dict[str, object] = field(default_factory=dict)  # of the `configured` event
     calls: list[HostEvent] = field(default_factory=list)

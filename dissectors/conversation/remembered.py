@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a connection remembers of its messages, for those that come later: PINGs that a PONG answers, SET_ACKs
-that an ACK_SYNC answers, types whose layout has been shown often enough."""
+"""A connection's memory of its messages, for judging later ones: PINGs for their PONGs, SET_ACKs for their
+ACK_SYNCs, types whose layout has been judged often enough."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from dissectors.conversation.parties import Connection
 from dissectors.framing.events import Message
 from dissectors.wire.constants import MsgBase, MsgcBase, Side
 
-#: So many messages of a type, on one side of a connection, are shown for their layout where no rule asks for
+#: The number of messages of a type, on one side of a connection, whose layout is judged where no rule needs
 #: them otherwise.
 LAYOUTS = 20
-UNKNOWN = b""  # stands for what was in a message that is not whole
+UNKNOWN = b""  # placeholder for the content of an incomplete message
 GENERATION_BYTES = 4  # of SET_ACK, which ACK_SYNC repeats
 PONG_BYTES = 12  # the id and timestamp of a PING, which its PONG repeats
 
 
 def remember(connection: Connection, event: Message) -> None:
-    """Keeps what later messages of the connection are compared with."""
+    """Keeps the values that later messages of the connection must repeat."""
     connection.last[event.sender] = event
     connection.shown[event.sender, event.type] += 1
     if connection.shown[event.sender, event.type] == LAYOUTS:
@@ -43,7 +43,7 @@ def remember(connection: Connection, event: Message) -> None:
 
 
 def _answered(connection: Connection, event: Message) -> None:
-    """Takes in a PONG or an ACK_SYNC; one that answers nothing that was seen is kept until the end."""
+    """Takes in a PONG or an ACK_SYNC; keeps one without a seen question until the end."""
     pong = event.type == MsgcBase.SPICE_MSGC_PONG
     if pong and connection.unanswered is not None and connection.unanswered.body == event.body[:PONG_BYTES]:
         connection.unanswered = None
@@ -52,8 +52,8 @@ def _answered(connection: Connection, event: Message) -> None:
 
 
 def answers(connection: Connection, event: Message) -> bool | None:
-    """Whether a PONG repeats a PING's id and timestamp, and an ACK_SYNC a SET_ACK's generation; None where
-    nothing was seen that it could answer."""
+    """Whether a PONG repeats a PING's id and timestamp, or an ACK_SYNC a SET_ACK's generation; None where no
+    question was seen that it could answer."""
     pong = event.type == MsgcBase.SPICE_MSGC_PONG
     known = connection.pings if pong else connection.generations
     if not known and not pong:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The same sequence by boofuzz and by branches: link, main channel, a MIGRATE_END with something wrong in it.
+"""The same sequence by boofuzz and by branches: link, main channel, a mutated MIGRATE_END.
 
-`python -m suites.fuzz.bench_boofuzz [SPEC] [SECONDS]`; boofuzz is the extra `bench`. The figures are
-test cases a second on this machine: boofuzz has one process, a campaign one for each core.
-"""
+`python -m suites.fuzz.bench_boofuzz [SPEC] [SECONDS]`; boofuzz is the extra `bench`. The figures are test
+cases a second on this machine: boofuzz uses one process, a campaign one for each core."""
 
 from __future__ import annotations
 
@@ -44,14 +43,14 @@ def _ticket(reply: bytes) -> bytes:
 
 
 def with_boofuzz(launcher: Launcher, seconds: float) -> int:
-    """Test cases in so many seconds: boofuzz's own session, without logs, web page and pauses."""
+    """How many test cases boofuzz runs in this many seconds, without logs, web page and pauses."""
     boofuzz = import_module("boofuzz")
     host = launcher.start("source", Settings(devices=("keyboard", "mouse")))
     end = time.monotonic() + seconds
     played = 0
 
     class Over(BaseException):
-        """The time is over; boofuzz catches what is an Exception."""
+        """Raised when the time is over; no Exception, because boofuzz catches those."""
 
     def count(*_: Any, **__: Any) -> None:
         nonlocal played
@@ -100,7 +99,7 @@ def with_boofuzz(launcher: Launcher, seconds: float) -> int:
 
 
 def with_branches(launcher: Launcher, seconds: float) -> int:
-    """Test cases in so many seconds: each a branch of a session that is linked."""
+    """How many test cases run in this many seconds, each on a branch of a linked session."""
     grounds = Grounds({"source": launcher, "target": launcher})
     linked = Walk(grounds, Setup())
     linked.play_all([Link(0, "source", MAIN)])
@@ -130,7 +129,7 @@ WAYS: Mapping[str, Callable[[Launcher, float], int]] = {"boofuzz": with_boofuzz,
 
 
 def _begin(way: str, server: str, seconds: float) -> subprocess.Popen[str]:
-    """In a process of its own: boofuzz leaves threads behind that keep a process from ending."""
+    """Runs boofuzz in a process of its own: the threads that it leaves behind keep a process from ending."""
     command = [sys.executable, "-m", "suites.fuzz.bench_boofuzz", way, server, str(seconds)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -149,7 +148,7 @@ def _played(process: subprocess.Popen[str], seconds: float) -> int:
 
 
 def measured(server: str, seconds: float) -> None:
-    """Prints both, where boofuzz is installed: it has one process, a campaign has one for each core."""
+    """Prints both figures, where boofuzz is installed: it uses one process, a campaign one for each core."""
     if find_spec("boofuzz") is None:
         print("boofuzz is not here: pip install 'spice-conformance[bench]' for the comparison")
         return
@@ -163,7 +162,8 @@ def measured(server: str, seconds: float) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """`[SPEC] [SECONDS]`; or a way, SPEC and SECONDS for its part alone, which prints a number."""
+    """`[SPEC] [SECONDS]`; or a method, SPEC and SECONDS, which measures this method alone and prints a
+    number."""
     if arguments[:1] and arguments[0] in WAYS:
         with _launcher(arguments[1]) as launcher:
             print(WAYS[arguments[0]](launcher, float(arguments[2])), flush=True)

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a play costs from nothing, from kept situations, and beside boofuzz.
+"""The cost of a play on fresh hosts, from kept situations, and compared with boofuzz.
 
 `python -m suites.fuzz.bench_fuzz [SPEC] [SECONDS]`, `make bench-fuzz`.
 
-CPU is that of this process and of all hosts, whatever else the machine does; plays a second are of this
-machine as it is now.
-"""
+CPU is that of this process and of all hosts, whatever else the machine does; plays a second depend on the
+machine and its load."""
 
 from __future__ import annotations
 
@@ -41,7 +40,7 @@ def _measured(name: str, run: Callable[[], tuple[int, int]]) -> tuple[float, flo
 
 
 def main(arguments: list[str]) -> int:
-    """Prints both ways and what the one is to the other."""
+    """Prints both figures and their ratio."""
     server = arguments[0] if arguments else "system"
     seconds = float(arguments[1]) if len(arguments) > 1 else SECONDS
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The bodies of a client's messages: good ones from what the conversation holds, and bad ones by a seed."""
+"""The bodies of a client's messages: correct ones, from the conversation so far, and mutated ones, by a
+seed."""
 
 from __future__ import annotations
 
@@ -29,26 +30,27 @@ _GOOD: Mapping[tuple[int, int], bytes] = MappingProxyType(
         (MAIN, MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST): struct.pack("<H", 1),
     }
 )
-#: Values at which sizes, counts and signs go wrong.
+#: Boundary values of sizes, counts and signs.
 EDGES = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 _WIDTHS = (1, 2, 4)
-#: The migration data's version in every release so far (server/migration-protocol.h).
+#: The migration data's version, the same in every release so far (server/migration-protocol.h).
 FIRST_VERSION = 1
 
 
 class Heard(Protocol):
-    """What is asked of a connection: its channel (`wanted.channel`), and what the server has said on it."""
+    """What this module needs to know of a connection: its channel (`wanted.channel`), and the server's
+    messages on it."""
 
     @property
     def wanted(self) -> Any:
-        """What its link asked for."""
+        """What its link requested."""
 
     def got(self, *types: int) -> Sequence[Message]:
         """Messages of these types, the latest last."""
 
 
 def body(move: Send, connection: Heard, twin: Heard | None) -> bytes:
-    """The body that a move sends; `twin`: as `good` has it."""
+    """The body that a move sends; `twin`: see `good`."""
     found = good(move.type, connection, twin)
     if not move.mutation:
         return found
@@ -56,7 +58,8 @@ def body(move: Send, connection: Heard, twin: Heard | None) -> bytes:
 
 
 def good(message_type: int, connection: Heard, twin: Heard | None) -> bytes:
-    """A body as a dutiful client sends it; `twin`: its connection to the same channel of the other host."""
+    """A body as a correct client sends it; `twin`: the client's connection to the same channel of the other
+    host."""
     match message_type:
         case MsgcBase.SPICE_MSGC_PONG:
             return _last(connection, MsgBase.SPICE_MSG_PING, bytes(12))[:12]
@@ -100,11 +103,11 @@ def _numbers(packet: Packet, at: int) -> Iterator[tuple[int, int]]:
 
 
 def mutated(body: bytes, seed: int, places: Sequence[tuple[int, int]] = ()) -> bytes:
-    """A body with one to three things wrong.
+    """A body with one to three mutations.
 
-    A number at an edge, or one more or less than it is or than there are bytes; a cut, at a number or
-    anywhere; bytes too many. `places`: offset and width of its numbers.
-    """
+    A mutation sets a number to a boundary value, or to one more or less than its value or than the byte
+    count; or it cuts the body, at a number or anywhere; or it adds bytes. `places`: offset and width of the
+    body's numbers."""
     dice = random.Random(seed)
     found = bytearray(body)
     for _ in range(dice.choice((1, 1, 2, 3))):

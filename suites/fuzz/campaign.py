@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A campaign: examples of the machine until the time is over; each new failure is shortened and saved.
+"""A campaign: plays until the time is over; each new failure is shortened and saved.
 
-The same seed plays the same examples in the same order, and finds the same failures: only how many examples
-there are depends on the time.
-"""
+The same seed plays the same examples in the same order and finds the same failures: only the number of
+examples depends on the time."""
 
 from __future__ import annotations
 
@@ -32,22 +31,22 @@ from suites.fuzz.standing import Key, Standing, Step
 from suites.fuzz.state_machine import drive
 from suites.fuzz.walk import Walk
 
-#: Examples that Hypothesis plays at a time: the time is looked at between and within them.
+#: How many examples Hypothesis plays in one batch; the campaign checks the time between and within batches.
 BATCH = 40
-#: Plays that shortening may take; a play that ends in a hang takes seconds.
+#: How many plays shortening may take; a play that ends in a hang takes seconds.
 BUDGET, HANG_BUDGET = 150, 12
-#: Further plays that say how surely a failure shows.
+#: Further plays that measure how reliably a failure shows.
 PROOFS = 3
-#: A call that takes so long hangs, s.
+#: A call that takes this long hangs, s.
 HANG_SECONDS = 5.0
 PROGRESS_SECONDS = 2.0
-#: A failure that did not show so often on fresh hosts is not tried again.
+#: A failure that did not show this many times on fresh hosts is not tried again.
 DOUBTED = 4
-#: The rules are asked about a play that has shown something new, and about one of so many others.
+#: The rules judge every play that has shown something new, and one of this many others.
 JUDGED = 8
-#: How long a failure may be shortened when the campaign's time is over.
+#: How long the shortening of a failure may go on after the campaign's time, s.
 LATE_SECONDS = 15.0
-#: Plays in a row that no host could be started or copied for.
+#: The campaign gives up after this many plays in a row for which no host could be started or copied.
 LOST = 20
 #: Where a campaign saves its failures, below its directory.
 FINDINGS = "findings"
@@ -61,16 +60,16 @@ class Campaign:
     """What was played and found.
 
     `failures`: in the order in which they were found. `hits`: how many examples showed each. `provoked`: the
-    same of what a server did once a client had broken the order. `unshown`: how often a failure of a branch
-    did not show on fresh hosts with real sockets. `plays`: all plays, those that shorten and prove failures
-    too. `inconsistent`: batches that ended early because a server answered differently.
-    Without `shorten` failures stay as they were found, and are neither proved nor saved. `say` gets a line of
-    progress now and then, `told` each new failure when it has been shortened and saved.
+    same for failures after a client's breach of the order. `unshown`: how many times a failure of a branch
+    did not show on fresh hosts with real sockets. `plays`: all plays, those that shorten and confirm failures
+    included. `inconsistent`: batches that ended early because a server answered differently.
 
-    With an `explorer` plays start where others stand, else Hypothesis makes each from nothing. `corpus`: what
-    is played first, the part that is ours (`share`: number, of how many), and where new situations go.
-    `claim`: whether a new failure is this campaign's to shorten, not another process's.
-    """
+    Without `shorten` failures stay as they were found, and are neither confirmed nor saved. `say` gets a line
+    of progress now and then, `told` gets each new failure once it is shortened and saved. With an `explorer`
+    plays start from kept situations, otherwise Hypothesis makes each on fresh hosts. `corpus`: the entries to
+    play first, this process's part of them (`share`: its number, and the number of processes), and the place
+    for new situations. `claim`: whether this campaign, and not another process's, is to shorten a new
+    failure."""
 
     launchers: Mapping[str, Launcher]
     server: str
@@ -100,7 +99,7 @@ class Campaign:
     _told: float = 0.0
 
     def run(self, *, seconds: float = float("inf"), examples: int | None = None) -> None:
-        """Plays so long, or so many examples. Raises HarnessError where no host starts."""
+        """Plays for this long, or this many examples. Raises HarnessError if no host starts."""
         begun = self._told = time.monotonic()
         self._end = begun + seconds
         batch = 0
@@ -146,7 +145,8 @@ class Campaign:
                     raise
 
     def _play_corpus(self, explorer: Explorer, corpus: Corpus) -> None:
-        """Plays our part of the corpus; an entry that shows nothing new beside shorter ones is dropped."""
+        """Plays this process's part of the corpus; drops an entry that shows nothing beyond shorter
+        entries."""
         number, width = self.share
         for index, (setup, moves) in enumerate(corpus.entries()):
             if index % width == number and time.monotonic() < self._end:
@@ -171,7 +171,7 @@ class Campaign:
         self._ended(stage)
 
     def _ended(self, stage: Standing[Any]) -> None:
-        """What a play that is over has shown."""
+        """Records what a finished play has shown."""
         self.provoked.update({Key.of(found) for found in stage.provoked()})
         self.examples += 1
         self.plays += 1
@@ -269,7 +269,7 @@ class Campaign:
 
 
 def simpler(move: Move) -> Sequence[Move]:
-    """The simpler forms of a move."""
+    """Simpler forms of a move."""
     match move:
         case Send() if move.mutation:
             return (replace(move, mutation=0),)
@@ -283,14 +283,14 @@ def simpler(move: Move) -> Sequence[Move]:
 # ---- coverage
 
 _TABLES = ((True, MAIN_TABLE), (True, MIGRATING_TABLE), (False, SECONDARY_TABLE), (False, MIGRATING_TABLE))
-#: Every step that the tables name: those that lead to another state.
+#: Every step in the tables that leads to another state.
 LEADS = frozenset(
     (main, state, sender, int(kind))
     for main, table in _TABLES
     for (state, sender), cells in table.items()
     for kind in cells.go
 )
-#: Every state that the tables name.
+#: Every state in the tables.
 STATES = frozenset((main, state) for main, table in _TABLES for state, _ in table)
 
 
@@ -301,12 +301,12 @@ def coverage_of(steps: set[Step]) -> dict[str, list[int]]:
 
 
 def coverage(steps: set[Step]) -> str:
-    """The same in words."""
+    """The coverage in words."""
     return ", ".join(f"{reached} of {all_} {what}" for what, (reached, all_) in coverage_of(steps).items())
 
 
 def ready(launcher: Launcher, server: str) -> None:
-    """Sees to it that the machine can drive this build. Raises Unsupported, HarnessError."""
+    """Checks that the machine can drive this build. Raises Unsupported, HarnessError."""
     host = launcher.start("check", Settings())
     host.stop()
     if missing := sorted(NEEDS - host.abilities):

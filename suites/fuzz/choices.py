@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What can be played next: legal by the oracle's tables and the state of the conversation, or not.
+"""The possible next moves: legal or illegal by the oracle's tables and the state of the conversation.
 
-A choice is one move or a few that belong together. Every function gives all its choices in a fixed order,
-so that a number chooses one.
-"""
+A choice is one move, or a few that belong together. Every function lists its choices in a fixed order, so
+that a number selects one."""
 
 from __future__ import annotations
 
@@ -34,19 +33,19 @@ from suites.fuzz.standing import Standing
 Choice = tuple[Move, ...]
 
 CLIENTS = (0, 1, 2)
-#: Channel types that no server has, or has not here.
+#: Channel types that no server has, or that these hosts lack.
 MISSING = (int(ChannelType.SPICE_CHANNEL_PORT), 200)
-#: A type that no enumeration has.
+#: A message type that no enumeration contains.
 UNKNOWN_TYPE = 99
-#: Around the migration timer, ms.
+#: Times just before and after the migration timer, ms.
 TIMES = (1, 5_000, 9_999, 10_000, 30_000)
 
-#: A hypervisor's whole end of a migration.
+#: All calls with which a hypervisor ends a migration.
 COMPLETE = ("migrate_start", "vm_stop", "finish")
 
 
 def messages(stage: Standing[Any]) -> list[Choice]:
-    """What a client may send by the tables; messages that lead to another state come first, and twice."""
+    """The messages that the tables allow a client; those that lead to another state come first, and twice."""
     steps: list[Choice] = []
     talk: list[Choice] = []
     for slot in _linked(stage):
@@ -57,7 +56,8 @@ def messages(stage: Standing[Any]) -> list[Choice]:
 
 
 def odd_messages(stage: Standing[Any]) -> list[Choice]:
-    """What a client must not send now: every other message of its channel, and one that does not exist."""
+    """The messages that a client must not send now: every other message of its channel, and one that does not
+    exist."""
     found: list[Choice] = []
     for slot in _linked(stage):
         leads, rest = _legal(stage, slot)
@@ -68,7 +68,7 @@ def odd_messages(stage: Standing[Any]) -> list[Choice]:
 
 
 def _legal(stage: Standing[Any], slot: Slot) -> tuple[list[int], list[int]]:
-    """The types that lead somewhere, and those that change nothing."""
+    """The legal types that lead to another state, and those that do not."""
     state = stage.known(slot).state
     cells = row(slot.channel, state, Side.CLIENT)
     allowed = legal(slot.channel, state, Side.CLIENT)
@@ -83,7 +83,7 @@ def _send(slot: Slot, kind: int, mutation: int = 0) -> Send:
 
 
 def mutations(stage: Standing[Any], seed: int) -> list[Choice]:
-    """Any message of a channel with a body that has something wrong."""
+    """Any message of a channel with a mutated body."""
     return [
         (_send(slot, kind, seed),)
         for slot in _linked(stage)
@@ -96,7 +96,8 @@ def _linked(stage: Standing[Any]) -> list[Slot]:
 
 
 def links(stage: Standing[Any]) -> list[Choice]:
-    """Links of the scheme: a session, its channels, and the same at the target of an announced migration."""
+    """Links of the scheme: a session, its channels, and their links to the target of an announced
+    migration."""
     found: list[Choice] = []
     for client in CLIENTS:
         mains = [slot for slot in _linked(stage) if slot.client == client and slot.channel == MAIN]
@@ -115,7 +116,7 @@ def links(stage: Standing[Any]) -> list[Choice]:
 
 
 def odd_links(stage: Standing[Any]) -> list[Choice]:
-    """Links with any id to any channel, and such as end in the middle of the link stage."""
+    """Links with any id to any channel, and links that stop in the middle of the link stage."""
     found: list[Choice] = [
         (Link(client, host, channel, id_),)
         for client in CLIENTS
@@ -149,7 +150,7 @@ def _leave(stage: Standing[Any], client: int, host: str) -> Choice:
 
 
 def calls(stage: Standing[Any]) -> list[Choice]:
-    """What a hypervisor may call; a whole completion where a migration is announced, twice as likely."""
+    """Calls that a hypervisor may make; a complete ending of an announced migration comes twice."""
     found: list[Choice] = []
     for host in HOSTS:
         if host == "source" or host in stage.labels:
@@ -161,8 +162,8 @@ def calls(stage: Standing[Any]) -> list[Choice]:
 
 
 def progress(stage: Standing[Any]) -> list[Choice]:
-    """What brings a migration on: an announcement to a client that is there, all that completes it, the end
-    of what has been started."""
+    """Moves that continue a migration: an announcement to a connected client, the rest of a migration, the
+    end of one that has started."""
     found: list[Choice] = []
     mains = {slot.host for slot in _linked(stage) if slot.channel == MAIN}
     for host in stage.labels:
@@ -178,18 +179,18 @@ def progress(stage: Standing[Any]) -> list[Choice]:
 
 
 def clocks(stage: Standing[Any]) -> list[Choice]:
-    """The virtual clock of a host goes on."""
+    """Moves the virtual clock of a host on."""
     return [(Pass(host, ms),) for host in stage.labels for ms in TIMES]
 
 
-# ---- what a client owes
+# ---- a client's duties
 
-#: States of main in which the client's answer to an announcement is due.
+#: States of main in which the server waits for the client's answer to an announcement.
 ANNOUNCED = frozenset({State.ANNOUNCED, State.ANNOUNCED_SEAMLESS})
 
 
 def owed(stage: Standing[Any]) -> list[Choice]:
-    """What each client owes now, all of it: a client that plays these alone migrates as it should."""
+    """Each client's current duties, all of them: a client that plays these alone migrates correctly."""
     found: list[Choice] = []
     for slot in _linked(stage):
         choice = _owed(stage, slot, stage.known(slot).state)
@@ -215,7 +216,7 @@ def _owed(stage: Standing[Any], slot: Slot, state: State) -> Choice:
 
 
 def _answer(stage: Standing[Any], slot: Slot, there: Slot, *, seamless: bool) -> Choice:
-    """Link what the session has to the target, then answer the source."""
+    """Links the session's channels to the target, then answers the source."""
     channels = [s.channel for s in stage.open_slots() if (s.client, s.host) == (slot.client, slot.host)]
     secondary = [c for c in channels if c != MAIN]
     main = Link(slot.client, there.host, MAIN, Id.OWN)
@@ -238,5 +239,5 @@ def _other(host: str) -> str:
 
 
 def pick(choices: Sequence[Choice], dice: int) -> Choice:
-    """One of them by a number, nothing if there are none."""
+    """One of the choices, by a number; an empty choice if there are none."""
     return choices[dice % len(choices)] if choices else ()

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What campaigns have found worth playing again: lists of moves, each of which once showed something new.
+"""The corpus of campaigns: lists of moves, each of which once showed something new.
 
-They are kept by Hypothesis' own example databases: a directory, or a Redis that several machines share
-(`redis://HOST:PORT/DB`, `unix://SOCKET`, with the Python package `redis`).
-"""
+Hypothesis' example databases store them: a directory, or a Redis that several machines share
+(`redis://HOST:PORT/DB`, `unix://SOCKET`, with the Python package `redis`)."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from hypothesis.database import DirectoryBasedExampleDatabase, ExampleDatabase
 from fixtures.system.hosts import HarnessError, UsageError
 from suites.fuzz.moves import Kit, Move, Setup, as_json, from_json
 
-#: Of the entries. It goes up when moves change their meaning.
+#: The format of the entries. It goes up when moves change their meaning.
 FORMAT = 1
 KEY = b"spice-conformance fuzz corpus"
 REDIS = ("redis://", "rediss://", "unix://")
@@ -28,8 +27,8 @@ Entry = tuple[Setup, Sequence[Move]]
 
 
 class Corpus:
-    """The entries at a place. Raises UsageError for a place that cannot be one, HarnessError with one line
-    where it cannot be reached, is full, or is of another suite."""
+    """The entries at a place. Raises UsageError for a place that cannot be a corpus, HarnessError with one
+    line if it cannot be reached, is full, or belongs to another suite version."""
 
     def __init__(self, place: str) -> None:
         self.place = place
@@ -37,18 +36,18 @@ class Corpus:
             self._database = _database(place)
 
     def entries(self) -> list[Entry]:
-        """The shortest first. Raises HarnessError where one of them is of another suite version."""
+        """The entries, the shortest first. Raises HarnessError if one of them is of another suite version."""
         with self._told():
             found = [self._entry(raw) for raw in self._database.fetch(KEY)]
         return sorted(found, key=lambda entry: (len(entry[1]), str(entry)))
 
     def add(self, setup: Setup, moves: Sequence[Move]) -> None:
-        """Keeps a list of moves."""
+        """Stores a list of moves."""
         with self._told():
             self._database.save(KEY, _bytes(setup, moves))
 
     def drop(self, setup: Setup, moves: Sequence[Move]) -> None:
-        """Forgets one that shows nothing that others do not show."""
+        """Removes a list that shows nothing beyond other lists."""
         with self._told():
             self._database.delete(KEY, _bytes(setup, moves))
 

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Plays that start where others stand: new situations are kept, and branched for what is played next.
+"""Plays that start from kept situations: the explorer keeps each new situation and branches it for later
+plays.
 
-A play takes a kept situation (or hosts as they are after set-up), makes a few moves from there and ends.
-What steers it:
+A play takes a kept situation (or hosts right after set-up), makes a few moves from there and ends. These
+rules steer it:
 
-- A situation is kept when nothing like it has been seen: the states of all connections, the hypervisors'
-  phases, what the hosts are set up for. Situations from which few plays have started come first.
-- A situation from which plays have shown something new is taken more often.
-- Of a few moves that chance offers, the one that was made least often in such a state is made.
-- A move that is known to end the process in such a state is rare, so that plays go on behind it.
-"""
+- A situation is kept when it is new: in the states of all connections, the hypervisors' phases, and the
+set-up of the hosts. Situations from which few plays have started come first.
+
+- A situation whose plays have shown something new is chosen more often.
+
+- Of a few random moves, the explorer makes the one that was made least often in such a state.
+
+- A move that is known to end the process in such a state is rare, so that other moves of the state are
+played."""
 
 from __future__ import annotations
 
@@ -30,19 +34,19 @@ from suites.fuzz.moves import MAIN, Call, End, Kit, Link, Move, Pass, Send, Setu
 from suites.fuzz.standing import Standing
 from suites.fuzz.walk import Grounds, Walk
 
-#: Situations that are kept at most: each has its hosts' processes.
+#: The most situations kept at once: each has its hosts' processes.
 MOST = 64
-#: Moves that lead into a situation, at most: what has happened is taken along.
+#: The most moves that lead into a situation: a copy includes all events so far.
 DEEPEST = 80
-#: How many choices are made for one play, and how many chance offers for each of them. Where hosts do not
-#: branch, so many times at most.
+#: How many choices make one play, and how many random candidates there are for each. Where hosts cannot be
+#: branched, the most choices of a play.
 TOGETHER, OFFERED, ROUNDS = (1, 1, 2, 3, 5), 3, 4
-#: One play of so many begins after set-up, one deadly move of so many is played all the same, and one play of
-#: so many ends at every host, not only at those that it has touched.
+#: One play in this many begins after set-up; one deadly move in this many is played all the same; one play in
+#: this many ends at every host, not only at those that it has touched.
 FRESH, DEADLY, EVERYWHERE = 25, 60, 16
 #: How often each kit of devices is set up: a display's hosts cannot be branched.
 KIT_WEIGHTS = {Kit.INPUTS: 60, Kit.MANY: 37, Kit.DISPLAY: 3}
-#: Kinds of choices, and how often each is taken.
+#: Kinds of choices, and how often each is chosen.
 KINDS: Sequence[tuple[int, Callable[[Standing[Any]], list[Choice]]]] = (
     (5, choices.messages),
     (8, choices.owed),
@@ -55,22 +59,22 @@ KINDS: Sequence[tuple[int, Callable[[Standing[Any]], list[Choice]]]] = (
     (4, choices.odd_messages),
 )
 MUTATED, MUTATED_DATA = 3, 2
-#: How much more often plays start where a connection is in a state that was never there before.
+#: How much more often plays start where a connection is in a state that is new to the campaign.
 RARE = 40.0
 MAX_SEED = 0xFFFF
 DATA = int(MsgcBase.SPICE_MSGC_MIGRATE_DATA)
-#: Host events that tell nothing new.
+#: Host events that show nothing new.
 PLAIN_EVENTS = frozenset(
     {"log", "settled", "channel_connected", "channel_initialized", "channel_disconnected"}
 )
 
-#: What a situation is like, or a move in it.
+#: The likeness of a situation, or of a move in it.
 Likeness = tuple[object, ...]
 
 
 def likeness(stage: Standing[Any]) -> Likeness:
-    """Two situations with one likeness are the same to a campaign: the states of the connections at each
-    host, whoever has them and however many there are, and the hypervisors' phases."""
+    """Two situations with one likeness are equal to a campaign: the states of the connections at each host,
+    whichever clients have them and however many there are, and the hypervisors' phases."""
     connections = {
         (slot.host, slot.channel == MAIN, str(stage.known(slot).state)) for slot in stage.open_slots()
     }
@@ -81,8 +85,8 @@ def likeness(stage: Standing[Any]) -> Likeness:
 
 
 def move_likeness(stage: Standing[Any], move: Move) -> Likeness:
-    """A move with what it meets: the state of its connection and of its client's main there, and how many
-    clients are there."""
+    """The likeness of a move: its type, the state of its connection and of its client's main at the host, and
+    how many clients are there."""
     there = {slot.client for slot in stage.open_slots() if slot.host == move.host}
     around: Likeness = (stage.setup.seamless, stage.setup.agent, str(stage.phases[move.host]), len(there))
     match move:
@@ -105,14 +109,14 @@ def _states(stage: Standing[Any], client: int, host: str, channel: int) -> Itera
 
 
 class _Menu:
-    """What can be chosen where a play stands; each kind of choices is made once."""
+    """The choices in the current state of a play; each kind of choices is computed once."""
 
     def __init__(self, walk: Walk) -> None:
         self.walk = walk
         self._made: dict[int, list[Choice]] = {}
 
     def pick(self, dice: random.Random, *, mutate: bool) -> Choice:
-        """One of a kind that chance takes; nothing where there is none of it."""
+        """A random choice of one kind; empty if there is none of this kind."""
         weights = [weight for weight, _ in KINDS]
         kind = dice.choices(range(len(KINDS) + 2), [*weights, MUTATED * mutate, MUTATED_DATA * mutate])[0]
         number = dice.randrange(MAX_SEED)
@@ -140,7 +144,8 @@ def _table_states(walk: Standing[Any]) -> list[tuple[bool, str]]:
 
 @dataclass
 class Kept:
-    """A situation that plays start from. `parent`: the one it was branched from, which must outlive it."""
+    """A situation from which plays start. `parent`: the situation that it was branched from, which must
+    outlive it."""
 
     walk: Walk
     parent: Kept | None
@@ -151,17 +156,16 @@ class Kept:
 
     @property
     def weight(self) -> float:
-        """How much it deserves to be played from."""
+        """The situation's priority as a starting point."""
         return float((1 + self.news) / (1 + self.starts) ** 1.3)
 
 
 @dataclass
 class Explorer:
-    """For one thread; close it when all is played. The same seed plays the same.
+    """For one thread; close it after the last play. The same seed plays the same.
 
-    `visits`: how often each state of the tables was there after a move. `deadly`: how often a move in its
-    state has ended the process, and how often it was played. `found` hears of each new situation.
-    """
+    `visits`: how often each state of the tables was reached. `deadly`: how often a move in its state has
+    ended the process, and how often it was played. `found` gets each new situation."""
 
     launchers: Mapping[str, Launcher]
     seed: int
@@ -179,10 +183,9 @@ class Explorer:
         self._grounds = Grounds(self.launchers)
 
     def play(self) -> Walk:
-        """One play, which may end as a situation (`kept`); whoever asked closes it if not.
+        """One play, which may be kept as a situation (`kept`); the caller closes it if not.
 
-        Raises HarnessError where no host starts.
-        """
+        Raises HarnessError if no host starts."""
         kept = self._beginning()
         walk = kept.walk.copy() if kept else Walk(self._grounds, self._setup())
         try:
@@ -205,7 +208,7 @@ class Explorer:
         return walk
 
     def _alone(self, walk: Walk) -> Walk:
-        """A play on hosts that cannot be branched: it goes on where it stands."""
+        """A play on hosts that cannot be branched: it goes on with the same hosts."""
         for _ in range(self._dice.randint(2, ROUNDS)):
             if not walk.over:
                 self._some(walk, self._moves(walk))
@@ -213,7 +216,8 @@ class Explorer:
         return walk
 
     def again(self, setup: Setup, moves: Sequence[Move]) -> Walk:
-        """A play of given moves from set-up, learnt from as from any other; not kept itself."""
+        """Plays given moves after set-up and learns from them as from any other play; does not keep the
+        play."""
         walk: Walk = Walk(self._grounds, setup)
         kept = None
         for move in moves:
@@ -239,7 +243,7 @@ class Explorer:
         return self._dice.choices(kept, [one.weight * self._rarity(one) for one in kept])[0]
 
     def _rarity(self, kept: Kept) -> float:
-        """The more the rarer the rarest state of its connections is."""
+        """The rarer the rarest state of its connections, the larger."""
         visits = min((self.visits[state] for state in kept.states), default=MAX_SEED)
         return 1.0 + RARE / math.sqrt(1 + visits)
 
@@ -249,13 +253,14 @@ class Explorer:
         return Setup(dice.random() < 0.6, dice.random() < 0.5, kit, dice.random() < 0.15)
 
     def _first(self, walk: Walk) -> Choice:
-        """A session, most often; a client at the target that nothing was announced for, now and then."""
+        """The first moves: usually a session; sometimes a client that links to the target without an
+        announcement."""
         dice = self._dice
         first = choices.links(walk) if dice.random() < 0.5 else choices.links(walk)[:1]
         return dice.choice(choices.odd_links(walk) if dice.random() < 0.1 else first)
 
     def _keep(self, walk: Walk, parent: Kept | None) -> bool:
-        """Keeps a play as the situation in which it stands, if there is no such one."""
+        """Keeps a play as a situation if it is a new one."""
         like = likeness(walk)
         if like in self.situations or len(walk.played) > DEEPEST:
             return False
@@ -268,7 +273,7 @@ class Explorer:
         return True
 
     def _make_room(self, new: Kept) -> None:
-        """Ends the situation that deserves least, of those that no other was branched from."""
+        """Ends the situation with the lowest priority, of those from which no other was branched."""
         while len(self.situations) > MOST:
             leaves = [
                 (k.weight, n, like)
@@ -285,7 +290,7 @@ class Explorer:
     # ---- moves
 
     def _moves(self, walk: Walk) -> Choice:
-        """What is played in one go."""
+        """The moves of one play."""
         dice = self._dice
         menu = _Menu(walk)
         moves: list[Move] = []
@@ -314,7 +319,7 @@ class Explorer:
         return self._dice.randrange(DEADLY) > 0
 
     def _some(self, walk: Walk, chosen: Choice) -> bool:
-        """Makes moves; whether they have led to a situation that nobody has seen."""
+        """Makes moves; returns whether they have led to a new situation."""
         likes = {id(move): move_likeness(walk, move) for move in chosen}
         steps, heard = set(walk.steps), len(walk.events)
         made = [likes[id(move)] for move in walk.play_all(chosen)]

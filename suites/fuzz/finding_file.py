@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A failure as a file: what was played on what, what was seen, and the packets beside it."""
+"""A failure as a file: the moves and the build, the finding, and the packets beside it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ LOG_LINES = 8
 
 @dataclass(frozen=True)
 class Failure:
-    """What a campaign found. `moves`: the shortest list that shows it; `found_with`: how many it was found
-    with; `reproduced`: how many of how many further plays showed it."""
+    """A campaign's failure. `moves`: the shortest list that shows it; `found_with`: the number of moves with
+    which it was found; `reproduced`: how many of how many further plays showed it."""
 
     finding: Finding
     setup: Setup
@@ -50,7 +50,7 @@ class Failure:
         return f"{self.key.requirement}-{hashlib.sha256(self.key.symptom.encode()).hexdigest()[:8]}"
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able; `told` is `moves` for people."""
+        """As JSON; `told` is `moves` as text."""
         return {
             "format": FORMAT,
             **self.finding.as_dict(),
@@ -78,7 +78,7 @@ class Failure:
 
 
 def read(path: Path) -> Failure:
-    """The inverse of `write`, by the file. Raises UsageError with one line."""
+    """The inverse of `write`, from the file. Raises UsageError with one line."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -123,7 +123,8 @@ def _failure(data: Mapping[str, Any]) -> Failure:
 def play(
     launchers: Mapping[str, Launcher], setup: Setup, moves: Sequence[Move], until: Key | None = None
 ) -> Stage:
-    """Plays moves on fresh hosts to the end, or until a failure shows; the hosts are gone when it returns."""
+    """Plays moves on fresh hosts to the end, or until a failure shows; the hosts have ended when it
+    returns."""
     stage = Stage(launchers, setup)
     try:
         stage.play_all(moves, until)
@@ -133,7 +134,7 @@ def play(
 
 
 def log_lines(stage: Stage) -> list[str]:
-    """The last that the hosts of a play have said."""
+    """The last log lines of a play's hosts."""
     events = stage.pump.tape.host_events
     lines = [f"{e.host}: {e.args.get('text', '')}" for e in events if e.name == "log"]
     return lines[-LOG_LINES:]

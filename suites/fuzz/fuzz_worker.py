@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One process of a campaign: `python -m suites.fuzz.fuzz_worker`, told by one line of JSON what to play.
+"""One process of a campaign: `python -m suites.fuzz.fuzz_worker`; one line of JSON on its standard input says
+what to play.
 
-It writes a line of JSON now and then, all that it has done so far, and each failure into the directory that
-all processes of the campaign share. It ends with its time, or when its standard input ends.
-"""
+Now and then it writes a line of JSON with its totals so far, and it writes each failure into the directory
+that all processes of the campaign share. It ends when its time is over or its standard input ends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from suites.fuzz.standing import Key
 
 
 def told(campaign: Campaign, explorer: Explorer) -> dict[str, Any]:
-    """All that a process has done so far."""
+    """The totals of a process so far."""
     return {
         "examples": campaign.examples,
         "plays": campaign.plays,
@@ -64,7 +64,7 @@ def main() -> int:
         def say(_: str = "") -> None:
             assert explorer is not None
             print(json.dumps(told(campaign, explorer)), flush=True)
-            if select.select([sys.stdin], [], [], 0)[0]:  # its end: whoever asked is gone
+            if select.select([sys.stdin], [], [], 0)[0]:  # the pipe's end: the parent is gone
                 raise KeyboardInterrupt
 
         def claim(failure: Failure) -> bool:

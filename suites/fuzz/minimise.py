@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Shortens a list of moves that fails, by playing parts of it: delta debugging (Zeller, Hildebrandt 2002).
+"""Shortens a failing list of moves by playing parts of it: delta debugging (Zeller, Hildebrandt 2002).
 
-Hypothesis could shrink too, but it shrinks the numbers that chose the moves. What a number chooses depends on
-the state before it, so that leaving one out changes every move behind it. Moves name their places and keep
-their meaning. Measured on libspice-server 0.15.1: under 20 plays and about a second a failure here; 80 to 360
-plays and 3 to 23 s there, and one failure of three kept 7 moves in place of 2.
-"""
+Hypothesis could shrink too, but it shrinks the numbers that chose the moves. A number's choice depends on the
+state before it, so that leaving one number out changes every later move. Moves name their places and keep
+their meaning. Measured on libspice-server 0.15.1: under 20 plays and about a second a failure with this
+module; 80 to 360 plays and 3 to 23 s with Hypothesis, which left 7 moves instead of 2 in one failure of
+three."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Fails = Callable[[Sequence[T]], bool]
 
 
 def shortest(moves: Sequence[T], fails: Fails[T], budget: int = 150) -> list[T]:
-    """A part of `moves` that still fails, from which no single move can be left out; after `budget` plays
-    the shortest so far. `moves` itself is known to fail."""
+    """A part of `moves` that still fails, and from which no single move can be left out; after `budget` plays
+    the shortest list so far. The caller knows that `moves` itself fails."""
     best = list(moves)
     parts = 2
     while len(best) > 1 and budget > 0:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The alphabet of the machine: what clients and hypervisors can do, each move a small thing that JSON holds.
+"""The alphabet of the machine: the acts of clients and hypervisors, each move a small object that JSON can
+hold.
 
-A move names its place (client, host, channel), never an object: a list of moves can be shortened, saved and
-played again, and a move whose place does not exist in the end is left out by whoever plays it. Session ids
-are named too (`Id`), since every run has its own.
-"""
+A move names its place (client, host, channel) and refers to no object, so that a list of moves can be
+shortened, saved and played again; a player skips a move whose place does not exist. Session ids have names
+too (`Id`), since every run has its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAIN = int(ChannelType.SPICE_CHANNEL_MAIN)
 
 
 class Id(StrEnum):
-    """Which connection_id a link names."""
+    """The connection_id that a link names."""
 
     ZERO = "zero"
     OWN = "own"  # the client's session id, wherever it got it; 0 before that
@@ -31,7 +31,7 @@ class Id(StrEnum):
 
 
 class Caps(StrEnum):
-    """What a client says it can do."""
+    """The capabilities that a client claims."""
 
     ALL = "all"
     NO_SEAMLESS = "no seamless"
@@ -40,7 +40,7 @@ class Caps(StrEnum):
 
 
 class Upto(StrEnum):
-    """How far a client goes in the link stage."""
+    """The step of the link stage at which a client stops."""
 
     LINKED = "linked"
     MESS = "link message"
@@ -77,7 +77,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Link:
-    """A client opens a connection and goes so far in the link stage."""
+    """A client opens a connection and goes through the link stage up to a step."""
 
     kind: ClassVar[str] = "link"
     client: int
@@ -112,7 +112,7 @@ class End:
 
 @dataclass(frozen=True)
 class Send:
-    """A client sends a message with a good body or, by the seed `mutation`, a bad one."""
+    """A client sends a message with a correct body or, by the seed `mutation`, a mutated one."""
 
     kind: ClassVar[str] = "send"
     client: int
@@ -129,7 +129,7 @@ class Send:
 
 @dataclass(frozen=True)
 class Pass:
-    """The host's clock goes on by `ms`."""
+    """The host's clock moves on by `ms`."""
 
     kind: ClassVar[str] = "pass"
     host: str
@@ -159,7 +159,7 @@ KITS: Mapping[Kit, tuple[str, ...]] = MappingProxyType(
         Kit.DISPLAY: ("display",),
     }
 )
-#: The channel types that they bring.
+#: The channel types that these devices bring.
 CHANNELS: Mapping[Kit, tuple[int, ...]] = MappingProxyType(
     {
         Kit.INPUTS: (),
@@ -180,7 +180,7 @@ CHANNELS: Mapping[Kit, tuple[int, ...]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Setup:
-    """What the moves are played on: a source, and a target that waits for its migration."""
+    """The hosts of a play: a source, and a target that waits for its migration."""
 
     seamless: bool = False
     agent: bool = False
@@ -194,12 +194,12 @@ class Setup:
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """The channel types of these devices: main and inputs, and what else there is."""
+        """The channel types of these devices: main, inputs, and those that the kit brings."""
         return (MAIN, int(ChannelType.SPICE_CHANNEL_INPUTS), *CHANNELS[self.kit])
 
 
 class Phase(StrEnum):
-    """Where a hypervisor stands in a migration."""
+    """The hypervisor's phase in a migration."""
 
     IDLE = "idle"
     ANNOUNCED = "announced"
@@ -209,8 +209,8 @@ class Phase(StrEnum):
 
 #: VDIChunkHeader (8 bytes) and VDAgentMessage (20 bytes) of an ANNOUNCE_CAPABILITIES with one word.
 _AGENT_MESSAGE = struct.pack("<II IIQI II", 1, 28, 1, 6, 0, 8, 1, 0).hex()
-#: A hypervisor's calls, and what its guest does: name -> (function, arguments). `announce` names the other
-#: host besides.
+#: A hypervisor's calls, and its guest's acts: name -> (function, arguments). `announce` has the other host as
+#: a further argument.
 CALLS: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "announce": ("migrate_connect", {}),
@@ -241,7 +241,7 @@ CALLS: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
         "cursor": ("qxl_cursor", {}),
     }
 )
-#: The device that a guest's call needs.
+#: The device that a guest's act needs.
 NEEDED_DEVICE: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(("agent_says", "agent_says_chunk_header", "agent_says_both_headers"), "agent"),
@@ -253,8 +253,9 @@ NEEDED_DEVICE: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("draw", "image", "surfaces", "cursor"), "display"),
     }
 )
-#: What a hypervisor may do about a migration, and where that leads. Anything else is its own misuse. A
-#: migration that is over has to complete (`migrate_end_complete`) before the next one.
+#: The calls that a hypervisor may make in each phase of a migration, and the phase that follows. Any other
+#: call would be the hypervisor's own misuse. A finished migration has to complete (`migrate_end_complete`)
+#: before the next one.
 MIGRATING: Mapping[Phase, Mapping[str, Phase]] = MappingProxyType(
     {
         Phase.IDLE: {"announce": Phase.ANNOUNCED},
@@ -270,7 +271,7 @@ MIGRATING: Mapping[Phase, Mapping[str, Phase]] = MappingProxyType(
 
 
 def as_json(moves: Iterable[Move]) -> list[dict[str, Any]]:
-    """Moves as a finding holds them."""
+    """Moves in the form that a finding stores."""
     return [{"move": move.kind, **asdict(move)} for move in moves]
 
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Plays moves on fresh hosts with clients on real sockets, under the eyes of the oracle.
+"""Plays moves on fresh hosts with clients on real sockets; the oracle judges them.
 
-After each move everything that follows from it has happened (`Pump.settle`), so that the same moves give the
-same conversation again. What a finding shows, shows here.
-"""
+After each move all its effects have happened (`Pump.settle`), so that the same moves give the same
+conversation again. Every finding must show in such a play."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ from suites.fuzz.moves import CALLS, HOSTS, Call, Caps, End, Link, Move, Pass, S
 from suites.fuzz.standing import Key, Standing
 
 NEEDS = frozenset({Ability.CALLS, Ability.VIRTUAL_CLOCK, Ability.STATS})
-#: Well past every timer of the library (10 s migration, 30 s connectivity), ms.
+#: Longer than every timer of the library (10 s migration, 30 s connectivity), ms.
 LONG_MS = 60_000
 CAPABILITIES: Mapping[Caps, Capabilities] = {
     Caps.ALL: Capabilities(),
@@ -34,7 +33,7 @@ CAPABILITIES: Mapping[Caps, Capabilities] = {
         MainCap.SPICE_MAIN_CAP_SEAMLESS_MIGRATE, MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE
     ),
 }
-#: Events of a host that does not answer any more, and how long they may take to come, s.
+#: Events of a host that does not answer any more, and how long a test waits for them, s.
 ENDS = frozenset({"died", "exited", "hung"})
 END_SECONDS = 5.0
 
@@ -60,7 +59,7 @@ class Stage(Standing[Connection]):
 
     @property
     def conversation(self) -> Conversation:
-        """As the oracle has it."""
+        """The conversation as the oracle knows it."""
         return self.oracle.conversation
 
     @property
@@ -69,11 +68,11 @@ class Stage(Standing[Connection]):
         return self.oracle.judgement.findings
 
     def take_in(self, event: Event) -> None:
-        """The oracle hears each event once, in order."""
+        """Gives the oracle each event once, in order."""
         self.oracle.observe(event)
 
     def host(self, label: str) -> Host:
-        """A host, started when it is first needed."""
+        """A host, started at its first use."""
         if label not in self.hosts:
             host = self.launchers[label].start(label, self.settings(label))
             self.hosts[label] = host
@@ -85,7 +84,7 @@ class Stage(Standing[Connection]):
     # ---- moves
 
     def play(self, move: Move) -> None:
-        """Makes a move and waits for what follows from it. One whose place does not exist does nothing."""
+        """Makes a move and waits for its effects. A move whose place does not exist has no effect."""
         self.note_breach(move)
         match move:
             case Call():
@@ -170,7 +169,7 @@ class Stage(Standing[Connection]):
     # ---- what follows
 
     def _settle(self) -> None:
-        """Until all that follows has happened; where a process ends, until that is known."""
+        """Waits until all effects have happened; if a process ends, until its end is known."""
         self.pump.settle()
         for label, host in self.hosts.items():
             try:
@@ -184,7 +183,7 @@ class Stage(Standing[Connection]):
         return any(e.host == label and e.name in ENDS for e in self.pump.tape.host_events)
 
     def _hear_tape(self) -> None:
-        """Hears what is new on the tape."""
+        """Hears the new events on the tape."""
         found: list[Event] = []
         tape = self.pump.tape
         for number, track in tape.tracks.items():
@@ -198,7 +197,7 @@ class Stage(Standing[Connection]):
     # ---- the end
 
     def close(self) -> Judgement:
-        """The clients leave, time passes, what is left behind is counted, the oracle speaks."""
+        """The clients leave, time passes, leftovers are counted, the oracle judges."""
         if not self.over:
             self._leave()
         self.oracle.close()

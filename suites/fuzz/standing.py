@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where a play stands: its connections, its hypervisors, what was found so far.
+"""The state of a play: its connections, its hypervisors, its findings so far.
 
-`choices` reads it; `playground` and `walk` move it on, each in its own way.
-"""
+`choices` reads it; `playground` and `walk` advance it, each in its own way."""
 
 from __future__ import annotations
 
@@ -40,46 +39,46 @@ from suites.fuzz.moves import (
 WRONG_ID = 0xC0DE_F00D
 
 _CRASH = re.compile(r"it ended by SIG(SEGV|BUS|ILL|FPE|KILL)")
-#: An assertion: releases differ in the signal, in the place and language of the source file, and in the name
-#: of the function, a method in the later ones.
+#: An assertion: releases differ in the signal, in the place and language of the source file, and in the form
+#: of the function's name, which is a method in the later releases.
 _ASSERTION = re.compile(r"SIG(?:TRAP|ABRT): (?:\S*/)?([\w-]+)\.(?:c\w*|h):\d+:(?:\w+:)? ?")
 _FIGURES = re.compile(r"0x[0-9a-f]+|\b\d+\b")
-#: An assertion's `this->that`: later releases say `that` alone, a member of the class.
+#: An assertion's `this->that`: later releases print `that` alone, a member of the class.
 _OWNER = re.compile(r"\b\w+->")
-#: States of main in which a client has to leave.
+#: States of main in which a client must leave.
 LEFT = frozenset({State.ENDED, State.SWITCHED})
-#: What ends a play: the process is gone, or does not answer.
+#: The requirements whose findings end a play: the process is gone, or does not answer.
 FATAL = frozenset({"ROBUST-001", "ROBUST-002"})
 
-#: A step of the oracle's tables: whether on main, the state before it, who sent what.
+#: A step of the oracle's tables: whether on main, the state before it, the sender, the message.
 Step = tuple[bool, State, Side, int]
 
 
 @dataclass(frozen=True, order=True)
 class Key:
-    """What makes two failures the same: the requirement, and the symptom without its figures."""
+    """Two failures with one key are the same: the requirement, and the symptom without its figures."""
 
     requirement: str
     symptom: str
 
     @classmethod
     def of(cls, finding: Finding) -> Key:
-        """A finding's key. Of a crash only the signal counts: what was printed last does not belong to it."""
+        """A finding's key. Of a crash only the signal counts: the last printed line need not belong to it."""
         crash = _CRASH.match(finding.seen)
         seen = _OWNER.sub("", _ASSERTION.sub(r"an assertion: \1: ", finding.seen))
         return cls(finding.requirement, crash[0] if crash else _FIGURES.sub("#", seen))
 
 
 class Linked(Protocol):
-    """What is asked of a connection."""
+    """What a play needs to know of a connection."""
 
     @property
     def number(self) -> int:
-        """On the tape."""
+        """The connection's number on the tape."""
 
     @property
     def ending(self) -> object:
-        """None while it is open."""
+        """How the connection ended; None while it is open."""
 
     def got(self, *types: int) -> Sequence[Message]:
         """Messages of these types, the latest last."""
@@ -91,14 +90,14 @@ C = TypeVar("C", bound=Linked)
 class Standing(Generic[C]):
     """One play. `steps`: the steps of the oracle's tables that were made. `played`: the moves so far.
 
-    `running`: whether a host's machine runs; `ids`: each client's session id; `labels`: hosts that there are.
-    """
+    `running`: whether a host's machine runs; `ids`: each client's session id; `labels`: the hosts that have
+    been started."""
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.phases = dict.fromkeys(HOSTS, Phase.IDLE)
         self.running = {"source": True, "target": False}
-        self.agents = {"source": setup.agent, "target": False}  # the target's comes when it runs
+        self.agents = {"source": setup.agent, "target": False}  # the target's comes with its machine
         self.guests = {"target"} if setup.agent else set()
         self.unplugged: set[tuple[str, str]] = set()  # host and device; as below
         self.sounding: set[tuple[str, str]] = set()
@@ -109,7 +108,7 @@ class Standing(Generic[C]):
         self._breach: int | None = None  # findings before a client's first breach of the protocol
 
     def stand_as(self, other: Standing[C]) -> None:
-        """Stands where another one stands; connections and oracle are left to whoever knows how."""
+        """Copies the state of another play, except connections and oracle, which the subclass copies."""
         self.phases, self.running, self.agents = dict(other.phases), dict(other.running), dict(other.agents)
         self.guests, self.ids = set(other.guests), dict(other.ids)
         self.unplugged, self.sounding = set(other.unplugged), set(other.sounding)
@@ -127,15 +126,15 @@ class Standing(Generic[C]):
 
     @property
     def findings(self) -> Sequence[Finding]:
-        """What was found so far, the server's failures among it."""
+        """The findings so far, the server's failures among them."""
         raise NotImplementedError
 
     def take_in(self, event: Event) -> None:
-        """Makes an event a part of the conversation."""
+        """Adds an event to the conversation."""
         raise NotImplementedError
 
     def settings(self, label: str) -> Settings:
-        """Of a host of this play."""
+        """The settings of a host of this play."""
         return Settings(
             seamless=self.setup.seamless,
             devices=self.setup.devices,
@@ -152,7 +151,7 @@ class Standing(Generic[C]):
         return found if found and not found.ending else None
 
     def open_slots(self) -> list[Slot]:
-        """Every slot with an open connection, in the order in which they were linked."""
+        """Every slot with an open connection, in the order of their links."""
         return [slot for slot in self.slots if self.connection(slot)]
 
     def known(self, slot: Slot) -> Known:
@@ -166,7 +165,7 @@ class Standing(Generic[C]):
 
     @property
     def over(self) -> bool:
-        """Whether a server process has ended or hangs: nothing more can be played."""
+        """Whether a server process has ended or hangs, so that nothing more can be played."""
         return any(found.requirement in FATAL for found in self.findings)
 
     def failed(self) -> dict[Key, Finding]:
@@ -174,12 +173,12 @@ class Standing(Generic[C]):
         return {Key.of(found): found for found in reversed(self.failures())}
 
     def failures(self) -> list[Finding]:
-        """The server's failures so far. A server owes the protocol only to clients that keep it: after a
-        client's first breach what counts is that the server bears it (level ROBUST)."""
+        """The server's failures so far. A server owes the protocol only to clients that keep to it: after a
+        client's first breach only survival counts (level ROBUST)."""
         return [f for f, counts in self._rated() if counts]
 
     def provoked(self) -> list[Finding]:
-        """What the server did against a MUST once a client had broken the order itself."""
+        """The server's breaches of a MUST after a client had broken the order itself."""
         return [f for f, counts in self._rated() if not counts]
 
     def _rated(self) -> Iterator[tuple[Finding, bool]]:
@@ -190,7 +189,7 @@ class Standing(Generic[C]):
     # ---- what a move means
 
     def note_breach(self, move: Move) -> None:
-        """Before a move: is it the first that a client which keeps the protocol would not make?"""
+        """Before a move: notes whether it is a client's first breach of the protocol."""
         if self._breach is None and not self._proper(move):
             self._breach = len(self.findings)
 
@@ -215,7 +214,7 @@ class Standing(Generic[C]):
         return proper and not left and self.connection(slot) is None
 
     def callable(self, move: Call) -> bool:
-        """Whether a hypervisor may make this call now: another would be its own misuse."""
+        """Whether a hypervisor may make this call now; otherwise it would be the hypervisor's own misuse."""
         phase, running = self.phases[move.host], self.running[move.host]
         if move.name in NEEDED_DEVICE:
             return running and self._plugged(move.host, move.name)
@@ -229,7 +228,7 @@ class Standing(Generic[C]):
         }.get(move.name, move.name in MIGRATING[phase])
 
     def _plugged(self, label: str, name: str) -> bool:
-        """Whether the device is there that the call of a guest needs."""
+        """Whether the device that a guest's act needs is plugged in."""
         device = NEEDED_DEVICE[name]
         if device == "agent":
             return self.agents[label]
@@ -241,7 +240,7 @@ class Standing(Generic[C]):
         return there != name.endswith("_attach") and device in self.setup.devices
 
     def called(self, move: Call) -> None:
-        """A hypervisor has made a call."""
+        """Notes a hypervisor's call."""
         if move.name in NEEDED_DEVICE:
             device = {(move.host, NEEDED_DEVICE[move.name])}
             self.unplugged ^= device if move.name.endswith(("_attach", "_detach")) else set()
@@ -286,8 +285,8 @@ class Standing(Generic[C]):
 
 
 def closed_in_time(events: Sequence[Event]) -> list[Event]:
-    """The server's closing of a connection is read after the callback that it led to is heard: both belong to
-    one move, and the closing comes first."""
+    """Puts a closing before the callback that it led to: the server closes the connection first, but the play
+    hears the callback first. Both belong to one move."""
     done = [e.time for e in events if isinstance(e, HostEvent) and e.name.endswith("_complete")]
     if not done:
         return list(events)

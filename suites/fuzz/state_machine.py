@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The rule-based state machine: Hypothesis chooses, the tables say among what.
+"""The rule-based state machine: Hypothesis chooses among the moves that the tables offer.
 
-Each rule rolls dice over the choices of one kind (`suites.fuzz.choices`). What the dice mean depends on the
-state; what Hypothesis draws does not, so that a server which answers differently cannot confuse it. A failure
-does not fail the example: the machine reports it and rests, and the campaign goes on to find others.
-"""
+Each rule draws numbers that select among the choices of one kind (`suites.fuzz.choices`). What a number
+selects depends on the state; what Hypothesis draws does not, so that a server which answers differently
+cannot confuse it. A failure does not fail the example: the machine reports it and makes no further moves, and
+the campaign goes on to find others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from suites.fuzz.playground import Stage
 
 MAX_DICE = 0xFFFF
 DICE = st.integers(0, MAX_DICE)
-#: Rules of one example; a migration from link to INIT takes six.
+#: The most rules of one example; a migration from link to INIT takes six.
 STEPS = 24
 
 Ended = Callable[[Stage], None]
@@ -30,7 +30,8 @@ Begin = Callable[[Setup], Stage | None]
 
 
 class Machine(RuleBasedStateMachine):
-    """A source, a target, their hypervisors and two clients. Subclasses say what begins and hears the end."""
+    """A source, a target, their hypervisors and two clients. Subclasses define how a play begins and what
+    happens at its end."""
 
     begin: Begin
     ended: Ended
@@ -42,7 +43,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(seamless=st.booleans(), agent=st.booleans())
     def start(self, seamless: bool, agent: bool) -> None:
-        """Fresh hosts, and a client that is linked: every play begins with that."""
+        """Fresh hosts and a linked client: the beginning of every play."""
         self.stage = type(self).begin(Setup(seamless, agent))
         self._play(lambda stage: choices.links(stage)[:1], 0)
 
@@ -58,7 +59,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(dice=DICE)
     def obey(self, dice: int) -> None:
-        """A client does what it owes."""
+        """A client does its current duties."""
         self._play(choices.owed, dice)
 
     @rule(dice=DICE)
@@ -88,7 +89,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(dice=DICE, mutation=st.integers(1, MAX_DICE))
     def mutated_message(self, dice: int, mutation: int) -> None:
-        """A message with something wrong in it."""
+        """A message with a mutated body."""
         if self.mutate:
             self._play(lambda stage: choices.mutations(stage, mutation), dice)
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A campaign in several processes of this machine: what each has done, put together.
+"""A campaign in several processes of this machine, and the sum of their results.
 
-A worker that somebody kills is replaced; what it had done until then counts, and failures that it had not
-written yet are free for others to find again.
-"""
+A worker that somebody kills is replaced; its results until then count, and other workers can find again the
+failures that it had not written yet."""
 
 from __future__ import annotations
 
@@ -26,17 +25,17 @@ from suites.fuzz.campaign import FINDINGS, Told, coverage, coverage_of
 from suites.fuzz.finding_file import NAME, Failure, read
 from suites.fuzz.standing import Key, Step
 
-#: Workers that are replaced, in all.
+#: How many workers may be replaced, in all.
 REPLACED = 8
-#: How often there is a line of progress, s, and how often a point of the curves.
+#: The interval between lines of progress, and between points of the curves, s.
 PROGRESS_SECONDS, POINT_SECONDS = 10.0, 2.0
-#: How long a worker may take to end what it plays when the time is over, s.
+#: How long a worker may take to finish its play when the time is over, s.
 LAST_SECONDS = 60.0
 
 
 @dataclass
 class Worker:
-    """A process, what it has last told of itself, and what those before it had done."""
+    """A process, its latest totals, and the totals of the processes that it replaced."""
 
     process: subprocess.Popen[bytes]
     told: dict[str, Any] = field(default_factory=dict)
@@ -45,10 +44,9 @@ class Worker:
 
 @dataclass
 class Team:
-    """The sum of `Campaign`s: `width` processes; `told` hears each failure when it is written.
+    """The sum of `Campaign`s in `width` processes; `told` gets each failure when it is written.
 
-    `points`: the curves over time, each point {seconds, plays, states, steps, situations, failures}.
-    """
+    `points`: the curves over time, each point {seconds, plays, states, steps, situations, failures}."""
 
     server: str
     seed: int
@@ -66,7 +64,8 @@ class Team:
     _error: str | None = None
 
     def run(self, *, seconds: float = float("inf"), examples: int | None = None) -> None:
-        """Plays so long, or so many examples. Raises HarnessError; what was found until then is there."""
+        """Plays for this long, or this many examples. Raises HarnessError; the findings until then are
+        kept."""
         begun = time.monotonic()
         end = begun + seconds
         try:
@@ -224,7 +223,7 @@ class Team:
 
     @property
     def visits(self) -> Counter[tuple[bool, str]]:
-        """How often each state of the tables was there."""
+        """How often each state of the tables was reached."""
         found: Counter[tuple[bool, str]] = Counter()
         for told in self._all():
             for main, state, count in told.get("visits", ()):
@@ -233,7 +232,7 @@ class Team:
 
     @property
     def progress(self) -> str:
-        """Where the campaign is, on one line."""
+        """The campaign's progress, on one line."""
         rate = self.examples / self.seconds if self.seconds else 0.0
         return (
             f"{self.examples} plays ({rate:.1f}/s), {coverage(self.steps)}, {self._sum('seen')} outcomes,"

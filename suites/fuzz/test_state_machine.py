@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The machine for a few seconds, always the same: `spice-conform fuzz` does it for as long as one likes."""
+"""The state machine for a few seconds with a fixed seed; `spice-conform fuzz` plays it for any time."""
 
 from __future__ import annotations
 
@@ -29,23 +29,24 @@ class Planting:
     bench: Bench
 
     def start(self, label: str, settings: Settings | None = None) -> Host:
-        """A fresh host with the fault, if there is one."""
+        """A fresh host, with the fault if there is one."""
         plants = self.bench.fault.plants(label) if self.bench.fault else ()
         return self.launcher.start(label, replace(settings or Settings(), plant=plants))
 
     def close(self) -> None:
-        """The bench's launchers are not ours to close."""
+        """Does nothing: the bench closes its launchers itself."""
 
 
 def launchers(bench: Bench) -> Mapping[str, Launcher]:
-    """Those of the bench, with its fault."""
+    """The bench's launchers, with its fault."""
     return {label: Planting(launcher, bench) for label, launcher in bench.launchers.items()}
 
 
 @requirement("ROBUST-001", "ROBUST-002")
 @pytest.mark.needs(Ability.CALLS, Ability.VIRTUAL_CLOCK, Ability.STATS)
 def test_legal_and_illegal_orders(bench: Bench) -> None:
-    """No order of messages, links, ends and calls ends the server or makes it hang. Bodies are good ones."""
+    """No order of messages, links, ends and calls ends the server or makes it hang. All bodies are
+    correct."""
     bench.start()
     campaign = Campaign(launchers(bench), "", SEED, mutate=False, shorten=False)
     campaign.run(examples=EXAMPLES_WITH_A_FAULT if bench.fault else EXAMPLES)

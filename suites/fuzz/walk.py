@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Plays moves on branches of hosts: copies that start where other plays stand, with the clients inside.
+"""Plays moves on branches of hosts: copies that start in the state of another play, with the clients inside
+the host process.
 
-A play copies only the hosts that its moves touch, and makes several moves for one round trip. Ends of
-processes and what is left behind are seen at once; the rules are asked only where a play was worth it. What
-is found is played again on fresh hosts with real sockets (`playground`) before anybody hears of it.
-"""
+A play copies only the hosts that its moves touch, and makes several moves in one round trip. It sees ends of
+processes and leftovers at once; the rules judge only plays that have shown something new. A finding is played
+again on fresh hosts with real sockets (`playground`) before it is reported."""
 
 from __future__ import annotations
 
@@ -45,23 +45,22 @@ from suites.fuzz.standing import Standing
 
 LEFTOVERS = "ROBUST-003"
 _SENDERS = {"client": Side.CLIENT, "server": Side.SERVER}
-#: The end of a play: everybody leaves, and time passes.
+#: The end of a play: all clients leave, and time passes.
 _LEAVE: Sequence[Sequence[Any]] = (["leave"], ["advance", LONG_MS])
 
 
 class Grounds:
-    """The hosts as they are after set-up, one of each kind: all plays are branches of them.
+    """The hosts right after set-up, one of each kind: all plays are branches of them.
 
-    `launchers`: of source and target, library builds. Where a display's worker thread runs, which no fork
-    takes along, each play gets a host of its own.
-    """
+    `launchers`: of source and target, library builds. Where a display's worker thread runs, which fork() does
+    not copy, each play gets a host of its own."""
 
     def __init__(self, launchers: Mapping[str, Launcher]) -> None:
         self._launchers = launchers
         self._kept: dict[tuple[str, Setup], Branch] = {}
 
     def branch(self, label: str, setup: Setup, settings: Settings) -> Branch:
-        """A host of its own, as it is after set-up. Raises HarnessError, Unsupported."""
+        """A host of the play's own, in the state after set-up. Raises HarnessError, Unsupported."""
         if "display" in setup.devices:
             return self._fresh(label, settings)
         ground = self._kept.get((label, setup))
@@ -77,7 +76,7 @@ class Grounds:
         return Branch(host)
 
     def close(self) -> None:
-        """Ends every host, and with it what was copied of it."""
+        """Ends every host, and with it its copies."""
         for ground in self._kept.values():
             ground.close()
             ground.host.stop()
@@ -86,7 +85,7 @@ class Grounds:
 
 @dataclass
 class Inner:
-    """A client's connection inside a branch. `last`: the latest message of each type that came."""
+    """A client's connection inside a branch. `last`: the latest message of each type."""
 
     number: int
     channel: int
@@ -95,7 +94,7 @@ class Inner:
 
     @property
     def wanted(self) -> Any:
-        """As `fixtures.peer.Connection` has it."""
+        """As in `fixtures.peer.Connection`."""
         return SimpleNamespace(channel=self.channel)
 
     def got(self, *types: int) -> list[Message]:
@@ -105,8 +104,8 @@ class Inner:
 
 @dataclass
 class _Place:
-    """A host of a play: the branch that stands for it now, whether it is this play's own, and what there was
-    after set-up."""
+    """A host of a play: its current branch, whether the branch is this play's own, and the counts after
+    set-up."""
 
     branch: Branch
     own: bool
@@ -115,7 +114,7 @@ class _Place:
 
 
 class Walk(Standing[Inner]):
-    """One play. `copy` makes another that stands where this one stands, which must be left alone then."""
+    """One play. `copy` makes another in the same state; the original must not be played on then."""
 
     def __init__(self, grounds: Grounds, setup: Setup) -> None:
         super().__init__(setup)
@@ -124,23 +123,23 @@ class Walk(Standing[Inner]):
         self.events: list[Event] = []
         self.judgement: Judgement | None = None
         self.new = False  # it has shown what no other play has
-        self.kept = False  # as a situation that others start from
+        self.kept = False  # whether others start from it as from a situation
         self._conversation = Conversation()
-        self._found: list[Finding] = []  # ends of processes, and what is left behind
+        self._found: list[Finding] = []  # ends of processes, and leftovers
         self._all: dict[int, Inner] = {}
-        self._origin: tuple[Checkpoint | None, int] = (None, 0)  # what the events before were judged
+        self._origin: tuple[Checkpoint | None, int] = (None, 0)  # the judgement of the events before
         self._breach_at: int | None = None  # events before a client's first breach, since the origin
         self._checkpoint: Checkpoint | None = None
 
     def freeze(self) -> None:
-        """It stays as it stands from now on, to be copied; the rules are asked."""
+        """The play stays in this state from now on, to be copied; the rules judge it."""
         oracle = self._judge()
         self.judgement = oracle.judgement
         self._checkpoint = Checkpoint(self.events, oracle)
         self.kept = True
 
     def copy(self) -> Walk:
-        """Another play from here."""
+        """Another play that goes on from this state."""
         if self._checkpoint is None:
             self.freeze()
         assert self._checkpoint is not None
@@ -155,7 +154,7 @@ class Walk(Standing[Inner]):
         return made
 
     def _judge(self) -> Oracle:
-        """The oracle that has heard everything."""
+        """An oracle that has heard every event."""
         checkpoint, known = self._origin
         oracle = checkpoint.oracle() if checkpoint else Oracle()
         for number, event in enumerate(self.events[known:], known):
@@ -168,16 +167,16 @@ class Walk(Standing[Inner]):
 
     @property
     def conversation(self) -> Conversation:
-        """All that has happened."""
+        """Every event so far."""
         return self._conversation
 
     @property
     def findings(self) -> Sequence[Finding]:
-        """What the rules say, where they were asked; else ends of processes and what is left behind."""
+        """The rules' findings, if the rules have judged; otherwise ends of processes and leftovers."""
         return self._found if self.judgement is None else self.judgement.findings
 
     def take_in(self, event: Event) -> None:
-        """Keeps the event, and sees ends of processes."""
+        """Stores the event, and notes ends of processes."""
         self.events.append(event)
         if isinstance(event, HostEvent) and event.name in ("died", "hung"):
             self._found += [
@@ -188,7 +187,8 @@ class Walk(Standing[Inner]):
         self._conversation.apply(event)
 
     def note_breach(self, move: Move) -> None:
-        """Before a move, as `Standing`; which findings come before it is known when the rules are asked."""
+        """Before a move, as in `Standing`; which findings precede the breach is known when the rules
+        judge."""
         if self._breach is None and self._breach_at is None and not self._proper(move):
             self._breach_at = len(self.events)
 
@@ -199,14 +199,15 @@ class Walk(Standing[Inner]):
 
     @property
     def can_be_copied(self) -> bool:
-        """Not with a display, whose worker thread no fork takes along, nor when all is over."""
+        """Whether the play can be copied: not with a display, whose worker thread fork() does not copy, nor
+        after its end."""
         return "display" not in self.setup.devices and not self.over
 
     # ---- moves
 
     def play_all(self, moves: Sequence[Move]) -> list[Move]:
-        """Plays moves, in as few round trips as their meaning allows, until the play is over; those that were
-        played. One whose place does not exist does nothing."""
+        """Plays moves, in as few round trips as their meaning allows, until the play is over; returns the
+        moves that were played. A move whose place does not exist has no effect."""
         before = len(self.played)
         for label, some in _batches(moves, self.ids):
             if not self.over:
@@ -274,7 +275,7 @@ class Walk(Standing[Inner]):
     # ---- branches
 
     def _place(self, label: str) -> _Place:
-        """A host, as it is after set-up when it is first needed."""
+        """A host, in the state after set-up at its first use."""
         if label not in self.places:
             branch = self.grounds.branch(label, self.setup, self.settings(label))
             host, counts = branch.host, branch.first.counts
@@ -313,7 +314,7 @@ class Walk(Standing[Inner]):
         self.hear(events)
 
     def _told(self, label: str, lines: Iterable[dict[str, Any]], of: Sequence[Move] = ()) -> Iterator[Event]:
-        """The events that lines tell of; notes which moves were made."""
+        """The events in the lines of a branch; notes which moves were made."""
         done: list[Move] = []
         for line in lines:
             if "client" in line:
@@ -383,8 +384,8 @@ class Walk(Standing[Inner]):
     # ---- the end
 
     def leave(self, *, everywhere: bool = False) -> None:
-        """The clients leave the hosts that this play has touched (or every one), time passes, and what is
-        left behind then is counted."""
+        """The clients leave the hosts that this play has touched (or every host), time passes, and the
+        leftovers are counted."""
         for label, place in list(self.places.items()):
             if not self.over and (place.own or everywhere):
                 took = self._take(label, _LEAVE)
@@ -392,7 +393,7 @@ class Walk(Standing[Inner]):
                     self._count(label, took.counts["fds"] - place.files)
 
     def close(self, *, judge: bool = True) -> None:
-        """Ends its branches. `judge`: the rules are asked."""
+        """Ends its branches. `judge`: the rules judge the play first."""
         if judge:
             self.judgement = self._judge().close()
         self.abandon()
@@ -421,7 +422,8 @@ def _twin(connection: Inner) -> Inner:
 
 
 def _batches(moves: Sequence[Move], ids: Mapping[int, int]) -> Iterator[tuple[str, list[Move]]]:
-    """Moves in a row at one host. A link that gets its client a session id ends a batch: others name it."""
+    """Successive moves at one host. A link that gives its client a session id ends a batch, because later
+    moves name the id."""
     batch: list[Move] = []
     for move in moves:
         if batch and batch[0].host != move.host:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is known of a build on disk: each play as a line, written as soon as it is made.
+"""The answers of a build on disk: one line for each play, written as soon as the play is made.
 
-So a second run asks only what the first has not, and an interrupted one goes on where it was. The file's
-first line says of which build and which suite version it is.
-"""
+So a second run plays only what the first has not played, and an interrupted run continues. The file's first
+line names the build and the suite version."""
 
 from __future__ import annotations
 
@@ -24,10 +23,9 @@ Say = Callable[[str], None]
 
 
 class Store:
-    """The file of one build and subject. Words and answers that do not fit together are left out.
+    """The file of one build and subject. Words and answers that do not fit together are skipped.
 
-    Raises HarnessError where it cannot be written: what it holds already stays.
-    """
+    Raises HarnessError if it cannot be written; its earlier content stays."""
 
     def __init__(
         self, knowledge: Knowledge, build: Identity, say: Say, directory: Path | None = None
@@ -50,7 +48,7 @@ class Store:
         self._file = self._open(fresh=not self.loaded)
 
     def _load(self, say: Say) -> int:
-        """How many plays were read. A last line that was cut is left out."""
+        """Returns how many plays were read. A last line that was cut is skipped."""
         count = 0
         try:
             with self.path.open(encoding="utf-8") as file:
@@ -95,7 +93,8 @@ class Store:
             ) from None
 
     def forget(self, word: Word) -> None:
-        """Leaves out every play that begins with a word whose answer was contradicted; the rest is kept.
+        """Removes every play that begins with a word whose answer was contradicted; keeps the rest.
+
         Raises HarnessError."""
         self.close()
         start = [self._place[name] for name in word]
@@ -108,8 +107,8 @@ class Store:
             raise HarnessError(f"{self.path}: cannot be written: {error.strerror}") from None
 
     def close(self) -> None:
-        """No more plays."""
-        with suppress(OSError):  # the disk is full: told already
+        """Closes the file."""
+        with suppress(OSError):  # the disk is full: reported already
             self._file.close()
 
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a server answers to a letter, as a line that is the same whenever the server does the same.
+"""A server's answer to a letter as one line, which is equal whenever the server does the same.
 
-Volatile fields are left out (times, keys, serials, ids); of ids it is told whose they are. What each
-connection said stands in its order, the connections in a fixed order: which was read first does not count.
-"""
+Volatile fields are left out (times, keys, serials); an id is replaced by its owner. The messages of each
+connection are in order, the connections in a fixed order: which connection was read first does not count."""
 
 from __future__ import annotations
 
@@ -20,14 +19,14 @@ from dissectors.wire.constants import ChannelType, MsgBase, MsgMain, channel_nam
 
 #: The answer to a letter that cannot be played: its connection is not open, or the process is gone.
 NOTHING, IMPOSSIBLE = "nothing", "-"
-#: Between what two speakers said; a speaker's words are separated by commas.
+#: Between the messages of two connections; messages of one connection are separated by commas.
 PARTS = "; "
 DIED, HUNG = "process died", "process hangs"
 CLOSED, LINKED = "closed", "linked"
 END_COMPLETE = "migrate_end_complete"
 CALLBACKS = ("migrate_connect_complete", END_COMPLETE)
-#: Told once, however often it comes in a row: how many PINGs there are depends on the server's own clock; a
-#: NOTIFY comes for each link that waits at a target, and a model cannot count them.
+#: Messages that are listed once, however many come in a row: the number of PINGs depends on the server's own
+#: clock; a NOTIFY comes for each link that waits at a target, and a model cannot count them.
 REPEATED = ("PING", "NOTIFY")
 #: The port that announcements name.
 TOLD_PORT = 0x5A1C
@@ -35,7 +34,7 @@ TOLD_PORT = 0x5A1C
 
 @dataclass(frozen=True)
 class Answer:
-    """`text`: the answer. What can be done afterwards: `open`, names of the channels that the client has
+    """`text`: the answer. What can be played afterwards: `open`, names of the channels that the client has
     open; `calls`, the calls that a hypervisor may make. `over`: the process is gone or hangs."""
 
     text: str
@@ -45,7 +44,7 @@ class Answer:
 
     @property
     def told(self) -> str:
-        """All of it, where two answers are held against each other."""
+        """The whole answer as text, to compare two answers."""
         return f"{self.text} [open: {', '.join(sorted(self.open)) or 'nothing'}]"
 
     def as_list(self) -> list[object]:
@@ -108,7 +107,7 @@ _MAIN: Mapping[int, Fields] = MappingProxyType(
 
 
 def word(message: Message, chosen: int) -> str:
-    """A message with the fields that matter. `chosen`: the connection_id that its client linked with."""
+    """A message with its relevant fields. `chosen`: the connection_id that its client linked with."""
     name = message.name.removeprefix("SPICE_MSG_").removeprefix(f"{channel_name(message.channel).upper()}_")
     main = message.channel == ChannelType.SPICE_CHANNEL_MAIN
     fields = _BASE.get(message.type) or (_MAIN.get(message.type) if main else None)
@@ -116,7 +115,7 @@ def word(message: Message, chosen: int) -> str:
 
 
 def said(words: Iterable[str]) -> list[str]:
-    """The words in their order, each run of one of `REPEATED` once."""
+    """The messages in order, each run of one of `REPEATED` once."""
     found: list[str] = []
     for each in words:
         if not each.startswith(REPEATED) or found[-1:] != [each]:
@@ -124,7 +123,7 @@ def said(words: Iterable[str]) -> list[str]:
     return found
 
 
-#: In a line that a process printed at its end: glib's prefix, places in the source, pointers.
+#: Parts to remove from the last line of a process: glib's prefix, places in the source, pointers.
 _PREFIX = re.compile(r"^.*?(?:ERROR|CRITICAL|WARNING)\s*\*\*:?\s*(?:[\d:.]+:\s*)?")
 _PLACE = re.compile(r"[\w./+-]+\.(?:cpp|cc|c|h|hpp):\d+:?\s*")
 _POINTER = re.compile(r"0x[0-9a-f]+")
@@ -132,12 +131,12 @@ _TYPES = re.compile(r"(?:static |void |bool |int |gboolean |std::)*\b(\w+(?:::\w
 
 
 def death(signal: str | None, line: str | None) -> str:
-    """How a process ended: the signal and the assertion, without what moves between builds."""
+    """How a process ended: the signal and the assertion, without the parts that differ between builds."""
     text = _PREFIX.sub("", line or "it said nothing")
     text = _POINTER.sub("#", _PLACE.sub("", text)).strip()
     return f"{DIED} ({signal}: {text})"
 
 
 def callbacks(events: Iterable[HostEvent]) -> list[str]:
-    """The migration callbacks among a host's events, in their order."""
+    """The migration callbacks among a host's events, in order."""
     return [event.name for event in events if event.name in CALLBACKS]

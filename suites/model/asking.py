@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is known of a server: words in, answers out, each play once in a lifetime.
+"""The known answers of a server: words in, answers out; each play is made once.
 
-What cannot happen (a message on a connection that is not open, anything after the process' end) is answered
-without a play.
-"""
+A letter that cannot happen (a message on a connection that is not open, anything after the process' end) is
+answered without a play."""
 
 from __future__ import annotations
 
@@ -21,13 +20,13 @@ from suites.model.subject import Subject
 
 Word = tuple[str, ...]  # names of letters
 MAIN_NAME = channel_name(MAIN)
-#: How often a word is played again whose answers differ.
+#: How many times a word is played again whose answers differ.
 AGAIN = 3
 
 
 class Undecided(HarnessError):
-    """A server that answers differently each time. `word`: what it was asked; `seen`: how often it gave which
-    answer to the last letter."""
+    """A server that answers differently each time. `word`: the letters that were played; `seen`: how many
+    times it gave which answer to the last letter."""
 
     def __init__(self, word: Word, seen: Counter[str]) -> None:
         told = "; ".join(f"{count} times '{answer}'" for answer, count in seen.most_common())
@@ -37,7 +36,7 @@ class Undecided(HarnessError):
 
 @dataclass
 class Node:
-    """A state of knowledge: what was answered last, and what is known of each further letter."""
+    """A node of the tree: the last answer, and the nodes of each further letter."""
 
     answer: Answer
     next: dict[str, Node] = field(default_factory=dict)
@@ -47,13 +46,13 @@ class Player(Protocol):
     """Plays words on fresh hosts."""
 
     def many(self, words: Sequence[Word]) -> Iterable[tuple[Word, list[Answer]]]:
-        """Each word with its answers, in any order; fewer answers than letters where the process ended."""
+        """Each word with its answers, in any order; fewer answers than letters if the process ended."""
 
 
 def possible(letter: Letter, after: Answer) -> bool:
-    """Whether a letter can be played after this answer: a message and an end need their connection; a session
-    has to be there to have an id of its own; a second link goes to main only, where it evicts the first; a
-    hypervisor does not misuse the library."""
+    """Whether a letter can be played after this answer: a message and an end need their connection; an id of
+    a session needs the session; a second link goes to main only, where it evicts the first; a hypervisor does
+    not misuse the library."""
     move = letter.move
     if after.over:
         return False
@@ -68,15 +67,15 @@ def possible(letter: Letter, after: Answer) -> bool:
     return move.channel == MAIN or channel_name(move.channel) not in after.open
 
 
-#: What can be done on a fresh host.
+#: What can be played on a fresh host.
 BEGINNING = Answer("", calls=callable_now(Phase.IDLE))
 
 
 @dataclass
 class Knowledge:
-    """The tree of answers. `wide`: whether the wide alphabet is asked. `alphabet`: the names of the letters
-    that are asked; answers to others may be known too, from another run. `plays`, `letters_played`: what this
-    run has asked of servers."""
+    """The tree of answers. `wide`: whether the wide alphabet is used. `alphabet`: the names of the letters to
+    play; the tree may hold answers to other letters from another run. `plays`, `letters_played`: the totals
+    of this run."""
 
     subject: Subject
     wide: bool = False
@@ -90,7 +89,7 @@ class Knowledge:
         self.alphabet = names(self.subject.role, self.subject.seamless, wide=self.wide)
 
     def answers(self, word: Word) -> list[str] | None:
-        """The answers to a word, None where one is not known yet."""
+        """The answers to a word; None if one of them is not known yet."""
         node, known = self.root, []
         for name in word:
             if not possible(self.letters[name], node.answer):
@@ -103,15 +102,15 @@ class Knowledge:
         return known
 
     def answer(self, word: Word) -> Answer:
-        """The whole answer to the last letter of a word that is known."""
+        """The whole answer to the last letter of a known word."""
         node = self.root
         for name in word:
             node = node.next.get(name, node)
         return node.answer
 
     def note(self, word: Word, answers: Sequence[Answer]) -> Word | None:
-        """Adds what a play gave. The part of the word whose last answer is not the one that is known, if
-        there is one: nothing behind it is added then."""
+        """Adds the answers of a play. Returns the part of the word whose last answer contradicts the known
+        one, if there is one; adds nothing behind it."""
         node = self.root
         self.plays += 1
         for index, (name, answer) in enumerate(zip(word, answers, strict=True)):
@@ -127,7 +126,7 @@ class Knowledge:
         return None
 
     def forget(self, word: Word) -> None:
-        """Takes a word's last answer out, and all behind it."""
+        """Removes a word's last answer, and everything behind it."""
         node = self.root
         for name in word[:-1]:
             node = node.next.get(name, node)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Two models side by side: equal, or every difference with its shortest distinguishing sequence."""
+"""Compares two models: equal, or every difference with its shortest distinguishing sequence."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from suites.model.mealy import Model, Word
 
 @dataclass
 class Difference:
-    """Where two machines part. `word`: the shortest that shows it; its last letter is answered in two ways.
-
-    `also`: further words that end in the same letter and the same two answers, from other states.
-    """
+    """Where two machines differ. `word`: the shortest that shows it; the two machines answer its last letter
+    differently. `also`: further words that end in the same letter and the same two answers, from other
+    states."""
 
     word: Word
     before: list[str]  # both models' answers to all letters but the last
@@ -27,13 +26,13 @@ class Difference:
 
     @property
     def letter(self) -> str:
-        """The letter that is answered in two ways."""
+        """The letter with two answers."""
         return self.word[-1]
 
 
 def differences(left: Model, right: Model) -> list[Difference]:
     """Every difference of two models of one subject, the shortest first. Raises UsageError for two subjects
-    or alphabets. What lies behind a difference is not compared: nobody knows which state is which there."""
+    or alphabets. States behind a difference are not compared, because they have no counterpart."""
     if left.subject != right.subject:
         raise UsageError(f"these are models of two things: {left.subject} and {right.subject}")
     if list(left.alphabet) != list(right.alphabet):
@@ -49,13 +48,13 @@ def differences(left: Model, right: Model) -> list[Difference]:
 
 
 def essence(answer: str) -> str:
-    """What counts of an answer when two builds are compared: that the process died, not in which words (names
-    of functions and signals move between releases)."""
+    """The part of an answer that counts when two builds are compared: of a process' end only that it ended,
+    because names of functions and signals differ between releases."""
     return DIED if answer.startswith(DIED) else answer
 
 
 def worded(left: Model, right: Model) -> int:
-    """How many ends of the process two equal models word differently."""
+    """How many ends of the process two equal models describe differently."""
     pairs = set()
     for way in left.shortest():
         ours, theirs = left.steps[left.after(way)], right.steps[right.after(way)]
@@ -64,7 +63,7 @@ def worded(left: Model, right: Model) -> int:
 
 
 def _disagreements(left: Model, right: Model) -> Iterator[tuple[Word, str, str]]:
-    """(word, answer, answer) for every pair of states that is reached alike and every letter, by length."""
+    """(word, answer, answer) for every pair of states that one word reaches and every letter, by length."""
     reached: dict[tuple[int, int], Word] = {(0, 0): ()}
     todo = deque(reached)
     while todo:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Whether a build answers as the model of its version: every transition once, and a little beyond.
+"""Whether a build answers as the model of its version: tests every transition once, and a little beyond.
 
-A few long words take every transition (`suites.model.tours`): what follows a transition tells whether it has
-led where the model says. A difference is then shown by the shortest word.
-"""
+A few long words take every transition (`suites.model.tours`): the answers behind a transition show whether it
+has led to the model's state. The shortest word then shows a difference."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ MODELS = Path(__file__).with_name("models")
 
 
 def file_of(version: str | None, subject: Subject) -> Path:
-    """Where the model of a release lies."""
+    """The path of a release's model."""
     return MODELS / f"{version}-{subject.key}.json"
 
 
@@ -35,7 +34,7 @@ def model_of(version: str | None, subject: Subject) -> Model | None:
 
 
 def ways(model: Model) -> Iterator[Word]:
-    """For every transition the shortest way into its state and its letter, by length."""
+    """For every transition, the shortest way into its state and its letter, by length."""
     shortest = model.shortest()
     yield from ((*shortest[state], name) for state, name in transitions(model))
 
@@ -48,7 +47,8 @@ def words(model: Model, seed: int = 0) -> list[Word]:
 
 def compared(model: Model, player: SnapshotPlayer, asked: Iterable[Word]) -> Iterator[ModelFinding]:
     """Each kind of difference once: the letter and the two answers, with the shortest word that shows it.
-    Raises Undecided where the server gives another answer each time, HarnessError."""
+
+    Raises HarnessError, and Undecided if the server answers differently each time."""
     told: set[tuple[str, str, str]] = set()
     shortest = model.shortest()
     for word in asked:
@@ -66,7 +66,7 @@ def _again(player: SnapshotPlayer, word: Word) -> list[str]:
 
 
 def _sure(model: Model, player: SnapshotPlayer, found: ModelFinding) -> ModelFinding:
-    """A difference that shows each time. Raises Undecided if it does not."""
+    """A difference that shows each time; raises Undecided otherwise."""
     again = [_again(player, found.word)[-1] for _ in range(AGAIN)]
     if any(essence(answer) != essence(found.seen) for answer in again):
         raise Undecided(found.word, Counter([found.seen, *again]))
@@ -74,7 +74,7 @@ def _sure(model: Model, player: SnapshotPlayer, found: ModelFinding) -> ModelFin
 
 
 def difference(model: Model, word: Word, seen: Sequence[str]) -> ModelFinding | None:
-    """Where a server's answers leave the model for the first time."""
+    """The first point at which a server's answers leave the model."""
     expected = model.answers(word)
     for index, (ours, theirs) in enumerate(zip(expected, seen, strict=True)):
         if essence(ours) != essence(theirs):

@@ -2,10 +2,8 @@
 """Plays words in several processes at once, on every processor of this machine.
 
 Each worker is `python -m suites.model.crew SPEC ROLE SEAMLESS`: a word is a line of JSON on its standard
-input, its answers a line on its standard output, both with the question's number: whoever gives up waiting
-for answers must not take them for those to the next words. A worker ends with its input, so that none
-outlives this process.
-"""
+input, its answers a line on its standard output. Both carry the question's number, so that late answers are
+not taken for those to a later word. A worker ends with its input, so that none outlives this process."""
 
 from __future__ import annotations
 
@@ -26,12 +24,12 @@ from suites.model.asking import Word
 from suites.model.snapshot_player import SnapshotPlayer
 from suites.model.subject import Subject
 
-#: A worker that ends is replaced so often, in all.
+#: How many workers may be replaced, in all.
 REPLACED = 8
 
 
 class Crew:
-    """A player of `width` processes for one server and subject; close it when all is asked."""
+    """A player of `width` processes for one server and subject; close it after the last word."""
 
     def __init__(self, server: str, subject: Subject, width: int) -> None:
         self.width = width
@@ -53,7 +51,7 @@ class Crew:
         )
 
     def many(self, words: Sequence[Word]) -> Iterator[tuple[Word, list[Answer]]]:
-        """As `Player` says. A worker that somebody killed is replaced and its word played again."""
+        """See `Player`. A worker that somebody killed is replaced and its word played again."""
         waiting = deque(words)
         busy: dict[int, tuple[int, Word]] = {}
         with selectors.DefaultSelector() as selector:
@@ -121,7 +119,7 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
 
 
 def _answers(data: Any) -> list[Answer]:
-    """Raises HarnessError where the worker says that it could not play."""
+    """Raises HarnessError if the worker reports that it could not play."""
     if isinstance(data, str):
         raise HarnessError(data)
     return [Answer.from_list(entry) for entry in data]

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Where a model and the order tables disagree: one of them is wrong.
 
-`python -m suites.model.disagreements MODEL [SERVER]` plays every transition of a model on a build, has the
-oracle judge each conversation, and lists what the server did that the tables or another rule forbid there:
-each kind once, with the shortest way to it. What follows a client's own breach is marked: the tables promise
-nothing to a client that breaks them.
-"""
+`python -m suites.model.disagreements MODEL [SERVER]` plays every transition of a model on a build and lets
+the oracle judge each conversation. It lists what the server did although the tables or another rule forbid
+it: each kind once, with the shortest word. An entry after a client's own breach is marked, because the tables
+require nothing of a server then."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ _FIGURES = re.compile(r"0x[0-9a-f]+|\b\d+\b")
 
 @dataclass(frozen=True)
 class Disagreement:
-    """What a server did against a requirement. `provoked`: a client had broken one of its own before."""
+    """A server's breach of a requirement. `provoked`: a client had broken a requirement of its own before."""
 
     finding: Finding
     word: Word
@@ -45,7 +44,7 @@ class Disagreement:
 
 
 def disagreements(model: Model, launcher: Launcher) -> Iterator[Disagreement]:
-    """Each kind once, the shortest way first. Raises HarnessError, Unsupported."""
+    """Each kind once, the shortest word first. Raises HarnessError, Unsupported."""
     told: set[tuple[str, str, bool]] = set()
     player = SnapshotPlayer(launcher, model.subject)
     ended: list[Play] = []
@@ -72,7 +71,7 @@ def _of(play: Play, word: Word) -> Iterator[Disagreement]:
 
 
 def main(file: str, server: str = "system") -> int:
-    """Prints them; 0 where there are none, 1 where there are."""
+    """Prints them; returns 0 if there are none, otherwise 1."""
     launchers = Launchers()
     count = 0
     try:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A difference from a model as a finding that `spice-conform replay` can show: the fuzzer's format, and
-beside the moves what the model answers to each."""
+"""A difference from a model as a finding that `spice-conform replay` can play: the fuzzer's format, with the
+model's answer to each move."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REQUIREMENT = "MODEL-001"
 
 @dataclass(frozen=True)
 class ModelFinding:
-    """`expected`: what the model answers to each letter; `seen`: what another server answers to the last."""
+    """`expected`: the model's answers to the letters; `seen`: another server's answer to the last letter."""
 
     subject: Subject
     word: Word
@@ -37,7 +37,7 @@ class ModelFinding:
 
     @property
     def kind(self) -> tuple[str, str, str]:
-        """What it has in common with the same difference in other states."""
+        """What it shares with the same difference in other states."""
         return self.word[-1], self.expected[-1], self.seen
 
     @property
@@ -47,7 +47,7 @@ class ModelFinding:
         return f"{REQUIREMENT}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
     def finding(self, seen: str | None = None) -> Finding:
-        """As a judgement holds it; `seen`: in place of what the file says."""
+        """The finding of a judgement; `seen` replaces the file's text."""
         return Finding(
             requirement=REQUIREMENT,
             level=CATALOGUE[REQUIREMENT].level,
@@ -58,7 +58,7 @@ class ModelFinding:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able: a finding of the fuzzer's format with `letters` and `answers` besides."""
+        """As JSON: a finding of the fuzzer's format with `letters` and `answers` in addition."""
         letters = {letter.name: letter for letter in alphabet(self.subject.role)}
         moves = [letters[name].move for name in self.word]
         return {
@@ -79,7 +79,7 @@ class ModelFinding:
         }
 
     def write(self, directory: Path) -> Path:
-        """The file, in a directory of its own. Raises OSError."""
+        """Writes the file, in a directory of its own. Raises OSError."""
         own = directory / self.name
         own.mkdir(parents=True, exist_ok=True)
         (own / NAME).write_text(json.dumps(self.as_dict(), indent=1) + "\n", encoding="utf-8")
@@ -93,16 +93,16 @@ def of_difference(left: Model, difference: Difference) -> ModelFinding:
 
 
 def write_findings(left: Model, right: Model, found: Sequence[Difference], directory: Path) -> list[Path]:
-    """Each difference as a file. Raises OSError."""
+    """Writes each difference as a file. Raises OSError."""
     return [of_difference(left, difference).write(directory) for difference in found]
 
 
 def read(path: Path) -> ModelFinding | None:
-    """A model's finding; None where the file holds another kind. Raises UsageError, OtherSuite."""
+    """A model's finding; None if the file holds another kind. Raises UsageError, OtherSuite."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None  # the fuzzer's reader says what is wrong
+        return None  # the fuzzer's reader reports the error
     if not isinstance(data, dict) or data.get("requirement") != REQUIREMENT or "letters" not in data:
         return None
     if data.get("suite") != SUITE:

@@ -31,7 +31,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Noted:
-    """A player whose plays are written down as they come."""
+    """A player that stores each play as it comes."""
 
     player: Player
     store: Store
@@ -44,7 +44,7 @@ class Noted:
 
 
 def identify(launchers: Launchers, server: str) -> Identity:
-    """Which build a SPEC is. Raises UsageError, HarnessError, Unsupported (no library build)."""
+    """The build of a SPEC. Raises UsageError, HarnessError, Unsupported (no library build)."""
     launcher = launchers.of(server)
     if not isinstance(launcher, LibraryLauncher):
         raise Unsupported(
@@ -66,13 +66,12 @@ def learn(
     cache: Path | None = None,
     guess: Model | None = None,
 ) -> Model:
-    """The model of one subject. `wide`: with the wide alphabet; `width`: in how many processes to play
-    (default: one for each CPU); `cache`: where answers are kept, in place of the user's cache; `guess`:
-    another build's model, which is the first hypothesis.
+    """The model of one subject. `wide`: with the wide alphabet; `width`: the number of processes that play
+    (default: one for each CPU); `cache`: the directory for answers, in place of the user's cache; `guess`:
+    another build's model, used as the first hypothesis.
 
-    Raises HarnessError where the server or the disk fails, Undecided where it answers differently each time.
-    What was answered until then is kept.
-    """
+    Raises HarnessError if the server or the disk fails, Undecided if the server answers differently each
+    time. Answers until then are kept."""
     crew = Crew(server, subject, width or os.cpu_count() or 1)
     try:
         return learn_from(
@@ -104,7 +103,7 @@ def learn_from(
     cache: Path | None = None,
     guess: Model | None = None,
 ) -> Model:
-    """`learn` with whatever plays words: processes of this machine, or a cluster."""
+    """`learn` with any player of words: processes of this machine, or a cluster."""
     begun, knowledge = time.monotonic(), Knowledge(subject, wide)
     store = Store(knowledge, build, say, cache)
     if store.loaded:
@@ -139,7 +138,7 @@ def learn_from(
 
 
 def _guessed(guess: Model | None, knowledge: Knowledge, walks: Walks) -> Model | None:
-    """The guess, if the server answers as it says: with this server's own words for the process' ends."""
+    """The guess, if the server answers as it says, with this server's own description of a process' end."""
     if guess is None or tuple(guess.alphabet) != tuple(knowledge.alphabet):
         return None
     walks.alike = essence

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the learner may ask: the input alphabets.
+"""The input alphabets of the learner.
 
-A letter is a short name and the move that it stands for (`suites.fuzz.moves`). The wide alphabet of a role is
-made from the order tables, for one client and one host: the client's links with each kind of id, every
-message that the tables of main or of a secondary channel name as a step or as a breach, the hypervisor's
-calls, the clock past each timer, and the ends. The usual alphabet of a subject is a part of it (`USUAL`).
-"""
+A letter is a short name and its move (`suites.fuzz.moves`). The wide alphabet of a role comes from the order
+tables, for one client and one host: the client's links with each kind of id, every message that the tables of
+main or of a secondary channel list as a step or as a breach, the hypervisor's calls, the clock past each
+timer, and the ends. The usual alphabet of a subject is a part of it (`USUAL`)."""
 
 from __future__ import annotations
 
@@ -23,10 +22,10 @@ from suites.fuzz.moves import MAIN, MIGRATING, Call, End, Id, Link, Move, Pass, 
 INPUTS = int(ChannelType.SPICE_CHANNEL_INPUTS)
 CHANNELS = (MAIN, INPUTS)
 ROLES = ("source", "target")
-#: Past the migration timer (10 s) and the latency PING (15 s): a client that answers PINGs in between.
+#: Longer than the migration timer (10 s) and the latency PING (15 s); the client answers PINGs in between.
 SHORT_MS = 16_000
-#: A client that is silent until the server gives it up: its PING is due within 15 s, the connectivity timer
-#: (30 s) begins to wait for the PONG within 30 s more and has waited after another 30 s.
+#: A client is silent until the server drops it: its PING is due within 15 s; within 30 s more the
+#: connectivity timer (30 s) begins to wait for the PONG, and drops the client after another 30 s.
 LONG_MS = 91_000
 #: The hypervisor's calls of each role.
 CALLS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -35,21 +34,21 @@ CALLS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "target": ("vm_start",),
     }
 )
-#: The ids that clients link main with. Any but 0 makes a target of whatever host: those are asked of a
-#: target, which is not asked to announce. Both at once would be the product of two machines, and tell little
-#: more.
+#: The ids that clients link main with. An id other than 0 makes a target of any host: only a target gets
+#: these, and a target does not announce a migration. Both at once would be the product of two machines, and
+#: show little more.
 MAIN_IDS: Mapping[str, tuple[Id, ...]] = MappingProxyType(
     {"source": (Id.ZERO,), "target": (Id.ZERO, Id.OWN, Id.WRONG)}
 )
 SECONDARY_IDS = (Id.ZERO, Id.OWN, Id.WRONG)
-#: Said in any state, answered at once: whether a session runs.
+#: A message for any state, which is answered at once: it shows whether a session runs.
 ASKING = frozenset({int(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)})
 
 
-#: What the committed models are learned with, by role and whether the host is set up for seamless migration:
-#: what drives the scheme, and what disturbs it. Left out is what never makes a difference (vm_start and
-#: vm_stop: the library asks only for character devices; an id of zero where a wrong one is refused alike; a
-#: longer wait), and on each role what the other one is told.
+#: The letters of the committed models, by role and by whether the host is set up for seamless migration:
+#: those that drive the scheme, and those that disturb it. Letters that never make a difference are left out
+#: (vm_start and vm_stop: the library checks only for character devices; an id of zero where the server
+#: refuses a wrong id alike; a longer wait), and on each role the messages to the other role.
 USUAL: Mapping[tuple[str, bool], tuple[str, ...]] = MappingProxyType(
     {
         ("source", False): (
@@ -110,15 +109,16 @@ USUAL: Mapping[tuple[str, bool], tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Letter:
-    """`name`: as models and pictures show it."""
+    """`name`: the letter's name in models and pictures."""
 
     name: str
     move: Move
 
 
 def callable_now(phase: Phase) -> frozenset[str]:
-    """The calls that a hypervisor may make: another one would be its own misuse (`suites.fuzz.moves`). The
-    machine may run or stand at any time: the library does not ask, and asking would double every state."""
+    """The calls that a hypervisor may make; any other would be its own misuse (`suites.fuzz.moves`). The
+    machine may run or be stopped at any time: the library does not check, and a check would double every
+    state."""
     return frozenset(MIGRATING[phase]) | {"vm_start", "vm_stop"}
 
 
@@ -128,7 +128,7 @@ def alphabet(role: str) -> tuple[Letter, ...]:
 
 
 def names(role: str, seamless: bool, *, wide: bool = False) -> tuple[str, ...]:
-    """The names of the letters that a subject is learned with."""
+    """The names of the letters with which a subject is learned."""
     return tuple(letter.name for letter in alphabet(role)) if wide else USUAL[role, seamless]
 
 
@@ -149,7 +149,7 @@ def _letters(role: str) -> Iterator[Letter]:
 
 
 def _said(channel: int) -> list[int]:
-    """The client's messages that a table names as a step or as a breach."""
+    """The client's messages that a table lists as a step or as a breach."""
     if channel == MAIN:
         return sorted(ASKING | _named(MAIN_TABLE) | _named(MIGRATING_TABLE))
     return sorted(_named(SECONDARY_TABLE) | _named(MIGRATING_TABLE))

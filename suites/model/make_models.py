@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Makes the models of the releases anew: `python -m suites.model.make_models [SPEC]...` (`make models`).
+"""Makes the models of the releases again: `python -m suites.model.make_models [SPEC]...` (`make models`).
 
-What is known from an earlier run is not asked again: a run that was interrupted goes on where it was.
-`--again SEED` writes nothing: it learns from nothing with another seed, and says whether the same models come
-out (status 1 if not).
-"""
+It does not repeat plays that are known from an earlier run: an interrupted run continues. `--again SEED`
+writes nothing: it learns without known answers and with another seed, and reports whether the same models
+result (status 1 if not)."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ from suites.model.walks import Effort
 
 RELEASES = ("debian:bullseye", "debian:bookworm", "debian:trixie", "debian:forky")
 SEED = 1
-#: All questions in one order: another seed (`--again`) asks them in another.
+#: The seed of the order of all questions; `--again` uses another.
 EFFORT = Effort(orders=0)
 SUBJECTS = tuple(Subject(role, seamless) for role in ROLES for seamless in (False, True))
 
@@ -43,8 +42,8 @@ def build_of(server: str) -> Identity:
 
 
 def models(server: str, build: Identity, seed: int, cache: Path | None = None) -> Iterator[Model]:
-    """The models of one build, each as soon as it is there: both roles, both schemes. `cache`: as `learn`
-    takes it; without it another release's model is the first guess."""
+    """The models of one build, each as soon as it is ready: both roles, both schemes. `cache`: see `learn`;
+    without it another release's model is the first guess."""
     for subject in SUBJECTS:
         there = [read(file) for file in sorted(MODELS.glob(f"*-{subject.key}.json"))] if cache is None else []
         yield learn(
@@ -60,7 +59,7 @@ def models(server: str, build: Identity, seed: int, cache: Path | None = None) -
 
 
 def make(server: str) -> None:
-    """Writes the models of one build. Raises OSError besides."""
+    """Writes the models of one build. Also raises OSError."""
     build = build_of(server)
     for model in models(server, build, SEED):
         model.write(file_of(build.version, model.subject))
@@ -68,7 +67,7 @@ def make(server: str) -> None:
 
 
 def equal(server: str, seed: int) -> bool:
-    """Whether another seed gives the models that are there."""
+    """Whether another seed gives the committed models."""
     build, same = build_of(server), True
     with tempfile.TemporaryDirectory() as scratch:
         for model in models(server, build, seed, Path(scratch)):
@@ -82,7 +81,7 @@ def equal(server: str, seed: int) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """The exit status: 0, 1 where another seed gives another model, or 3 with one line."""
+    """The exit status: 0, 1 if another seed gives another model, or 3 with one line."""
     parser = argparse.ArgumentParser(prog="make_models")
     parser.add_argument("servers", nargs="*", metavar="SPEC", default=RELEASES)
     parser.add_argument("--again", type=int, metavar="SEED")

@@ -2,8 +2,7 @@
 """A learned model: a Mealy machine, numbered canonically, as JSON.
 
 States are numbered in the order in which a breadth-first walk with the alphabet's letters finds them, so that
-two equal machines are equal as files.
-"""
+two equal machines are equal as files."""
 
 from __future__ import annotations
 
@@ -33,9 +32,8 @@ class OtherSuite(HarnessError):
 
 @dataclass(frozen=True)
 class Model:
-    """`steps[state][letter]`: (answer, next state). State 0 is the beginning. `about`: the build (spec,
-    version, build id), how much was asked and with which confidence; it does not count when models are
-    compared."""
+    """`steps[state][letter]`: (answer, next state). State 0 is the initial state. `about`: the build (spec,
+    version, build id), the number of plays and the confidence; comparisons of models ignore it."""
 
     subject: Subject
     alphabet: Sequence[str]
@@ -47,12 +45,12 @@ class Model:
 
     @property
     def name(self) -> str:
-        """The build and the subject, for people."""
+        """The build and the subject, as text."""
         version = self.about.get("version") or self.about.get("server") or "a server"
         return f"{version} ({self.subject})"
 
     def answers(self, word: Word, state: int = 0) -> list[str]:
-        """What the machine answers to a word in a state."""
+        """The machine's answers to a word in a state."""
         found = []
         for name in word:
             answer, state = self.steps[state][name]
@@ -60,13 +58,13 @@ class Model:
         return found
 
     def after(self, word: Word, state: int = 0) -> int:
-        """Where a word leads from a state."""
+        """The state that a word leads to."""
         for name in word:
             state = self.steps[state][name][1]
         return state
 
     def shortest(self) -> list[Word]:
-        """The shortest word into each state, by its number."""
+        """The shortest word into each state, by the state's number."""
         found: dict[int, Word] = {0: ()}
         todo = deque([0])
         while todo:
@@ -87,7 +85,7 @@ class Model:
     # ---- JSON
 
     def as_dict(self) -> dict[str, Any]:
-        """Compact: answers are listed once and named by their places; a letter that cannot be played is left
+        """Compact: answers are listed once and referred to by index; a letter that cannot be played is left
         out of its state's row."""
         texts = sorted({answer for row in self.steps for answer, _ in row.values()} - {IMPOSSIBLE})
         place = {text: index for index, text in enumerate(texts)}
@@ -123,7 +121,7 @@ def canonical(
     first: Any,
     about: Mapping[str, Any],
 ) -> Model:
-    """A machine with states of any kind, minimised and numbered."""
+    """A machine with states of any type, minimised and numbered."""
     block = _minimal(alphabet, steps)
     number = {block[first]: 0}
     one: dict[int, Any] = {}
@@ -162,7 +160,7 @@ def _minimal(alphabet: Sequence[str], steps: Mapping[Any, Mapping[str, tuple[str
 
 
 def read(path: Path) -> Model:
-    """A model file, or the directory that `learn --out` wrote. Raises UsageError, OtherSuite."""
+    """Reads a model file, or the directory that `learn --out` wrote. Raises UsageError, OtherSuite."""
     file = path / NAME if path.is_dir() else path
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
@@ -204,5 +202,5 @@ def fatal(answer: str) -> bool:
 
 
 def closing(answer: str) -> bool:
-    """Whether a connection is closed by the server."""
+    """Whether the server closes a connection with this answer."""
     return CLOSED in answer

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A model as a picture that one can read: Graphviz's language, and SVG where Graphviz is installed.
+"""A model as a readable picture: in Graphviz's language, and as SVG where Graphviz is installed.
 
-Each state is drawn once, where the shortest way into it ends; only those ways are lines. All other answers of
-a state stand in its box, with the number of the state that follows: equal ones in one row, those that end the
-process in red, those that change nothing in grey. So there is no tangle of crossing lines.
+Each state is drawn once, at the end of the shortest way into it; only those ways are lines. All other answers
+of a state are rows of its box, with the number of the next state: equal answers share a row, answers that end
+the process are red, answers that change nothing are grey. So no lines cross.
 
-`python -m suites.model.picture MODEL DIRECTORY` draws a model that is there.
-"""
+`python -m suites.model.picture MODEL DIRECTORY` draws an existing model."""
 
 from __future__ import annotations
 
@@ -20,9 +19,9 @@ from pathlib import Path
 from suites.model.answers import IMPOSSIBLE, NOTHING
 from suites.model.mealy import Model, fatal, read
 
-#: Rows longer than this are broken, characters.
+#: Rows longer than this are wrapped, characters.
 WIDTH = 58
-#: Behind each line: fonts of browsers are wider than Graphviz takes them to be.
+#: Padding behind each line: browsers' fonts are wider than Graphviz assumes.
 ROOM = "&nbsp;" * 4
 _GREY, _RED, _BLUE, _HEAD = "#777777", "#b00020", "#1f4e8c", "#dfe8f3"
 
@@ -54,7 +53,7 @@ def title(model: Model) -> str:
 
 
 def svg(model: Model) -> bytes | None:
-    """The picture, None where Graphviz is not installed or fails."""
+    """The picture as SVG; None if Graphviz is not installed or fails."""
     program = shutil.which("dot")
     if program is None:
         return None
@@ -63,7 +62,7 @@ def svg(model: Model) -> bytes | None:
 
 
 def write(model: Model, directory: Path) -> bool:
-    """`model.dot`, and `model.svg` where that can be drawn (whether it was). Raises OSError."""
+    """Writes `model.dot`, and `model.svg` if that can be drawn; returns whether it was. Raises OSError."""
     (directory / "model.dot").write_text(dot(model), encoding="utf-8")
     drawn = svg(model)
     if drawn is not None:
@@ -89,8 +88,8 @@ def _box(model: Model, state: int, tree: Mapping[int, tuple[int, str]]) -> str:
 def grouped(
     model: Model, state: int, tree: Mapping[int, tuple[int, str]]
 ) -> Iterator[tuple[list[str], str, int]]:
-    """(letters, their answer, the next state) of a state but for the lines of the picture: what goes on, then
-    what changes nothing, then what ends the process."""
+    """(letters, their answer, the next state) of a state, without the lines of the picture: first answers
+    that lead to another state, then those that change nothing, then those that end the process."""
     groups: dict[tuple[str, int], list[str]] = {}
     for letter, (answer, following) in model.steps[state].items():
         if answer != IMPOSSIBLE and tree.get(following) != (state, letter):
@@ -108,7 +107,7 @@ def _lines(letters: list[str], answer: str) -> str:
 
 
 def _broken(text: str, width: int = WIDTH) -> list[str]:
-    """A text in lines of about this width."""
+    """A text wrapped to about this width."""
     lines = [""]
     for word in text.split(" "):
         if lines[-1] and len(lines[-1]) + len(word) >= width:

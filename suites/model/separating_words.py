@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Words that tell the states of a model apart: its characterising set, and a part of it for each state (the
+"""Words that distinguish the states of a model: its characterising set, and a part of it for each state (the
 state identifiers of the HSI method).
 
-Played behind a transition they tell whether it leads into the state that the model says.
-"""
+Played behind a transition they show whether it leads into the model's state."""
 
 from __future__ import annotations
 
@@ -14,8 +13,9 @@ from suites.model.mealy import Model, Word, fatal
 
 
 def separating_words(model: Model) -> list[Word]:
-    """A small set of words such that any two states answer differently to one of them, the ends of the
-    process aside. Always the same for the same model. Raises ValueError where a model is not minimal."""
+    """A small set of words such that any two states answer at least one of them differently, except states
+    after the process' end. Always the same for the same model. Raises ValueError if a model is not
+    minimal."""
     ends = model.ends()
     states = [state for state in range(len(model)) if state not in ends]
     between = _between(model, states)
@@ -29,8 +29,8 @@ def separating_words(model: Model) -> list[Word]:
 
 
 def identifiers(model: Model) -> dict[int, list[Word]]:
-    """For each state that goes on the separating words that tell it apart from all others: of those that tell
-    two states apart the same one counts for both, if possible one that leaves the process alive."""
+    """For each state before the process' end, the separating words that distinguish it from all others: for
+    two states both use the same word, if possible one that leaves the process alive."""
     words = separating_words(model)
     answers = {
         state: [tuple(model.answers(word, state)) for word in words]
@@ -75,7 +75,7 @@ def _between(model: Model, states: Sequence[int]) -> dict[tuple[int, int], Word]
 
 
 def _one_more(model: Model, pair: tuple[int, int], known: Mapping[tuple[int, int], Word]) -> Word | None:
-    """A letter that tells two states apart, or that leads to two for which a word is known."""
+    """A letter that distinguishes two states, or that leads to two states for which such a word is known."""
     here, there = (model.steps[state] for state in pair)
     for name in model.alphabet:
         if here[name][0] != there[name][0]:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Plays words on hosts of one build, from the longest beginning that it has kept.
+"""Plays words on hosts of one build, starting from the longest prefix that it has kept.
 
-A beginning that many words share is kept as it stands (a frozen play) and copied for each of them: that saves
-the host's start and every link, whose key is the dearest thing in a play. A part of the words is played from
-nothing all the same, so that a server which answers differently each time is found.
-"""
+A prefix that many words share is kept in its state (a frozen play) and copied for each of them: that saves
+the host's start and every link, whose key is the most expensive step of a play. Some words are played on
+fresh hosts all the same, to find a server that answers differently each time."""
 
 from __future__ import annotations
 
@@ -21,16 +20,17 @@ from suites.model.asking import BEGINNING, Word, possible
 from suites.model.letters import alphabet
 from suites.model.subject import Play, Subject
 
-#: Frozen plays that are kept at most: each is a process.
+#: The most frozen plays kept at once: each is a process.
 MOST = 40
-#: A beginning is frozen when so many words have come by.
+#: A prefix is frozen when this many words have used it.
 OFTEN = 3
-#: One word of so many is played from nothing.
+#: One word in this many is played on a fresh host.
 FROM_NOTHING = 8
 
 
 def letters_played(play: Play, role: str, word: Word) -> list[Answer]:
-    """The answer to each letter of a word in one play from where it stands: a fresh one's beginning."""
+    """The answer to each letter of a word in one play, from the play's current state (for a fresh host: after
+    its start)."""
     letters = {letter.name: letter for letter in alphabet(role)}
     last, answers = BEGINNING, []
     for name in word:
@@ -41,8 +41,8 @@ def letters_played(play: Play, role: str, word: Word) -> list[Answer]:
 
 
 class SnapshotPlayer:
-    """For one thread; close it when all is asked. `rules`: faults planted on the wire (self-tests only): then
-    every word is played from nothing."""
+    """For one thread; close it after the last word. `rules`: faults planted on the wire (self-tests only):
+    every word is then played on a fresh host."""
 
     def __init__(self, launcher: Launcher, subject: Subject, rules: Sequence[Rule] = ()) -> None:
         self._launcher, self._subject, self._rules = launcher, subject, tuple(rules)
@@ -52,7 +52,7 @@ class SnapshotPlayer:
         self._frozen: dict[Word, tuple[Play, list[Answer]]] = {}  # the least used first
         self._visits: Counter[Word] = Counter()
         self._count = 0
-        self.ended: Callable[[Play], None] = lambda _: None  # hears of each play when it has ended
+        self.ended: Callable[[Play], None] = lambda _: None  # gets each play when it has ended
 
     def many(self, words: Sequence[Word]) -> Iterator[tuple[Word, list[Answer]]]:
         """Each word with its answers; IMPOSSIBLE for letters that cannot be played."""
@@ -60,8 +60,8 @@ class SnapshotPlayer:
             yield word, self.answers(word)
 
     def answers(self, word: Word, *, from_nothing: bool = False) -> list[Answer]:
-        """The answers to one word; `from_nothing`: without a frozen play. Where a frozen play cannot be used,
-        since somebody has killed its process, the word is played from nothing. Raises HarnessError."""
+        """The answers to one word; `from_nothing`: without a frozen play. If a frozen play cannot be used,
+        because somebody has killed its process, the word is played on a fresh host. Raises HarnessError."""
         self._count += 1
         start = () if from_nothing or self._count % FROM_NOTHING == 0 else self._longest(word)
         if not start:
@@ -77,7 +77,7 @@ class SnapshotPlayer:
             return self.answers(word, from_nothing=True)
 
     def _played(self, word: Word, play: Play, answers: Sequence[Answer] = ()) -> list[Answer]:
-        """Goes on with a play that has these answers behind it."""
+        """Continues a play that already has these answers."""
         answers = list(answers)
         try:
             for index in range(len(answers), len(word)):
@@ -93,20 +93,20 @@ class SnapshotPlayer:
         return answers
 
     def _longest(self, word: Word) -> Word:
-        """The longest beginning of a word that is frozen."""
+        """The longest frozen prefix of a word."""
         for length in range(len(word) - 1, 0, -1):
             if word[:length] in self._frozen:
                 return word[:length]
         return ()
 
     def _passed(self, word: Word, play: Play, answers: list[Answer], *, last_letter: bool) -> Play:
-        """Freezes a play where many words come by; the play that goes on."""
+        """Freezes a play that many words pass; returns the play that continues."""
         self._visits[word] += 1
         if last_letter or play.over or not self._most:
             return play
         if self._visits[word] < OFTEN or word in self._frozen:
             return play
-        with suppress(HarnessError, Unsupported):  # it goes on by itself where it cannot be copied
+        with suppress(HarnessError, Unsupported):  # if it cannot be copied, it continues itself
             going_on = play.copy()
             self._make_room()
             self._frozen[word] = (play, list(answers))
@@ -114,7 +114,7 @@ class SnapshotPlayer:
         return play
 
     def _make_room(self) -> None:
-        """Ends the least used of the frozen plays that no other was copied from: its copies would end too."""
+        """Ends the least used of the frozen plays that have no copies: copies would end with it."""
         while len(self._frozen) >= self._most:
             leaf = next(
                 word
@@ -124,7 +124,7 @@ class SnapshotPlayer:
             self._frozen.pop(leaf)[0].close()
 
     def _forget(self, start: Word) -> None:
-        """Ends the frozen plays that begin with a word: each may be a copy of it."""
+        """Ends the frozen plays that begin with a word: each may be a copy of another."""
         for word in sorted(self._frozen, key=len, reverse=True):
             if word[: len(start)] == start:
                 self._frozen.pop(word)[0].close()

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The system that is learned: one fresh host, one client, and the proof that nothing more is on its way.
+"""The system under learning: one fresh host, one client, and the proof that nothing more is on its way.
 
-After each move the host's loop is idle (it says so) and every byte that one side has written has arrived at
-the other (the kernel says so, `fixtures.library.host.traffic`): then silence is an answer, however busy the
-machine is. Nothing waits for a time.
-"""
+After each move the host reports that its loop is idle, and the kernel reports that every byte written by one
+side has arrived at the other (`fixtures.library.host.traffic`). Silence is then an answer, however busy the
+machine is. No step waits for a fixed time."""
 
 from __future__ import annotations
 
@@ -42,29 +41,29 @@ from suites.model.answers import (
 from suites.model.letters import callable_now
 
 PINGS = frozenset({int(MsgBase.SPICE_MSG_PING)})
-#: What clients name in place of a right id: main chooses one, as if it came from a source; no session has the
-#: one that other channels name.
+#: The ids that clients name in place of a correct one: main uses one as if it came from a source; the id that
+#: other channels name belongs to no session.
 CHOSEN_ID, WRONG_ID = 0xC0DE_F00D, 0xBAD1_D00D
-#: Rounds until nothing is on its way; each one waits for the kernel only if that is behind.
+#: The most rounds until nothing is on its way; a round waits for the kernel only if the kernel is behind.
 ROUNDS = 400
 #: Rounds without news that count as silence behind a relay.
 RELAY_ROUNDS = 3
 _NONE = Traffic(0, 0, 0, 0)
-#: How long a connection that its server has closed may take to say so, s.
+#: How long the notice of a closing by the server may take, s.
 END_SECONDS = 5.0
-#: A host that does not answer for so long hangs, however busy the machine is, s.
+#: A host that does not answer for this long hangs, however busy the machine is, s.
 HANGS_SECONDS = 30.0
-#: Behind the open channels: connections that a later link of their channel has replaced.
+#: In an answer, after the open channels: connections that a later link of their channel has replaced.
 OLD = "old "
 
 
 class Unproved(HarnessError):
-    """It could not be proved that the server has nothing more to say."""
+    """Raised if the test cannot prove that the server has nothing more to send."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is learned: the role of the host and the scheme that it is set up for. `plant`: faults planted in
+    """What is learned: the role of the host, and the scheme that it is set up for. `plant`: faults planted in
     the host (`fixtures/library/host/plants.py`; self-tests only)."""
 
     role: str = "source"
@@ -76,20 +75,18 @@ class Subject:
 
     @property
     def key(self) -> str:
-        """In names of files."""
+        """The subject's part of file names."""
         return f"{self.role}-{'seamless' if self.seamless else 'semi-seamless'}"
 
     @property
     def settings(self) -> Settings:
-        """Of the host."""
+        """The settings of the host."""
         return Settings(seamless=self.seamless, incoming=self.role == "target", plant=self.plant)
 
 
 class Play:
-    """One play of moves on one host. It can be copied as it stands: then the original must be left alone.
-
-    `over`: the process is gone, or hangs.
-    """
+    """One play of moves on one host. It can be copied in its current state; the original must not be played
+    on then. `over`: the process is gone, or hangs."""
 
     def __init__(self, pump: Pump, host: LibraryHost, relay: Relay | None = None) -> None:
         self.host, self.pump = host, pump
@@ -98,18 +95,18 @@ class Play:
         self._server = Endpoint(host.address, host.port or 0)
         self._slots: dict[int, Connection] = {}
         self._all: list[tuple[str, Connection]] = []
-        self._heard: dict[int, int] = {}  # connection -> how many of its messages have been told
+        self._heard: dict[int, int] = {}  # connection -> how many of its messages are in earlier answers
         self._told_closed: set[int] = set()
         self._left: set[int] = set()  # our ports of connections that the client has ended
         self._events = 0
         self._ignored: frozenset[int] = frozenset()
         self._id = 0
         self._phase = Phase.IDLE
-        self._linked: str | None = None  # what came of the link that was just made
+        self._linked: str | None = None  # the outcome of the last link
 
     @classmethod
     def begin(cls, launcher: Launcher, settings: Settings, role: str, rules: Sequence[Rule] = ()) -> Play:
-        """On a fresh host. `rules`: faults planted on the wire; such a play cannot be copied. Raises
+        """Begins on a fresh host. `rules`: faults planted on the wire; such a play cannot be copied. Raises
         HarnessError, Unsupported."""
         host = launcher.start(role, settings)
         if not isinstance(host, LibraryHost):
@@ -129,7 +126,7 @@ class Play:
         return made
 
     def copy(self) -> Play:
-        """Another play that stands where this one stands. Raises HarnessError, Unsupported."""
+        """Another play in the same state. Raises HarnessError, Unsupported."""
         if self._relay is not None:
             raise Unsupported("what is behind a relay cannot be copied")
         copied = Situation(self.pump, {self.host.label: self.host}, list(self._open())).copy()
@@ -143,9 +140,9 @@ class Play:
         return made
 
     def play(self, move: Move) -> Answer:
-        """Makes a move; what follows from it. A PING that comes as time passes is left out: whether one is
-        due depends on a clock of the server's own, which goes on while a play is frozen. Raises HarnessError
-        where it cannot be proved that nothing more follows."""
+        """Makes a move; returns its effects. A PING while time passes is left out: whether one is due depends
+        on a clock of the server's own, which goes on while a play is frozen. Raises HarnessError if it cannot
+        be proved that nothing more follows."""
         self._events = len(self.pump.tape.host_events)
         self._ignored = PINGS if isinstance(move, Pass) else frozenset()
         extra: list[str] = []
@@ -156,7 +153,7 @@ class Play:
         except HarnessError as error:
             trouble = error
         answer = self._answer(extra)
-        if trouble is not None and not answer.over:  # it neither died nor hangs: nothing is proved
+        if trouble is not None and not answer.over:  # the host neither died nor hangs: nothing is proved
             raise trouble
         return answer
 
@@ -205,8 +202,8 @@ class Play:
     # ---- silence
 
     def _quiet(self, *, acknowledged: bool = False) -> None:
-        """Until nothing is on its way; if asked, until the server's kernel knows it. Raises HarnessError when
-        the host is gone or hangs, Unproved."""
+        """Waits until nothing is on its way; on request, until the server's kernel knows it. Raises Unproved,
+        and HarnessError if the host is gone or hangs."""
         if self._relay is not None:
             self._quiet_behind(self._relay)
             return
@@ -226,13 +223,13 @@ class Play:
         raise Unproved(f"after {ROUNDS} rounds bytes are still on their way")
 
     def _quiet_behind(self, relay: Relay) -> None:
-        """The same with a relay in between, whose bytes nobody counts: nothing has come for some rounds."""
+        """The same with a relay in between, whose bytes are not counted: nothing has come for some rounds."""
         still = 0
         while still < RELAY_ROUNDS:
             before = len(self.pump.tape.chunks)
             self.host.settle()
             relay.flush()
-            relay.flush()  # what came while it was asked for the first time
+            relay.flush()  # what came during the first request
             self.pump.turn(0.001)
             still = still + 1 if len(self.pump.tape.chunks) == before else 0
 
@@ -241,7 +238,7 @@ class Play:
 
     @staticmethod
     def _late(connection: Connection, there: Mapping[int, Traffic]) -> bool:
-        """Whether something is on its way on a connection: bytes, or the news of its end."""
+        """Whether something is on its way on a connection: bytes, or the notice of its end."""
         port, arrived, written = connection.traffic()
         if port not in there:  # the server has closed it, or has not accepted it yet
             return True
@@ -307,7 +304,7 @@ class Play:
         return any(event.name in DEATHS for event in self.pump.tape.host_events)
 
     def close(self) -> None:
-        """Gives everything back. Can be called twice."""
+        """Closes all connections and the host. Can be called twice."""
         self.pump.close()
         if self._relay is not None:
             self._relay.stop()
@@ -315,7 +312,7 @@ class Play:
 
 
 def _outcome(task: Task[None]) -> str:
-    """What came of a link."""
+    """The outcome of a link."""
     if task.done and task.error is None:
         return LINKED
     error = task.error

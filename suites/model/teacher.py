@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Asks a server for AALpy: only what is not known yet is played.
+"""Asks a server for AALpy: plays only the words that are not known yet.
 
-Every answer of a play is checked against what is known: a server that answers otherwise is asked again and
-reported, never guessed away.
-"""
+Every answer of a play is checked against the known ones: a word with another answer is played again and
+reported, and never guessed."""
 
 from __future__ import annotations
 
@@ -18,10 +17,9 @@ from suites.model.asking import AGAIN, Knowledge, Player, Undecided, Word
 
 
 class Teacher(SUL):  # type: ignore[misc]  # AALpy has no types
-    """AALpy's system under learning: asks a player for what is not known yet.
+    """AALpy's system under learning: asks a player for the answers that are not known yet.
 
-    `save` is called now and then with what is known; `say` with lines of progress.
-    """
+    `save` is called now and then with the known answers; `say` with lines of progress."""
 
     def __init__(self, knowledge: Knowledge, player: Player) -> None:
         super().__init__()
@@ -38,15 +36,15 @@ class Teacher(SUL):  # type: ignore[misc]  # AALpy has no types
         return answers
 
     def learn(self, words: Iterable[Word]) -> None:
-        """Has every word played that is not known. Raises Undecided."""
+        """Plays every word that is not known. Raises Undecided."""
         unknown = [word for word in dict.fromkeys(words) if self.knowledge.answers(word) is None]
         for word, answers in self.player.many(unknown):
             if (doubtful := self.knowledge.note(word, answers)) is not None:
                 self._decide(doubtful, answers[len(doubtful) - 1])
 
     def _decide(self, word: Word, answer: Answer) -> None:
-        """Asks again what was answered in two ways. Always raises Undecided: one of the two stands in the
-        tree, and nobody can say which is right."""
+        """Plays a word again that was answered in two ways. Always raises Undecided: one of the two answers
+        is in the tree, and it may be the wrong one."""
         seen = Counter([self.knowledge.answer(word).told, answer.told])
         for _, answers in self.player.many([word] * AGAIN):
             seen[answers[-1].told] += 1
@@ -54,11 +52,11 @@ class Teacher(SUL):  # type: ignore[misc]  # AALpy has no types
         raise Undecided(word, seen)
 
     def pre(self) -> None:
-        """Begins a word that comes letter by letter."""
+        """Begins a word whose letters come one by one."""
         self._word = []
 
     def post(self) -> None:
-        """Nothing is left to be done: plays end by themselves."""
+        """Does nothing: plays end by themselves."""
 
     def step(self, letter: Any) -> Any:
         """The answer to one more letter of the word."""

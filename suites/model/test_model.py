@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Does a build answer as the released server of its version? `spice-conform learn` makes the models."""
+"""Whether a build answers as the released server of its version. `spice-conform learn` makes the models."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TWICE = twice(MsgMain.SPICE_MSG_MAIN_INIT, case="target-semi-seamless")
 @pytest.mark.parametrize("seamless", [False, True], ids=["semi-seamless", "seamless"])
 @pytest.mark.parametrize("role", ["source", "target"])
 def test_as_its_release(bench: Bench, role: str, seamless: bool) -> None:
-    """The server answers in every state as the release of its version."""
+    """The server answers in every state as the release of its version does."""
     plant = bench.fault.plants(role) if bench.fault else ()
     subject = Subject(role, seamless, plant)
     version = bench.start(role, seamless=seamless, incoming=role == "target").identity.version

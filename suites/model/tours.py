@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Long words that ask many questions of a machine in one play (transition tours).
 
-A question is a state and a word: what follows the word there? From where it stands a tour goes the shortest
-way to the next state that has a question left, and asks it: that spares a host for each question, and goes
-through more of the machine's past than the shortest ways do.
-"""
+A question is a state and a word: what are the answers to the word in this state? From its current state a
+tour goes the shortest way to the next state that has a question left, and asks it: this saves a host for each
+question, and gives the machine a longer past than the shortest ways do."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator
 from suites.model.answers import IMPOSSIBLE
 from suites.model.mealy import Model, Word, fatal
 
-#: A tour ends when it has so many letters.
+#: A tour ends when it has this many letters.
 LONGEST = 40
 
 Question = tuple[int, Word]
@@ -30,7 +29,7 @@ def transitions(model: Model) -> Iterator[tuple[int, str]]:
 def tours(
     model: Model, questions: Iterable[Question], dice: random.Random
 ) -> Iterator[tuple[Word, list[Question]]]:
-    """Words that ask all questions together, each with those that it asks. What ends the process is asked
+    """Words that ask all questions together, each with its questions. Questions that end the process come
     last, each in a word of its own."""
     left: dict[int, list[Word]] = {}
     deadly: list[Question] = []
@@ -64,7 +63,7 @@ def _tour(model: Model, left: dict[int, list[Word]], dice: random.Random) -> tup
 
 
 def _way(model: Model, state: int, left: Collection[int], dice: random.Random) -> Word | None:
-    """The shortest way to a state that has a question left; None where none can be reached."""
+    """The shortest way to a state that has a question left; None if none can be reached."""
     reached: dict[int, Word] = {state: ()}
     todo = deque([state])
     while todo:

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Looks for what a hypothesis does not know yet: AALpy's equivalence oracle, in three parts.
+"""Looks for answers that a hypothesis gets wrong: AALpy's equivalence oracle, in three parts.
 
 First the migration schemes themselves, and each with every single deviation: one letter more, or one letter
-less, at every place. Then tours (`suites.model.tours`) that take every transition with the words behind it
-that tell the next state apart from all others (the HSI method: complete for machines that have no more states
-than the hypothesis); a message that changes nothing also twice, since a server may only collect it. Then the
-same questions in other orders: a machine with more states may give itself away on one of these long ways.
-"""
+less, at every place. Then tours (`suites.model.tours`) that take every transition, followed by the words that
+distinguish the next state from all others (the HSI method: complete for machines that have no more states
+than the hypothesis); a message that changes nothing is also played twice, since a server may count it. Then
+the same questions in other orders: a machine with more states may show itself on one of these long ways."""
 
 from __future__ import annotations
 
@@ -50,7 +49,8 @@ SCHEMES: Mapping[str, tuple[Word, ...]] = {
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard to look: how often all questions are asked again, each time in another order."""
+    """How thorough the search is: how many times all questions are asked again, each time in another
+    order."""
 
     orders: int = 1
 
@@ -62,8 +62,9 @@ Asked = tuple[Word, Word]
 
 @dataclass
 class Walks(Oracle):  # type: ignore[misc]  # AALpy has no types
-    """The oracle. `hypothesis`: makes a model of AALpy's machine; `alike`: what counts of an answer;
-    `rounds`: how often it looked; `questions`: how many its last hypothesis has answered right."""
+    """The oracle. `hypothesis`: makes a model of AALpy's machine; `alike`: the part of an answer that counts;
+    `rounds`: how many searches it has made; `questions`: how many questions its last hypothesis has answered
+    correctly."""
 
     teacher: Teacher
     hypothesis: Callable[[Any], Model]
@@ -81,11 +82,11 @@ class Walks(Oracle):  # type: ignore[misc]  # AALpy has no types
         self._right = [set() for _ in range(1 + self.effort.orders)]
 
     def find_cex(self, hypothesis: Any) -> Word | None:
-        """A word whose answers the hypothesis does not give, up to the first of them."""
+        """A word that the hypothesis answers wrongly, up to the first wrong answer."""
         return self.difference(self.hypothesis(hypothesis))
 
     def difference(self, model: Model, *, schemes: bool = True) -> Word | None:
-        """The same for a model; without the schemes where they have made the model."""
+        """The same for a model; without the schemes if the model was made from them."""
         self.rounds += 1
         plays = self.teacher.knowledge.plays
         self.say(f"round {self.rounds}: {len(model)} states after {plays} plays")
@@ -101,7 +102,7 @@ class Walks(Oracle):  # type: ignore[misc]  # AALpy has no types
         return min(wrong, key=len, default=None)
 
     def _questions(self, model: Model, dice: random.Random, right: set[Asked]) -> Word | None:
-        """Asks what was not answered right in an earlier round."""
+        """Asks the questions that no earlier round has confirmed."""
         ways = model.shortest()
         every = set(self._asked(model))
         self.questions = len(every)
@@ -131,7 +132,7 @@ class Walks(Oracle):  # type: ignore[misc]  # AALpy has no types
                     yield state, (name, name, *end)
 
     def _shorter(self, model: Model, wrong: Word, asked: Sequence[Question]) -> Word:
-        """The end of a wrong tour behind the shortest way, if that is wrong too."""
+        """The last part of a wrong tour behind the shortest way, if that is wrong too."""
         ways = model.shortest()
         for state, question in reversed(asked):
             short = (*ways[state], *question)
@@ -149,7 +150,7 @@ class Walks(Oracle):  # type: ignore[misc]  # AALpy has no types
         return None
 
 
-#: Tours that are played before their answers are looked at.
+#: How many tours are played before their answers are compared.
 BATCH = 4
 
 

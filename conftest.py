@@ -186,8 +186,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         if failure is not None:
             raise failure
         return result
-    in_vain = isinstance(failure, PeerFailure) and bench.in_vain(failure)
-    if isinstance(failure, AssertionError) and not in_vain and not prove.planted_in(pyfuncitem):
+    timed_out = isinstance(failure, PeerFailure) and bench.record_timeout(failure)
+    if isinstance(failure, AssertionError) and not timed_out and not prove.planted_in(pyfuncitem):
         bench.assertion(one_line(failure))
     judgement = bench.finish()
     ids = marked(pyfuncitem)
@@ -196,7 +196,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         prove.must_be_red(pyfuncitem, bench, failure)
         return result
     verdict_of(judgement, ids)
-    if in_vain:
+    if timed_out:
         raise ConformanceFailure(failure_text(judgement.findings)) from failure
     if failure is not None:
         raise failure

@@ -25,7 +25,7 @@ def announced(bench: Bench, source: Host, client: Client, target: Host, **told: 
     try:
         bench.pump.until(lambda: Step.ANSWER in client.steps, WAIT_S, "what the client needs for its answer")
     except Deadline as silence:  # the target's: it has not answered, or not let the client in
-        bench.in_vain(silence, "MIG-DST-020" if Step.DO_SEAMLESS in client.steps else "MIG-DST-001")
+        bench.record_timeout(silence, "MIG-DST-020" if Step.DO_SEAMLESS in client.steps else "MIG-DST-001")
         raise
     bench.settle()
     for trouble in client.troubles[met:]:

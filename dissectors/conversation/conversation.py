@@ -334,7 +334,7 @@ class Conversation:
             session.clock = event.time, int(event.packet.multi_media_time)
             session.init = event
             self.hosts[connection.host].ids.add(session.id)
-            migration_course.init_told(self, session)
+            migration_course.take_id_from_init(self, session)
         elif server and event.type == MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME:
             session.clock = event.time, int(event.packet.multi_media_time)
         elif not server and event.type == MsgcBase.SPICE_MSGC_MIGRATE_DATA and session.arrived:

@@ -44,7 +44,7 @@ def arrive(migration: Migration, session: Session) -> None:
         migration.source.id = session.id
 
 
-def init_told(view: Conversation, session: Session) -> None:
+def take_id_from_init(view: Conversation, session: Session) -> None:
     """Takes a session's id from INIT, where the capture lacks the link message that names it."""
     arrived = session.arrived
     if arrived is not None and arrived.source.id is None and session.main.arrives:

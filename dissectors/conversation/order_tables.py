@@ -586,7 +586,7 @@ def legal(channel: int, state: State, sender: Side) -> frozenset[int] | None:
     return None if found.stay is None else found.stay | frozenset(found.go)
 
 
-def told(channel: int, state: State, sender: Side) -> frozenset[int]:
+def decisive_types(channel: int, state: State, sender: Side) -> frozenset[int]:
     """The types that change this state or break a requirement of their own: the framer must show them."""
     found = row(channel, state, sender)
     steps = frozenset(found.go) | frozenset(found.breaks)

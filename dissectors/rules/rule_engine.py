@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from dissectors.conversation.conversation import Conversation
 from dissectors.conversation.migration_steps import READ
-from dissectors.conversation.order_tables import State, told
+from dissectors.conversation.order_tables import State, decisive_types
 from dissectors.framing.events import Event, Message
 from dissectors.wire.constants import CHANNEL_MESSAGES, MESSAGE_NAMES, ChannelType, MsgBase, MsgcBase, Side
 
@@ -145,7 +145,7 @@ def unasked(channel: int, state: State, sender: Side) -> frozenset[int]:
     """
     if channel == ChannelType.SPICE_CHANNEL_MAIN:
         return frozenset()
-    known = frozenset(MESSAGE_NAMES.get((channel, sender), ())) - told(channel, state, sender)
+    known = frozenset(MESSAGE_NAMES.get((channel, sender), ())) - decisive_types(channel, state, sender)
     return frozenset(
         kind
         for kind in known

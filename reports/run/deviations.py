@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Declared deviations: read from TOML, matched to findings.
 
-A deviation says which requirement a build is known not to keep, how that shows, in which tests, on which
-versions and why. A finding that one of them declares makes its case DEVIATES in place of FAIL.
+A deviation says which requirement a build is known not to keep, how this shows, in which tests, in which
+versions, and why. A finding that a deviation declares makes its case DEVIATES instead of FAIL.
 
-A finding of `fuzz` or `replay` has no test. A deviation applies there if each of its `moves` (globs) is found
-among what clients and hypervisors did: a crash is excused where its known cause was played, and nowhere else.
-"""
+A finding of `fuzz` or `replay` has no test. A deviation applies there if each of its `moves` (globs) matches
+an act of client or hypervisor: a crash is excused only where its known cause was played."""
 
 from __future__ import annotations
 
@@ -35,7 +34,7 @@ _REQUIRED = ("requirement", "symptom", "reason")
 
 
 def load(path: Path = SHIPPED) -> tuple[Deviation, ...]:
-    """The `[[deviation]]` tables of a file; UsageError with one line if it is not right."""
+    """The `[[deviation]]` tables of a file; UsageError with one line if the file is wrong."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -78,8 +77,8 @@ def _checked(table: Any, where: str) -> Deviation:
 
 @cache
 def version_holds(versions: str, version: str | None) -> bool:
-    """Whether a version lies in a range. A packager's version (`1:0.15.1-1+deb12u1`) counts as its upstream
-    one; an unknown version lies in no range but the empty one."""
+    """Whether a version is in a range. A packager's version (`1:0.15.1-1+deb12u1`) counts as its upstream
+    version; an unknown version is in no range but the empty one."""
     if not versions:
         return True
     upstream = re.match(r"\d+(\.\d+)*", (version or "").rpartition(":")[2])
@@ -89,7 +88,7 @@ def version_holds(versions: str, version: str | None) -> bool:
 
 
 def covers(entry: Deviation, server: str, identity: Identity | None) -> bool:
-    """Whether a deviation is declared for this build; `server`: its SPEC where its identity is not proved."""
+    """Whether a deviation is declared for this build; `server`: its SPEC if its identity is not proved."""
     spec = identity.spec if identity else server
     in_builds = not entry.builds or any(fnmatchcase(spec, glob) for glob in entry.builds)
     return in_builds and version_holds(entry.versions, identity.version if identity else None)
@@ -101,7 +100,7 @@ def covers_any(entry: Deviation, where: Circumstances) -> bool:
 
 
 def covers_all(entry: Deviation, where: Circumstances) -> bool:
-    """Whether a deviation is declared for both builds of a pair: on whichever side it shows, it is due."""
+    """Whether a deviation is declared for both builds of a pair: it must then show, at whichever host."""
     return all(covers(entry, where.server, identity) for identity in where.builds.values() or [None])
 
 
@@ -116,8 +115,8 @@ def may_show(entry: Deviation, where: Circumstances) -> bool:
 
 
 def declares(entry: Deviation, finding: Finding, where: Circumstances) -> bool:
-    """Whether a deviation is this finding's. A finding that names its host is matched with that host's build
-    alone."""
+    """Whether a deviation declares this finding. A finding that names its host is compared with that host's
+    build alone."""
     if not fnmatchcase(finding.requirement, entry.requirement) or not may_show(entry, where):
         return False
     texts = (finding.seen, finding.expected)
@@ -128,12 +127,12 @@ def declares(entry: Deviation, finding: Finding, where: Circumstances) -> bool:
 
 
 def declared(entries: Iterable[Deviation], finding: Finding, where: Circumstances) -> Deviation | None:
-    """The first deviation that declares this finding, None if it is undeclared."""
+    """The first deviation that declares this finding; None if none does."""
     return next((entry for entry in entries if declares(entry, finding, where)), None)
 
 
 def declared_for_others(
     entries: Iterable[Deviation], finding: Finding, where: Circumstances
 ) -> Deviation | None:
-    """The first deviation that would declare this finding, were it not for its `versions`."""
+    """The first deviation that would declare this finding if its `versions` matched."""
     return next((e for e in entries if declares(replace(e, versions=""), finding, where)), None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a run ran on, and which suite it was: what somebody needs to run it again."""
+"""The machine and the suite version of a run: what one needs to repeat it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-#: The directory that holds the rooms: a checkout or the wheel's own directory, laid out alike.
+#: The directory that holds the rooms: a checkout or the wheel's own directory, with the same layout.
 ROOT = Path(__file__).resolve().parents[2]
 
 _PACKAGES = ("scapy", "pytest", "hypothesis", "cryptography")
@@ -47,7 +47,7 @@ def _commit() -> str:
 
 
 def environment() -> dict[str, str]:
-    """What the tests run on; says nothing about who runs them."""
+    """The machine that the tests run on, without anything about the user."""
     found = {
         "system": _system(),
         "kernel": f"{platform.system()} {platform.release()}",

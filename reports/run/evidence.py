@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The packets of a run, read back: for ladders, and to judge again."""
+"""The packets of a run, read back: to draw ladders, and to judge them again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dissectors.capture.reader import events
 from dissectors.framing.events import Event, Message
 from reports.run.run_events import CaseFinished
 
-#: Bodies beyond this are not kept for a picture, bytes: none of their fields is shown.
+#: Larger bodies are not kept for a picture, bytes: none of their fields is shown.
 LARGE_BODY = 4096
 
 

@@ -7,15 +7,16 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """What a status means. A number has one name for each kind of command that uses it.
+    """The meaning of each status. A number has one name for each kind of command that uses it.
 
-    certify, replay, fuzz, learn: 0 the server is conformant (declared deviations only), 1 it is not,
-    2 wrong use, 3 the harness failed, the server would not start or the run was interrupted, 4 a declared
-    deviation no longer occurs.
+    certify, replay, fuzz, learn: 0 the server is conformant (declared deviations only), 1 it is not, 2 wrong
+    use, 3 the harness failed, the server would not start or the run was interrupted, 4 a declared deviation
+    no longer occurs.
+
     inspect: 0 judged and nothing found, 1 findings, 2 a capture is not readable, 3 nothing could be judged.
-    compare: 0 nothing is worse, 1 something is worse. verify: 0 the run holds, 1 it does not.
-    `learn --compare`: 0 the models are equal, 1 they differ.
-    """
+
+    compare: 0 nothing is worse, 1 something is worse. verify: 0 the run holds, 1 it does not. `learn
+    --compare`: 0 the models are equal, 1 they differ."""
 
     CONFORMANT = 0
     NOT_CONFORMANT = 1

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A case judged again from its packets alone: they hold what was said, what the hosts did, and what the test
-claimed or waited for and did not get."""
+"""Judges a case again from its packets alone: they hold all messages, the hosts' events, and the test's
+claims and timed-out waits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reports.run.run_events import CaseFinished, Deviation
 from reports.run.tally import Run
 from reports.run.verdict import Told, Trouble, decide, owed
 
-#: Verdicts that findings, or their absence, make.
+#: Verdicts that come from findings, or from their absence.
 JUDGED = (Verdict.PASS, Verdict.FAIL, Verdict.DEVIATES, Verdict.DIFFERS)
 
 
@@ -47,7 +47,8 @@ class Again:
 
     @property
     def findings(self) -> list[Finding]:
-        """What the packets show of what the build owes; a client's faults only where the case tells them."""
+        """The findings about the build that the packets show; findings about a client only if the case
+        lists them."""
         told, builds = {key(f) for f in self.case.findings}, self.case.identities
         return [
             f
@@ -56,8 +57,8 @@ class Again:
         ]
 
     def differences(self, kind: str, declared: Sequence[Deviation], *, strict: bool) -> Iterator[str]:
-        """One line for each way in which the packets do not say what the run says. `kind`: of the run.
-        `strict`: the same version of the suite has recorded it, so that it counts alike."""
+        """One line for each difference between packets and run. `kind`: of the run. `strict`: the same
+        version of the suite has recorded it, so that the numbers of kept requirements must agree."""
         if not self.readable:
             yield f"{self.case.artefacts['pcapng']} is missing or cannot be read"
             return
@@ -66,7 +67,7 @@ class Again:
         for requirement, _, seen in sorted(claimed - found):
             yield f"{requirement} ({seen}) is not in the packets"
         if kind == "fuzz" or self.case.awaited is not None or self.case.cell:
-            return  # a campaign does not count what a server does once a client has broken the order
+            return  # a campaign does not count a server's breach after a client has broken the order
         for requirement, _, seen in sorted(found - claimed):
             yield f"the packets break {requirement} ({seen})"
         if strict and Counter(self.case.kept) != self.judgement.kept:
@@ -107,18 +108,18 @@ class Again:
 
 
 def key(finding: Finding) -> tuple[str, str, str]:
-    """What makes two findings of one recording the same."""
+    """Two findings of one recording with one key are the same."""
     return finding.requirement, finding.expected, finding.seen
 
 
 def differences(directory: Path, run: Run, case: CaseFinished, *, strict: bool) -> list[str]:
-    """What the packets of a case say otherwise, of the requirements that the run knows; nothing for a case
-    without packets."""
+    """The differences between a case's packets and the run, for requirements that the run knows; nothing for
+    a case without packets."""
     if "pcapng" not in case.artefacts:
         return []
     again = Again(directory, case)
     known = run.requirements
-    if case.matrix:  # what its cells break is judged there, and kept by none of them in the place's own name
+    if case.matrix:  # findings of its cells belong to the cells
         own = (c for c in run.cases if c.cell and c.server == case.server)
         cells = (c for c in own if c.nodeid == f"{case.nodeid}/{c.cell}")
         again.broken_in_cells = frozenset(f.requirement for cell in cells for f in cell.findings)

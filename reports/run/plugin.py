@@ -2,10 +2,10 @@
 """The pytest plugin that turns pytest's reports into the stream of a run's events.
 
 A test's fixture appends `("spice", {...})` to `item.user_properties`: server (SPEC), identity (or identities
-by host label), requirements, judgement {findings, kept}, artefacts {kind: path}, and where it applies verdict
+by host label), requirements, judgement {findings, kept}, artefacts {kind: path}, and, if they apply, verdict
 and reason. Works with pytest-xdist: workers describe, the controller records. A test counts as a case if its
-fixture told something, if it is marked with `requirement`, or if it lies in `suites/` outside `selftest/`.
-"""
+fixture has appended such an entry, if it is marked with `requirement`, or if it is in `suites/` outside
+`selftest/`."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ from reports.run.tally import Run
 DEVIATIONS = pytest.StashKey[Sequence[Deviation]]()
 RECORDER = pytest.StashKey["Recorder"]()
 
-#: User properties: what the bench tells, a cell of the matrix with findings, the cells of a place.
+#: User properties: the bench's entries, a cell of the matrix with findings, the cells of a place.
 CELL, MATRIX = "spice-cell", "spice-matrix"
 TOLD = frozenset({"spice", CELL, MATRIX})
-#: A failed report with one of these verdicts is no failure to pytest.
+#: A failed report with one of these verdicts is not a failure to pytest.
 _FORGIVEN = (Verdict.DEVIATES, Verdict.DIFFERS, Verdict.UNSUPPORTED, Verdict.INCONCLUSIVE)
 
 
 class Hooks:
-    """What other plugins may implement."""
+    """Hooks that other plugins may implement."""
 
     @staticmethod
     def pytest_spice_run_recorded(config: pytest.Config, directory: Path) -> None:
-        """A run has ended and its events lie in `directory`; the views are written now."""
+        """A run has ended and its events are in `directory`; implementations write the views."""
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -85,7 +85,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if not hasattr(config, "workerinput") and not config.getoption("planted_faults", False):
             asked = config.getoption("--out")
             out = directory.prepare(Path(asked)) if asked else directory.fresh()
-            config.option.out = str(out)  # xdist hands its workers this very option
+            config.option.out = str(out)  # xdist passes this very option to its workers
             recorder = Recorder(config, out, at_once=bool(asked))
             config.stash[RECORDER] = recorder
             if config.getoption("--requirement") or config.getoption("--level"):
@@ -97,8 +97,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
-    """`-n auto`: a process for each CPU that this one may use, and one for the time in which others wait;
-    PYTEST_XDIST_AUTO_NUM_WORKERS is xdist's own way to say it."""
+    """`-n auto`: a process for each CPU that this one may use, and one more, because processes also wait.
+    PYTEST_XDIST_AUTO_NUM_WORKERS is xdist's own setting for it."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
     return len(os.sched_getaffinity(0)) + 1
@@ -130,7 +130,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _brief(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Half a second of the tests on each build."""
+    """Half a second of the tests, on each build."""
     builds: dict[str, dict[str, list[pytest.Item]]] = {}
     for item in items:
         tests = builds.setdefault(_server(item), {})
@@ -161,7 +161,7 @@ def _marked(item: pytest.Item) -> list[str]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where the test runs: say what it is about and what went wrong, in JSON-able words."""
+    """Describes a test and its failures on its report, in JSON-able values."""
     report = yield
     exception = call.excinfo.value if call.excinfo else None
     case = {
@@ -172,7 +172,7 @@ def pytest_runtest_makereport(
         "reason": verdicts.one_line(exception) if exception else "",
     }
     report.spice_case = case  # type: ignore[attr-defined]  # pytest keeps and serialises extra attributes
-    if call.when == "teardown":  # an item lives as long as the run: what it told is in the report
+    if call.when == "teardown":  # an item lives as long as the run: its entries are in the report now
         item.user_properties[:] = [entry for entry in item.user_properties if entry[0] not in TOLD]
     judging = not item.config.getoption("planted_faults", False)
     if report.failed and judging and (cells := _cells(report, item.config.stash[DEVIATIONS])):
@@ -187,13 +187,14 @@ def pytest_runtest_makereport(
         if decision.verdict in _FORGIVEN:
             report.outcome = "skipped"
             report.wasxfail = f"{decision.verdict}: {decision.reason}"
-        elif decision.verdict is Verdict.PASS:  # its findings are of what this build does not owe
+        elif decision.verdict is Verdict.PASS:  # findings of rules that do not apply
             report.outcome, report.longrepr = "passed", None
     return report
 
 
 def _lighten(phase: pytest.TestReport, last: pytest.TestReport) -> None:
-    """The terminal keeps every report until its summary: what is in the run's events by now is taken out."""
+    """Removes from a report what the run's events hold by now, because the terminal keeps every report until
+    its summary."""
     phase.user_properties = [entry for entry in phase.user_properties if entry[0] not in TOLD]
     phase.nodeid, phase.location = last.nodeid, last.location  # one copy of them
     if phase.passed:
@@ -207,7 +208,7 @@ def _title(item: pytest.Item) -> str:
 
 
 def _server(item: pytest.Item) -> str:
-    """The build of a test whose fixture did not come far enough to tell."""
+    """The build of a test whose fixture failed before it could name it."""
     pairing = getattr(item, "callspec", None) and item.callspec.params.get("pairing")  # type: ignore[attr-defined]
     return pairing.text if isinstance(pairing, Pairing) else asked_servers(item.config)[0]
 
@@ -247,13 +248,13 @@ def _decide(
 
 
 def _cells(report: pytest.TestReport, declared: Sequence[Deviation]) -> list[CaseFinished]:
-    """The cells of the matrix that a test has driven and that have findings, each a case of its own."""
+    """The driven cells of a matrix test that have findings, each a case of its own."""
     found: Any = [told for name, told in report.user_properties if name == CELL]
     return [_cell(report.nodeid, told, declared) for told in found]
 
 
 def _matrix(report: pytest.TestReport) -> Any:
-    """The cells of its place, if the test is one of the matrix."""
+    """The cells of the test's place, if the test belongs to the matrix."""
     return next((told for name, told in report.user_properties if name == MATRIX), {})
 
 
@@ -340,7 +341,7 @@ class Recorder:
             try:
                 self._open().finished(self._case(report, phases))
                 for cell in _cells(report, self.config.stash[DEVIATIONS]):
-                    if cell.verdict is Verdict.PASS:  # what it found this build does not owe
+                    if cell.verdict is Verdict.PASS:  # findings of rules that do not apply
                         for path in cell.artefacts.values():
                             Path(path).unlink(missing_ok=True)
                         continue
@@ -389,6 +390,6 @@ class Recorder:
 
 
 def _again(config: pytest.Config) -> list[str]:
-    """The command that makes this run again. Argparse takes the value `--` away, whatever its option is."""
+    """The command that repeats this run. Argparse removes the value `--`, whatever its option is."""
     asked: list[str] | None = config.getoption("--again")
     return [word or "--" for word in asked] if asked else ["pytest", *map(str, config.invocation_params.args)]

@@ -21,8 +21,8 @@ def known() -> dict[str, dict[str, Any]]:
 
 
 def options(names: Iterable[str], root: Path = ROOT) -> tuple[list[str], list[Path]]:
-    """Pytest's options and the paths of some profiles together (none: the default); UsageError for an
-    unknown one."""
+    """Pytest's options and the paths of several profiles together (none: the default profile). Raises
+    UsageError for an unknown one."""
     table = known()
     chosen = list(names) or [DEFAULT]
     for name in chosen:
@@ -34,12 +34,12 @@ def options(names: Iterable[str], root: Path = ROOT) -> tuple[list[str], list[Pa
 
 
 def file_of(path: Path) -> Path:
-    """The file or folder of a path that may name a test in it."""
+    """The file or folder of a path that may name a test inside it."""
     return Path(str(path).partition("::")[0])
 
 
 def processes(names: Iterable[str]) -> int | None:
-    """How many processes some profiles together are worth; None: one for each CPU."""
+    """The number of processes that the profiles are worth; None: one for each CPU."""
     table = known()
     wanted = [int(table.get(name, {}).get("processes", 0)) for name in names]
     return sum(wanted) if wanted and all(wanted) else None
@@ -47,7 +47,7 @@ def processes(names: Iterable[str]) -> int | None:
 
 def _options(chosen: list[dict[str, Any]]) -> Iterator[str]:
     for key, option in (("requirements", "--requirement"), ("levels", "--level")):
-        if all(selection.get(key) for selection in chosen):  # one without a limit lifts it
+        if all(selection.get(key) for selection in chosen):  # a profile without a limit lifts the limit
             for value in _union(chosen, key):
                 yield f"{option}={value}"
     markers = [selection.get("markers", "") for selection in chosen]

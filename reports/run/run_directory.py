@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The directory of a run's results: made, checked, written line by line."""
+"""The directory of a run's results: created, checked, written line by line."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from fixtures.system.hosts import UsageError
 from reports.run.run_events import EVENTS
 
-#: Where runs go that are given no directory.
+#: The parent directory of runs that are given no directory.
 RESULTS = Path("results")
-#: Where the packets and logs of tests are.
+#: The directory of the tests' packets and logs.
 TESTS = "tests"
-#: What a run records: events, packets and logs; what `fuzz` and `replay` write of their own.
+#: The evidence of a run: events, packets and logs; the files that `fuzz` and `replay` add.
 EVIDENCE = (EVENTS, TESTS, "findings", "fuzz.json", "replay.json", "conversation.pcapng.gz", "pytest.log")
-#: What is made of it.
+#: The reports, which are made from the evidence.
 REPORTS = (
     "certificate.json",
     "certificate.html",
@@ -29,20 +29,20 @@ REPORTS = (
     "campaign.html",
     "allure",
 )
-#: All that a run writes; an earlier run's is removed from a directory that is used again.
+#: All files of a run; those of an earlier run are removed from a directory that is used again.
 OUTPUTS = (*EVIDENCE, *REPORTS, "manifest.json", "manifest.json.sig")
 
 
 def fresh(base: Path = RESULTS) -> Path:
-    """`results/<time>/` below the current directory, a name that is free. Nothing is made yet."""
+    """`results/<time>/` below the current directory, with an unused name. Creates nothing."""
     name = time.strftime("%Y-%m-%dT%H-%M-%S")
     names = [name, *(f"{name}-{n}" for n in range(2, 100))]
     return next(path for n in names if not (path := (base / n).absolute()).exists())
 
 
 def prepare(path: Path) -> Path:
-    """Make the directory (absolute) and prove that it can be written; an earlier run in it is removed.
-    UsageError with one line if that cannot be."""
+    """Creates the directory (absolute) and checks that it can be written; removes an earlier run from it.
+    UsageError with one line if this fails."""
     path = path.absolute()
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -67,21 +67,21 @@ def _clear(path: Path) -> None:
 
 
 def relative(path: str, base: Path) -> str:
-    """A path as the results name it: from their own directory, so that they can be moved."""
+    """A path relative to the results' own directory, so that they can be moved."""
     return os.path.relpath(path, base) if Path(path).is_absolute() else path
 
 
 class EventFile:
-    """`events.ndjson`, each line handed to the system as soon as it is written."""
+    """`events.ndjson`; each line is passed to the system as soon as it is written."""
 
     def __init__(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         self._file = (path / EVENTS).open("w", encoding="utf-8", buffering=1)
 
     def write(self, line: str) -> None:
-        """One event; OSError where the disk is full or gone."""
+        """Writes one event. Raises OSError if the disk is full or gone."""
         self._file.write(line + "\n")
 
     def close(self) -> None:
-        """No more events."""
+        """Closes the file."""
         self._file.close()

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A run as one stream of typed events; every report is made from it.
+"""A run as one stream of typed events, from which every report is made.
 
-`events.ndjson` holds one JSON object a line: `RunStarted`, `CasesFound`, a `CaseFinished` for each test and
-`RunFinished`. Each line is on the disk before the next test starts, so a run that was killed keeps what it
-gathered: it only lacks its `RunFinished`.
-"""
+`events.ndjson` holds one JSON object a line: `RunStarted`, `CasesFound`, a `CaseFinished` for each test, and
+`RunFinished`. Each line is on disk before the next test starts: a run that was killed keeps its results, and
+lacks only its `RunFinished`."""
 
 from __future__ import annotations
 
@@ -20,20 +19,20 @@ from dissectors.rules.judgement import Finding, Level, Requirement, Verdict
 from fixtures.system.hosts import Identity, UsageError
 
 EVENTS = "events.ndjson"
-#: Counts the breaks of the format. 1: before a run had a seal, a scope and packed packets.
+#: Goes up when the format changes incompatibly. 1: before a run had a seal, a scope and packed packets.
 FORMAT = 2
-#: Descriptions of builds that are remembered; a run has a few.
+#: How many descriptions of builds are cached; a run has a few.
 IDENTITIES_KEPT = 64
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """A declared deviation (see `reports.run.deviations`, which reads and matches them).
+    """A declared deviation (`reports.run.deviations` reads and matches them).
 
-    `requirement`, `builds`, `tests` and `moves` are globs; `symptom` is a part of (or a glob over) what was
-    expected or seen; `versions` a specifier set such as ">=0.12,<=0.16.0", "" for all. `tests`: the tests in
-    which it may show. `moves`: what clients and hypervisors must have done where `fuzz` or `replay` shows it.
-    """
+    `requirement`, `builds`, `tests` and `moves` are globs; `symptom` is a part of (or a glob over) the
+    expected or seen text; `versions` a specifier set such as ">=0.12,<=0.16.0", "" for all. `tests`: the
+    tests in which it may show. `moves`: the acts of clients and hypervisors that must precede it in `fuzz` or
+    `replay`."""
 
     requirement: str
     symptom: str
@@ -47,11 +46,10 @@ class Deviation:
 
 @dataclass(frozen=True)
 class RunStarted:
-    """`started`: seconds since the epoch. `servers`: the SPECs asked for.
+    """`started`: seconds since the epoch. `servers`: the SPECs of the command line.
 
     `kind`: the command that ran ("certify", "replay", "fuzz", "learn"). `selection`: the options that left
-    something out, empty for a full run. `command`: what to type to run it again.
-    """
+    tests out, empty for a full run. `command`: the command that repeats the run."""
 
     suite: str
     started: float
@@ -68,17 +66,17 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class CasesFound:
-    """How many cases the run will have."""
+    """The number of cases of the run."""
 
     total: int
 
 
 @dataclass(frozen=True)
 class Circumstances:
-    """Where a finding was made: what decides whether a deviation applies to it.
+    """The circumstances of a finding, which decide whether a deviation applies to it.
 
-    `server`: the SPEC. `builds`: host label -> build. `test`: the test's id. `moves`: what was played.
-    """
+    `server`: the SPEC. `builds`: host label -> build. `test`: the test's id. `moves`: the moves that were
+    played."""
 
     server: str
     builds: Mapping[str, Identity]
@@ -90,13 +88,12 @@ class Circumstances:
 class CaseFinished:
     """One test against one server build (or pair); one failure of a campaign; one replay.
 
-    `identities`: host label ("source", "target") -> build. `requirements`: what the test is marked with.
-    `kept`: requirement id -> how often it was seen kept. `artefacts`: kind ("pcapng", "log") -> path relative
-    to the run's directory. `moves`: what a campaign or a replay played, a line each. `awaited`: the finding
-    that a replay was to show. `cell`: the cell of the matrix that this is a case of. `matrix`: of a test that
-    drives many, its `channel`, `place` and `state`, `driven` (name -> what came of it) and `left_out`
-    (name -> why).
-    """
+    `identities`: host label ("source", "target") -> build. `requirements`: the test's markers. `kept`:
+    requirement id -> how many times it was seen kept. `artefacts`: kind ("pcapng", "log") -> path relative to
+    the run's directory. `moves`: the moves of a campaign or a replay, a line each. `awaited`: the finding
+    that a replay was to show. `cell`: the cell of the matrix, if the case is one. `matrix`: of a test that
+    plays many cells: its `channel`, `place` and `state`, `driven` (name -> outcome) and `left_out` (name ->
+    reason)."""
 
     nodeid: str
     title: str
@@ -116,13 +113,13 @@ class CaseFinished:
 
     @property
     def circumstances(self) -> Circumstances:
-        """Where its findings were made."""
+        """The circumstances of its findings."""
         return Circumstances(self.server, self.identities, self.nodeid, self.moves)
 
 
 @dataclass(frozen=True)
 class RunFinished:
-    """`interrupted`: why the run ended early (one line), None if it did not."""
+    """`interrupted`: why the run ended early (one line); None if it did not."""
 
     finished: float
     interrupted: str | None = None
@@ -137,13 +134,13 @@ def encode(event: RunEvent) -> str:
 
 
 def decode(line: str) -> RunEvent:
-    """The event of one line; ValueError, KeyError or TypeError if it is none."""
+    """The event of one line; ValueError, KeyError or TypeError if the line is not an event."""
     data: dict[str, Any] = json.loads(line)
     return _READERS[data.pop("event")](data)
 
 
 def read_events(directory: Path) -> list[RunEvent]:
-    """Every event of a run's directory. A last line that was cut by a kill is left out."""
+    """Every event of a run's directory. Skips a last line that was cut by a kill."""
     path = directory / EVENTS
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -160,14 +157,14 @@ def finding(data: Mapping[str, Any]) -> Finding:
 
 
 def identities(spice: Mapping[str, Any]) -> dict[str, Identity]:
-    """Host label -> build, from what a test's fixture reports (`identity` or `identities`)."""
+    """Host label -> build, from a test fixture's entry (`identity` or `identities`)."""
     many = spice.get("identities") or ({"source": spice["identity"]} if spice.get("identity") else {})
     return {intern(label): _identity(json.dumps(identity)) for label, identity in many.items()}
 
 
 @lru_cache(IDENTITIES_KEPT)
 def _identity(text: str) -> Identity:
-    """One object for all cases on a build."""
+    """One object that all cases on a build share."""
     return Identity(**json.loads(text))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Writes a run's events into its directory as they happen, whichever command makes them."""
+"""Writes a run's events into its directory as they happen, for every command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reports.run.run_events import CaseFinished, CasesFound, Deviation, RunFinis
 
 
 class RunRecorder:
-    """Begins with `RunStarted`. Every method raises OSError where the disk is full or gone."""
+    """Begins with `RunStarted`. Every method raises OSError if the disk is full or gone."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class RunRecorder:
         self._file.write(encode(started))
 
     def found(self, total: int) -> None:
-        """How many cases the run will have."""
+        """Records the number of cases of the run."""
         self._file.write(encode(CasesFound(total)))
 
     def finished(self, case: CaseFinished) -> None:
@@ -52,6 +52,6 @@ class RunRecorder:
         self._file.write(encode(case))
 
     def close(self, interrupted: str | None = None) -> None:
-        """The run's end; `interrupted`: why it came early."""
+        """Records the run's end; `interrupted`: why it came early."""
         self._file.write(encode(RunFinished(time.time(), interrupted)))
         self._file.close()

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Runs the suites in a process of their own, follows what they tell, and gives everything back.
+"""Runs the suites in a process of their own, follows their events, and ends everything that it started.
 
 The child leads a session of its own, so that a Ctrl-C reaches this process alone, which then ends the child
-in order: once with SIGTERM (tests tear down, results are written), then with SIGKILL. Should this process
-be killed itself, the kernel sends the child SIGTERM.
-"""
+in order: once with SIGTERM (tests tear down, results are written), then with SIGKILL. If this process is
+killed itself, the kernel sends the child SIGTERM."""
 
 from __future__ import annotations
 
@@ -32,10 +31,10 @@ Show = Callable[[RunEvent], None]
 
 
 class Interrupted(HarnessError):
-    """This process was asked to end; the text names the signal."""
+    """A signal has asked this process to end; the text names the signal."""
 
 
-#: Plugins of pytest and others that a run has no use for and that take a tenth of a second to load.
+#: Plugins of pytest and others that a run does not use and that take a tenth of a second to load.
 _UNUSED = (
     *("cacheprovider", "doctest", "legacypath", "pastebin", "setuponly", "setupplan", "stepwise"),
     *("subtests", "unittest", "allure_pytest"),
@@ -43,7 +42,7 @@ _UNUSED = (
 
 
 def pytest_command(options: Sequence[str], out: Path, root: Path = ROOT) -> list[str]:
-    """Pytest over the suites in `root`, from whatever directory, its results in `out`."""
+    """Pytest over the suites in `root`, from any directory, with its results in `out`."""
     fixed = ["-c", str(root / "pytest.ini"), "--rootdir", str(root)]
     fixed += [word for name in _UNUSED for word in ("-p", f"no:{name}")]
     return [sys.executable, "-P", "-m", "pytest", *fixed, *options, "--out", str(out), "--record-only"]
@@ -52,11 +51,10 @@ def pytest_command(options: Sequence[str], out: Path, root: Path = ROOT) -> list
 def run_pytest(
     command: Sequence[str], out: Path, show: Show, meanwhile: Callable[[], None] = lambda: None
 ) -> int | None:
-    """Run pytest; what it prints goes to `out/pytest.log`, its events to `show`. `meanwhile` is done
-    while pytest starts.
+    """Runs pytest: its output goes to `out/pytest.log`, its events to `show`; `meanwhile` runs while pytest
+    starts.
 
-    Gives its exit status, None if it was interrupted (inside `signals`). Nothing of it is left running.
-    """
+    Returns its exit status, None if it was interrupted (inside `signals`). Leaves no process running."""
     with (out / LOG).open("wb") as sink:
         child = subprocess.Popen(
             command,
@@ -80,8 +78,8 @@ def run_pytest(
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without what a pytest around us (our self-tests) has left there. Byte code may be kept: to
-    rewrite assertions anew in each process would cost a second."""
+    """Our environment without the variables of an outer pytest (in self-tests). Byte code may be kept:
+    rewriting assertions again in each process would cost a second."""
     unwanted = ("PYTEST_", "PYTHONDONTWRITEBYTECODE")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     return {**kept, "HYPOTHESIS_NO_PLUGINS": "1"}  # they would load Trio in each process
@@ -103,7 +101,7 @@ def _wait(child: subprocess.Popen[bytes], tail: Tail, show: Show) -> int:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """End the child in order, then whatever is left of its session."""
+    """Ends the child in order, then every process left in its session."""
     if child.poll() is None:
         child.terminate()
         with suppress(subprocess.TimeoutExpired, Interrupted):
@@ -115,7 +113,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def signals() -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP raise Interrupted while this holds."""
+    """SIGINT, SIGTERM and SIGHUP raise Interrupted inside this context."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise Interrupted(f"interrupted ({signal.Signals(number).name})")
@@ -129,14 +127,14 @@ def signals() -> Iterator[None]:
 
 
 class Tail:
-    """Reads the events that were written since the last look."""
+    """Reads the events that were written since its last call."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
 
     def drain(self, show: Show) -> None:
-        """Show every whole line that is new."""
+        """Shows every new whole line."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)

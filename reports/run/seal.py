@@ -31,7 +31,8 @@ SIGNING_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Manifest:
-    """Path relative to the run's directory -> SHA-256 (hex). `beside`: names in that directory."""
+    """Path relative to the run's directory -> SHA-256 (hex). `beside`: names of other files in that
+    directory."""
 
     evidence: Mapping[str, str]
     reports: Mapping[str, str]
@@ -55,7 +56,7 @@ class Manifest:
 
 
 def evidence_of(directory: Path) -> dict[str, str]:
-    """What a run has recorded. Raises OSError."""
+    """The evidence of a run. Raises OSError."""
     return dict(_hashes(directory, EVIDENCE))
 
 
@@ -70,7 +71,7 @@ def write(directory: Path) -> Manifest:
 
 
 def read(directory: Path) -> Manifest:
-    """The manifest that a directory holds. Raises UsageError with one line."""
+    """Reads the manifest of a directory. Raises UsageError with one line."""
     path = directory / FILE
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -86,7 +87,7 @@ def read(directory: Path) -> Manifest:
 
 
 def broken(directory: Path, manifest: Manifest) -> Iterator[str]:
-    """One line for each file that is not what was sealed."""
+    """One line for each file that differs from the seal."""
     if (directory / FILE).read_bytes() != manifest.text:
         yield f"{FILE}: was changed after the run was sealed"
     sealed = {**manifest.evidence, **manifest.reports}
@@ -102,7 +103,8 @@ def broken(directory: Path, manifest: Manifest) -> Iterator[str]:
 
 
 def signed_by(directory: Path, signers: Path) -> str:
-    """Who has signed the manifest, of those in a file of allowed signers. Raises UsageError: nobody has."""
+    """The signer of the manifest, if a file of allowed signers lists it. Raises UsageError if there is
+    none."""
     tool = shutil.which("ssh-keygen")
     if tool is None:
         raise UsageError("ssh-keygen is not here; install OpenSSH's client to check signatures")
@@ -120,7 +122,7 @@ def signed_by(directory: Path, signers: Path) -> str:
 
 
 def _run(command: list[str], data: bytes) -> str:
-    """What a tool prints; nothing where it fails."""
+    """The output of a tool; empty if it fails."""
     done = subprocess.run(command, input=data, capture_output=True, timeout=SIGNING_SECONDS, check=False)
     return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else ""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which tests of the suites run: by requirement, level, earlier failure, shard."""
+"""Which tests of the suites run: by requirement, level, earlier failure, or shard."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from reports.run.tally import Run, base
 
 T = TypeVar("T")
 
-#: Seconds that a case of each test takes, measured; `python -m reports.run.selection RUN` writes it anew.
+#: Measured seconds per case of each test; `python -m reports.run.selection RUN` writes the file.
 SECONDS_FILE = Path(__file__).with_name("test_seconds.json")
-#: What a test takes that is not in the file.
+#: The seconds of a test that is not in the file.
 USUAL_SECONDS = 0.3
-#: How long its tests may take together where one requirement is asked about.
+#: The total seconds of the tests that run for one requirement.
 BRIEF_S = 0.5
 
 
 def wanted_ids(globs: Sequence[str], levels: Sequence[str]) -> frozenset[str]:
-    """The requirements that globs and levels name. Raises UsageError: one of them names nothing."""
+    """The requirements that globs and levels name. Raises UsageError if one of them matches none."""
     known = {level.value for level in Level}
     for level in levels:
         if level.upper() not in known:
@@ -49,14 +49,14 @@ def wanted_ids(globs: Sequence[str], levels: Sequence[str]) -> frozenset[str]:
 
 
 def files_with(ids: Iterable[str], paths: Iterable[Path]) -> list[Path]:
-    """The test files below `paths` whose text names one of the requirements: a marker names it in full."""
+    """The test files below `paths` whose text contains one of the requirements: markers spell ids in full."""
     named = re.compile("|".join(rf"{re.escape(i)}(?![0-9])" for i in sorted(ids)))
     files = [f for path in paths for f in (sorted(path.rglob("test_*.py")) if path.is_dir() else [path])]
     return [f for f in dict.fromkeys(files) if named.search(profiles.file_of(f).read_text(encoding="utf-8"))]
 
 
 def shard_of(text: str) -> tuple[int, int]:
-    """`I/N`: which shard of how many. Raises UsageError."""
+    """`I/N`: the number of the shard, and the number of shards. Raises UsageError."""
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise UsageError(f"--shard {text}: write I/N, such as 1/4, with I from 1 to N")
@@ -64,8 +64,8 @@ def shard_of(text: str) -> tuple[int, int]:
 
 
 def in_shard(nodeids: Sequence[str], index: int, count: int) -> frozenset[str]:
-    """The tests of one shard: the longest first, each to the shard that has the least to do. All shards of
-    a run come to the same division."""
+    """The tests of one shard: the longest first, each goes to the shard with the least work. All shards of a
+    run compute the same division."""
     seconds = known_seconds()
     cost = {nodeid: seconds.get(nodeid.partition("[")[0], USUAL_SECONDS) for nodeid in nodeids}
     loads = [0.0] * count
@@ -80,7 +80,7 @@ def in_shard(nodeids: Sequence[str], index: int, count: int) -> frozenset[str]:
 
 def in_brief(tests: Mapping[str, Sequence[T]]) -> list[T]:
     """Cases of some tests that take BRIEF_S together: one of each test, the quickest tests first, then more
-    of them. Of the quickest test there is one, however long it takes."""
+    of them. The quickest test has one case, however long it takes."""
     seconds = {test: max(known_seconds().get(test, USUAL_SECONDS), 0.01) for test in tests}
     order = sorted(tests, key=lambda test: (seconds[test], test))
     counts = dict.fromkeys(tests, 0)
@@ -95,7 +95,7 @@ def in_brief(tests: Mapping[str, Sequence[T]]) -> list[T]:
 
 
 def _spread(cases: Sequence[T], count: int) -> list[T]:
-    """So many of the cases, from the first to the last."""
+    """This many of the cases, spread from the first to the last."""
     if count < 2:
         return list(cases[:count])
     return [cases[round(place * (len(cases) - 1) / (count - 1))] for place in range(count)]
@@ -103,13 +103,13 @@ def _spread(cases: Sequence[T], count: int) -> list[T]:
 
 @cache
 def known_seconds() -> Mapping[str, float]:
-    """Test (without its parameters) -> seconds a case."""
+    """Test (without its parameters) -> seconds per case."""
     found: dict[str, float] = json.loads(SECONDS_FILE.read_text(encoding="utf-8"))
     return found
 
 
 def failed_last(results: Path) -> list[str]:
-    """The tests that did not pass in a run, or in the newest run below a directory. Raises UsageError:
+    """The tests that did not pass in a run, or in the newest run below a directory. Raises UsageError if
     there is no run, or nothing failed."""
     runs = [results] if (results / EVENTS).exists() else sorted(results.glob(f"*/{EVENTS}"))
     if not runs:
@@ -124,7 +124,7 @@ def failed_last(results: Path) -> list[str]:
 
 
 def main(directory: Path) -> None:
-    """Writes the seconds of a run's tests; a cell of the matrix has none of its own."""
+    """Writes the seconds of a run's tests; cells of the matrix are left out."""
     times: dict[str, list[float]] = {}
     for case in [case for case in Run.read(directory).cases if not case.cell]:
         times.setdefault(case.nodeid.partition("[")[0], []).append(case.duration_s)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A run folded from its events: what each requirement came to on each build, and the exit status."""
+"""A run computed from its events: each requirement's result on each build, and the exit status."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ from reports.run.run_events import (
 )
 from reports.run.verdict import weigh, worst
 
-#: How a test's id tells which repetition it is (conftest.py, `--repeat`).
+#: The part of a test's id that names its repetition (conftest.py, `--repeat`).
 _REPETITION = re.compile(r"\b\d+of\d+-?|-\d+of\d+\b")
-#: How the name of a build tells its run's time, UTC (`apart`).
+#: The part of a build's name that names its run's time, UTC (`apart`).
 _RUN_TIME = re.compile(r" \(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\)$")
-#: Requirements that others of their kind break too, and how such a finding begins: it ended, it hangs.
+#: General requirements, which a death or a hang on another requirement breaks too, and the beginnings of
+#: such findings.
 GENERAL: Mapping[str, tuple[str, ...]] = {
     "ROBUST-001": ("it ended by",),
     "ROBUST-002": ("it does not answer", "no answer for"),
@@ -39,21 +40,22 @@ GENERAL: Mapping[str, tuple[str, ...]] = {
 
 
 def base(nodeid: str) -> str:
-    """A test's id without which repetition of it this is."""
+    """A test's id without its repetition."""
     return _REPETITION.sub("", nodeid).replace("[]", "")
 
 
-#: How a selection names that one requirement was asked about (`reports.run.selection.in_brief`).
+#: The selection that is recorded if one requirement was named (`reports.run.selection.in_brief`).
 BRIEF = "half a second of its tests"
-#: How selections begin that leave out cases of a test, so that a deviation may show in what did not run.
+#: Beginnings of selections that leave out cases of a test, so that a deviation may belong to a case that did
+#: not run.
 PARTS = ("--shard", "--last-failed", BRIEF)
-#: So many cases that happened to keep a requirement are named where no test is about it.
+#: How many cases that happened to keep a requirement are named if no test judges it.
 WITNESSES = 5
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one case says of one requirement."""
+    """What one case shows of one requirement."""
 
     case: CaseFinished
     verdict: Verdict
@@ -76,7 +78,7 @@ class Result:
 
     @property
     def telling(self) -> tuple[Evidence, ...]:
-        """The cases that are about it, or show it broken; else some that happened to keep it."""
+        """The cases that judge it or show it broken; otherwise some that happened to keep it."""
         own = tuple(
             e
             for e in self.evidence
@@ -86,14 +88,14 @@ class Result:
 
     @property
     def blamed(self) -> tuple[Evidence, ...]:
-        """The cases that made it what it is."""
+        """The cases that decided the verdict."""
         return tuple(e for e in self.evidence if e.verdict is self.verdict)
 
 
 @dataclass(frozen=True)
 class Occurrence:
-    """What became of a declared deviation: the cases that showed it, the builds where it should have shown
-    and did not."""
+    """The outcome of a declared deviation: the cases that showed it, and the builds where it should have
+    shown and did not."""
 
     deviation: Deviation
     cases: tuple[CaseFinished, ...] = ()
@@ -101,8 +103,8 @@ class Occurrence:
 
 
 def findings_of(case: CaseFinished, requirement: str) -> tuple[Finding, ...]:
-    """The findings of a case against one requirement. A death that another requirement names breaks the
-    general one too: that does not read PASS beside it."""
+    """The findings of a case against one requirement. A death that another requirement names also breaks the
+    general requirement, which must not read PASS beside it."""
     begins = GENERAL.get(requirement, ())
     return tuple(
         f
@@ -114,7 +116,7 @@ def findings_of(case: CaseFinished, requirement: str) -> tuple[Finding, ...]:
 def evidence_of(
     case: CaseFinished, requirement: Requirement, declared: Sequence[Deviation]
 ) -> Evidence | None:
-    """What a case says of a requirement; None if it says nothing."""
+    """What a case shows of a requirement; None if nothing."""
     found = findings_of(case, requirement.id)
     if found:
         weight = weigh(found, case.circumstances, declared)
@@ -131,7 +133,7 @@ def evidence_of(
 
 @dataclass
 class Run:
-    """Every event of a run (or of several put side by side)."""
+    """Every event of a run (or of several runs side by side)."""
 
     started: RunStarted
     cases: list[CaseFinished] = field(default_factory=list)
@@ -141,7 +143,8 @@ class Run:
 
     @classmethod
     def of(cls, events: Iterable[RunEvent]) -> Run:
-        """Fold a stream of events; UsageError if it does not begin with RunStarted."""
+        """Computes the run from a stream of events; UsageError if the stream does not begin with
+        RunStarted."""
         stream = iter(events)
         first = next(stream, None)
         if not isinstance(first, RunStarted):
@@ -161,17 +164,18 @@ class Run:
 
     @classmethod
     def read(cls, directory: Path) -> Run:
-        """The run in a directory."""
+        """The run of a directory."""
         return cls.of(read_events(directory))
 
     @cached_property
     def requirements(self) -> Mapping[str, Requirement]:
-        """The catalogue as it was in the run."""
+        """The catalogue at the time of the run."""
         return {r.id: r for r in self.started.requirements}
 
     @cached_property
     def servers(self) -> tuple[str, ...]:
-        """Every SPEC (or `SPEC > SPEC` for a pair), in the order asked for, then as met."""
+        """Every SPEC (or `SPEC > SPEC` for a pair), in the order of the command line, then in the order of
+        the events."""
         return tuple(dict.fromkeys((*self.started.servers, *(c.server for c in self.cases))))
 
     @cached_property
@@ -202,19 +206,19 @@ class Run:
         }
 
     def verdict(self, requirement: str) -> Verdict | None:
-        """The worst over the builds; None where none judged it."""
+        """The worst over the builds; None if no build judged it."""
         verdicts = (self.results[requirement, server].verdict for server in self.servers)
         return worst(v for v in verdicts if v is not None)
 
     def counts(self, server: str | None = None) -> Counter[Verdict | None]:
-        """How many requirements came to which verdict on a build (None: over all builds)."""
+        """How many requirements have which verdict on a build (None: over all builds)."""
         if server is None:
             return Counter(self.verdict(r) for r in self.requirements)
         return Counter(self.results[r, server].verdict for r in self.requirements)
 
     @cached_property
     def occurrences(self) -> tuple[Occurrence, ...]:
-        """What became of each declared deviation."""
+        """The outcome of each declared deviation."""
         return tuple(self._occurrence(entry) for entry in self.started.deviations)
 
     def _occurrence(self, entry: Deviation) -> Occurrence:
@@ -230,7 +234,8 @@ class Run:
 
     @property
     def _tells_what_is_gone(self) -> bool:
-        """Neither chance nor a part of the cases can say that a deviation no longer occurs."""
+        """Whether the run can show that a deviation no longer occurs: neither random plays nor a part of the
+        cases can."""
         return self.started.kind != "fuzz" and not any(w.startswith(PARTS) for w in self.started.selection)
 
     @property
@@ -240,12 +245,12 @@ class Run:
 
     @property
     def interrupted(self) -> str | None:
-        """Why the run is not whole, None if it is."""
+        """Why the run is not complete; None if it is."""
         return self.finished.interrupted if self.finished else "the run was killed before its end"
 
     @cached_property
     def flaky(self) -> tuple[str, ...]:
-        """Tests whose repetitions (`--rerun`) did not all come to one verdict."""
+        """Tests whose repetitions (`--rerun`) have different verdicts."""
         verdicts: dict[str, set[Verdict]] = {}
         for case in self.cases:
             verdicts.setdefault(f"{base(case.nodeid)} {case.server}", set()).add(case.verdict)
@@ -332,7 +337,7 @@ def _distinct(builds: Mapping[str, Identity]) -> Mapping[str, Identity]:
 
 
 def _reaches(entry: Deviation, case: CaseFinished) -> bool:
-    """Whether a case would have shown the deviation, had the build still had it."""
+    """Whether a case would have shown the deviation if the build still had it."""
     if case.verdict in (Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.UNSUPPORTED):
         return False
     if case.awaited is not None:
@@ -343,13 +348,13 @@ def _reaches(entry: Deviation, case: CaseFinished) -> bool:
         driven = [f"{case.nodeid}/{cell}" for cell in case.matrix.get("driven", ())]
         return any(fnmatchcase(name, glob) for glob in entry.tests for name in (case.nodeid, *driven))
     if entry.moves:
-        return False  # only a replay can say
+        return False  # only a replay can show it
     judged = {*case.kept, *case.requirements, *(f.requirement for f in case.findings)}
     return any(fnmatchcase(requirement, entry.requirement) for requirement in judged)
 
 
 def _together(selections: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """What several runs left out together. Every shard of a run is that run whole."""
+    """The tests that several runs left out together. All shards of a run together are the whole run."""
     shards: dict[tuple[str, ...], set[str]] = {}
     for selection in selections:
         rest = tuple(word for word in selection if not word.startswith("--shard"))
@@ -372,13 +377,13 @@ def _without_shard(command: Sequence[str]) -> tuple[str, ...]:
 
 
 def spec_of(server: str) -> str:
-    """The SPEC of a build whose name tells a run's time too (`apart`)."""
+    """The SPEC of a build whose name also contains its run's time (`apart`)."""
     return _RUN_TIME.sub("", server)
 
 
 def apart(runs: Sequence[Run]) -> list[Run]:
-    """The runs, told apart: the name of a build that two of them have tells their times, unless they are
-    different shards of one run."""
+    """The runs with distinct build names: a build that two of them share gets the run's time in its name,
+    unless they are different shards of one run."""
     shards: dict[str, list[tuple[str, ...]]] = {}
     for run in runs:
         for server in run.servers:
@@ -404,7 +409,8 @@ def _with_time(run: Run, servers: Collection[str]) -> Run:
 
 
 def merge(runs: Iterable[Run]) -> Run:
-    """Several runs side by side; the newest catalogue wins, a run that is not whole makes all not whole."""
+    """Several runs side by side; the newest catalogue applies; one incomplete run makes the result
+    incomplete."""
     many = sorted(runs, key=lambda run: run.started.started)
     newest = many[-1].started
     merged = RunStarted(

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The verdict: of findings (`weigh`), and of a case, from what was found and how its test ended (`decide`).
+"""The verdict: of findings (`weigh`), and of a case, from its findings and the way its test ended (`decide`).
 
-Pure functions. Every command and every report takes its verdicts from here.
-"""
+Pure functions. Every command and every report takes its verdicts from this module."""
 
 from __future__ import annotations
 
@@ -18,9 +17,9 @@ from fixtures.system.hosts import HarnessError, Identity, UsageError
 from reports.run import deviations
 from reports.run.run_events import CaseFinished, Circumstances, Deviation, finding, identities
 
-#: The worst first: what a requirement comes to over its cases is the first of these among them.
-#: A kept requirement stays PASS though another case could not show it (UNSUPPORTED); it does not where a
-#: situation that a test asks for could not be made (INCONCLUSIVE).
+#: The worst first: a requirement's verdict is the worst of its cases. A kept requirement stays PASS if
+#: another case could not show it (UNSUPPORTED), but not if a test could not make its situation
+#: (INCONCLUSIVE).
 WORST_FIRST = (
     Verdict.FAIL,
     Verdict.ERROR,
@@ -40,14 +39,14 @@ def worst(verdicts: Iterable[Verdict | None]) -> Verdict | None:
 
 @dataclass(frozen=True)
 class Weight:
-    """What findings come to: the verdict (None where there is no finding) and the deviations that apply."""
+    """The result of findings: the verdict (None without findings) and the deviations that apply."""
 
     verdict: Verdict | None
     declared: tuple[Deviation, ...] = ()
 
 
 def weigh(findings: Iterable[Finding], where: Circumstances, declared: Sequence[Deviation]) -> Weight:
-    """The verdict of findings: level and deviations decide, the worst finding counts."""
+    """The verdict of findings: level and deviations decide, and the worst finding counts."""
     verdicts: list[Verdict] = []
     entries: dict[Deviation, None] = {}
     for found in findings:
@@ -70,7 +69,7 @@ class Trouble(StrEnum):
     HARNESS = "harness"  # anything else: the harness' own
 
 
-#: Exceptions by name: the bench's own are not imported, so that this holds for whoever raises them.
+#: Exceptions by name: the bench's own are not imported, so that any code may raise them.
 _BY_CLASS = {
     "AssertionError": Trouble.ASSERTION,
     "ConformanceFailure": Trouble.FINDINGS,
@@ -83,7 +82,7 @@ _SKIPS = {verdict: f"{verdict}:" for verdict in (Verdict.UNSUPPORTED, Verdict.IN
 
 @dataclass(frozen=True)
 class Told:
-    """What a test's fixture told (its `spice` properties), put together."""
+    """The `spice` entries of a test's fixture, put together."""
 
     server: str | None
     identities: Mapping[str, Identity]
@@ -96,12 +95,12 @@ class Told:
     moves: tuple[str, ...] = ()
 
     def circumstances(self, test: str) -> Circumstances:
-        """Where its findings were made; `test`: its id."""
+        """The circumstances of its findings; `test`: its id."""
         return Circumstances(self.server or "", self.identities, test, self.moves)
 
 
 def told(properties: Iterable[tuple[str, Any]]) -> Told:
-    """Read the `spice` entries of a report's user properties; several are added up."""
+    """Reads the `spice` entries of a report's user properties; several are added up."""
     entries = [value for name, value in properties if name == "spice"]
     judgements = [entry.get("judgement") or {} for entry in entries]
     kept: Counter[str] = Counter()
@@ -124,7 +123,7 @@ def told(properties: Iterable[tuple[str, Any]]) -> Told:
 
 
 def with_defaults(case: Told, described: Mapping[str, Any]) -> Told:
-    """A case whose fixture did not come far enough to tell: its markers and the SPEC asked for."""
+    """Completes a case whose fixture failed early: its markers and the SPEC of the command line."""
     return replace(
         case,
         server=case.server or described.get("server"),
@@ -133,13 +132,13 @@ def with_defaults(case: Told, described: Mapping[str, Any]) -> Told:
 
 
 def trouble_of(exception: BaseException) -> Trouble:
-    """Which kind of trouble an exception is."""
+    """The kind of trouble of an exception."""
     names = [cls.__name__ for cls in type(exception).__mro__]
     return next((_BY_CLASS[name] for name in names if name in _BY_CLASS), Trouble.HARNESS)
 
 
 def one_line(exception: BaseException, limit: int = 300) -> str:
-    """The first line of an exception's text; its class where the text alone would not say enough."""
+    """The first line of an exception's text; its class if the text alone does not say enough."""
     text = next((line.strip() for line in str(exception).splitlines() if line.strip()), "")
     known = trouble_of(exception) is not Trouble.HARNESS or isinstance(exception, HarnessError | UsageError)
     line = text if known and text else f"{type(exception).__name__}: {text}".rstrip(": ")
@@ -147,8 +146,8 @@ def one_line(exception: BaseException, limit: int = 300) -> str:
 
 
 def findings_of_assertion(reason: str, case: Told, catalogue: Mapping[str, Requirement]) -> list[Finding]:
-    """A test's own assertion speaks of what the test is marked with: a finding for each of these that the
-    oracle did not see kept (of all, if it saw all kept)."""
+    """A failed assertion of a test concerns the test's requirements: a finding for each of these that the
+    oracle did not see kept (for all of them, if it saw all kept)."""
     marked = [catalogue[i] for i in case.requirements if i in catalogue]
     blamed = [r for r in marked if not case.kept.get(r.id)] or marked
     seen = reason or "the test's assertion"
@@ -157,7 +156,8 @@ def findings_of_assertion(reason: str, case: Told, catalogue: Mapping[str, Requi
 
 @dataclass(frozen=True)
 class Decision:
-    """The verdict of a case, why (one line, may be empty), and all findings with those of its assertion."""
+    """The verdict of a case, the reason (one line, may be empty), and all findings with those of its
+    assertion."""
 
     verdict: Verdict
     reason: str
@@ -173,7 +173,7 @@ def decide(
     catalogue: Mapping[str, Requirement] = CATALOGUE,
     declared: Sequence[Deviation],
 ) -> Decision:
-    """The verdict of one case. What the oracle found outranks how the test ended."""
+    """The verdict of one case. The oracle's findings outrank the way the test ended."""
     findings = [f for f in case.findings if owed(f, catalogue, case.identities)]
     failing = any(f.level in FAILING for f in findings)
     if trouble is Trouble.ASSERTION and not failing:
@@ -189,14 +189,14 @@ def decide(
     if trouble is Trouble.SKIP:
         verdict, why = _skip(reason)
         return Decision(verdict, why, tuple(findings))
-    if trouble not in (None, Trouble.FINDINGS):  # findings may be of what this build does not owe
+    if trouble not in (None, Trouble.FINDINGS):  # the findings' rules may not apply
         verdict = Verdict.UNSUPPORTED if trouble is Trouble.UNSUPPORTED else Verdict.ERROR
         return Decision(verdict, reason, tuple(findings))
     return Decision(weight.verdict or Verdict.PASS, "", tuple(findings))
 
 
 def play_verdict(case: CaseFinished, declared: Sequence[Deviation]) -> CaseFinished:
-    """A case of a campaign or of a replay with its verdict: no test has ended there, findings alone count."""
+    """A case of a campaign or of a replay with its verdict: no test has ended, so findings alone count."""
     heard = Told(
         case.server, case.identities, case.requirements, case.findings, case.kept, None, "", {}, case.moves
     )
@@ -215,7 +215,7 @@ def _why(weight: Weight, reason: str, findings: Sequence[Finding]) -> str:
 
 
 def owed(found: Finding, catalogue: Mapping[str, Requirement], builds: Mapping[str, Identity]) -> bool:
-    """Whether the requirement holds for the build's version (an unknown version: yes)."""
+    """Whether the requirement applies to the build's version (an unknown version: yes)."""
     versions = catalogue[found.requirement].versions if found.requirement in catalogue else ""
     own = builds.get(found.host or "")
     known = [b.version for b in ([own] if own else builds.values()) if b.version]

@@ -1,19 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Plays that start from kept situations: the explorer keeps each new situation and branches it for later
-plays.
+"""Plays that start from kept situations: each new situation is kept, and branched for later plays.
 
 A play takes a kept situation (or hosts right after set-up), makes a few moves from there and ends. These
 rules steer it:
-
 - A situation is kept when it is new: in the states of all connections, the hypervisors' phases, and the
-set-up of the hosts. Situations from which few plays have started come first.
-
+  set-up of the hosts. Situations from which few plays have started come first.
 - A situation whose plays have shown something new is chosen more often.
-
 - Of a few random moves, the explorer makes the one that was made least often in such a state.
-
-- A move that is known to end the process in such a state is rare, so that other moves of the state are
-played."""
+- A move that is known to end the process in such a state is rare, so that other moves are played there.
+"""
 
 from __future__ import annotations
 

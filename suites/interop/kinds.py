@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which of a client's duties each kind of migration shows."""
+"""The client's requirements that each kind of migration shows."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ ALWAYS = ("MIG-CLI-013", "MIG-CLI-014", "MIG-CLI-015", "MIG-CLI-017", "MIG-CLI-0
 
 
 def kinds(*wanted: Kind) -> pytest.MarkDecorator:
-    """One case for each kind, marked with the duties that it must show."""
+    """One case for each kind, marked with the requirements that it must show."""
     cases = [pytest.param(kind, id=kind, marks=requirement(*DUTIES[kind], *ALWAYS)) for kind in wanted]
     return pytest.mark.parametrize("kind", cases)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The real client, spice-gtk, goes with the machine: each kind of migration, judged on both sides."""
+"""The real client, spice-gtk, migrates with the machine: each kind of migration, judged on both sides."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.client_duties
 @kinds(*Kind)
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_migration(bench: Bench, kind: Kind, tls: bool) -> None:
-    """The client arrives with its channels, and its session works on the target."""
+    """The client arrives with its channels, and its session works at the target."""
     scene = Scene(bench, kind, tls=tls)
     scene.ready()
     scene.move()
@@ -35,7 +35,7 @@ def test_migration(bench: Bench, kind: Kind, tls: bool) -> None:
 
 @kinds(Kind.SEMI_SEAMLESS, Kind.SEAMLESS)
 def test_chain(bench: Bench, kind: Kind) -> None:
-    """From A to B to C: the client follows twice, under the session id that A gave it."""
+    """From A to B to C: the client migrates twice, with the session id that A gave it."""
     scene = Scene(bench, kind)
     scene.ready()
     scene.move()
@@ -49,7 +49,7 @@ def test_chain(bench: Bench, kind: Kind) -> None:
 @requirement("MIG-CLI-019")
 @pytest.mark.needs(Ability.CALLS)
 def test_with_agent(bench: Bench, kind: Kind) -> None:
-    """The client has begun to talk to the guest's agent."""
+    """The client has sent AGENT_START to the guest's agent."""
     scene = Scene(bench, kind, devices=(*DEVICES, "agent"))
     scene.ready()
     data = "SPICE_MSGC_MAIN_AGENT_DATA"
@@ -61,7 +61,7 @@ def test_with_agent(bench: Bench, kind: Kind) -> None:
 
 @kinds(Kind.SEMI_SEAMLESS, Kind.SEAMLESS)
 def test_with_agent_that_is_not_there(bench: Bench, kind: Kind) -> None:
-    """The machine has a port for the agent, and nobody in the guest has opened it."""
+    """The machine has a port for the agent, and no process in the guest has opened it."""
     scene = Scene(bench, kind, devices=(*DEVICES, "agent"))
     scene.ready()
     scene.move()

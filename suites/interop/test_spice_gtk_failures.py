@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The real client, spice-gtk, when a migration comes to nothing: cancelled, refused, the target lost."""
+"""The real client, spice-gtk, when a migration fails: cancelled, refused, the target lost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ refused = requirement("MIG-CLI-002")
 @both_schemes
 @connected
 def test_cancelled(bench: Bench, kind: Kind) -> None:
-    """Given up when the client is connected to the target: its session goes on, and moves the next time."""
+    """Cancelled once the client is connected to the target: its session goes on, and migrates the next
+    time."""
     scene = Scene(bench, kind)
     scene.ready()
     cancelled, over = scene.more(scene.source, Side.SERVER, CANCEL), scene.idle()
@@ -41,7 +42,7 @@ def test_cancelled(bench: Bench, kind: Kind) -> None:
 @both_schemes
 @connected
 def test_target_lost(bench: Bench, kind: Kind) -> None:
-    """The target ends when the client is connected to it, and the migration is given up."""
+    """The target ends when the client is connected to it, and the migration is cancelled."""
     scene = Scene(bench, kind)
     scene.ready()
     cancelled, over = scene.more(scene.source, Side.SERVER, CANCEL), scene.idle()
@@ -57,7 +58,8 @@ def test_target_lost(bench: Bench, kind: Kind) -> None:
 @both_schemes
 @refused
 def test_target_refuses_the_ticket(bench: Bench, kind: Kind) -> None:
-    """The target has another ticket: the client says so, and stays where it is for as long as it may."""
+    """The target has another ticket: the client sends CONNECT_ERROR, and stays at the source as long as it
+    may."""
     scene = Scene(bench, kind, ticket="sesame")
     scene.ready()
     scene.retarget("target-2", ticket="sesame street")
@@ -73,7 +75,7 @@ def test_target_refuses_the_ticket(bench: Bench, kind: Kind) -> None:
 @both_schemes
 @refused
 def test_target_with_another_certificate(bench: Bench, kind: Kind) -> None:
-    """The target's certificate is not the announced one: the client does not go there."""
+    """The target's certificate is not the announced one: the client does not link there."""
     scene = Scene(bench, kind, tls=True)
     scene.ready()
     scene.announce(REFUSES, subject="CN=somebody else")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The real client, spice-gtk, in a network: other addresses, poor lines, a line that is cut."""
+"""The real client, spice-gtk, in a network: other addresses, slow and lossy lines, a cut line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def away(bench: Bench, kind: Kind, made: Spread) -> Scene:
 @kinds(Kind.SEMI_SEAMLESS)
 @pytest.mark.parametrize("called", list(Called))
 def test_another_address(bench: Bench, kind: Kind, called: Called) -> None:
-    """The client is told of the target as IPv4, as IPv6, as a name."""
+    """BEGIN names the target as IPv4, as IPv6, or by host name."""
     scene = away(bench, kind, spread(bench, called))
     scene.ready()
     scene.move()
@@ -37,7 +37,7 @@ def test_another_address(bench: Bench, kind: Kind, called: Called) -> None:
 
 @both_schemes
 def test_slow_and_lossy_lines(bench: Bench, kind: Kind) -> None:
-    """The lines take 20 ms each way and lose packets."""
+    """The lines delay packets by 20 ms each way and lose some."""
     scene = away(bench, kind, spread(bench, line=POOR))
     scene.ready()
     arrived = scene.arrival()
@@ -51,7 +51,7 @@ def test_slow_and_lossy_lines(bench: Bench, kind: Kind) -> None:
 
 @both_schemes
 def test_line_to_the_target_is_cut_for_a_while(bench: Bench, kind: Kind) -> None:
-    """After the answer the line to the target is cut, and mended when the machine has moved."""
+    """After the client's answer the line to the target is cut, and restored when the machine has moved."""
     made = spread(bench)
     scene = away(bench, kind, made)
     scene.ready()

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A second real client, spice-html5, over the server's WebSocket: its session, and how it meets a migration.
+"""A second real client, spice-html5, over the server's WebSocket: its session, and its part in a migration.
 
-It has no SEMI_SEAMLESS_MIGRATE, so the source tells it SWITCH_HOST; what it does not implement is a client's
-deviation.
-"""
+It has no SEMI_SEAMLESS_MIGRATE, so the source sends it SWITCH_HOST; what it does not implement is a client's
+deviation."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ pytestmark = [
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_session(bench: Bench, tls: bool) -> None:
-    """It opens its channels over the server's WebSocket, and is told what the guest draws."""
+    """The client opens its channels over the server's WebSocket, and gets what the guest draws."""
     scene = Html5Scene(bench, tls=tls)
     had = len(scene.messages())
     scene.source.call("qxl_draw")
@@ -35,7 +34,7 @@ def test_session(bench: Bench, tls: bool) -> None:
 
 
 def test_with_agent(bench: Bench) -> None:
-    """It talks to the guest's agent, in client mouse mode."""
+    """The client talks to the guest's agent, in client mouse mode."""
     scene = Html5Scene(bench, devices=(*DEVICES, "agent"))
     bench.pump.until(lambda: scene.said(STARTED), what=STARTED)
     bench.settle()
@@ -43,7 +42,7 @@ def test_with_agent(bench: Bench) -> None:
 
 @requirement("MIG-SRC-018", "MIG-SRC-030", "MIG-CLI-006")
 def test_switch_host(bench: Bench) -> None:
-    """It is told SWITCH_HOST when the machine has moved, and dropped when it does not go."""
+    """The client gets SWITCH_HOST when the machine has moved, and is dropped because it does not go."""
     scene = Html5Scene(bench)
     source, target = scene.source, scene.target
     source.announce(target)

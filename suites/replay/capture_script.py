@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A capture as a script: which hosts it needs, and what client and hypervisor did, in order.
+"""A capture as a script: the hosts that it needs, and the acts of client and hypervisor, in order.
 
-Each action says what its actor had seen when it acted: the script is played by what arrives, not by time.
-"""
+Each act lists what its actor had received before it: received messages, and not times, steer the replay."""
 
 from __future__ import annotations
 
@@ -51,7 +50,7 @@ MAIN = ChannelType.SPICE_CHANNEL_MAIN
 
 
 def telling(message: Message) -> bool:
-    """A server's message that is waited for: not pictures, sound, time and acknowledgement."""
+    """Whether a replay waits for this server message: not for pictures, sound, time and acknowledgement."""
     if message.sender is not Side.SERVER:
         return False
     if message.channel == MAIN:
@@ -62,7 +61,7 @@ def telling(message: Message) -> bool:
 
 
 def told_of(event: Event) -> Spoken | None:
-    """What an event says of its server as a replay compares it; None if it is not compared."""
+    """What an event says of its server, in the form that a replay compares; None if it is not compared."""
     if isinstance(event, LinkBytes):
         return spoken(event) if event.sender is Side.SERVER else None
     if isinstance(event, Message) and event.whole and (telling(event) or compared(event)):
@@ -70,7 +69,7 @@ def told_of(event: Event) -> Spoken | None:
     return None
 
 
-#: Messages of other channels whose first one is waited for: the channel is up.
+#: Messages of other channels whose first one a replay waits for: it shows that the channel works.
 _FIRST: Mapping[int, tuple[int, ...]] = MappingProxyType(
     {
         ChannelType.SPICE_CHANNEL_DISPLAY: (MsgBase.SPICE_MSG_SET_ACK,),
@@ -84,16 +83,16 @@ _UNTIMELY = {
     MsgMain.SPICE_MSG_MAIN_AGENT_TOKEN,
 }
 _TOLD_ON_MAIN = frozenset(MsgMain) - _UNTIMELY
-#: Bytes of a message body that the ladder of a recording can do without.
+#: Bodies above this size are left out of a recording's ladder, bytes.
 LARGE_BODY = 4096
 CALLBACKS = frozenset({"migrate_connect_complete", "migrate_end_complete"})
-#: What a client answers by itself.
+#: Messages that a client sends by itself.
 _REFLEXES = frozenset({MsgcBase.SPICE_MSGC_PONG, MsgcBase.SPICE_MSGC_ACK, MsgcBase.SPICE_MSGC_ACK_SYNC})
-#: Calls that are made again as they were recorded, where the host can.
+#: Calls that a replay repeats as recorded, if the host supports them.
 _CALLS = frozenset(
     {"migrate_connect", "migrate_start", "migrate_end", "vm_start", "vm_stop", "agent_attach", "agent_detach"}
 )
-#: A channel type -> the devices that bring it.
+#: A channel type -> the devices that give a machine this channel.
 DEVICES: Mapping[int, tuple[str, ...]] = MappingProxyType(
     {
         ChannelType.SPICE_CHANNEL_INPUTS: ("keyboard", "mouse"),
@@ -109,7 +108,7 @@ DEVICES: Mapping[int, tuple[str, ...]] = MappingProxyType(
 
 
 def read(path: Path, *, keylog: Path | None = None) -> Script:
-    """The script of a capture; `keylog` opens its TLS. Raises UsageError with one line where there is
+    """The script of a capture; `keylog` decrypts its TLS. Raises UsageError with one line if the capture has
     nothing to play."""
     try:
         inspection = Inspection([path], keylog=keylog, everything=True)
@@ -127,7 +126,7 @@ def read(path: Path, *, keylog: Path | None = None) -> Script:
 
 
 def _light(event: Event) -> Event:
-    """Without a large body: what a ladder shows of it is its name."""
+    """The event without a large body: a ladder shows only the message's name."""
     if isinstance(event, Message) and len(event.body) > LARGE_BODY:
         return replace(event, body=b"", whole=False)
     return event
@@ -150,7 +149,7 @@ class _Reader:
         self.literal = "call:vm_stop" in called or not self.recorded
 
     def script(self) -> Script:
-        """All of it."""
+        """The whole script."""
         notes: list[str] = []
         told: dict[int, list[Spoken]] = {}
         for event in self.events:
@@ -226,7 +225,7 @@ class _Reader:
         )
 
     def _relayed(self, connection: Connection, message: Message) -> int | None:
-        """The connection whose MIGRATE_DATA this is, as it was sent."""
+        """The connection from which this MIGRATE_DATA was relayed."""
         if message.type != MsgcBase.SPICE_MSGC_MIGRATE_DATA:
             return None
         for event in self.events:
@@ -242,7 +241,7 @@ class _Reader:
         return None
 
     def _inferred(self, connection: Connection, message: Message) -> Iterator[Action]:
-        """The hypervisor's calls that a message tells of: the first of each channel's."""
+        """The hypervisor's calls that a message implies: the first such message of each channel."""
         host = self.labels[connection.host]
         target = self._target(connection.session.main if connection.session else connection)
         kind = message.type if connection.is_main or message.type == MsgBase.SPICE_MSG_MIGRATE else None
@@ -261,7 +260,7 @@ class _Reader:
         return {"subject": subject.rstrip(b"\0").decode("utf-8", "replace")} if subject else {}
 
     def _target(self, connection: Connection | None = None, port: int = 0, source: str = "") -> str:
-        """Where a migration leads: by its sessions, by its port, else the next host."""
+        """The target of a migration: found by its sessions, by its port, otherwise the next host."""
         here = self.labels[connection.host] if connection else source
         for migration in reversed(self.view.migrations):
             known = connection is not None and migration.source.main is connection
@@ -274,7 +273,7 @@ class _Reader:
         return others[0] if others else "target"
 
     def _host(self, event: HostEvent) -> Iterator[Action]:
-        """What the hypervisor did, as recorded."""
+        """The recorded calls of the hypervisor."""
         if event.host not in self.labels.values():
             return
         yield from self._time(event)
@@ -339,7 +338,7 @@ class _Reader:
         }
 
     def _machine(self) -> dict[str, Any]:
-        """Name and UUID of the machine, as its server told them."""
+        """Name and UUID of the machine, as its server sent them."""
         found: dict[str, Any] = {}
         for event in self.events:
             if not isinstance(event, Message) or event.channel != MAIN or event.sender is not Side.SERVER:
@@ -351,14 +350,14 @@ class _Reader:
         return found
 
     def _devices(self) -> Iterable[str]:
-        """The devices of the whole conversation: a machine has the same at source and target."""
+        """The devices of the whole conversation: a machine has the same ones at source and target."""
         channels = {c.channel for c in self.view.connections.values()}
         channels |= {channel for session in self.view.sessions for channel, _ in session.offered}
         found = dict.fromkeys(name for channel in sorted(channels) for name in DEVICES.get(channel, ()))
         inits = [e.packet for e in self.events if isinstance(e, Message) and self._is_init(e)]
         agent = any("_AGENT_" in name for (_, name) in self.seen) or any(i.agent_connected for i in inits)
         pointer = any(int(i.supported_mouse_modes) & MouseMode.SPICE_MOUSE_MODE_CLIENT for i in inits)
-        if pointer:  # the pointer's own mode needs a tablet and a screen
+        if pointer:  # the client's mouse mode needs a tablet and a screen
             found |= dict.fromkeys(("display", "tablet"))
         return [*found, *(["agent"] if agent else [])]
 

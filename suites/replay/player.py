@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Plays a recording or a finding against fresh server processes, and judges what they do.
+"""Plays a recording or a finding against fresh server processes, and judges them.
 
 Session ids, ticket, certificate and addresses are the new servers' own; everything else is as recorded. A
-client acts when it has seen what it had seen in the recording, or when the deadline says that it will not.
-"""
+client acts when it has received what it had received in the recording, or when a deadline passes."""
 
 from __future__ import annotations
 
@@ -35,26 +34,27 @@ from suites.replay.script import (
 )
 from suites.replay.spoken import Difference, Spoken, differences
 
-#: How long something that the recorded client had seen may take, s.
+#: How long the replay waits for a message that the recorded client had received, s.
 DEADLINE = 5.0
-#: Where connection_id lies in a link message (after SpiceLinkHeader; protocol.h, SpiceLinkMess).
+#: The offset of connection_id in a link message (after SpiceLinkHeader; protocol.h, SpiceLinkMess).
 ID_AT = slice(16, 20)
 PASSWORD = "replay"
 
 
 class Recorded(Connection):
-    """A connection whose link message is the recorded one, with the connection_id of this run."""
+    """A connection that sends the recorded link message, with the connection_id of this run."""
 
     mess = b""
 
     def send_mess(self, **changes: Any) -> None:
-        """The recorded bytes."""
+        """Sends the recorded bytes."""
         self.send_raw(self.mess)
 
 
 @dataclass
 class Replay:
-    """One play of a script. `accounts`: what each connection's server said, in the recording and here."""
+    """One play of a script. `accounts`: what each connection's server said, in the recording and in this
+    run."""
 
     bench: Bench
     script: Script
@@ -101,7 +101,8 @@ class Replay:
     # ---- waiting
 
     def _await(self, seen: Seen) -> None:
-        """Until everything that the recorded actor had seen is there, but for what did not come before."""
+        """Waits until everything has come that the recorded actor had received, except what has already
+        failed to come."""
         due = {what: count for what, count in seen.items() if what not in self._missed}
         try:
             self.bench.pump.until(
@@ -111,7 +112,7 @@ class Replay:
             self._missed.update(self._lacking(due))
 
     def _patience(self) -> float:
-        """A host that can say that it has done all it will do need not be waited for."""
+        """How long to wait, s: not at all if every host can report that it has nothing left to do."""
         self.bench.settle()
         exact = all(Ability.VIRTUAL_CLOCK in host.abilities for host in self.hosts.values())
         return 0.0 if exact and not self._threads() else self.deadline
@@ -134,7 +135,7 @@ class Replay:
                 yield where, name
 
     def _learn(self) -> None:
-        """Which session of this run is which of the recording."""
+        """Notes which session of this run corresponds to which of the recording."""
         for number, recorded in self.script.sessions.items():
             connection = self.connections.get(number)
             if connection and (got := connection.got(MsgMain.SPICE_MSG_MAIN_INIT)):
@@ -197,7 +198,7 @@ class Replay:
             return
         body = action.body
         if action.type == MsgcBase.SPICE_MSGC_MIGRATE_FLUSH_MARK:
-            connection.answers.none()  # the mark is the last thing that the source hears
+            connection.answers.none()  # the mark is the last message that the source reads
         if action.relayed is not None and (source := self.connections.get(action.relayed)):
             got = source.got(MsgBase.SPICE_MSG_MIGRATE_DATA)
             body = got[-1].body if got else body
@@ -207,7 +208,7 @@ class Replay:
 
     @property
     def moves(self) -> list[str]:
-        """What clients did, a line each, in the words of a campaign's moves."""
+        """The acts of the clients, a line each, in the form of a campaign's moves."""
         channels: dict[int, int] = {}
         lines = []
         for action, _ in self.script.actions:
@@ -222,7 +223,7 @@ class Replay:
 
     @property
     def accounts(self) -> dict[int, tuple[list[Spoken], list[Spoken]]]:
-        """Connection of the recording -> what its server said there, and what this run's said here."""
+        """Connection of the recording -> its server's messages in the recording and in this run."""
         return {
             number: (self.script.told.get(number, []), self._here(number)) for number in self.script.names
         }
@@ -236,13 +237,14 @@ class Replay:
 
     @property
     def different(self) -> dict[int, list[Difference]]:
-        """Connection of the recording -> what its server says otherwise here, where it does."""
+        """Connection of the recording -> the differences in its server's messages; without connections that
+        agree."""
         found = {number: list(differences(*both)) for number, both in self.accounts.items()}
         return {number: several for number, several in found.items() if several}
 
     @property
     def differences(self) -> list[str]:
-        """The same as lines."""
+        """The differences as lines."""
         return [
             f"{self.script.names[number]} (connection {number}): {one}"
             for number, several in self.different.items()

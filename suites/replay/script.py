@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A script: the hosts that a replay needs, and what client and hypervisor do there, in order."""
+"""A script: the hosts that a replay needs, and the acts of client and hypervisor there, in order."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 from dissectors.framing.events import Closed, Event
 from suites.replay.spoken import Spoken
 
-#: What somebody had seen: (connection, message name) or (host, callback) -> how often.
+#: What an actor had received: (connection, message name) or (host, callback) -> how many times.
 Seen = Mapping[tuple[int | str, str], int]
 
 
 @dataclass(frozen=True)
 class Open:
-    """A client connects, and links as far as it did (`mess`: its link message, with the recorded id)."""
+    """A client connects, and links as far as in the recording (`mess`: its link message, with the recorded
+    id)."""
 
     connection: int
     host: str
@@ -31,7 +32,7 @@ class Open:
 
 @dataclass(frozen=True)
 class Say:
-    """A client sends a message. `relayed`: its body is what the source's channel had sent."""
+    """A client sends a message. `relayed`: its body is the one that the source's channel has sent."""
 
     connection: int
     type: int
@@ -49,7 +50,7 @@ class Leave:
 
 @dataclass(frozen=True)
 class Announce:
-    """The hypervisor announces a migration to `target`; `told`: what it told of it besides the address."""
+    """The hypervisor announces a migration to `target`; `told`: the further arguments besides the address."""
 
     host: str
     target: str
@@ -58,7 +59,7 @@ class Announce:
 
 @dataclass(frozen=True)
 class Complete:
-    """The hypervisor moves the machine, or fails to; `moved`: it had begun to."""
+    """The hypervisor moves the machine, or fails to; `moved`: the move had begun."""
 
     host: str
     target: str
@@ -77,7 +78,7 @@ class Calls:
 
 @dataclass(frozen=True)
 class Advance:
-    """The host's virtual clock went on."""
+    """The host's virtual clock moves on."""
 
     host: str
     ms: int
@@ -98,11 +99,10 @@ class Server:
 
 @dataclass
 class Script:
-    """`actions`: each with what its actor had seen. `sessions`: main connection -> id in its INIT.
+    """`actions`: each with what its actor had received. `sessions`: main connection -> id in its INIT.
 
-    `told`: what each connection's server said, as it is compared. `notes`: what a reader should know.
-    `events`: the recording itself, without large bodies.
-    """
+    `told`: what each connection's server said, in the compared form. `notes`: remarks for the reader.
+    `events`: the recording itself, without large bodies."""
 
     servers: list[Server]
     actions: list[tuple[Action, Seen]]

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a server said on one connection, field by field, and how two such accounts differ.
+"""A server's messages on one connection, field by field, and the differences between two such accounts.
 
-Left aside is what two runs of the same server differ in: ids, times, serials, keys, addresses and ports; and
-what only says how long or where other fields are. Capability words, flags, tokens, versions, names, lists of
-channels and the migration data's state are compared. Sans-I/O.
-"""
+Fields that differ between two runs of one server are ignored (ids, times, serials, keys, addresses and
+ports), and so are fields that hold only a length or a position. Capability words, flags, tokens, versions,
+names, lists of channels and the migration data's state are compared. Sans-I/O."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from dissectors.framing.events import LinkBytes, Message
 from dissectors.wire.constants import ChannelType, MsgBase, MsgInputs, Side
 from dissectors.wire.visible_text import visible
 
-#: Fields that two runs of one server differ in, whatever packet has them.
+#: Fields that differ between two runs of one server, in any packet.
 VOLATILE = frozenset(
     {
         *("session_id", "connection_id", "generation", "message_serial", "serial", "pub_key"),
@@ -30,15 +29,15 @@ VOLATILE = frozenset(
         "ram_hint",
         # of the display's migration data: numbers of caches and images, and the channels' serials
         *("pixmap_cache_id", "pixmap_cache_clients", "glz_dict_id", "glz_dict_last_image_id"),
-        # how long the packet is, and bytes that other fields point into
+        # the packet's length, and bytes that other fields point into
         *("size", "gap", "tail", "num_common_caps", "num_channel_caps", "caps_offset"),
     }
 )
-#: Fields whose names end so tell where another field is, or how long.
+#: Fields whose names end so hold a position or a length.
 PLACES = ("_offset", "_size")
-#: Of those, what is a value of its own.
+#: Exceptions, which hold a value of their own.
 VALUES = frozenset({"pixmap_cache_size", "glz_dict_size", "chunk_size", "chunk_header_size"})
-#: Messages that every channel says once it is up.
+#: Messages that every channel sends once it works.
 ON_EVERY_CHANNEL = frozenset(
     {
         MsgBase.SPICE_MSG_MIGRATE,
@@ -48,14 +47,14 @@ ON_EVERY_CHANNEL = frozenset(
         MsgBase.SPICE_MSG_DISCONNECTING,
     }
 )
-#: What a server says by itself when a connection is made.
+#: Messages that a server sends by itself on a new connection.
 FIRST_WORDS = frozenset({"link reply", "link result", "SPICE_MSG_SET_ACK", "SPICE_MSG_INPUTS_INIT"})
 LONGEST = 120
 
 
 @dataclass(frozen=True)
 class Spoken:
-    """A message or a packet of the link stage. `fields`: what is compared, by path, readable."""
+    """A message or a packet of the link stage. `fields`: the compared fields, by path, as text."""
 
     name: str
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -69,7 +68,8 @@ class Spoken:
 
 @dataclass(frozen=True)
 class Difference:
-    """One difference: of one field, or of a whole message (`field` is empty). None: it is not there."""
+    """One difference: of a field, or of a whole message (`field` is empty). None: the value or message is
+    missing."""
 
     message: str
     field: str = ""
@@ -84,7 +84,7 @@ class Difference:
 
 
 def compared(message: Message) -> bool:
-    """Whether a message of a channel other than main belongs to what is compared."""
+    """Whether a message of a channel other than main is compared."""
     if message.sender is not Side.SERVER:
         return False
     first = message.channel == ChannelType.SPICE_CHANNEL_INPUTS and (
@@ -94,7 +94,7 @@ def compared(message: Message) -> bool:
 
 
 def spoken(event: Message | LinkBytes) -> Spoken:
-    """What a server's message or link packet says."""
+    """The account of a server's message or link packet."""
     name = event.name if isinstance(event, Message) else f"link {event.kind}"
     return Spoken(name, dict(_fields(event.packet)))
 
@@ -133,14 +133,15 @@ def _readable(packet: Packet, one: Field[Any, Any], value: Any) -> str:
 
 # ---- two accounts
 
-#: A line of two accounts side by side: what the recording says, how the two compare, what is said here.
+#: A line of two accounts side by side: the recording's message, how the two compare, this run's message.
 Line = tuple[Spoken | None, str, Spoken | None]
 SAME, OTHERWISE, GONE, NEW = " ", "!", "<", ">"
 
 
 def side_by_side(recorded: Sequence[Spoken], here: Sequence[Spoken]) -> Iterator[Line]:
-    """Both accounts, each message beside its counterpart. What a client did not stay for is left aside: the
-    end of a link stage and a channel's first words, at the very end and only here."""
+    """Both accounts, each message beside its counterpart. Messages that the recorded client did not stay for
+    are left out: the end of a link stage and a channel's first messages, if they come at the very end and
+    only in this run."""
     lines = list(_lines(recorded, here))
     while lines and lines[-1][0] is None and lines[-1][2] and lines[-1][2].name in FIRST_WORDS:
         lines.pop()
@@ -161,7 +162,7 @@ def _lines(recorded: Sequence[Spoken], here: Sequence[Spoken]) -> Iterator[Line]
 
 
 def differences(recorded: Sequence[Spoken], here: Sequence[Spoken]) -> Iterator[Difference]:
-    """What was said otherwise, in order."""
+    """The differences between the accounts, in order."""
     for old, mark, new in side_by_side(recorded, here):
         if new is None:
             assert old is not None

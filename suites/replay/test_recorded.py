@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Recorded conversations, played against other server processes: this run's own and those of real clients."""
+"""Recorded conversations, played against other server processes: recordings of this run and of real
+clients."""
 
 from __future__ import annotations
 
@@ -20,14 +21,14 @@ from suites.replay.player import Replay
 
 
 def clean(path: Path) -> bool:
-    """Whether nothing was wrong when it was recorded. A recorded breach is for `spice-conform replay`."""
+    """Whether the recording shows no breach. `spice-conform replay` is for recordings with a breach."""
     note = captures.note_of(path)
     return note.exists() and not tomllib.loads(note.read_text(encoding="utf-8")).get("findings")
 
 
 RECORDED = [path for path in captures.recorded() if clean(path)]
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
-#: What every migration shows, and what each kind does.
+#: The requirements that every migration shows, and those that each kind shows.
 SHOWN = {
     "semi-seamless": ("MIG-SRC-015", "MIG-DST-002", "MIG-DST-004", "CONNID-005"),
     "tls": ("MIG-SRC-015", "MIG-DST-002", "MIG-DST-004", "CONNID-005"),
@@ -56,13 +57,13 @@ def replayed(bench: Bench, path: Path) -> Replay:
     ],
 )
 def test_recorded_by_a_real_client(bench: Bench, path: Path) -> None:
-    """What spice-gtk said to QEMU, said again to this build."""
+    """Repeats the messages of spice-gtk to QEMU to this build."""
     replayed(bench, path)
 
 
 @pytest.fixture
 def recorded(bench: Bench, tmp_path: Path, authority: Authority) -> Callable[[bool], Path]:
-    """Records a migration on processes of its own, apart from the bench that is judged."""
+    """Records a migration on processes of its own, apart from the judged bench."""
 
     def record(seamless: bool) -> Path:
         own = Bench(bench.launchers, tmp_path, authority)
@@ -87,12 +88,12 @@ def recorded(bench: Bench, tmp_path: Path, authority: Authority) -> Callable[[bo
 
 @requirement("MIG-SRC-015", "MIG-DST-002", "MIG-DST-004", "CONNID-005")
 def test_recorded_in_this_run(bench: Bench, recorded: Callable[[bool], Path]) -> None:
-    """A semi-seamless migration of this build, played on other processes of it: they say the same."""
+    """A semi-seamless migration of this build, repeated on other processes of it: they send the same."""
     assert not replayed(bench, recorded(False)).differences
 
 
 @requirement("MIG-SRC-040", "MIG-SRC-041", "MIG-DST-020", "MIG-DST-023")
 @pytest.mark.needs(Ability.SEAMLESS_DATA)
 def test_seamless_recorded_in_this_run(bench: Bench, recorded: Callable[[bool], Path]) -> None:
-    """A seamless one: the migration data that is brought is this run's own."""
+    """The same for a seamless migration, with the migration data of the new run."""
     assert not replayed(bench, recorded(True)).differences

@@ -40,7 +40,7 @@ YOUNG = 50_000
 #: What of a page is drawn from the packets: it is left out where pages are compared.
 _DRAWN = re.compile(
     r'<figure data-part="pack-[0-9.]+"></figure>'
-    r'|<script type="application/json" id="pack-\d+">[^<]*</script>\s*'
+    r'|<script type="application/json" id="pack-(?:\d+|places)">[^<]*</script>\s*'
 )
 
 #: Takes how many cases are judged, of how many.

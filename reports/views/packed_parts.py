@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Parts of a page that few readers open: packed together, unpacked by the page's script when one is opened.
 
-A part is HTML. `GROUP` parts make one `<script>` element whose text is base64 of gzip of a JSON list. The
+A part is JSON-able; most parts are HTML. `GROUP` parts make one `<script>` element whose text is base64 of gzip of a JSON list. The
 place of a part in the page is an element with `data-part="NAME-GROUP.INDEX"`, the element's id `NAME-GROUP`.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from typing import Any
 
 #: Parts that are packed together: alike as they are, they pack the better; too many take long to unpack.
 GROUP = 32
@@ -38,6 +39,11 @@ class PackedParts:
         return self._packed
 
     def _pack(self) -> None:
-        packed = gzip.compress(json.dumps(self._open, ensure_ascii=False).encode(), 9, mtime=0)
-        self._packed.append(base64.b64encode(packed).decode())
+        self._packed.append(packed(self._open))
         self._open = []
+
+
+def packed(parts: list[Any]) -> str:
+    """A JSON list as the text of an element: base64 of gzip."""
+    text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()

@@ -24,7 +24,7 @@ from reports.views import known_verdicts
 from reports.views.certificate import NOT_JUDGED, counted, timestamp
 from reports.views.known_verdicts import Known
 from reports.views.matrix_picture import KINDS, Picture, pictures
-from reports.views.packed_parts import PackedParts
+from reports.views.packed_parts import PackedParts, packed
 from reports.views.titles import told_apart
 
 FILE = "index.html"
@@ -53,6 +53,8 @@ MEANINGS = {
 
 #: So many failed tests stand open.
 OPENED = 20
+#: So many tests have a row from the start; the page's script builds the rows of the others when they are needed.
+FIRST_ROWS = 60
 
 Draw = Callable[[CaseFinished], str | None]
 
@@ -66,6 +68,9 @@ class View:
     #: What is drawn from packets, and what is not: `verify` compares the latter.
     parts: PackedParts = field(default_factory=lambda: PackedParts("pack"))
     bodies: PackedParts = field(default_factory=lambda: PackedParts("body"))
+    #: The rows of the tests after `FIRST_ROWS`, and the places of their ladders.
+    rows: list[tuple[str, str, str, str, str]] = field(default_factory=list)
+    drawn: list[str | None] = field(default_factory=list)
     history: Known = field(default_factory=known_verdicts.read)
 
     @property
@@ -156,10 +161,43 @@ class View:
         """Whether a failed test stands open from the start."""
         return id(case) in self._opened
 
-    @property
+    @cached_property
     def cases(self) -> list[CaseFinished]:
         """The tests, the worst first, otherwise as they ran."""
         return in_order(self.run)
+
+    @property
+    def first_cases(self) -> list[CaseFinished]:
+        """The tests whose rows are in the page from the start."""
+        return self.cases[:FIRST_ROWS]
+
+    @property
+    def later_cases(self) -> list[CaseFinished]:
+        """The tests whose rows the page's script builds."""
+        return self.cases[FIRST_ROWS:]
+
+    def words(self, case: CaseFinished) -> str:
+        """A test's id and requirements, for the page's filter."""
+        return " ".join((case.nodeid, *case.requirements))
+
+    def pack_row(self, case: CaseFinished, row: str) -> str:
+        """Keeps the row of a later test and draws its ladder; "", as a template prints what it calls."""
+        summary = f"{case.verdict} {told_apart(case)} {case.server} {case.duration_s:.2f} s"
+        self.rows.append(
+            (self.anchor(case), str(case.verdict), self.words(case), summary, " ".join(row.split()))
+        )
+        self.drawn.append(self.drawing(case))
+        return ""
+
+    @property
+    def packed_rows(self) -> str:
+        """[anchor, verdict, `words`, the summary's text, HTML] of each later test."""
+        return packed(self.rows)
+
+    @property
+    def packed_places(self) -> str:
+        """The place of each later test's ladder among the drawings, null where it has none."""
+        return packed(self.drawn)
 
     def drawing(self, case: CaseFinished) -> str | None:
         """The place of a test's ladder among the packed parts; None where its packets cannot be read."""
@@ -168,7 +206,7 @@ class View:
 
     def pack(self, body: str) -> str:
         """The place of a body that is unpacked when it is opened."""
-        return self.bodies.add(" ".join(body.split(" ")))
+        return self.bodies.add(" ".join(body.split()))
 
     def over_releases(self, requirement: Requirement) -> list[tuple[str, str]]:
         """(version, verdict) of a requirement, the oldest release first: as known, and as in this run."""

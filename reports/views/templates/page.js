@@ -21,14 +21,63 @@ const fillOpen = (details) =>
     [...details.querySelectorAll("[data-part]")].filter((place) => place.closest("details").open).map(fill),
   );
 document.addEventListener("toggle", (event) => event.target.open && fillOpen(event.target), true);
-document.querySelectorAll("details[open]").forEach(fillOpen);
-addEventListener("beforeprint", () => document.querySelectorAll("details[open]").forEach(fillOpen));
+// What stands open from the start is filled when it comes near.
+const near = new IntersectionObserver(
+  (seen) => seen.forEach((entry) => entry.isIntersecting && fillOpen(entry.target)),
+  { rootMargin: "600px" },
+);
+document.querySelectorAll("details[open]").forEach((details) => near.observe(details));
+
+// The rows of the first tests are in the page; those of the later tests are data until they are shown.
+const STEP = 200;
+const more = document.getElementById("more");
+const firstRows = [...document.querySelectorAll(".case")].map((item) => ({
+  id: item.id,
+  verdict: item.dataset.verdict,
+  find: item.dataset.find,
+  item,
+}));
+let laterRows = null;
+const load = async () => {
+  const [rows, places] = more ? await Promise.all(["rows", "pack-places"].map(unpack)) : [[], []];
+  laterRows ??= rows.map(([id, verdict, find, summary, html], n) => {
+    return { id, verdict, find, summary, html, drawing: places[n], item: null };
+  });
+};
+const build = (row) => {
+  const shell = document.createElement("template");
+  shell.innerHTML = row.html;
+  row.item = document.importNode(shell.content, true).firstElementChild;
+  if (!row.drawing) return;
+  const figure = document.createElement("figure");
+  figure.dataset.part = row.drawing;
+  row.item.append(figure);
+};
+// Puts the rows that were built in their places, in the order of the tests.
+const insertBuilt = () => {
+  let next = more;
+  for (const { item } of [...(laterRows ?? [])].reverse()) {
+    if (!item) continue;
+    if (!item.isConnected) {
+      next.before(item);
+      if (item.open) near.observe(item);
+    }
+    next = item;
+  }
+};
 
 // A link into a closed part opens it; works without this script too, only less comfortably.
-const reveal = () => {
+const reveal = async () => {
   const id = decodeURIComponent(location.hash.slice(1));
-  const part = id && document.getElementById(id);
+  if (!id) return;
+  if (!document.getElementById(id) && more) {
+    await load();
+    laterRows.filter((row) => row.id === id).forEach(build);
+    insertBuilt();
+  }
+  const part = document.getElementById(id);
   if (!part) return;
+  part.hidden = false;
   for (let at = part; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
   part.scrollIntoView();
   part.querySelector("summary")?.focus({ preventScroll: true });
@@ -46,6 +95,37 @@ const textOf = (item) => {
   }
   return words.get(item);
 };
+const wordsOf = (row) => {
+  row.words ??= row.item && !row.html
+    ? textOf(row.item)
+    : `${row.summary} ${row.find} ${row.id}`.toLowerCase();
+  return row.words;
+};
+// Shows the tests that fit, of the later ones at most `limit`; gives how many fit.
+let limit = 0;
+const narrowTests = (fits, narrowed) => {
+  if (narrowed) limit = Math.max(limit, STEP);
+  if (narrowed && !laterRows) load().then(narrow);
+  let [fitting, built, left] = [0, 0, 0];
+  for (const row of firstRows) {
+    row.item.hidden = !fits(row);
+    fitting += !row.item.hidden;
+  }
+  for (const row of laterRows ?? []) {
+    const fit = fits(row);
+    if (fit && !row.item && built < limit) build(row);
+    if (row.item) row.item.hidden = !fit;
+    fitting += fit;
+    built += fit && Boolean(row.item);
+    left += fit && !row.item;
+  }
+  insertBuilt();
+  if (laterRows && more) {
+    more.hidden = !left;
+    more.textContent = `Show ${Math.min(left, STEP)} more of ${left} tests`;
+  }
+  return fitting;
+};
 const narrow = () => {
   const asked = choice("filter").toLowerCase().split(/\s+/).filter(Boolean);
   const [verdict, area, level] = ["by-verdict", "by-area", "by-level"].map(choice);
@@ -62,17 +142,17 @@ const narrow = () => {
     if (item.id && shown) counts.requirements = (counts.requirements ?? 0) + 1;
     if (item.id && placed) kept.add(item.id);
   }
-  for (const item of document.querySelectorAll(".case")) {
-    const placed = !(area || level) || item.dataset.find.split(" ").some((word) => kept.has(word));
-    counts.tests = (counts.tests ?? 0) + hide(item, placed && judged(item));
-  }
+  const narrowed = asked.length || verdict || area || level;
+  counts.tests = narrowTests((row) => {
+    const placed = !(area || level) || row.find.split(" ").some((word) => kept.has(word));
+    return placed && (!verdict || row.verdict === verdict) && asked.every((word) => wordsOf(row).includes(word));
+  }, narrowed);
   for (const heading of document.querySelectorAll("h3[data-area]")) {
     const list = heading.nextElementSibling;
     heading.hidden = list.hidden = !list.querySelector(":scope > :not([hidden])");
   }
   for (const group of document.querySelectorAll("details.group"))
     group.hidden = !group.querySelector("tr.row:not([hidden])");
-  const narrowed = asked.length || verdict || area || level;
   document.getElementById("shown").textContent = narrowed
     ? `${counts.requirements ?? 0} requirements, ${counts.tests ?? 0} tests`
     : "";
@@ -81,6 +161,21 @@ const filters = document.getElementById("filters");
 for (const event of ["input", "change"]) filters.addEventListener(event, narrow);
 filters.addEventListener("submit", (event) => event.preventDefault());
 filters.addEventListener("reset", () => setTimeout(narrow));
+
+more?.addEventListener("click", async () => {
+  await load();
+  const before = new Set(document.querySelectorAll(".case"));
+  limit += STEP;
+  narrow();
+  [...document.querySelectorAll(".case")].find((item) => !before.has(item))?.querySelector("summary").focus();
+});
+// Paper has every row that fits, and what stands open; the rows are unpacked in good time.
+const whenIdle = window.requestIdleCallback ?? setTimeout;
+addEventListener("beforeprint", () => {
+  limit = Infinity;
+  narrow();
+  document.querySelectorAll("details[open]").forEach(fillOpen);
+});
 
 // The squares of the matrix: read by click, arrows and Enter; one of each table can be reached by Tab.
 const tell = (square) => {
@@ -132,4 +227,5 @@ document.addEventListener("keydown", (event) => {
 });
 
 // For whoever measures (reports/commands/bench_run.py): laid out, and the script has run.
+whenIdle(load);
 document.documentElement.dataset.usable = document.body.offsetHeight && Math.round(performance.now());

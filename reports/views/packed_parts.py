@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Parts of a page that few readers open: packed together, unpacked by the page's script when one is opened.
 
-A part is JSON-able; most parts are HTML. `GROUP` parts make one `<script>` element whose text is base64 of gzip of a JSON list. The
+A part is HTML. `GROUP` parts make one `<script>` element whose text is base64 of gzip of a JSON list. The
 place of a part in the page is an element with `data-part="NAME-GROUP.INDEX"`, the element's id `NAME-GROUP`.
 """
 

@@ -53,7 +53,7 @@ MEANINGS = {
 
 #: So many failed tests stand open.
 OPENED = 20
-#: So many tests have a row from the start; the page's script builds the rows of the others when they are needed.
+#: So many tests have a row from the start; the page's script builds the other rows when they are needed.
 FIRST_ROWS = 60
 
 Draw = Callable[[CaseFinished], str | None]

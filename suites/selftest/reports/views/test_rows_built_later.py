@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A page of many tests in a real browser: it opens with few rows and builds each other row when it is needed."""
+"""A page of many tests in a real browser: it opens with few rows and builds the others when needed."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,7 +40,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def fresh(opened: tuple[Any, str]) -> Iterator[tuple[Any, str]]:
-    """The browser before the page is opened, and the page's address; in the end the console has said nothing."""
+    """The browser before the page is opened, and the page's address. In the end the console is empty."""
     driver, address = opened
     driver.get("about:blank")
     yield driver, address

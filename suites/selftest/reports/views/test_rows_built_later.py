@@ -51,6 +51,10 @@ def _rows(driver: Any) -> int:
     return int(driver.execute_script("return document.querySelectorAll('.case').length"))
 
 
+def _wait_for_more_rows(driver: Any, than: int) -> None:
+    until(driver, lambda d: _rows(d) > than)
+
+
 def test_opens_with_few_elements(fresh: tuple[Any, str]) -> None:
     driver, address = fresh
     driver.get(address)
@@ -88,7 +92,7 @@ def test_more_rows_by_keyboard(fresh: tuple[Any, str]) -> None:
     built = page.FIRST_ROWS
     while buttons := all_of(driver, "#more"):
         buttons[0].send_keys(Keys.ENTER)
-        until(driver, lambda d, before=built: _rows(d) > before)
+        _wait_for_more_rows(driver, built)
         focused = driver.switch_to.active_element.find_element("xpath", "..").get_attribute("id")
         assert focused == f"t{built + 1}"
         built = _rows(driver)

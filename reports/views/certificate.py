@@ -2,7 +2,8 @@
 """`certificate.json`: a run for machines. Keys are stable; others may be added (`format` counts breaks).
 
 `verdict` of a requirement is the worst over the builds, null where no case judged it; `results` has it for
-each build with its cases and evidence. Paths are relative to the run's directory, times are UTC.
+each build with its cases and evidence. How often each test saw each requirement kept is in `events.ndjson`,
+the cells of the matrix are in `matrix.json`. Paths are relative to the run's directory, times are UTC.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from reports.run.run_events import CaseFinished
 from reports.run.tally import Evidence, Occurrence, Result, Run
 
 FILE = "certificate.json"
-FORMAT = 1
+#: 1: `tests` had `kept` and `matrix`, which other files of the run hold too.
+FORMAT = 2
 NOT_JUDGED = "NOT JUDGED"
 
 
@@ -90,7 +92,9 @@ def load(directory: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UsageError(f"{path}: not JSON: {error}") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise UsageError(f"{path}: not a certificate of format {FORMAT}")
+        raise UsageError(
+            f"{path}: not a certificate of format {FORMAT}; write it with `spice-conform report {directory}`"
+        )
     return data
 
 
@@ -140,8 +144,9 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
 
 
 def _case(case: CaseFinished) -> dict[str, Any]:
-    data = asdict(case)
-    del data["identities"]  # said once, under servers
+    """A test without what other places hold: `identities` (`servers`), `kept` and `matrix` (see above)."""
+    data = asdict(replace(case, identities={}, kept={}, matrix={}))
+    del data["identities"], data["kept"], data["matrix"]
     return data
 
 

@@ -3,7 +3,8 @@
 
 Not pytest's own: that calls a declared deviation a failure, cannot be made from a run that was killed, and
 has no place for requirement, verdict, expected and seen. DEVIATES and DIFFERS count as passed and say so
-in a property; INCONCLUSIVE and UNSUPPORTED as skipped.
+in a property; INCONCLUSIVE and UNSUPPORTED as skipped. A test that is not PASS has its findings and its
+evidence as output.
 """
 
 from __future__ import annotations
@@ -88,6 +89,8 @@ def _case(suite: ET.Element, case: CaseFinished) -> None:
         kind = case.findings[0].requirement if case.findings else str(case.verdict)
         told = ET.SubElement(element, outcome, type=kind, message=_fit(f"{case.verdict}: {case.reason}"))
         told.text = _fit("\n".join(map(sentence, case.findings))) or None
+    if case.verdict is Verdict.PASS:
+        return  # its properties name its evidence
     told_lines = [f"{case.verdict}: {case.reason}".rstrip(": "), *map(sentence, case.findings)]
     told_lines += [f"{kind}: {path}" for kind, path in case.artefacts.items()]
     ET.SubElement(element, "system-out").text = _fit("\n".join(told_lines))

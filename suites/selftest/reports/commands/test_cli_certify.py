@@ -136,7 +136,8 @@ def test_every_verdict_in_every_report(
     printed = capsys.readouterr().out
     assert "NOT CONFORMANT" in printed
     assert "seen      3.0" in printed
-    assert max(map(len, printed.splitlines())) <= 100
+    wide = [line for line in printed.splitlines() if len(line) > 100]
+    assert [line for line in wide if str(tmp_path) not in line] == []  # a path is never broken
 
 
 def test_conformant(tmp_path: Path) -> None:

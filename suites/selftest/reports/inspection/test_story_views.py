@@ -211,6 +211,8 @@ def test_attempts_elsewhere_are_one_line(tmp_path: Path) -> None:
             scene.attempt("10.9.0.1", A, 1000 + number)
         scene.attempt(CLIENT, B)
         scene.client(session, MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR)
+        scene.tick(10.0)  # time enough for an answer to the last attempts
+        scene.client(session, MsgcMain.SPICE_MSGC_MAIN_CLIENT_INFO, bytes(8))
     story = json.loads(told(scene.path, "--json").output)
     assert story["capture"]["failed_streams"] == 1201
     assert len(story["attempts"]) < 50

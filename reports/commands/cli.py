@@ -178,6 +178,7 @@ def replay(recorded: Path, **how: Any) -> None:
 )
 @click.option("--corpus", metavar="DIR|redis://...", help="What is played first and where new plays go.")
 @click.option("-n", "width", type=click.IntRange(min=1), metavar="N", help="Processes to play in.")
+@click.option("--cluster", metavar="ADDRESS|local", help="A Dask scheduler whose workers play.")
 @click.option("--out", type=PATH, metavar="DIR", help="Where findings go (default: results/<time>/).")
 def fuzz(**asked: Any) -> None:
     """Drive servers, hosts and clients through legal and illegal orders until the time is over."""

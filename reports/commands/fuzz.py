@@ -28,7 +28,10 @@ from reports.views import campaign_page
 from reports.views.publish import publish
 from suites.fuzz.campaign import FINDINGS, coverage, ready
 from suites.fuzz.corpus import Corpus
+from suites.fuzz.dask_workers import DaskWorkers
 from suites.fuzz.finding_file import NAME, PACKETS, Failure
+from suites.fuzz.local_workers import LocalWorkers
+from suites.fuzz.shares import Workers
 from suites.fuzz.team import Team
 
 FILE = "fuzz.json"
@@ -44,9 +47,11 @@ def main(
     examples: int | None = None,
     corpus: str | None = None,
     width: int | None = None,
+    cluster: str | None = None,
 ) -> Exit:
     """Plays until the time is over, or so many examples; the exit status is the run's.
 
+    `cluster`: a Dask scheduler's address, or `local`; processes of this machine play otherwise.
     Raises UsageError, HarnessError, Unsupported (a build whose hypervisor's calls cannot be made one by one).
     """
     chosen = random.SystemRandom().randrange(1 << 31) if seed is None else seed
@@ -57,10 +62,15 @@ def main(
         ready(launcher, server)
         if corpus is not None:
             Corpus(corpus).entries()  # one that cannot be used is told before anything is played
+        processes = width or os.cpu_count() or 1
+        workers: Workers = LocalWorkers()
+        if cluster is not None:
+            workers = dask = DaskWorkers(cluster, processes)
+            processes = dask.threads if width is None or not examples else width
         results = directory.prepare(out or directory.fresh())
         click.echo(f"fuzzing {server} with seed {chosen}; findings go to {results}")
-        told = _Telling(results, server, chosen, examples)
-        campaign = Team(server, chosen, results, width or os.cpu_count() or 1, corpus, told.say, told.failure)
+        told = _Telling(results, server, chosen, examples, processes)
+        campaign = Team(server, chosen, results, processes, corpus, workers, told.say, told.failure)
         told.campaign = campaign
         try:
             campaign.run(seconds=float("inf") if examples else seconds, examples=examples)
@@ -82,13 +92,13 @@ class _Telling:
 
     campaign: Team
 
-    def __init__(self, results: Path, server: str, seed: int, examples: int | None) -> None:
+    def __init__(self, results: Path, server: str, seed: int, examples: int | None, processes: int) -> None:
         self._begun = time.monotonic()
         self._results, self._server = results, server
         self._declared = deviations.load()
         self._cases: dict[str, CaseFinished] = {}
         command = ["spice-conform", "fuzz", "--server", server, "--seed", str(seed)]
-        command += ["--examples", str(examples)] if examples else []
+        command += ["--examples", str(examples), "-n", str(processes)] if examples else []
         self._run = RunRecorder(
             results, kind="fuzz", servers=[server], deviations=self._declared, seed=seed, command=command
         )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -94,6 +95,18 @@ def read(path: Path) -> Failure:
     except (KeyError, TypeError, ValueError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise UsageError(f"{path}: not a whole finding: {reason}") from None
+
+
+def packed(own: Path) -> dict[str, str]:
+    """The files of a finding's directory, in base64, for another machine."""
+    return {file: base64.b64encode((own / file).read_bytes()).decode() for file in (NAME, PACKETS)}
+
+
+def unpack(files: Mapping[str, str], own: Path) -> None:
+    """The inverse of `packed`. Raises OSError."""
+    own.mkdir(parents=True, exist_ok=True)
+    for file in (PACKETS, NAME):
+        (own / file).write_bytes(base64.b64decode(files[file]))
 
 
 def _failure(data: Mapping[str, Any]) -> Failure:

@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A campaign in several processes of this machine, and the sum of their results.
+"""A campaign in several processes, of this machine or of others, and the sum of their results.
 
-A worker that somebody kills is replaced; its results until then count, and other workers can find again the
-failures that it had not written yet."""
+The share of a worker that somebody kills is given again. A campaign of so many examples plays the same ones
+again. A campaign that ends with its time plays others: the results until then count, and other workers can
+find again the failures that were not written yet."""
 
 from __future__ import annotations
 
-import json
-import selectors
-import subprocess
-import sys
+import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,9 @@ from dissectors.conversation.order_tables import State
 from dissectors.wire.constants import Side
 from fixtures.system.hosts import HarnessError, Identity
 from suites.fuzz.campaign import FINDINGS, Told, coverage, coverage_of
-from suites.fuzz.finding_file import NAME, Failure, read
+from suites.fuzz.finding_file import NAME, Failure, read, unpack
+from suites.fuzz.local_workers import LocalWorkers
+from suites.fuzz.shares import Line, Over, Share, Workers
 from suites.fuzz.standing import Key, Step
 
 #: How many workers may be replaced, in all.
@@ -33,18 +33,23 @@ PROGRESS_SECONDS, POINT_SECONDS = 10.0, 2.0
 LAST_SECONDS = 60.0
 
 
-@dataclass
-class Worker:
-    """A process, its latest totals, and the totals of the processes that it replaced."""
+#: What a finding's directory may be called (`Failure.name`): names come from other machines.
+FINDING_NAME = re.compile(r"[A-Z]+(-[A-Z]+)?-\d+-[0-9a-f]{8}")
 
-    process: subprocess.Popen[bytes]
-    told: dict[str, Any] = field(default_factory=dict)
+
+@dataclass
+class Played:
+    """A share, and its latest totals."""
+
+    share: Share
+    told: Line = field(default_factory=dict)
     over: bool = False
 
 
 @dataclass
 class Team:
-    """The sum of `Campaign`s in `width` processes; `told` gets each failure when it is written.
+    """The sum of `Campaign`s in `width` shares that `workers` play; `told` gets each failure when it is
+    written.
 
     `points`: the curves over time, each point {seconds, plays, states, steps, situations, failures}."""
 
@@ -53,24 +58,28 @@ class Team:
     out: Path
     width: int
     corpus: str | None = None
+    workers: Workers = field(default_factory=LocalWorkers)
     say: Callable[[str], None] = lambda _: None
     told: Told = lambda _: None
     failures: dict[Key, Failure] = field(default_factory=dict)
     points: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     progress_seconds: float = PROGRESS_SECONDS
-    _workers: list[Worker] = field(default_factory=list)
-    _ended: list[Worker] = field(default_factory=list)
+    _shares: list[Played] = field(default_factory=list)
+    _lost: list[Line] = field(default_factory=list)  # the totals of workers that others have replaced
+    _again: int = 0
     _error: str | None = None
 
     def run(self, *, seconds: float = float("inf"), examples: int | None = None) -> None:
         """Plays for this long, or this many examples. Raises HarnessError; the findings until then are
         kept."""
         begun = time.monotonic()
-        end = begun + seconds
+        until = None if seconds == float("inf") else time.time() + seconds
         try:
-            self._workers = [self._hire(n, seconds, self._part(n, examples)) for n in range(self.width)]
-            self._listen(begun, end, examples)
+            self._shares = [Played(self._share(n, examples, until)) for n in range(self.width)]
+            for played in self._shares:
+                self.workers.give(played.share)
+            self._listen(begun, begun + seconds)
         finally:
             self.seconds = time.monotonic() - begun
             self.close()
@@ -78,98 +87,81 @@ class Team:
         if self._error is not None:
             raise HarnessError(self._error)
 
-    def _part(self, number: int, examples: int | None) -> int | None:
-        return None if examples is None else examples // self.width + (number < examples % self.width)
-
-    def _hire(self, number: int, seconds: float, examples: int | None) -> Worker:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "suites.fuzz.fuzz_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            process_group=0,
-            bufsize=0,
+    def _share(self, number: int, examples: int | None, until: float | None) -> Share:
+        return Share(
+            server=self.server,
+            seed=self.seed * 1_000_003 + number,
+            number=number,
+            width=self.width,
+            examples=None if examples is None else examples // self.width + (number < examples % self.width),
+            until=until,
+            out=str(self.out) if self.workers.one_machine else None,
+            corpus=self.corpus,
         )
-        order = {
-            "server": self.server,
-            "seed": self.seed * 1_000_003 + number + self.width * len(self._ended),
-            "out": str(self.out),
-            "seconds": min(seconds, 1e9),
-            "examples": examples,
-            "corpus": self.corpus,
-            "number": number,
-            "width": self.width,
-        }
-        assert process.stdin is not None
-        with suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(order).encode() + b"\n")
-        return Worker(process)
 
-    def _listen(self, begun: float, end: float, examples: int | None) -> None:
+    def _listen(self, begun: float, end: float) -> None:
         said = pointed = time.monotonic()
-        with selectors.DefaultSelector() as selector:
-            for number, worker in enumerate(self._workers):
-                selector.register(worker.process.stdout, selectors.EVENT_READ, number)  # type: ignore[arg-type]
-            while not all(worker.over for worker in self._workers) and time.monotonic() < end + LAST_SECONDS:
-                for key, _ in selector.select(1.0):
-                    worker = self._workers[key.data]
-                    assert worker.process.stdout is not None
-                    line = worker.process.stdout.readline()
-                    if line.endswith(b"\n"):
-                        self._heard(worker, json.loads(line))
-                        continue
-                    selector.unregister(key.fileobj)
-                    worker.over = True
-                    if worker.process.wait() != 0 and time.monotonic() < end and self._error is None:
-                        part = self._part(key.data, examples)
-                        left = None if part is None else max(0, part - worker.told.get("examples", 0))
-                        new = self._replace(key.data, end - time.monotonic(), left)
-                        selector.register(new.process.stdout, selectors.EVENT_READ, key.data)  # type: ignore[arg-type]
-                now = time.monotonic()
-                self.seconds = now - begun
-                if now - pointed >= POINT_SECONDS:
-                    pointed = now
-                    self._point()
-                if now - said >= self.progress_seconds:
-                    said = now
-                    self.say(self.progress)
+        while not all(played.over for played in self._shares) and time.monotonic() < end + LAST_SECONDS:
+            for told in self.workers.listen(1.0):
+                played = self._shares[told.number]
+                if not isinstance(told, Over):
+                    self._heard(played, told.line)
+                elif told.lost and time.monotonic() < end and self._error is None:
+                    self._give_again(played)
+                else:
+                    played.over = True
+            now = time.monotonic()
+            self.seconds = now - begun
+            if now - pointed >= POINT_SECONDS:
+                pointed = now
+                self._point()
+            if now - said >= self.progress_seconds:
+                said = now
+                self.say(self.progress)
 
-    def _heard(self, worker: Worker, line: dict[str, Any]) -> None:
+    def _heard(self, played: Played, line: Line) -> None:
         if "error" in line:
             self._error = line["error"]
         elif "failure" in line:
-            failure = read(self.out / FINDINGS / line["failure"] / NAME)
-            if failure.key not in self.failures:
-                self.failures[failure.key] = failure
-                self.told(failure)
-        else:
-            worker.told = line
+            self._found(line["failure"], line.get("files"))
+        elif line["examples"] >= played.told.get("examples", 0):  # less: a share that is played again
+            played.told = line
 
-    def _replace(self, number: int, seconds: float, examples: int | None) -> Worker:
-        self._ended.append(self._workers[number])
-        if len(self._ended) > REPLACED:
-            raise HarnessError(f"{len(self._ended)} workers have ended by themselves: see what they print")
+    def _found(self, name: str, files: Mapping[str, str] | None) -> None:
+        own = self.out / FINDINGS / name
+        if not FINDING_NAME.fullmatch(name):
+            raise HarnessError(f"a worker tells a finding of no such name: {name!r}")
+        try:
+            if files is not None and not own.exists():
+                unpack(files, own)
+        except OSError as error:  # a full disk
+            raise HarnessError(f"cannot write to {self.out}: {error.strerror or error}") from None
+        failure = read(own / NAME)
+        if failure.key not in self.failures:
+            self.failures[failure.key] = failure
+            self.told(failure)
+
+    def _give_again(self, played: Played) -> None:
+        self._again += 1
+        if self._again > REPLACED:
+            raise HarnessError(f"{self._again} workers have ended by themselves: see what they print")
         for directory in (self.out / FINDINGS).glob("*/"):
             with suppress(OSError):
                 directory.rmdir()  # claimed and never written
-        new = self._workers[number] = self._hire(number, max(0.0, seconds), examples)
-        return new
+        if played.share.examples is None:
+            self._lost.append(played.told)
+            played.told = {}
+            played.share = replace(played.share, seed=played.share.seed + self.width)
+        self.workers.give(played.share)
 
     def close(self) -> None:
         """Ends the workers. Can be called twice."""
-        for worker in self._workers:
-            for pipe in (worker.process.stdin, worker.process.stdout):
-                if pipe is not None:
-                    pipe.close()
-            try:
-                worker.process.wait(10)
-            except subprocess.TimeoutExpired:
-                worker.process.kill()
-                worker.process.wait()
+        self.workers.close()
 
     # ---- what came of it
 
-    def _all(self) -> list[dict[str, Any]]:
-        return [worker.told for worker in (*self._ended, *self._workers)]
+    def _all(self) -> list[Line]:
+        return [*self._lost, *(played.told for played in self._shares)]
 
     def _sum(self, what: str) -> int:
         return sum(told.get(what, 0) for told in self._all())

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a worker of a Dask cluster does with a share of a campaign.
+
+The share is played by a process of its own, as on one machine, since a Dask worker has threads and hosts are
+forked. That process ends when nobody wants the share any more, or with the Dask worker, whatever ends that.
+"""
+
+from __future__ import annotations
+
+import json
+import selectors
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from distributed import Worker, get_worker
+from distributed.core import Status
+
+from suites.fuzz.campaign import FINDINGS
+from suites.fuzz.finding_file import packed
+from suites.fuzz.local_workers import end_worker, start_worker
+from suites.fuzz.shares import Line, Share
+
+#: Lines go to whoever subscribes to this topic; one name, so that the scheduler's log of it is bounded.
+TOPIC = "spice-conform-fuzz"
+#: How often a worker looks whether its share is still wanted, s.
+LOOK_SECONDS = 1.0
+
+
+def play_share(share: Share, campaign: str) -> list[str]:
+    """Plays a share to its end; each line is told while it is played. Returns the last line of figures, and
+    each that tells a failure or an error."""
+    worker = get_worker()
+    lasting: list[str] = []
+    figures: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="share-", dir=worker.local_directory) as own:
+        for line in _lines(worker, replace(share, out=own)):
+            if "failure" in line:
+                line["files"] = packed(Path(own) / FINDINGS / line["failure"])
+            text = json.dumps(line)
+            worker.log_event(TOPIC, {"campaign": campaign, "number": share.number, "line": text})
+            if line.keys() & {"failure", "error"}:
+                lasting.append(text)
+            else:
+                figures = [text]
+    return lasting + figures
+
+
+def _lines(worker: Worker, share: Share) -> Iterator[Line]:
+    key = worker.get_current_task()
+    process = start_worker(share)
+    try:
+        assert process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while _wanted(worker, key):
+                if selector.select(LOOK_SECONDS):
+                    line = process.stdout.readline()
+                    if not line.endswith(b"\n"):
+                        break
+                    yield json.loads(line)
+            else:
+                return
+            if status := process.wait():
+                raise RuntimeError(f"the process that played it has ended with status {status}")
+    finally:
+        end_worker(process)
+
+
+def _wanted(worker: Worker, key: Any) -> bool:
+    task = worker.state.tasks.get(key)
+    return (
+        task is not None
+        and task.state in ("executing", "long-running")
+        and worker.status in (Status.running, Status.paused, Status.closing_gracefully)
+    )

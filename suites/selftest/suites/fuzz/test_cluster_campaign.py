@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Campaigns on a real Dask scheduler and workers, each a process of its own on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from fixtures.system.hosts import HarnessError
+from reports.commands import cli
+from suites.fuzz.dask_workers import DaskWorkers
+from suites.fuzz.local_workers import LocalWorkers
+from suites.fuzz.shares import Workers
+from suites.fuzz.standing import Key
+from suites.fuzz.team import Team
+
+pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+
+SEED, EXAMPLES = 3, 14
+#: Processes below a Dask worker when it is in the middle of its plays: the one that plays, and its hosts.
+BUSY = 6
+START_SECONDS, END_SECONDS = 60.0, 30.0
+
+
+@dataclass
+class Cluster:
+    """A scheduler and workers of one thread each."""
+
+    address: str
+    scheduler: subprocess.Popen[str]
+    workers: list[subprocess.Popen[str]]
+
+
+def _dask(scratch: Path, module: str, *options: str) -> subprocess.Popen[str]:
+    program = [sys.executable, "-m", f"distributed.cli.{module}", "--host", "127.0.0.1", "--no-dashboard"]
+    return subprocess.Popen(
+        [*program, *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"DASK_TEMPORARY_DIRECTORY": str(scratch)},
+    )
+
+
+def _address(scheduler: subprocess.Popen[str]) -> str:
+    assert scheduler.stderr is not None
+    for line in scheduler.stderr:
+        if "Scheduler at:" in line:
+            return line.split()[-1]
+    raise AssertionError("the scheduler has not said where it is")
+
+
+@contextmanager
+def _cluster(tmp_path: Path, width: int) -> Iterator[Cluster]:
+    """A real one; all of it is ended afterwards."""
+    scheduler = _dask(tmp_path, "dask_scheduler", "--port", "0")
+    processes = [scheduler]
+    try:
+        address = _address(scheduler)
+        options = ("dask_worker", address, "--nthreads", "1", "--no-nanny")
+        processes += [_dask(tmp_path, *options) for _ in range(width)]
+        for process in processes:
+            assert process.stderr is not None
+            threading.Thread(target=process.stderr.read, daemon=True).start()
+        _wait_for_workers(address, width)
+        yield Cluster(address, scheduler, processes[1:])
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def _wait_for_workers(address: str, count: int) -> None:
+    with import_module("distributed").Client(address, timeout=START_SECONDS, set_as_default=False) as client:
+        client.wait_for_workers(count, timeout=START_SECONDS)
+
+
+def _figures(team: Team) -> dict[str, Any]:
+    told = team.as_dict()
+    hits: Counter[Key] = team.hits
+    return {"failures": set(team.failures), "hits": hits} | {
+        name: told[name] for name in ("examples", "moves", "visits", "steps", "coverage", "provoked")
+    }
+
+
+def _team(out: Path, workers: Workers, width: int = 2) -> Team:
+    return Team("system", SEED, out, width, workers=workers, progress_seconds=0.1)
+
+
+class _Killer(threading.Thread):
+    """Kills a process in the middle of what is played below it. `below`: all that was there then."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._process = psutil.Process(pid)
+        self.below: list[psutil.Process] = []
+        self.given_up = threading.Event()
+
+    def run(self) -> None:
+        while len(self.below) < BUSY and not self.given_up.wait(0.02):
+            with suppress(psutil.NoSuchProcess):
+                self.below = self._process.children(recursive=True)
+        if not self.given_up.is_set():
+            self._process.send_signal(signal.SIGKILL)
+
+
+def test_a_cluster_plays_what_one_machine_plays(tmp_path: Path) -> None:
+    """Plays and findings are the same although a worker is killed in the middle; nothing outlives them."""
+    local = _team(tmp_path / "local", LocalWorkers())
+    local.run(examples=EXAMPLES)
+    assert local.failures
+    with _cluster(tmp_path, 2) as cluster:
+        killer = _Killer(cluster.workers[0].pid)
+        killer.start()
+        spread = _team(tmp_path / "spread", DaskWorkers(cluster.address, 1))
+        try:
+            spread.run(examples=EXAMPLES)
+        finally:
+            killer.given_up.set()
+            killer.join()
+        assert cluster.workers[0].wait(END_SECONDS) == -signal.SIGKILL
+        below = killer.below + psutil.Process(cluster.workers[1].pid).children(recursive=True)
+        assert not psutil.wait_procs(below, END_SECONDS)[1]
+    assert _figures(spread) == _figures(local)
+    for failure in spread.failures.values():
+        own = tmp_path / "spread" / "findings" / failure.name
+        assert json.loads((own / "finding.json").read_text())["moves"]
+        assert (own / "conversation.pcapng.gz").stat().st_size
+
+
+def test_a_scheduler_that_goes_away(tmp_path: Path) -> None:
+    """One line; what was gathered is kept, and what was still played ends."""
+    below: list[psutil.Process] = []
+    with _cluster(tmp_path, 1) as cluster:
+        team = _team(tmp_path / "out", DaskWorkers(cluster.address, 1), 1)
+
+        def say(_: str) -> None:
+            if team.examples and not below:
+                below.extend(psutil.Process(cluster.workers[0].pid).children(recursive=True))
+                cluster.scheduler.kill()
+
+        team.say = say
+        with pytest.raises(HarnessError, match="has gone away") as caught:
+            team.run(examples=100_000)
+        assert not psutil.wait_procs(below, END_SECONDS)[1]
+    assert "\n" not in str(caught.value)
+    assert team.examples
+
+
+@pytest.mark.parametrize(
+    ("address", "status", "words"),
+    [
+        ("tcp://127.0.0.1:1", 3, "no Dask scheduler answers at tcp://127.0.0.1:1"),
+        ("ftp://\x1b[1m", 2, "not a scheduler's address"),
+        ("nowhere", 2, "not a scheduler's address"),
+    ],
+)
+def test_a_cluster_that_cannot_be_used(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], address: str, status: int, words: str
+) -> None:
+    """One line that says why, and nothing is left in place of results."""
+    _refused(tmp_path, capfd, address, status, words)
+
+
+def test_a_cluster_without_the_extra(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line that names the extra."""
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    _refused(tmp_path, capfd, "local", 2, "install the extra `cluster`")
+
+
+def _refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], address: str, status: int, words: str
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["fuzz", "--examples", "2", "--cluster", address, "--out", str(out)])
+    said = capfd.readouterr().err
+    assert ended.value.code == status, said
+    assert len(said.splitlines()) == 1
+    assert words in said
+    assert "\x1b" not in said
+    assert not out.exists()

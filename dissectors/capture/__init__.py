@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Captures to ordered bytes: pcap and pcapng files to the chunks of each direction of each SPICE connection.
+"""Reads pcap and pcapng files into ordered bytes: the chunks of each direction of each SPICE connection.
 
-`read` gives the items (`items`) of one or several files in the order of their times. TLS with known secrets
-and WebSocket are opened on the way, IP fragments put together, segments put in order; what is missing is
-told. `write` makes pcapng files.
+`read` yields the items (`items`) of one or several files in the order of their times. It reassembles IP
+fragments and TCP segments, decrypts TLS with known secrets, unwraps WebSocket, and reports missing bytes.
+`write` makes pcapng files.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ __all__ = [
 ]
 
 
-MERGED = 256  # records of several files that are handed on at a time
+MERGED = 256  # records of several files that are passed on at a time
 
 
 class Capture(Iterator[AnyItem]):
     """One reading of one or several files; an iterator of items.
 
     Where a file is damaged, cut, empty or no capture, CaptureError is raised after everything that could be
-    read. `drop` ends the interest in a connection. The counters are up to date at any moment.
+    read. `drop` ignores the rest of a connection. The counters are up to date at any moment.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Capture(Iterator[AnyItem]):
 
     @property
     def seconds(self) -> float:
-        """From the first record to the last one so far."""
+        """Seconds from the first record to the last one so far."""
         starts = [file.first for file in self._files if file.first is not None]
         return max(max(file.last for file in self._files) - min(starts), 0.0) if starts else 0.0
 
@@ -111,12 +111,12 @@ class Capture(Iterator[AnyItem]):
 
     @property
     def failed_streams(self) -> int:
-        """Connection attempts among them that came to nothing."""
+        """Failed connection attempts among them."""
         return self._tcp.failed
 
     @property
     def mixed(self) -> Set[int]:
-        """Files (by index) that show the two directions of a connection in another order than they had."""
+        """Files (by index) that show a connection's two directions in another order than on the wire."""
         return self._tcp.mixed
 
     @property
@@ -125,7 +125,7 @@ class Capture(Iterator[AnyItem]):
         return {index for index, file in enumerate(self._files) if file.several_interfaces}
 
     def drop(self, connection: int) -> None:
-        """Nothing more of this connection is wanted (it is no SPICE after all)."""
+        """Ignores the rest of this connection (it is no SPICE)."""
         self._tcp.ignore(connection)
         self._stages.pop(connection, None)
 
@@ -147,7 +147,7 @@ class Capture(Iterator[AnyItem]):
         self._complain()
 
     def _notes(self) -> Iterator[str]:
-        """What was not read, once everything else has been given."""
+        """Raises the errors of the files, after all other items."""
         for file in self._files:
             if file.broken_off:
                 yield f"{file.name}: the following ended in the middle of a record"
@@ -155,7 +155,7 @@ class Capture(Iterator[AnyItem]):
         yield from unread_tls(self._context.tls_unread)
 
     def _batches(self, file: CaptureFile) -> Iterator[list[Record]]:
-        """The records of a file; its error is kept until everything else has been given."""
+        """The records of a file; its error is kept until all other items have been yielded."""
         try:
             yield from file.batches()
         except CaptureError as error:
@@ -190,7 +190,7 @@ class Capture(Iterator[AnyItem]):
             yield item
 
     def _complain(self) -> None:
-        """Raises what is wrong with the input as a whole, once everything else has been given."""
+        """Raises the error of the input as a whole, after all other items."""
         unsupported = sorted(self._tcp.network.unsupported)
         if self._errors:
             raise self._errors[0]
@@ -221,7 +221,7 @@ def read(
     """Read captures (pcap or pcapng, plain, gzip, xz or bzip2; "-" is standard input) as one.
 
     `keylog`: TLS secrets (SSLKEYLOGFILE), besides those in the captures. `follow`: the file grows or is a
-    pipe; the function is called whenever there is nothing new, waits a while and says whether to go on.
+    pipe; the function is called whenever there is nothing new, waits a while and returns whether to continue.
     `progress`: called with the bytes read and the size of the file, if it has one. CaptureError (one line)
     if a file cannot be opened.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""pcap and pcapng files to records, whole blocks of the file at a time.
+"""Reads pcap and pcapng files into records, whole blocks of the file at a time.
 
 Formats: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng, Wireshark's wiretap for the pcap variants.
 """
@@ -18,7 +18,7 @@ from dissectors.capture.pcapng_reader import SECTION, Pcapng
 from dissectors.capture.record import IDLE, LIMIT, Format, Progress, Record
 from dissectors.capture.time_order import Order
 
-#: So many records of so few bytes each on the average are no capture (a few bytes that unpack to gigabytes).
+#: This many records with so few bytes on average are no capture (a few bytes that unpack to gigabytes).
 MANY, EMPTY = 10_000, 17
 #: Records that are looked at to tell the size of their headers, and how far apart (s) they may be.
 LOOKED_AT, YEARS = 4, 1 << 28
@@ -60,7 +60,7 @@ class Pcap:
                 return
 
     def _fits(self, buffer: bytes, header: struct.Struct) -> bool:
-        """The first records may follow each other with such headers."""
+        """Whether the first records could have headers of this size."""
         position, first = self.HEADER + self.skip, None
         for _ in range(LOOKED_AT):
             if position + header.size > len(buffer):
@@ -127,12 +127,12 @@ class CaptureFile:
 
     @property
     def name(self) -> str:
-        """What it is called in messages."""
+        """Its name in messages."""
         return self._source.name
 
     @property
     def own(self) -> bool:
-        """This project recorded it (known as soon as there is a record)."""
+        """Whether this project recorded it (known from the first record on)."""
         return self._format is not None and self._format.own
 
     def records(self) -> Iterator[Record]:
@@ -154,7 +154,7 @@ class CaptureFile:
             raise
 
     def _blocks(self) -> Iterator[list[Record]]:
-        """See `batches`; what was kept back when it raises is left to it."""
+        """See `batches`, which also yields the records that are held when this raises."""
         source, followed = self._source, self._source.following
         buffer, position = b"", 0
         try:
@@ -194,12 +194,12 @@ class CaptureFile:
 
     @property
     def several_interfaces(self) -> bool:
-        """So far packets of several interfaces were described."""
+        """Whether the file has described several interfaces so far."""
         return self._format is not None and self._format.several
 
     def _in_order(self, batch: list[Record]) -> list[Record]:
-        """The records that are next, and their times noted."""
-        if self.own:  # written in the order of recording: what a host says is heard later than it happened
+        """The next records; notes their times."""
+        if self.own:  # in the order of recording: the recorder gets a host's event later than it happened
             self._held += batch
             ordered = self._rest() if self._source.following else []
         else:
@@ -215,7 +215,7 @@ class CaptureFile:
         return ordered
 
     def _rest(self) -> list[Record]:
-        """What was kept back for the sake of its order."""
+        """The records that were held to sort them."""
         held, self._held = sorted(self._held, key=_time), []
         return held + self._order.rest()
 

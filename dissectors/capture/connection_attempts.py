@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Connection attempts that come to nothing: refused by RST, turned away by ICMP, or not answered.
+"""Failed connection attempts: refused by RST, rejected by ICMP, or not answered.
 
 ICMP codes: RFC 792, RFC 1812 and RFC 4443, as IANA lists them.
 """
@@ -56,16 +56,16 @@ class Attempt:
     first_frame: int
     last: float
     last_frame: int
-    told: bool = False  # that it failed
+    told: bool = False  # the failure is reported
 
     def again(self, time: float, frame: int) -> None:
-        """One more SYN, unless it is the last one as another tap saw it."""
+        """Adds a SYN, unless it is the last one captured a second time."""
         if time - self.last > AGAIN:
             self.count += 1
             self.last, self.last_frame = time, frame
 
     def failed(self, begin: Begin, how: Failure, why: str, time: float, frame: int | None) -> ConnectFailed:
-        """The event; `time` and `frame` of what tells it."""
+        """The event; `time` (s) and `frame` of the packet that proves the failure."""
         return ConnectFailed(
             time=time,
             frame=frame,
@@ -87,7 +87,7 @@ class Attempt:
         return self.failed(begin, Failure.REFUSED, why, time, frame)
 
     def turned_away(self, begin: Begin, error: bytes, time: float, frame: int) -> ConnectFailed | None:
-        """ICMP says so. `error`: type, code, and the address of who says it."""
+        """An ICMP error about the SYN. `error`: type, code, and the sender's address."""
         how, words = _icmp_words(error)
         if not words:
             return None
@@ -105,7 +105,7 @@ class Attempt:
 
 
 def _icmp_words(error: bytes) -> tuple[Failure, str]:
-    """What an ICMP error means; an empty text where it is no failure."""
+    """The meaning of an ICMP error; an empty text where it is no failure."""
     kind, code = error[0], error[1]
     six = len(error) == 18
     if not six and (kind, code) == FRAGMENTATION_NEEDED:

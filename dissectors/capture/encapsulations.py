@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What stands between a link header and a TCP segment: tags, labels, PPP, IP (`ip_tunnels`: what is in IP).
+"""The layers between a link header and a TCP segment: tags, labels, PPP, IP (`ip_tunnels`: tunnels in IP).
 
-Each layer is a function: it moves `Walk.at` behind its header and gives the next layer, or None where the way
-ends. A header that is cut raises IndexError or struct.error, which `link_layers` takes as "no segment".
+Each layer is a function: it moves `Walk.at` behind its header and returns the next layer, or None at the end.
+A header that is cut raises IndexError or struct.error, which `link_layers` treats as "no segment".
 Numbers are those of IANA's registries.
 """
 
@@ -64,7 +64,7 @@ class Walk:
         return self.data[self.at + offset]
 
     def go(self, layer: Layer) -> None:
-        """Walk inward from `layer` on; `segment` holds what was found."""
+        """Walks inward from `layer` on; `segment` holds the TCP segment that it found."""
         for _ in range(DEEPEST):
             following = layer(self)
             if following is None:
@@ -77,7 +77,7 @@ Layer = Callable[[Walk], Optional["Layer"]]
 
 
 def skip(size: int, then: Layer) -> Layer:
-    """A header of a fixed size that says nothing about what follows."""
+    """A header of a fixed size without a field for the next layer."""
 
     def layer(walk: Walk) -> Layer | None:
         walk.at += size
@@ -305,7 +305,7 @@ FRAGMENT, TCP = 44, 6
 
 
 def _protocol(walk: Walk, number: int, addresses: bytes, data: bytes, size: int) -> Layer | None:
-    """What an IP packet carries."""
+    """The layer in an IP packet."""
     if number == TCP:
         walk.segment = tcp(addresses, data, size)
         return None
@@ -348,7 +348,7 @@ def icmp_error(walk: Walk, six: bool, speaker: bytes) -> Segment | None:
     return key, 0, int.from_bytes(ports[4:8]), ICMP_ERROR, walk.data[:2] + speaker, 0
 
 
-# ---- what announces which layer
+# ---- numbers -> layers
 
 ETHERTYPES: Mapping[int, Layer] = {
     0x0800: internet,

@@ -17,7 +17,7 @@ from dissectors.capture.items import CaptureError, Wait
 
 BLOCK = 1 << 20
 GZIP, XZ, BZIP2 = b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh"
-#: The dictionary of "xz -9" and a little: a file that asks for more memory is refused.
+#: The dictionary of "xz -9" and a little more, bytes: a file that needs more memory is refused.
 XZ_MEMORY = 80 << 20
 
 
@@ -108,13 +108,13 @@ class Source:
 
 
 class Inflater(Protocol):
-    """Packed bytes to plain ones, at most a block at a time."""
+    """Decompresses bytes, at most a block at a time."""
 
     inside: bool  # in the middle of what was packed as one
 
     @property
     def waiting(self) -> bool:
-        """There is more to be had without new bytes."""
+        """Whether more plain bytes are available without new input."""
 
     def feed(self, block: bytes) -> bytes:
         """Up to a block of plain bytes; call again, with nothing, while it is `waiting`."""
@@ -183,7 +183,7 @@ class Packed:
 
 
 def _inflater(head: bytes) -> Inflater | None:
-    """What unpacks a file that begins so; None where it is not packed."""
+    """The decompressor for a file with this beginning; None if it is not compressed."""
     if head[:2] == GZIP[: len(head)]:
         return Gzip()
     for magic in (XZ, BZIP2):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a file is that cannot be read as a capture, and what to do with it: one line for people."""
+"""Names the kind of a file that is no readable capture, and what to do with it: one line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 CONVERT = "convert it first: editcap -F pcapng FILE NEW.pcapng"
 
-#: How a file begins, what that is, and what to do.
+#: The first bytes of a file, its kind, and what to do.
 KINDS: tuple[tuple[bytes, str, str], ...] = (
     (b"snoop\0\0\0", "a Sun snoop capture", CONVERT),
     (b"btsnoop\0", "a Bluetooth btsnoop capture", CONVERT),
@@ -47,7 +47,7 @@ _KEY_LOG = re.compile(rb"^(CLIENT_RANDOM|[A-Z_]+_TRAFFIC_SECRET(_0)?) [0-9a-f]{6
 
 
 def describe(head: bytes) -> str:
-    """Why a file that begins so is not read, and what to do. `head`: at least its first four bytes."""
+    """Why a file with this beginning is not read, and what to do. `head`: at least its first four bytes."""
     for beginning, what, advice in KINDS:
         if head.startswith(beginning):
             return f"not read: {what}; {advice}"
@@ -71,7 +71,7 @@ def _describe_text(head: bytes) -> str:
 
 
 def _is_text(head: bytes) -> bool:
-    """Mostly what an editor shows."""
+    """Whether the bytes are mostly printable."""
     sample = head[:4096]
     shown = all(byte in b"\t\r\n" or 32 <= byte != 127 for byte in sample)
     return shown and sum(byte > 127 for byte in sample) * 10 < len(sample)

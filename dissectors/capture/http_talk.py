@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """HTTP/1 on a connection (RFC 9112) until it becomes something else: a tunnel (CONNECT) or a WebSocket.
 
-Requests and answers are paired, bodies skipped. What cannot be read ends the interest in the connection.
+It pairs requests and answers and skips bodies. After anything unreadable it ignores the connection.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def asks_for_websocket(head: bytes) -> bool:
 
 
 class NoHttp(ValueError):
-    """What an end says is no HTTP/1; one line."""
+    """An end does not speak HTTP/1; the text is one line."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Head:
 
 @dataclass
 class Half:
-    """One end: what it said and nobody read, and the body that it is in the middle of."""
+    """One end: its unread bytes, and the state of its present body."""
 
     spoken: Spoken = field(default_factory=Spoken)
     left: int = 0  # bytes of the body that are still to come
@@ -73,7 +73,7 @@ class Half:
     endless: bool = False  # the body lasts as long as the connection
 
     def skip_body(self) -> bool:
-        """Skip what is there of the body; whether it is over."""
+        """Skips the arrived part of the body; returns whether the body is over."""
         while True:
             data = self.spoken.data
             if self.endless:
@@ -172,7 +172,7 @@ class HttpStream:
                 yield from self._no_http()
 
     def _read(self) -> Iterator[AnyItem]:
-        """All that is there, until nothing more can be read or the connection becomes something else."""
+        """Reads what has arrived, until no more can be read or the connection changes its protocol."""
         moved = True
         while moved and self._inner is None:
             moved = self._request()
@@ -183,7 +183,7 @@ class HttpStream:
             yield from self._leave()
 
     def _request(self) -> bool:
-        """Read a request; whether there was one. Behind one that asks for a change nothing is read."""
+        """Reads a request; returns whether there was one. Stops after one that requests another protocol."""
         half = self._halves[Side.CLIENT]
         if self._asked and (self._asked[-1].method == b"CONNECT" or self._asked[-1].upgrades):
             half.skip_body()
@@ -204,7 +204,7 @@ class HttpStream:
         return half.head(answer=True)
 
     def _answered(self, head: Head) -> Iterator[AnyItem]:
-        """An answer: to which request, and what becomes of the connection."""
+        """Reads an answer: pairs it with its request, and continues or changes the connection."""
         half, status = self._halves[Side.SERVER], head.status
         if 100 <= status < 200 and status != 101:
             return
@@ -258,7 +258,7 @@ class HttpStream:
         )
 
     def _become(self, stage: Stage) -> Iterator[AnyItem]:
-        """The rest of what both ends have said is the new stage's, in the order of the frames."""
+        """Gives the rest of both ends' bytes to the new stage, in the order of the frames."""
         self._inner = stage
         left = [chunk for half in self._halves.values() for chunk in half.spoken.rest()]
         for chunk in sorted(left, key=lambda chunk: chunk.frame):
@@ -273,7 +273,7 @@ class HttpStream:
             yield from self._inner.feed(item)
 
     def _leave(self) -> Iterator[AnyItem]:
-        """Nothing more is of interest; what a proxy said is told."""
+        """Ignores the rest; reports a proxy's answer."""
         tunnels = any(isinstance(fact, ProxyTunnel) for fact in self._begin.facts.waiting)
         if tunnels or self._begin.facts.told:
             yield from announced(self._begin)
@@ -282,7 +282,7 @@ class HttpStream:
             self._inner = self._context.foreign(self._begin)
 
     def _no_http(self) -> Iterator[AnyItem]:
-        """One end speaks something else; where that is SPICE, it is told."""
+        """One end speaks another protocol; reports it if that is SPICE."""
         heads = {side: bytes(half.spoken.data[:16]) for side, half in self._halves.items()}
         for side, head in heads.items():
             if head.startswith(REDQ):

@@ -29,14 +29,14 @@ class _Datagram:
 
 
 class Fragments:
-    """The datagrams that are not whole yet."""
+    """The incomplete datagrams."""
 
     def __init__(self) -> None:
         self._open: dict[bytes, _Datagram] = {}
         self._held = 0
 
     def add(self, key: bytes, offset: int, data: bytes, size: int, more: bool) -> bytes | None:
-        """The datagram if this piece makes it whole. Pieces that the capture cut are of no use."""
+        """The datagram if this piece completes it; None otherwise, and for pieces that the capture cut."""
         if len(data) < size or size <= 0 or offset + size > LARGEST:
             return None
         datagram = self._open.setdefault(key, _Datagram())

@@ -190,7 +190,7 @@ def _wireguard(walk: Walk) -> Layer | None:
     return None
 
 
-# ---- what announces which tunnel
+# ---- numbers -> tunnels
 
 GRE_PROTOCOLS: Mapping[int, Layer] = {0x22EB: _erspan3, 0x883E: internet, 0x6559: frame_relay}
 IP_PROTOCOLS: Mapping[int, Layer] = {

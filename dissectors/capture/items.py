@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a capture turns into: ordered chunks of each direction of each connection, and what is missing.
+"""The items of a capture: ordered chunks of each direction of each connection, gaps, beginnings and ends.
 
 `time` is in seconds since the epoch, `frame` the number of the record in its file as Wireshark counts (from
 1), `file` the index of the file in the list that was read. `connection` is a number that is unique in one
@@ -30,7 +30,7 @@ class CaptureError(ValueError):
 
 @dataclass(slots=True, kw_only=True)
 class Item:
-    """What all items have."""
+    """The common fields of all items."""
 
     time: float
     frame: int
@@ -39,13 +39,13 @@ class Item:
 
 @dataclass(slots=True)
 class Facts:
-    """Events of a connection that wait until it is told that there is this connection."""
+    """Events of a connection that wait until its `Begin` is reported."""
 
     waiting: list[ConnectionEvent] = field(default_factory=list)
     told: bool = False
 
     def tell(self, event: ConnectionEvent) -> Iterator[ConnectionEvent]:
-        """The event, now or with the connection's `Begin`."""
+        """Reports the event, now or with the connection's `Begin`."""
         if self.told:
             yield event
         elif len(self.waiting) < MOST_FACTS:
@@ -59,8 +59,8 @@ class Begin(Item):
     `directed`: it is known which end is the client; else `client` is only the end that was seen first, and
     `Side.CLIENT` in the chunks means that end. `midstream`: the beginning is not in the capture. `readable`,
     `via` and `origin` as in `events.Opened`. `depth`: layers (proxies, TLS, WebSocket) that were taken off.
-    `recorded`: what this project's recorder says of a connection on which it wrote (`SPICE_OPENED`): its
-    bytes are those inside TLS, and it is told at once.
+    `recorded`: this project's recorder's own description of the connection (`SPICE_OPENED`): its bytes are
+    those inside TLS, and it is reported at once.
     """
 
     connection: int
@@ -139,7 +139,7 @@ class Gap(Item):
 
 @dataclass(slots=True, kw_only=True)
 class End(Item):
-    """The first FIN or RST of a connection, or the end of what is known of it (`how` is None).
+    """The first FIN or RST of a connection, or the end of its packets in the capture (`how` is None).
 
     After a FIN of one side the other side's last chunks may still follow.
     """
@@ -158,13 +158,13 @@ class HostRecord(Item):
 
 @dataclass(slots=True, kw_only=True)
 class Note(Item):
-    """One line that a reader of the capture should know; `connection` is None where it is about a file."""
+    """One line for the reader of the capture; `connection` is None where it concerns a file."""
 
     text: str
     connection: int | None = None
 
 
-#: Events pass as they are: what only the capture layer can tell of a connection.
+#: Events pass unchanged: facts about a connection that only the capture layer sees.
 AnyItem = Begin | Chunk | Gap | End | HostRecord | Note | ConnectionEvent
 
 
@@ -187,7 +187,7 @@ class Run:
     def chunk(self, connection: int, sender: Side, file: int) -> Chunk:
         """The chunk of all pieces; there must be one at least."""
         frames = self.frames
-        if frames != sorted(frames):  # a piece is of no use before the one that it continues
+        if frames != sorted(frames):  # a piece cannot be used before the piece that it continues
             frames = list(accumulate(frames, max))
         return Chunk(
             connection=connection,

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Connections that began before the capture did: is it SPICE, and which end is the server?
+"""Connections that began before the capture: decides whether they carry SPICE, and which end is the server.
 
-It is SPICE where one end is known as a SPICE server, or where bytes prove themselves as messages that only
-one of the two ends can send. The server's end is the one that is known, that an announcement names, whose
-messages prove themselves as a server's, or that several connections share. What never proves itself is a
-connection without SPICE.
+A connection carries SPICE if one end is a known SPICE server, or if its bytes prove to be messages that only
+one of the two ends can send. The server's end is a known one, one that an announcement names, one whose
+messages prove to be a server's, or one that several connections share. A connection without any such proof
+counts as one without SPICE.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from dissectors.framing.resync import Found, Resync
 from dissectors.wire.constants import ChannelType, MsgcMain, MsgMain, Side
 
 OTHER = {Side.CLIENT: Side.SERVER, Side.SERVER: Side.CLIENT}
-#: Bytes of a connection that are held while nothing is proven, and after which it is given up.
+#: The most bytes of an unproven connection that are held; after them it counts as no SPICE.
 HELD, PATIENCE = 1 << 17, 1 << 20
-#: Bytes that are held of all such connections together, and that each is given at least.
+#: The most bytes that are held of all such connections together, and the least for each.
 HELD_IN_ALL, LEAST_PATIENCE = 1 << 24, 1 << 12
 #: Endpoints that are remembered.
 REMEMBERED = 10_000
 
 
 class Place(NamedTuple):
-    """What a connection turned out to be. `flip`: the end that was seen first is the server. `channel` 0 and
-    `mini` None: not known yet."""
+    """The result for a connection. `flip`: the end that was seen first is the server. `channel` 0 and `mini`
+    None: not known yet."""
 
     flip: bool
     channel: int = 0
@@ -45,21 +45,21 @@ class Directory:
     _peers: dict[Endpoint, set[Endpoint]] = field(default_factory=dict)
 
     def is_server(self, endpoint: Endpoint) -> bool:
-        """A SPICE server is known there."""
+        """Whether a SPICE server is known at this endpoint."""
         return endpoint in self.servers
 
     def is_host(self, host: str) -> bool:
-        """A SPICE server is known at some port there."""
+        """Whether a SPICE server is known at any port of this address."""
         return host in self._hosts
 
     def add_server(self, endpoint: Endpoint) -> None:
-        """A connection or an announcement has told it."""
+        """Notes a server's endpoint from a connection or an announcement."""
         if len(self.servers) < REMEMBERED:
             self.servers[endpoint] = None
             self._hosts.add(endpoint.host)
 
     def add_pair(self, one: Endpoint, other: Endpoint) -> None:
-        """A connection whose direction is not known."""
+        """Notes a connection whose direction is not known."""
         for end, peer in ((one, other), (other, one)):
             if end in self._peers or len(self._peers) < REMEMBERED:
                 peers = self._peers.setdefault(end, set())
@@ -67,11 +67,11 @@ class Directory:
                     peers.add(peer)
 
     def shared(self, endpoint: Endpoint) -> bool:
-        """Several connections have this end."""
+        """Whether several connections have this end."""
         return len(self._peers.get(endpoint, ())) > 1
 
 
-#: What a client says to a source that it can go, and what ends the migration there: both without a body.
+#: The client's answers to a source, and the message that ends the migration there: both without a body.
 _LEAVES = frozenset(
     {MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED, MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS}
 )
@@ -79,15 +79,15 @@ _ENDED = frozenset({MsgMain.SPICE_MSG_MAIN_MIGRATE_END})
 
 
 class _Farewell:
-    """The end of a migration at its source, as all that a capture may have of a main channel: CONNECTED from
+    """The end of a migration at its source, where the capture has no more of a main channel: CONNECTED from
     one end and then MIGRATE_END from the other, each alone in its segment, prove each other."""
 
     __slots__ = ("_chunks", "_client", "alone")
 
     def __init__(self) -> None:
-        self._client: tuple[Side, bool] | None = None  # which end has said CONNECTED, with which header
+        self._client: tuple[Side, bool] | None = None  # the end that sent CONNECTED, and its header
         self._chunks = 0
-        self.alone: Place | None = None  # MIGRATE_END is all that was said
+        self.alone: Place | None = None  # MIGRATE_END is the only message
 
     def feed(self, item: Chunk) -> Place | None:
         """More of the connection."""
@@ -128,12 +128,12 @@ class LateStart:
         directory.add_pair(begin.client, begin.server)
 
     def hopeless(self, waiting: int) -> bool:
-        """So many bytes and no proof: it is something else. `waiting`: connections that are not proven yet;
-        the more there are, the less is held of each."""
+        """Whether too many bytes came without proof: it is no SPICE. `waiting`: the number of unproven
+        connections; the more there are, the less is held of each."""
         return self._seen > min(PATIENCE, max(HELD_IN_ALL // waiting, LEAST_PATIENCE))
 
     def feed(self, item: Chunk | Gap) -> Place | None:
-        """More of it; what it is, once that is known."""
+        """Takes the next item; returns the result once it is known."""
         self.items.append(item)
         if isinstance(item, Chunk):
             self._size += len(item.data)
@@ -158,7 +158,7 @@ class LateStart:
         return (False,) if self.begin.directed else (False, True)
 
     def _resync(self, flip: bool, end: Side) -> Resync:
-        """The search in what this end says."""
+        """The search for a boundary in this end's bytes."""
         key = flip, end
         if key not in self._seek:
             self._seek[key] = Resync(0, OTHER[end] if flip else end, None, strange=True)
@@ -166,12 +166,12 @@ class LateStart:
 
     @property
     def farewell(self) -> Place | None:
-        """All that was said is what may be a source's MIGRATE_END: believed where its client is then seen to
-        arrive elsewhere."""
+        """Whether the only bytes may be a source's MIGRATE_END: it counts if its client then arrives at
+        another host."""
         return self._farewell.alone
 
     def place(self, *, final: bool = False) -> Place | None:
-        """What it is, as far as it is certain; `final`: as far as it is likely."""
+        """The certain result; `final`: the likely one."""
         known = self._known()
         if known is not None:
             return self._with(known, self._proofs.get(known))
@@ -200,7 +200,7 @@ class LateStart:
         return first if first is not second else None
 
     def _likely(self, shared: bool | None) -> Place | None:
-        """Whole messages, though nothing proves them: believed where the direction is known."""
+        """The result from whole but unproven messages: it counts where the direction is known."""
         flips = (shared,) if shared is not None else self._flips
         found = {}
         for flip in flips:

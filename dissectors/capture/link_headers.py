@@ -196,7 +196,7 @@ LINK_TYPES: Mapping[int, Layer] = {
     284: typed(16, 18),
     285: typed(20, 22),
 }
-#: Names of link types for people, of those that are read and of those that captures have beside them.
+#: Names of link types: those that are read, and others that captures have.
 LINK_NAMES: Mapping[int, str] = {
     1: "Ethernet",
     113: "Linux cooked",

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """From a captured packet to its TCP segment.
 
-Plain IPv4 in Ethernet or behind a header of fixed size takes a short way here, for speed; everything else
-walks through `encapsulations`. Checksums are not looked at: captures of the sending host have none yet.
+Plain IPv4 in Ethernet or behind a header of fixed size takes a short path here, for speed; everything else
+goes through `encapsulations`. Checksums are ignored: captures on the sending host do not have them yet.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Network:
         self.links: Counter[int] = Counter()
         self.unsupported: Counter[int] = Counter()
         self.unread: Counter[str] = Counter()
-        self.cut = self.cut_at = 0  # packets whose end the capture does not have, and where they were cut
+        self.cut = self.cut_at = 0  # packets that the capture cut, and the size to which it cut them
 
     def segment(self, link: int, buffer: bytes, start: int, end: int, wire: int) -> Segment | None:
         """The TCP segment of a packet; None for anything else, cut headers included."""
@@ -83,7 +83,7 @@ class Network:
         return self._long_way(link, buffer[start:end], wire)
 
     def _long_way(self, link: int, packet: bytes, wire: int) -> Segment | None:
-        """Every packet that is not of the plainest sort."""
+        """The segment of a packet that needs the long path."""
         layer = LINK_TYPES.get(link)
         self.links[link] += 1
         if layer is None:
@@ -97,6 +97,6 @@ class Network:
         return walk.segment
 
     def note_cut(self, captured: int) -> None:
-        """A packet has lost its end, and what was wanted of it."""
+        """Counts a packet whose needed end was cut."""
         self.cut += 1
         self.cut_at = max(self.cut_at, captured)

@@ -28,7 +28,7 @@ SHB_USERAPPL, IF_TSRESOL, IF_TSOFFSET = 4, 9, 14
 
 
 class Interface:
-    """What an interface description says; `ticks` a second, `offset` in seconds."""
+    """An interface description; `ticks` per second, `offset` in seconds."""
 
     __slots__ = ("link", "offset", "snap", "ticks")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the first bytes of a connection tell: which protocol an end speaks."""
+"""Recognises the protocol that an end speaks by the first bytes of a connection."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HTTP_METHODS = (
     b"PROPFIND ", b"PRI * HTTP/2",
 )  # fmt: skip
 
-#: How what an end says begins, and what that is called.
+#: The first bytes of an end, and the name of its protocol.
 BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (REDQ, "SPICE"),
     (b"RFB ", "VNC"),
@@ -32,14 +32,14 @@ BEGINNINGS: tuple[tuple[bytes, str], ...] = (
 
 
 def protocol_name(head: bytes) -> str | None:
-    """The protocol whose beginning `head` is; None: none that is known here."""
+    """The protocol that begins with `head`; None: no known one."""
     if is_record(head):
         return "TLS"
     return next((name for beginning, name in BEGINNINGS if head.startswith(beginning)), None)
 
 
 def may_become(head: bytes, beginnings: tuple[bytes, ...]) -> bool:
-    """More bytes may make it one of these."""
+    """Whether more bytes could make it one of these protocols."""
     return any(len(head) < len(beginning) and beginning.startswith(head) for beginning in beginnings)
 
 

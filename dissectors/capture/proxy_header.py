@@ -23,7 +23,7 @@ Ends = tuple[Endpoint | None, Endpoint | None]
 
 
 def header_size(data: bytes) -> int:
-    """Bytes of the header at the beginning; 0: more are needed; -1: it is none."""
+    """The size of the header at the beginning, bytes; 0: more bytes are needed; -1: there is none."""
     if data.startswith(PROXY2):
         if len(data) < HEAD2:
             return 0
@@ -38,7 +38,7 @@ def header_size(data: bytes) -> int:
 
 
 def header_ends(header: bytes) -> Ends:
-    """Source and destination, as far as the header tells them."""
+    """Source and destination; None where the header does not name them."""
     try:
         return _ends2(header) if header.startswith(PROXY2) else _ends1(header)
     except (ValueError, struct.error):

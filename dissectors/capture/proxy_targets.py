@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a client asks a proxy for, as it may be shown: a ticket in place of a host name stays secret.
+"""The target in a client's request to a proxy, fit to be shown: a ticket in place of a host name is masked.
 
 Proxmox VE sends "pvespiceproxy:TIME:VM:NODE::SIGNATURE:PORT", oVirt's proxy takes an encoded ticket for a
 host name. Whatever does not look like a host name or an address may be a ticket.

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Captures to events: the capture's ordered bytes through a framer for each connection.
+"""Reads captures into events: passes the ordered bytes through a framer for each connection.
 
-What is lost is sought again (`dissectors.framing.resync`); host events that a recording holds are read back.
+After lost bytes it finds the next message boundary (`dissectors.framing.resync`). It reads back the host
+events of a recording.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from dissectors.wire.constants import ChannelType, MsgcMain, MsgMain, Side
 
 Quieter = Callable[[int, Side], frozenset[int]]
 UNKNOWN = Place(flip=False)
-#: So many connections wait for the end of the capture to tell what their last word was.
+#: The most connections whose only message may be a MIGRATE_END, kept until the end of the capture.
 FAREWELLS = 1000
 _ANNOUNCE = frozenset(
     {
@@ -46,7 +47,7 @@ _ANNOUNCE = frozenset(
 
 
 class Lost:
-    """A direction without a known boundary: the search, and when the bytes came that it holds."""
+    """A direction without a known boundary: the search, and the marks of the bytes that it holds."""
 
     def __init__(self, resync: Resync) -> None:
         self.resync = resync
@@ -87,15 +88,15 @@ class EventReader:
         self.notes: list[str] = []
         self.files: dict[int, int] = {}  # connection -> index of its file
         self._quiet = quiet
-        self._speak: dict[int, set[Side]] = {}  # who has said anything, by connection
+        self._speak: dict[int, set[Side]] = {}  # connection -> sides that have sent bytes
         self._lost: dict[tuple[int, Side], Lost] = {}
         self._directory = Directory()
-        self._late: dict[int, LateStart] = {}  # connections of which nobody knows yet what they are
-        self._places: dict[int, Place] = {}  # what has been found out about those that began late
-        self._left: list[tuple[LateStart, End | None]] = []  # of which MIGRATE_END is all that is there
+        self._late: dict[int, LateStart] = {}  # connections that are not recognised yet
+        self._places: dict[int, Place] = {}  # results for those that began before the capture
+        self._left: list[tuple[LateStart, End | None]] = []  # those with nothing but a MIGRATE_END
         self._clients: dict[int, str] = {}  # connection -> its client's address
         self._arrived: set[str] = set()  # addresses of clients that have come to a target
-        self.turned: set[int] = set()  # connections whose client is the end that was taken for the server
+        self.turned: set[int] = set()  # connections whose two ends were swapped
         self._without_spice = 0
         self._sealed = SealedTls(self._directory.is_host)
         self._recorded: set[int] = set()  # connections that this project's recorder wrote
@@ -139,14 +140,14 @@ class EventReader:
             self.notes.append(f"in {which} only one end says anything: the other direction may be missing")
 
     def _note_speakers(self, item: ConnectionEvent) -> None:
-        """Who has said something that is no SPICE."""
+        """Notes the sides that have sent something other than SPICE."""
         sender = getattr(item, "sender", None)
         speakers = set(Side) if isinstance(item, WrongProtocol) or sender is None else {sender}
         if speakers and item.connection in self.framers:
             self._speak.setdefault(item.connection, set()).update(speakers)
 
     def _fact(self, event: ConnectionEvent) -> Iterator[Event]:
-        """What only the capture layer can tell of a connection."""
+        """Passes on facts about a connection that only the capture layer sees."""
         if not self._sealed.holds(event.connection):
             yield event
             return
@@ -154,7 +155,7 @@ class EventReader:
             yield from self._unseal(kept)
 
     def _unseal(self, kept: Kept) -> Iterator[Event]:
-        """Tell what waited of a TLS connection that cannot be decrypted."""
+        """Yields the held events of a TLS connection that cannot be decrypted."""
         match kept:
             case Begin():
                 yield from self._admit(kept, UNKNOWN)
@@ -209,7 +210,7 @@ class EventReader:
                 yield from self._gap(lost)
 
     def _late_item(self, item: Chunk | capture.Gap | End) -> Iterator[Event]:
-        """More of a connection that nobody knows yet."""
+        """Takes the next item of a connection that is not recognised yet."""
         late = self._late[item.connection]
         place = late.place(final=True) if isinstance(item, End) else late.feed(item)
         if place is not None:
@@ -223,7 +224,7 @@ class EventReader:
             self._give_up(item.connection)
 
     def _still_late(self) -> Iterator[Event]:
-        """At the end of the capture: connections of which nobody knows yet what they are."""
+        """At the end of the capture: decides about the connections that are not recognised yet."""
         for late in list(self._late.values()):
             place = late.place(final=True)
             if place is not None:
@@ -234,7 +235,7 @@ class EventReader:
             yield from self._farewell(late, end)
 
     def _farewell(self, late: LateStart, end: End | None) -> Iterator[Event]:
-        """What may be the last word of a source, whose client has come to a target."""
+        """Yields connections whose only message may be a MIGRATE_END, if the client came to a target."""
         number, place = late.begin.connection, late.farewell
         self._late[number] = late
         client = late.begin.server if place is not None and place.flip else late.begin.client
@@ -246,7 +247,7 @@ class EventReader:
             self._give_up(number)
 
     def _recognise(self, late: LateStart, place: Place) -> Iterator[Event]:
-        """It is SPICE: tell it from where its bytes are still known."""
+        """A connection is SPICE: yields its events from the first held byte on."""
         number = late.begin.connection
         del self._late[number]
         if place.flip:
@@ -258,7 +259,7 @@ class EventReader:
             yield from self._item(item)
 
     def _give_up(self, number: int) -> None:
-        """It is something else."""
+        """A connection is no SPICE."""
         del self._late[number]
         self.reader.drop(number)
         self._without_spice += 1
@@ -271,7 +272,7 @@ class EventReader:
             self._sealed.end(item)
             return
         if item.connection not in self.framers:
-            return  # it was given up, or is not told
+            return  # it is ignored, or not reported
         if item.connection in self.turned:
             turned(item)
         match item:
@@ -297,7 +298,7 @@ class EventReader:
             yield from self._resume(item.connection, item.sender, found, lost)
 
     def _seek(self, item: Chunk, sender: Side, marks: Sequence[Mark]) -> Iterator[Event]:
-        """A direction has just lost its boundary: look for one in what it has left."""
+        """Looks for a boundary in the rest of a direction that has just lost it."""
         lost = self._look(item.connection, sender)
         left = self.framers[item.connection].spilled(sender)
         if not left:
@@ -321,7 +322,7 @@ class EventReader:
         return found
 
     def _resume(self, number: int, sender: Side, found: Found, lost: Lost) -> Iterator[Event]:
-        """A boundary was found: on from there."""
+        """Continues from a boundary that was found."""
         framer = self.framers[number]
         del self._lost[number, sender]
         framer.resume(found.channel, mini=found.mini, sender=sender)
@@ -331,7 +332,7 @@ class EventReader:
         if other is None or more is None:
             yield from here
             return
-        there = self._resume(number, OTHER[sender], more, other)  # what both have kept back, by its times
+        there = self._resume(number, OTHER[sender], more, other)  # the held events of both, by their times
         yield from merge(list(here), list(there), key=lambda event: event.time)
 
     def _gap(self, item: capture.Gap) -> Iterator[Event]:
@@ -342,7 +343,7 @@ class EventReader:
                 self._look(item.connection, sender)
 
     def _told(self, events: Iterator[Event]) -> Iterator[Event]:
-        """The same events; an announcement among them tells where a server is."""
+        """The same events; notes the server's address from each announcement."""
         for event in events:
             yield event
             if not isinstance(event, Message) or event.channel != ChannelType.SPICE_CHANNEL_MAIN:

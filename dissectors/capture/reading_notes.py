@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What was not read of a capture, and what to do about it: one line each."""
+"""Notes on the unread parts of a capture, and what to do about them: one line each."""
 
 from __future__ import annotations
 

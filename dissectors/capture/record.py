@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the files of captures are read into: records, most of them packets."""
+"""The records of capture files; most are packets."""
 
 from __future__ import annotations
 

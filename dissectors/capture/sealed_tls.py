@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""TLS connections that cannot be decrypted: which of them are worth telling?
+"""Decides which TLS connections that cannot be decrypted are reported.
 
-A host has many that are no SPICE. Told is one that goes to a host where SPICE was seen or announced, or that
-ends in an alert or in another protocol. Where no SPICE was seen at all, the first ones are told at the end.
+Most of them on a host are no SPICE. The reader reports one that goes to a host where SPICE was seen or
+announced, or that ends in an alert or in another protocol. Where no SPICE was seen at all, it reports the
+first ones at the end.
 """
 
 from __future__ import annotations
@@ -12,34 +13,34 @@ from collections.abc import Callable, Iterator
 from dissectors.capture.items import Begin, End
 from dissectors.framing.events import ConnectionEvent, TlsAlert, TlsHello, WrongProtocol
 
-KEPT = 50  # connections that are over and may be told at the end
+KEPT = 50  # closed connections that may be reported at the end
 KEPT_EVENTS = 32  # of one connection
 
 Kept = Begin | ConnectionEvent | End
 
 
 class SealedTls:
-    """Connections that have not been told (yet). `known(host)`: SPICE was seen or announced at that host."""
+    """Unreported connections. `known(host)`: whether SPICE was seen or announced at that host."""
 
     def __init__(self, known: Callable[[str], bool]) -> None:
         self._known = known
         self._kept: dict[int, list[Kept]] = {}
         self._ended = 0
-        self.dropped = 0  # connections that are not told
+        self.dropped = 0  # connections that are never reported
 
     def begin(self, item: Begin) -> bool:
-        """A connection; whether it is told at once."""
+        """Takes a connection; returns whether it is reported at once."""
         if self._known(item.server.host) or self._known(item.client.host):
             return True
         self._kept[item.connection] = [item]
         return False
 
     def holds(self, connection: int) -> bool:
-        """The connection waits here."""
+        """Whether the connection is held here."""
         return connection in self._kept
 
     def event(self, event: ConnectionEvent) -> list[Kept]:
-        """An event of a connection that waits here; everything of it, once that is worth telling."""
+        """Takes an event of a held connection; returns all its events once it is to be reported."""
         kept = self._kept[event.connection]
         if len(kept) < KEPT_EVENTS:
             kept.append(event)
@@ -54,7 +55,7 @@ class SealedTls:
             self.dropped += 1
 
     def rest(self, *, tell: bool) -> Iterator[list[Kept]]:
-        """At the end of the capture: the connections that are told after all. `tell`: whatever they are."""
+        """At the end of the capture: the connections that are reported after all. `tell`: all of them."""
         waiting, self._kept = self._kept, {}
         for number, kept in enumerate(waiting.values()):
             begin = kept[0]

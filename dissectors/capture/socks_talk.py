@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""SOCKS 4, 4a and 5 (RFC 1928, RFC 1929) at the beginning of a connection: to whom, and the answer."""
+"""SOCKS 4, 4a and 5 (RFC 1928, RFC 1929) at the beginning of a connection: the target, and the answer."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Unfit(Exception):
 
 
 def is_socks(head: bytes) -> bool:
-    """A client may have begun so; the proxy's answer will tell."""
+    """Whether a client may begin SOCKS like this; the proxy's answer decides."""
     if head[:1] == b"\4":
         return head[1:2] in (b"", b"\1") and len(head) <= LONGEST
     return head[:1] == b"\5" and (len(head) < 2 or (len(head) <= LONGEST and 0 < head[1] < 10))
@@ -84,7 +84,7 @@ class _Reader:
 
 
 class _Request:
-    """What the client has said: protocol, target, and how many bytes that is."""
+    """The client's request: protocol, target, and its size in bytes."""
 
     def __init__(self) -> None:
         self.protocol = "SOCKS5"

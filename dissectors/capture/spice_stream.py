@@ -14,11 +14,11 @@ from dissectors.wire.constants import Side
 
 
 class SpiceStream:
-    """Passes everything on, but what an end says in another protocol that is known."""
+    """Passes everything on except the bytes of an end that speaks another known protocol."""
 
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
-        self._judged: dict[Side, bool] = {}  # is it SPICE, of each end that has spoken
+        self._judged: dict[Side, bool] = {}  # end -> whether it speaks SPICE
 
     def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:
         """See `Stage`."""
@@ -34,7 +34,7 @@ class SpiceStream:
             yield item
 
     def _wrong(self, item: Chunk, name: str) -> Iterator[AnyItem]:
-        """The other end is not what this one takes it for."""
+        """Reports that the two ends speak different protocols."""
         names = {item.sender: name, OTHER[item.sender]: "SPICE"}
         frame, time = item.at(0)
         yield WrongProtocol(

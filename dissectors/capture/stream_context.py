@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the stages of a connection (plain, TLS, WebSocket, proxies) have in common."""
+"""The common parts of a connection's stages (plain, TLS, WebSocket, proxies)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Stage(Protocol):
 
 @dataclass
 class StreamContext:
-    """What all connections of a reading share. `drop` ends the reassembly of a connection."""
+    """The shared state of all connections of a reading. `drop` ends the reassembly of a connection."""
 
     keys: KeyLog
     drop: Callable[[int], None]
@@ -35,7 +35,7 @@ class StreamContext:
     tls_opened: int = 0  # TLS connections that could be decrypted
     tls_unfit: int = 0  # those for which the key log has no secret, or a wrong one
 
-    #: Makes the stage that finds out what a connection carries (set by `streams`: avoids a cycle).
+    #: Makes the stage that recognises a connection's protocol (set by `streams`: avoids a cycle).
     opening: Callable[[Begin, StreamContext], Stage] = field(kw_only=True)
 
     def tls_refused(self, reason: str) -> None:
@@ -45,14 +45,14 @@ class StreamContext:
         self.tls_unread[general] = first, count + 1
 
     def foreign(self, begin: Begin) -> Stage:
-        """It carries no SPICE: counted, and looked at no more."""
+        """Counts a connection without SPICE, and ignores the rest of it."""
         self.other_streams += 1
         self.drop(begin.connection)
         return Nothing()
 
 
 def announced(begin: Begin) -> Iterator[AnyItem]:
-    """The connection and what is known of it already, once."""
+    """Reports the connection and its held events, once."""
     if not begin.facts.told:
         begin.facts.told = True
         yield begin
@@ -69,7 +69,7 @@ class Plain:
 
 
 class Nothing:
-    """A connection that nobody asks for."""
+    """A connection that is ignored."""
 
     def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:
         """See `Stage`."""
@@ -86,7 +86,7 @@ class OnlyTheEnd:
 
 
 class Spoken:
-    """What one end has said and nobody has read yet, with the frames in which it came."""
+    """One end's unread bytes, with their frames."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -115,7 +115,7 @@ class Spoken:
         return taken
 
     def rest(self) -> list[Chunk]:
-        """All that is unread, as chunks; it is read then."""
+        """Returns all unread bytes as chunks, and marks them as read."""
         left = [chunk.tail(max(0, self._read - start)) for start, chunk in self._chunks]
         self._chunks.clear()
         self.data.clear()

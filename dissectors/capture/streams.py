@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Finds out what a connection carries: SPICE, TLS, HTTP (a tunnel, WebSocket), SOCKS, a PROXY protocol
-header, or nothing that is asked for.
+"""Recognises a connection's protocol: SPICE, TLS, HTTP (a tunnel, WebSocket), SOCKS, a PROXY protocol
+header, or none of these.
 
-Ports are not looked at. SPICE begins with REDQ in both directions (SpiceLinkHeader, SpiceLinkReply); the
-client speaks first. What is inside a proxy's tunnel, TLS or WebSocket frames is looked at in the same way.
+Ports do not matter. SPICE begins with REDQ in both directions (SpiceLinkHeader, SpiceLinkReply); the
+client speaks first. The content of a proxy's tunnel, TLS or WebSocket frames is recognised in the same way.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from dissectors.capture.websocket import WebSocketStream
 from dissectors.framing.events import ConnectFailed, Ending, Failure
 from dissectors.wire.constants import Side
 
-#: A link reply is at least so long (its public key alone has 162 bytes), a link message hardly ever.
+#: The least bytes of a link reply (its public key alone has 162); a link message is hardly ever so long.
 LINK_REPLY = 178
-#: Bytes of a connection that are held until it is clear what it carries.
+#: The most bytes of a connection that are held until its protocol is clear.
 HELD = 1 << 14
 RECORD_HEADER = 5
 #: Clients begin so, where it is of interest.
@@ -39,7 +39,7 @@ CLIENT_BEGINNINGS = (REDQ, PROXY1, PROXY2, *HTTP_METHODS)
 
 
 class Opening:
-    """Holds the first bytes of both directions until they tell what the connection carries."""
+    """Holds the first bytes of both directions until they show the protocol."""
 
     def __init__(self, begin: Begin, context: StreamContext) -> None:
         self._begin = begin
@@ -72,7 +72,7 @@ class Opening:
             yield from self._stage.feed(one)
 
     def _found(self, item: Chunk | Gap | End) -> Stage | None:
-        """What it is, now that `item` is known."""
+        """Takes the next item; passes all on once the protocol is clear."""
         if self._begin.recorded is not None and not self._may_ask_for_websocket(item):
             return Plain()
         if isinstance(item, Chunk):
@@ -105,7 +105,7 @@ class Opening:
         if self._context.own(begin.file):
             return Plain()
         if self._holes and (self._heads or len(self._holes) == len(Side)):
-            begin.midstream = True  # nothing tells what it is but what comes later
+            begin.midstream = True  # only later bytes can show the protocol
             return Plain()
         return Plain() if begin.midstream and self._heads else self._context.foreign(begin)
 
@@ -141,7 +141,7 @@ class Opening:
         return asks or bool(self._heads)
 
     def _unclear(self) -> bool:
-        """More bytes may still tell."""
+        """Whether more bytes may still decide."""
         begin = self._begin
         for side, head in self._heads.items():
             if head[:1] == b"\x16" or begin.midstream:
@@ -159,7 +159,7 @@ class Opening:
             return False
         if self._holes:
             return self._size < HELD // 4 and len(self._heads) + len(self._holes) < len(Side)
-        return len(self._heads) < 2 and self._size < HELD // 4  # a bad link message; the reply will tell
+        return len(self._heads) < 2 and self._size < HELD // 4  # a bad link message; the reply decides
 
     def _asks_slowly(self, head: bytes) -> bool:
         """In our own recordings only a whole request tells whether it asks for WebSocket."""
@@ -173,7 +173,7 @@ class Opening:
 
     def _wordless(self, end: End) -> Iterator[AnyItem]:
         """The server accepted the connection, and the client has said nothing: the server closed it, or spoke
-        first and told another protocol, so that a client that looks for SPICE left."""
+        first in another protocol, so that a SPICE client left."""
         begin = self._begin
         if self._holes or begin.midstream or begin.depth or not begin.directed or Side.CLIENT in self._heads:
             return
@@ -206,7 +206,7 @@ class Opening:
         )
 
     def _direct(self, client: Side) -> None:
-        """It is known now who the client is."""
+        """Notes which end is the client."""
         begin = self._begin
         if not begin.directed:
             begin.directed = True

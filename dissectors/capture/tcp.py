@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""TCP reassembly: records to chunks, gaps, beginnings and ends of connections.
+"""TCP reassembly: makes chunks, gaps, beginnings and ends of connections from records.
 
-A segment that continues a known direction takes the short way in `Reassembler.items`; everything else
+A segment that continues a known direction takes the short path in `Reassembler.items`; everything else
 (handshakes, segments out of order, retransmissions, holes, ends) goes through `_segment`. The first copy of
 a byte wins. Bytes are declared missing only on evidence: the other end acknowledged them and a short while
 later they are still not there (a capture may hold packets in a slightly wrong order), or nothing filled the
@@ -35,12 +35,12 @@ from dissectors.wire.constants import Side
 ODD = FIN | SYN | RST | ACK
 RUN = 1 << 19  # bytes after which a run becomes a chunk
 
-#: Out-of-order bytes and pieces that are kept for one direction.
+#: The most out-of-order bytes and pieces that are held for one direction.
 HELD, PIECES = 1 << 22, 4096
 HELD_IN_ALL = 1 << 25  # bytes, for all directions together
 #: Connections that are remembered: open ones, and ended ones whose late packets must be known.
 OPEN, ENDED = 1 << 14, 1 << 12
-#: A SYN belongs to a connection whose data lies at most so many bytes behind it.
+#: A SYN belongs to a connection whose data begins at most this many bytes after it.
 NEAR = 1 << 16
 _LOOPBACK6 = bytes(15) + b"\1"
 
@@ -54,7 +54,7 @@ class Reassembler:
         self.packets = 0
         self.bytes = 0
         self.streams = 0
-        self.failed = 0  # connection attempts that came to nothing
+        self.failed = 0  # failed connection attempts
         self.network = Network()
         self._shared: Table = {}
         self._loopback: defaultdict[int, Table] = defaultdict(dict)  # of each file but the first
@@ -66,11 +66,11 @@ class Reassembler:
 
     @property
     def mixed(self) -> Set[int]:
-        """Files that show the two directions of a connection in another order than they had."""
+        """Files that show a connection's two directions in another order than on the wire."""
         return self._out.mixed
 
     def items(self, batches: Iterable[list[Record]]) -> Iterator[AnyItem | Record]:
-        """Items in the order in which they became known; records that hold no packet pass as they are."""
+        """Items in the order in which they became known; records without a packet pass unchanged."""
         decode, shared = self.network.segment, self._shared
         run, current, run_file, room = Run(), None, 0, 0
         slow: Iterator[AnyItem | Record]
@@ -136,7 +136,7 @@ class Reassembler:
         yield from self._out.take()
 
     def finish(self, time: float) -> list[AnyItem]:
-        """The end of the capture: what was held, what is missing, and the connections that are still open."""
+        """At the end of the capture: the held items, the gaps, and the ends of the open connections."""
         where = (0, time, 0)
         for half in sorted(self._doubtful, key=lambda half: half.held_back):
             while half.doubt():
@@ -147,7 +147,7 @@ class Reassembler:
         return self._out.take()
 
     def ignore(self, connection: int) -> None:
-        """Nothing of this connection is wanted any more."""
+        """Ignores the rest of this connection."""
         if flow := self._open.get(connection):
             flow.ignored = True
             for half in flow.halves:
@@ -160,7 +160,7 @@ class Reassembler:
         return self._loopback[file] if loopback else self._shared
 
     def _segment(self, table: Table, segment: Segment, where: Where) -> None:
-        """A segment that is not simply the next one."""
+        """Takes a segment other than the next one in order."""
         key, seq, ack, flags, payload, size = segment
         frame, time, file = where
         half = table.get(key)
@@ -225,12 +225,14 @@ class Reassembler:
             half.unplaced = False
             half.drain(self._out)
         peer = half.peer
-        if flags & ACK and peer.next < 0:  # a SYN that the capture lost: what it promised is known
+        if (
+            flags & ACK and peer.next < 0
+        ):  # the capture lost a SYN: its acknowledgement shows its sequence number
             peer.next = ack
         return half
 
     def _wanted(self, half: Half, segment: Segment, where: Where) -> bool:
-        """Whether the bytes of a segment matter; what answers a SYN, and the end of an ignored connection."""
+        """Whether a segment's bytes matter. Also notes answers to SYNs and ends of ignored connections."""
         flow, ack, flags = half.flow, segment[2], segment[3]
         if flow.attempt is not None and not flags & SYN:
             if flags & RST and half.sender is Side.SERVER and half.next < 0:
@@ -242,7 +244,7 @@ class Reassembler:
         return not flow.ignored
 
     def _refused(self, half: Half, ack: int, where: Where) -> None:
-        """A RST where the answer to a SYN was due; one that does not fit it is of an older connection."""
+        """A RST as the answer to a SYN; one that does not fit the SYN belongs to an older connection."""
         flow, (frame, time, _) = half.flow, where
         if flow.attempt is None or flow.ended or ack not in (-1, half.peer.first):
             return
@@ -264,7 +266,7 @@ class Reassembler:
             self._out.item(failed)
 
     def _open_flow(self, table: Table, key: bytes, sender: Side | None, where: Where) -> Half:
-        """A connection that was not known; `sender` is who sent this packet, if that is clear."""
+        """A new connection; `sender`: the side that sent this packet, if that is clear."""
         if len(self._open) >= OPEN:
             oldest = self._least_wanted()
             self._end(oldest, where)
@@ -290,7 +292,7 @@ class Reassembler:
         return flow.halves[0]
 
     def _elsewhere(self, table: Table, key: bytes, seq: int) -> Half | None:
-        """A loopback connection that goes on in another file: the capture's next one of the same host."""
+        """A loopback connection that continues in another file: the next capture of the same host."""
         for other in (self._shared, *self._loopback.values()):
             half = other.get(key)
             if half is not None and half.next >= 0 and (seq - half.next) & MASK < NEAR:
@@ -299,7 +301,7 @@ class Reassembler:
         return None
 
     def _least_wanted(self) -> Flow:
-        """An old connection that never said anything or is ignored; else the oldest of those looked at."""
+        """The connection to forget: an old one without bytes or ignored, else the oldest one checked."""
         for _ in range(16):
             flow = next(iter(self._open.values()))
             if flow.ignored or all(half.next == half.first for half in flow.halves):
@@ -312,7 +314,7 @@ class Reassembler:
         self._out.item(flow.begin)
 
     def _data(self, half: Half, piece: Piece) -> None:
-        """Bytes: old ones are dropped, due ones told, others held."""
+        """Takes bytes: drops old ones, reports those in order, holds others."""
         seq, size, data, *rest = piece
         behind = (half.next - seq) & MASK
         if 0 < behind < FORWARD:
@@ -348,15 +350,15 @@ class Reassembler:
             half.end(how, frame, time, file, self._out)
 
     def _acknowledge(self, half: Half, ack: int) -> None:
-        """The other end has everything before `ack`; the first that is said to one whose SYN was seen tells
-        where a direction begins of which the capture has nothing (yet)."""
+        """The other end has everything before `ack`. The first acknowledgement shows where a direction begins
+        of which the capture has nothing (yet)."""
         if half.next < 0 <= half.peer.first:
             half.next = half.first = ack
         elif half.next >= 0 and not half.unplaced and 0 < (ack - half.next) & MASK < FAR:
             half.acknowledged = ack
 
     def _review(self, half: Half, time: float) -> None:
-        """Start or end the waiting that `half` needs."""
+        """Starts or ends the wait that `half` needs."""
         patience = half.doubt()
         if patience is not half.patience:
             half.patience = patience
@@ -372,11 +374,11 @@ class Reassembler:
                 )
         placed = (
             half.peer.next >= 0 or half.first < 0
-        )  # else its next acknowledgement tells where the peer begins
+        )  # else its next acknowledgement shows where the peer begins
         half.quick = patience is None and half.next >= 0 and half.heard and placed and not half.flow.ignored
 
     def _settle(self, where: Where, idle: bool = False) -> None:
-        """Give up waiting where it lasted long enough; `idle`: the capture has no more for now."""
+        """Ends waits that lasted long enough; `idle`: the capture has no more for now."""
         if sum(half.held for half in self._doubtful) > HELD_IN_ALL:
             self._give_up(max(self._doubtful, key=lambda half: half.held), where)
         for half in list(self._doubtful):
@@ -400,7 +402,7 @@ class Reassembler:
             self._retire(half.flow)
 
     def _end(self, flow: Flow, where: Where) -> None:
-        """The end of what is known of a connection."""
+        """The end of a connection in the capture."""
         if flow.attempt is None or flow.ended:
             flow.halves[0].end(None, *where, self._out)
             return

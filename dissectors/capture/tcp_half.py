@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One direction of a TCP connection: what is due next, what is held because bytes before it are missing."""
+"""One direction of a TCP connection: the next sequence number, and the pieces held behind missing bytes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Patience:
     hard: float
 
 
-START = Patience(0, inf, 8)  # where does a direction begin whose SYN was not seen (yet)?
+START = Patience(0, inf, 8)  # no SYN was seen (yet): where does the direction begin?
 ACKNOWLEDGED = Patience(8, 0.2, 64)  # the receiver has it; will the capture show it late?
 UNPROVEN = Patience(16, 30.0, inf)  # will it be sent again?
 UNHEARD = Patience(8, 0.01, 64)  # as ACKNOWLEDGED, of an end of which the capture has nothing so far
@@ -44,7 +44,7 @@ MISSING = Patience(0, 0.0, 0)  # it has already turned out that the capture lack
 
 
 class Flow:
-    """One connection; `begin` is told when the first thing is told of it.
+    """One connection; `begin` is reported with its first item.
 
     `key` (of `links.Segment`) is that of the first segment, `sender` who sent it as far as is known.
     """
@@ -58,7 +58,7 @@ class Flow:
         self.announced = False
         self.ignored = False
         self.ended = False
-        self.attempt: Attempt | None = None  # its SYNs, while nothing has answered them
+        self.attempt: Attempt | None = None  # its unanswered SYNs
         other = Side.CLIENT if sender is Side.SERVER else Side.SERVER
         self.halves = (Half(self, key, sender), Half(self, reverse(key), other))
         self.halves[0].peer, self.halves[1].peer = self.halves[1], self.halves[0]
@@ -106,10 +106,10 @@ class Output:
 class Half:
     """`next` is the sequence number that is due, -1 if unknown; `pending` is ahead of it, in order, disjoint.
 
-    `quick`: nothing is pending or in doubt, so that in-order segments need no thought.
+    `quick`: nothing is pending or in doubt, so that in-order segments take the short path.
 
-    What an end has acknowledged it had before it went on: a piece waits for those of the other end's bytes,
-    however the capture has mixed the two directions.
+    An end had all bytes that it acknowledged before it continued: a piece waits for those of the other end's
+    bytes, however the capture has mixed the two directions.
     """
 
     __slots__ = (
@@ -139,7 +139,7 @@ class Half:
         self.deadline = (inf, inf, inf)
 
     def doubt(self) -> Patience | None:
-        """What has to be waited for, if anything."""
+        """The reason to wait; None: there is none."""
         if self.unplaced:
             return START
         if self.acknowledged >= 0:
@@ -147,7 +147,7 @@ class Half:
         return UNPROVEN if self.pending or self.finish else None
 
     def hold(self, piece: Piece) -> None:
-        """Keep what of `piece` is not there yet (the first copy of a byte wins)."""
+        """Holds the new bytes of `piece` (the first copy of a byte wins)."""
         seq, size, data, *rest = piece
         pending, start = self.pending, self._ahead(piece)
         index = bisect_left(pending, start, key=self._ahead)
@@ -170,7 +170,7 @@ class Half:
         return (piece[0] - self.next) & MASK
 
     def take(self, piece: Piece, out: Output) -> None:
-        """Tell a piece that is due."""
+        """Reports a piece in order."""
         _, size, data, frame, time, file, _ = piece
         if data:
             out.data(self, data, frame, time, file)
@@ -181,13 +181,13 @@ class Half:
     def gap(
         self, size: int | None, frame: int, time: float, file: int, out: Output, *, cut: bool = False
     ) -> None:
-        """Tell that bytes are missing; `cut`: of a packet that is there."""
+        """Reports missing bytes; `cut`: they belong to a packet that the capture cut."""
         sender, number = self.sender, self.flow.number
         gap = Gap(connection=number, sender=sender, size=size, frame=frame, time=time, file=file, cut=cut)
         out.item(gap)
 
     def awaited(self, ack: int) -> None:
-        """The other end waits for this byte: the first such tells where this direction began."""
+        """The other end waits for this byte: the first such byte shows where this direction began."""
         if self.first < 0 and (self.next < 0 or self.unplaced):
             if self.lowest < 0 or (self.lowest - ack) & MASK < FORWARD:
                 self.lowest = ack
@@ -208,12 +208,12 @@ class Half:
         return frame < other_frame or other_ack < 0 or not 0 < (other_ack - self.next) & MASK < FAR
 
     def drain(self, out: Output) -> None:
-        """Tell all that is due of both ends: what one said may let the other go on."""
+        """Reports everything in order of both ends: the bytes of one may release the other's."""
         while self._advance(out) or self.peer._advance(out):
             pass
 
     def _advance(self, out: Output) -> bool:
-        """Tell every held piece that is due, and the end; whether there was one."""
+        """Reports every held piece in order, and the end; returns whether there was any."""
         count = 0
         for piece in self.pending:
             if piece[0] != self.next or self.waits(piece[6], piece[3]):
@@ -234,7 +234,7 @@ class Half:
         return count > 0
 
     def end(self, how: Ending | None, frame: int, time: float, file: int, out: Output) -> None:
-        """Tell the end of the connection, once."""
+        """Reports the end of the connection, once."""
         if not self.flow.ended and self.flow.announced:
             by = self.sender if how else None
             out.item(End(connection=self.flow.number, how=how, by=by, frame=frame, time=time, file=file))
@@ -242,17 +242,17 @@ class Half:
 
     @property
     def held_back(self) -> bool:
-        """What is due is there, but waits for the other end's bytes."""
+        """Whether the next piece has arrived, but waits for the other end's bytes."""
         return not self.unplaced and (
             bool(self.pending and self.pending[0][0] == self.next)
             or bool(self.finish and self.finish[0] == self.next)
         )
 
     def give_up(self, frame: int, time: float, file: int, out: Output) -> None:
-        """Nothing will fill the hole any more: tell it, and what comes after it."""
+        """Nothing will fill the hole: reports it, and the pieces after it."""
         self.missing = not self.heard
         if self.unplaced:
-            for half in (self, self.peer):  # both, for what one tells may have to wait for the other
+            for half in (self, self.peer):  # both: the items of one may wait for the other
                 if half.unplaced and half.pending:
                     half._place(out)
         elif self.held_back:
@@ -276,8 +276,8 @@ class Half:
         self.drain(out)
 
     def _place(self, out: Output) -> None:
-        """Begin with the first piece that is there; whether bytes before it are missing, the other end's
-        first acknowledgement tells."""
+        """Begins with the first piece in the capture; the other end's first acknowledgement shows whether
+        bytes before it are missing."""
         self.unplaced = False
         self.next = self.pending[0][0]
         if not self.flow.begin.midstream:
@@ -286,7 +286,7 @@ class Half:
                 self.gap(missing if missing < FAR else None, *self.pending[0][3:6], out)
 
     def forget(self) -> None:
-        """Let everything go that is held."""
+        """Drops everything that is held."""
         self.pending.clear()
         self.held = 0
         self.finish, self.acknowledged, self.unplaced, self.quick = None, -1, False, False

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Records in the order of their times, where a capture has them slightly mixed.
+"""Sorts the records of a capture by time where they are slightly out of order.
 
-Several interfaces, queues or processors hand their packets over in bursts; each packet's time is right all
-the same. A larger step back is not mended: the clock was set, or captures were put one behind the other, and
-then the order in the file says more than the times.
+Several interfaces, queues or processors deliver their packets in bursts, but with right times. A larger step
+back is not sorted: then the clock was set, or captures were concatenated, and the order in the file is
+more reliable than the times.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from operator import itemgetter
 
 from dissectors.capture.record import Record
 
-#: So far back, seconds, a record may belong: of one interface, of several (dumpcap: about 50 ms).
+#: The farthest that a record is moved back, seconds: with one interface, with several (dumpcap: about 50 ms).
 ONE, SEVERAL = 0.01, 2.0
-#: Records that are kept back because an earlier one may still come.
+#: The most records that are held because an earlier one may still come.
 KEPT = 4096
 
 _time = itemgetter(0)
 
 
 class Order:
-    """Takes a file's records batch by batch. Nothing is kept back before the first disorder is seen."""
+    """Takes a file's records batch by batch. It holds none before the first one out of order."""
 
     def __init__(self) -> None:
         self._kept: list[Record] = []
@@ -29,11 +29,11 @@ class Order:
         self._window = ONE
 
     def several(self) -> None:
-        """The file has several interfaces."""
+        """Notes that the file has several interfaces."""
         self._keeps, self._window = True, SEVERAL
 
     def take(self, batch: list[Record]) -> list[Record]:
-        """The records that are next."""
+        """The next records in order."""
         batch = self._kept + batch
         ordered = sorted(batch, key=_time)
         if ordered != batch:
@@ -51,11 +51,11 @@ class Order:
 
     @property
     def in_order(self) -> bool:
-        """So far every record came at its time."""
+        """Whether every record so far was in order."""
         return not self._keeps
 
     def rest(self) -> list[Record]:
-        """What was kept back."""
+        """The held records."""
         kept, self._kept = self._kept, []
         return kept
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""TLS 1.2 and 1.3 connections whose secrets are known: records to plain bytes.
+"""Decrypts TLS 1.2 and 1.3 connections whose secrets are known: from records to plain bytes.
 
-After a hole the next record is found again by trying: a record that its key authenticates proves where it
-begins and which number it has.
+After a hole it finds the next record by trial: a record that its key authenticates proves its beginning and
+its number.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ ENCRYPT_THEN_MAC, SUPPORTED_VERSIONS = 22, 43
 TLS12, TLS13 = 0x0303, 0x0304
 #: The random of a ServerHello that is a HelloRetryRequest (RFC 8446, 4.1.3).
 RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
-#: How a record of data begins, in both versions.
+#: The first bytes of an application data record, in both versions.
 APPLICATION_RECORD = bytes([APPLICATION_DATA, 3, 3])
-#: A handshake message that is looked into is not longer.
+#: The most bytes of a handshake message that is parsed.
 LONGEST_HANDSHAKE = 1 << 17
-#: Records that may be lost in one hole, and bytes in which the next one is looked for.
+#: The most records that one hole may have lost, and the most bytes in which the next one is searched.
 MOST_LOST, SEARCHED = 1024, 1 << 20
-#: Records of a connection without secrets that are looked at from outside; bytes of an encrypted alert.
+#: The records that are inspected of a connection without secrets; the bytes of an encrypted alert.
 LOOKED_AT, SEALED_ALERT = 8, 2 + 1 + 16
-#: Who offers this asks for a web page.
+#: The ALPN protocols of web clients.
 WEB_ONLY = "h2"
 
 LABELS = {
@@ -56,7 +56,7 @@ class Refused(Exception):
 
 
 class Direction:
-    """What one end sends."""
+    """One end's direction."""
 
     def __init__(self) -> None:
         self.buffer = bytearray()
@@ -65,17 +65,17 @@ class Direction:
         self.encrypted = False
         self.sequence = 0
         self.epoch = 0  # TLS 1.3: 0 handshake, 1 application data
-        self.records = 0  # that were looked at from outside
+        self.records = 0  # inspected without decryption
         self.finished = False  # its part of the handshake is over
-        self.lost = 0  # > 0: bytes are missing; so many records may be
+        self.lost = 0  # > 0: bytes are missing, and at most this many records
 
     def activate(self) -> None:
-        """From here on there are other keys, looked up when they are needed."""
+        """New keys apply from here on; they are looked up when needed."""
         self.cipher, self.encrypted, self.sequence = None, True, 0
 
 
 class TlsStream:
-    """One TLS connection; what is inside goes to a stage of its own."""
+    """One TLS connection; its content goes to a stage of its own."""
 
     def __init__(self, begin: Begin, context: StreamContext) -> None:
         self._begin = replace(begin, tls=True, depth=begin.depth + 1)
@@ -135,7 +135,7 @@ class TlsStream:
         self._context.tls_refused(reason)
 
     def _tell_facts(self) -> Iterator[AnyItem]:
-        """What the present chunk has brought to light of the handshake."""
+        """Reports the handshake's facts from the present chunk."""
         facts, self._facts = self._facts, []
         for fact in facts:
             yield from self._begin.facts.tell(fact)
@@ -318,7 +318,7 @@ class TlsStream:
         return None
 
     def _handshake(self, direction: Direction, sender: Side, plain: bytes) -> None:
-        """Looks into the handshake messages that matter."""
+        """Parses the handshake messages that matter."""
         data = direction.handshake
         data += plain
         while len(data) >= 4 and (size := 4 + int.from_bytes(data[1:4])) <= len(data):
@@ -344,7 +344,7 @@ class TlsStream:
             data.clear()  # nothing that matters
 
     def _client_hello(self, body: bytes) -> None:
-        """The random, and what the client wishes."""
+        """ClientHello: the random, the server name and the ALPN protocols."""
         self._client_random = body[2:34]
         name, self._protocols = hello_wishes(body)
         frame, time = self._where
@@ -355,7 +355,7 @@ class TlsStream:
         self._facts.append(hello)
 
     def _certificate(self, body: bytes) -> None:
-        """What the server presents."""
+        """Certificate: the server's own certificate."""
         frame, time = self._where
         der = first_certificate(body, tls13=self._version == TLS13)
         event = certificate_event(der, connection=self._begin.connection, time=time, frame=frame)
@@ -377,7 +377,7 @@ class TlsStream:
         self._suite_number = number
 
     def _cipher(self, direction: Direction, sender: Side) -> RecordCipher:
-        """The keys of a direction as it is now."""
+        """The present keys of a direction."""
         suite = self._suite
         if self._version and self._version not in (TLS12, TLS13):
             raise Refused(f"TLS version {self._version:#06x} is not supported (1.2 and 1.3 are)")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a ClientHello asks for and what the server's certificate says, for people."""
+"""The server name and ALPN protocols of a ClientHello, and the readable fields of a certificate."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def certificate_event(der: bytes, *, connection: int, time: float, frame: int) -
 
 
 def _name(name: x509.Name) -> str:
-    """As SPICE writes it: entries with commas between them, in the certificate's order."""
+    """A name as SPICE writes it: entries separated by commas, in the certificate's order."""
     parts = []
     for entry in name:
         short = SHORT_NAMES.get(entry.oid, entry.oid.dotted_string)

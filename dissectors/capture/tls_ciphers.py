@@ -18,7 +18,7 @@ APPLICATION_DATA = 23
 
 
 class Unreadable(Exception):
-    """A record that the key does not fit."""
+    """The key does not decrypt the record."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How TLS looks from outside (RFC 8446, 5.1): what tells that a connection carries it."""
+"""Recognises TLS by its first bytes (RFC 8446, 5.1)."""
 
 from __future__ import annotations
 

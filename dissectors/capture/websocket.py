@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""WebSocket connections (RFC 6455) behind their HTTP upgrade: frames to plain bytes."""
+"""WebSocket connections (RFC 6455) after their HTTP upgrade: from frames to plain bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONTROL = 8  # opcodes from here on are control frames
 
 
 class Frames:
-    """One direction's frames, which are told as their bytes come. `texts`: how many were text, no SPICE."""
+    """One direction's frames, reported as their bytes come. `texts`: the number of text frames (no SPICE)."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -78,7 +78,7 @@ class Frames:
 
 
 class WebSocketStream:
-    """One WebSocket connection; what is inside goes to a stage of its own."""
+    """One WebSocket connection; its content goes to a stage of its own."""
 
     def __init__(self, begin: Begin, context: StreamContext) -> None:
         self._connection = begin.connection
@@ -88,7 +88,7 @@ class WebSocketStream:
         self._text_told = False
 
     def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:
-        """See `Stage`. Nothing proves where a frame begins after a hole: that direction is over then."""
+        """See `Stage`. After a hole nothing proves where a frame begins: the direction ends there."""
         if isinstance(item, End):
             yield from self._inner.feed(item)
         elif item.sender in self._lost:

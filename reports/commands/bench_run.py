@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`make bench-run`: what a run costs. Prints memory, the size of the run's directory and of its page, and how
-long a browser takes until the page can be used. Exit status 1 if a bound of `BOUNDS` is not held.
+"""`make bench-run`: the cost of a run. Prints memory, the size of the run's directory and of its page, and
+how long a browser takes until the page can be used. Exit status 1 if a bound of `BOUNDS` is exceeded.
 
-    python -m reports.commands.bench_run [SPEC...]     (default: Debian's releases)
-"""
+python -m reports.commands.bench_run [SPEC...]     (default: Debian's releases)"""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ from reports.commands.verify import verify
 from reports.run.tally import Run
 
 SPECS = ("debian:bullseye", "debian:bookworm", "debian:trixie", "debian:forky")
-#: What is printed -> what it may be at most.
+#: Measured value -> its bound.
 BOUNDS: Mapping[str, float] = MappingProxyType(
     {
         "memory of the largest process, MB": 300,
@@ -37,26 +36,26 @@ BOUNDS: Mapping[str, float] = MappingProxyType(
     }
 )
 POLL_S = 0.2
-#: Names a directory that the run is copied to.
+#: The environment variable that names a directory to copy the run to.
 KEEP = "SPICE_CONFORM_KEEP"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER_SECONDS = 60.0
 _USABLE = re.compile(r'data-usable="(\d+)"')
 MB = 1e6
-#: What is among the words of the suite's own processes; how that of pytest-xdist's workers begins.
+#: Part of the command line of the suite's own processes; the beginning of that of pytest-xdist's workers.
 OWN = ("pytest", "certify")
 WORKER = "import sys;exec(eval("
 
 
 @dataclass
 class Peak:
-    """The most memory that the suite's own processes had, bytes. Servers under test do not count."""
+    """The most memory that the suite's own processes used, bytes. Servers under test do not count."""
 
     largest: int = 0
     together: int = 0
 
     def take(self, top: psutil.Process) -> None:
-        """Looks at a process and at what it has started."""
+        """Measures a process and its descendants."""
         sizes = []
         for process in [top, *top.children(recursive=True)]:
             with suppress(psutil.Error):
@@ -67,7 +66,7 @@ class Peak:
 
 
 def main(specs: Sequence[str]) -> int:
-    """Measures and prints; the exit status. Raises HarnessError: the run made no page."""
+    """Measures and prints; returns the exit status. Raises HarnessError if the run made no page."""
     with tempfile.TemporaryDirectory(prefix="bench-run-") as scratch:
         out = Path(scratch) / "run"
         measured = dict(_measure(specs or SPECS, out))
@@ -104,7 +103,7 @@ def _measure(specs: Sequence[str], out: Path) -> Iterator[tuple[str, float]]:
     yield "memory of the largest process, MB", peak.largest / MB
     yield "memory of all processes together, MB", peak.together / MB
     files = {(status := path.stat()).st_ino: status.st_size for path in out.rglob("*") if path.is_file()}
-    total = sum(files.values())  # what two places share counts once
+    total = sum(files.values())  # files with two names count once
     yield "run directory for each build, MB", total / MB / len(specs)
     yield "page, MB", page.stat().st_size / MB
     if (cell := _cell_ms(Run.read(out))) is not None:
@@ -119,7 +118,7 @@ def _measure(specs: Sequence[str], out: Path) -> Iterator[tuple[str, float]]:
 
 
 def _cell_ms(run: Run) -> float | None:
-    """What a cell of the matrix cost, with its share of the way to its place; None where none was driven."""
+    """The cost of a cell of the matrix, with its share of its place's path; None if no cell was played."""
     cells = sum(len(case.matrix["driven"]) for case in run.cases if case.matrix)
     seconds = sum(case.duration_s for case in run.cases if case.matrix)
     return seconds / cells * 1e3 if cells else None
@@ -130,8 +129,8 @@ def _tool() -> str:
 
 
 def usable_ms(page: Path) -> float | None:
-    """Milliseconds from opening a page in a headless browser until its script has run and it is laid out (the
-    best of three); None where there is no browser."""
+    """Milliseconds from opening a page in a headless browser until its script has run and its layout is
+    complete (the best of three); None without a browser."""
     browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if browser is None:
         return None

@@ -22,7 +22,7 @@ _OFFERED = (*(f"debian:{suite}{how}" for suite in store.SUITES for how in ("", "
 
 
 class _Group(click.Group):
-    """Ends in one line and a status, whatever goes wrong."""
+    """Turns every error into one line and a status."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -36,15 +36,15 @@ class _Group(click.Group):
 def builds() -> None:
     """List, fetch and delete server builds.
 
-    A build is a private copy of what a server needs, in the cache directory: nothing of the system is
-    touched and no privileges are needed (source: builds may need root for their build dependencies).
-    """
+    A build is a private copy of everything that a server needs, in the cache directory: the command changes
+    nothing in the system and needs no privileges (source: builds may need root for their build
+    dependencies)."""
 
 
 @builds.command("list")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def list_command(as_json: bool) -> None:
-    """What is in the cache and what can be fetched."""
+    """List the builds in the cache and those that can be fetched."""
     here = {build.spec: build for build in store.list_builds()}
     unfinished = store.unfinished_fetches()
     rows = []
@@ -77,10 +77,12 @@ def list_command(as_json: bool) -> None:
 @builds.command("fetch")
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
 @click.option(
-    "--mirror", metavar="URL", help="A Debian archive; else that of the machine's apt configuration."
+    "--mirror", metavar="URL", help="A Debian archive (default: that of the machine's apt configuration)."
 )
 @click.option("--keyring", metavar="FILE", help="The keys that may sign it.")
-@click.option("--again", is_flag=True, help="Fetch anew what is there: testing and unstable move.")
+@click.option(
+    "--again", is_flag=True, help="Fetch again a build that is in the cache: testing and unstable change."
+)
 def fetch_command(specs: tuple[str, ...], mirror: str | None, keyring: str | None, again: bool) -> None:
     """Get builds into the cache: debian:SUITE, debian:SUITE/qemu, source:plain|asan|coverage."""
     wanted = [store.parse(spec) for spec in specs]
@@ -95,7 +97,7 @@ def fetch_command(specs: tuple[str, ...], mirror: str | None, keyring: str | Non
 @click.argument("specs", nargs=-1, metavar="SPEC...")
 @click.option("--all", "everything", is_flag=True, help="Empty the cache.")
 def delete_command(specs: tuple[str, ...], everything: bool) -> None:
-    """Delete builds, and what is left of fetches that did not end."""
+    """Delete builds, and the remains of fetches that did not end."""
     if everything == bool(specs):
         raise UsageError("name the builds to delete, or give --all")
     names = (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The main job: run the suites against builds and write what they came to."""
+"""The main job: runs the suites against builds and writes the verdicts."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from reports.run.tally import BRIEF, Run
 from reports.views.job_summary import github_errors
 from reports.views.terminal import WIDTH, ProgressLine, summary
 
-#: How SPECs begin whose builds may have to be fetched or built.
+#: Beginnings of SPECs whose builds may have to be fetched or built.
 FETCHED = ("debian:", "source:")
-#: Pytest's exit status where no test was collected, or all were left out.
+#: Pytest's exit status if no test was collected, or all were left out.
 NOTHING_RAN = 5
-#: And where what was asked is wrong: its own, and that of conftest.py's check of the builds.
+#: Exit statuses of a wrong request: pytest's own, and that of conftest.py's check of the builds.
 WRONG_USE = (4, 2)
-#: So few files are not worth several processes.
+#: The number of files below which several processes are not worth their start.
 FEW_FILES = 6
 
 
 @dataclass(frozen=True)
 class Request:
-    """What `spice-conform certify` was asked."""
+    """The options of `spice-conform certify`."""
 
     servers: Sequence[str] = ()
     source: str | None = None
@@ -59,7 +59,7 @@ class Request:
     check: bool = True
 
     def options(self) -> list[str]:
-        """As pytest's options. Raises UsageError: something names nothing."""
+        """The request as pytest's options. Raises UsageError if a name matches nothing."""
         deviations = str((self.deviations or SHIPPED).absolute())
         options = ["-p", "reports.run.plugin", "--deviations", deviations]
         options += [f"--server={spec}" for spec in self.servers]
@@ -80,7 +80,7 @@ class Request:
         if self.requirements or self.levels:
             paths = self._files(paths)
         if not any(_draws(path) for path in paths):
-            options += ["-p", "no:hypothesispytest"]  # a quarter of a second to load
+            options += ["-p", "no:hypothesispytest"]  # takes a quarter of a second to load
         options += ["--brief"] if self.brief else []
         few = self.brief or (bool(self.requirements or self.last_failed) and len(paths) <= FEW_FILES)
         worth = 1 if few else profiles.processes(self.profiles)
@@ -98,7 +98,7 @@ class Request:
 
     @property
     def brief(self) -> bool:
-        """One requirement is asked about, which is answered in seconds: half a second of its tests."""
+        """Whether one requirement is named: half a second of its tests then gives an answer in seconds."""
         one = len(self.requirements) == 1 and not set(self.requirements[0]) & set("*?[")
         return one and not (self.profiles or self.levels or self.last_failed or self.shard)
 
@@ -116,7 +116,7 @@ class Request:
 
     @property
     def command(self) -> list[str]:
-        """What to type to run it again."""
+        """The command that repeats the run."""
         words = ["spice-conform", "certify"]
         for spec in self.servers:
             words += ["--server", spec]
@@ -136,18 +136,18 @@ class Request:
 
 
 def _draws(path: Path) -> bool:
-    """Whether tests below a path make examples with Hypothesis."""
+    """Whether tests below a path use Hypothesis."""
     return "fuzz" in path.parts or (path.is_dir() and path.name == "suites")
 
 
 def _selects(word: str) -> bool:
-    """Whether an option of pytest's leaves tests out."""
+    """Whether a pytest option leaves tests out."""
     return word.startswith(("-k", "-m", "--deselect", "--ignore")) or "test_" in word
 
 
 def certify(request: Request) -> Exit:
-    """Run, write the reports, say what came out. UsageError, HarnessError: one line."""
-    load(request.deviations or SHIPPED)  # what is wrong with the request is said before anything starts
+    """Runs the suites, writes the reports, prints the verdict. UsageError, HarnessError: one line."""
+    load(request.deviations or SHIPPED)  # errors in the request are reported before anything starts
     if request.shard:
         shard_of(request.shard)
     failed = failed_last(request.out or RESULTS) if request.last_failed else []
@@ -184,14 +184,15 @@ def certify(request: Request) -> Exit:
 
 
 def _prepare_reports() -> None:
-    """Loads what writes the reports: half a second for which neither the first test nor the user waits."""
+    """Loads the code that writes the reports: half a second for which neither the first test nor the user
+    waits."""
     from reports.views import publish
 
     publish.prepare()
 
 
 def _fetch(request: Request) -> None:
-    """Gets builds that are not there yet, where progress can be seen."""
+    """Fetches missing builds, with visible progress."""
     specs = dict.fromkeys([*request.servers, request.source or "", request.target or ""])
     for spec in [spec for spec in specs if spec.startswith(FETCHED)]:
         from fixtures.bench.launchers import Launchers  # takes half a second
@@ -202,7 +203,7 @@ def _fetch(request: Request) -> None:
 
 
 def _mark_end(out: Path, status: int | None) -> None:
-    """A run that could not say its own end gets one."""
+    """Adds the missing end to a run that could not record it."""
     run = Run.read(out)
     if run.finished is None:
         why = "interrupted" if status is None else f"pytest ended early with status {status}"
@@ -211,7 +212,7 @@ def _mark_end(out: Path, status: int | None) -> None:
 
 
 def _trouble(out: Path, status: int | None) -> UsageError | HarnessError:
-    """Why nothing ran: the line of pytest's own words that says most."""
+    """Why nothing ran: the most informative line of pytest's output."""
     if status is None:
         return HarnessError("interrupted before the first test; nothing was judged")
     log = out / LOG
@@ -222,5 +223,5 @@ def _trouble(out: Path, status: int | None) -> UsageError | HarnessError:
     return HarnessError(f"{said[0] if said else f'pytest ended with status {status}'} (all of it: {log})")
 
 
-#: How lines of pytest begin that say why nothing ran, the most telling first.
+#: Beginnings of pytest's lines that say why nothing ran, the most informative first.
 _TELLING = ("E   ", "pytest: error:", "ERROR:", "INTERNALERROR>", "Exit:", "__main__.py: error:")

@@ -23,13 +23,13 @@ PATH = click.Path(path_type=Path)
 RUN = click.Path(path_type=Path, exists=True, file_okay=False)
 SERVER_HELP = "Build: system (default), lib:PATH, qemu:PATH, debian:SUITE, debian:SUITE/qemu or a TOML file."
 DEBUG = "SPICE_CONFORM_DEBUG"
-#: Objects of an inspection, which begins with much that stays and goes on with what dies at once: to look for
-#: circles among fewer is a waste of time.
+#: How many objects an inspection creates between two garbage collections: most of them die at once, so that
+#: more frequent collections cost time for nothing.
 YOUNG = 50_000
 
 
 class Cli(click.Group):
-    """Ends every foreseeable trouble in one line and its status."""
+    """Turns every foreseeable error into one line and its status."""
 
     def invoke(self, ctx: click.Context) -> Any:
         from fixtures.system.hosts import HarnessError, Unsupported, UsageError
@@ -48,7 +48,7 @@ class Cli(click.Group):
         except (click.exceptions.Exit, click.ClickException, SystemExit):
             raise
         except BrokenPipeError:
-            sys.stderr.close()  # whoever read us has gone: no more words
+            sys.stderr.close()  # the reader of our output has gone: print nothing more
             sys.exit(Exit.HARNESS)
         except Exception as error:
             if os.environ.get(DEBUG):
@@ -79,7 +79,9 @@ def main() -> None:
 @click.option("--server", "servers", multiple=True, metavar="SPEC", help=f"{SERVER_HELP} Can be repeated.")
 @click.option("--source", metavar="SPEC", help="Build of the source of a mixed pair.")
 @click.option("--target", metavar="SPEC", help="Build of the target of a mixed pair.")
-@click.option("--profile", "profiles", multiple=True, metavar="NAME", help="What to run; 'list' lists them.")
+@click.option(
+    "--profile", "profiles", multiple=True, metavar="NAME", help="Selection of tests; 'list' shows the names."
+)
 @click.option(
     "--requirement",
     "requirements",
@@ -88,13 +90,17 @@ def main() -> None:
     help="Only tests of these; where one ID is named, half a second of them (all: --profile full).",
 )
 @click.option("--level", "levels", multiple=True, metavar="NAME", help="Only tests of these levels.")
-@click.option("--last-failed", is_flag=True, help="Only tests that failed in the last run (of --out DIR).")
+@click.option("--last-failed", is_flag=True, help="Only tests that failed in the last run (in --out DIR).")
 @click.option(
-    "--rerun", type=click.IntRange(min=0), default=0, metavar="N", help="Each test N times more; flaky fails."
+    "--rerun",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Repeat each test N times; a flaky test fails.",
 )
 @click.option("--shard", metavar="I/N", help="Only the I-th of N parts that take about as long.")
 @click.option(
-    "--version", metavar="V", help="Version of a build that does not tell it (lib:PATH, FILE.toml)."
+    "--version", metavar="V", help="Version of a build that does not name it (lib:PATH, FILE.toml)."
 )
 @click.option("--deviations", type=PATH, metavar="FILE", help="Declared deviations instead of the shipped.")
 @click.option("--out", type=PATH, metavar="DIR", help="Where results go (default: results/<time>/).")
@@ -143,7 +149,7 @@ def _checked(file: Path) -> Exit:
 @click.option("--type", "types", multiple=True, metavar="GLOB", help="Only messages of these names.")
 @click.option("--from", "start", type=float, metavar="S", help="Only messages from this second on.")
 @click.option("--to", "stop", type=float, metavar="S", help="Only messages up to this second.")
-@click.option("--follow", is_flag=True, help="Go on as the file grows, until interrupted.")
+@click.option("--follow", is_flag=True, help="Follow a growing file until interrupted.")
 @click.option("--unjudged", is_flag=True, help="List the rules that could not be judged, and why.")
 @click.option("--show-secrets", is_flag=True, help="Do not hide tickets and keys.")
 def inspect(**asked: Any) -> None:
@@ -176,7 +182,9 @@ def replay(recorded: Path, **how: Any) -> None:
 @click.option(
     "--examples", type=click.IntRange(min=1), metavar="N", help="End after N examples, not by time."
 )
-@click.option("--corpus", metavar="DIR|redis://...", help="What is played first and where new plays go.")
+@click.option(
+    "--corpus", metavar="DIR|redis://...", help="Corpus: plays to start with, and the place for new ones."
+)
 @click.option("-n", "width", type=click.IntRange(min=1), metavar="N", help="Processes to play in.")
 @click.option("--cluster", metavar="ADDRESS|local", help="A Dask scheduler whose workers play.")
 @click.option("--out", type=PATH, metavar="DIR", help="Where findings go (default: results/<time>/).")
@@ -192,19 +200,22 @@ def fuzz(**asked: Any) -> None:
 @click.option(
     "--role", "roles", multiple=True, type=click.Choice(["source", "target"]), help="Default: both."
 )
-@click.option("--seamless", is_flag=True, help="Hosts that are set up for seamless migration.")
+@click.option("--seamless", is_flag=True, help="Set the host up for seamless migration.")
 @click.option(
-    "--seed", type=int, default=0, show_default=True, metavar="N", help="Of the order of questions."
+    "--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the order of questions."
 )
 @click.option(
-    "--orders", type=click.IntRange(min=0), metavar="N", help="How often to ask all again (default: 1)."
+    "--orders",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="How many times to repeat all questions (default: 1).",
 )
 @click.option(
     "--alphabet",
     type=click.Choice(["usual", "wide"]),
     default="usual",
     show_default=True,
-    help="What is asked: what drives the scheme, or all that the order tables name (hours).",
+    help="Letters to play: those of the scheme, or all of the order tables (hours).",
 )
 @click.option("-n", "width", type=click.IntRange(min=1), metavar="N", help="Processes to play in.")
 @click.option("--out", type=PATH, metavar="DIR", help="Where models go (default: results/<time>/).")
@@ -234,7 +245,7 @@ def builds(arguments: tuple[str, ...]) -> None:
 @click.argument("runs", nargs=-1, required=True, type=RUN, metavar="RUN...")
 @click.option("--out", type=PATH, metavar="DIR", help="Where the page goes (default: one RUN: there).")
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
-    """Write the reports of one run anew, or of several side by side: the matrix."""
+    """Write the reports of one run again, or of several runs side by side (a matrix)."""
     from reports.commands.report import report as job
 
     sys.exit(job(list(runs), out))
@@ -256,10 +267,11 @@ def compare(before: Path, after: Path, markdown: bool) -> None:
 
 @main.command()
 @click.argument("run", type=RUN)
-@click.option("--signers", type=PATH, metavar="FILE", help="Who may have signed it (ssh-keygen's format).")
+@click.option("--signers", type=PATH, metavar="FILE", help="Allowed signers (ssh-keygen's format).")
 def verify(run: Path, signers: Path | None) -> None:
     """Check a run: its seal, its reports against its events, each verdict from the packets alone.
-    Exit status 1 if it does not hold."""
+
+    Exit status 1 if the run does not hold."""
     from reports.commands.verify import said
     from reports.commands.verify import verify as again
 
@@ -270,7 +282,9 @@ def verify(run: Path, signers: Path | None) -> None:
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-@click.option("--html", type=PATH, metavar="FILE", help="Write the protocol as it is checked, as one page.")
+@click.option(
+    "--html", type=PATH, metavar="FILE", help="Write the protocol that the suite checks, as one page."
+)
 def requirements(as_json: bool, html: Path | None) -> None:
     """List every requirement with its tests."""
     from reports.commands import requirements as listing
@@ -285,7 +299,7 @@ def requirements(as_json: bool, html: Path | None) -> None:
 @main.command()
 @click.argument("identifier", metavar="ID")
 def explain(identifier: str) -> None:
-    """Explain a requirement: why it matters, where it is written, how it is tested, what releases do."""
+    """Explain a requirement: why it matters, its source, its tests, its verdict on released servers."""
     from reports.commands.explain import explain as text
 
     click.echo(text(identifier))

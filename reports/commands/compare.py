@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Two runs: what changed, requirement by requirement."""
+"""The changes between two runs, requirement by requirement."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BAD = (Verdict.FAIL, Verdict.ERROR)
 
 @dataclass(frozen=True)
 class Change:
-    """One requirement whose verdict is not what it was; None: not judged, or not in that run's catalogue."""
+    """A requirement whose verdict has changed; None: not judged, or not in that run's catalogue."""
 
     requirement: str
     before: Verdict | None
@@ -25,7 +25,7 @@ class Change:
 
     @property
     def worse(self) -> bool:
-        """Whether a change for the worse: to FAIL or ERROR, or from kept to something below it."""
+        """Whether the change is for the worse: to FAIL or ERROR, or from PASS to a lower verdict."""
         if self.after in _BAD:
             return self.before not in _BAD or _rank(self.after) < _rank(self.before)
         return self.before is Verdict.PASS
@@ -40,8 +40,7 @@ def _rank(verdict: Verdict | None) -> int:
 
 
 def pairs(before: Run, after: Run) -> list[tuple[str, str]]:
-    """Which build of the one run stands against which of the other: the same SPEC, or, where each run has
-    one build only, these two."""
+    """The pairs of builds to compare: equal SPECs, or the only builds of both runs."""
     same = [(server, server) for server in before.servers if server in after.servers]
     if not same and len(before.servers) == len(after.servers) == 1:
         return [(before.servers[0], after.servers[0])]
@@ -49,7 +48,7 @@ def pairs(before: Run, after: Run) -> list[tuple[str, str]]:
 
 
 def changes(before: Run, after: Run) -> Iterator[Change]:
-    """What changed, the worse first in each pair of builds."""
+    """The changes, the worse first in each pair of builds."""
     ids = dict.fromkeys((*before.requirements, *after.requirements))
     for old, new in pairs(before, after):
         found = [
@@ -66,7 +65,7 @@ def _verdict(run: Run, requirement: str, server: str) -> Verdict | None:
 
 
 def comparison(before: Run, after: Run, *, markdown: bool = False) -> tuple[str, bool]:
-    """The lines to print, and whether something is worse."""
+    """The lines to print, and whether anything is worse."""
     many = list(changes(before, after))
     if markdown:
         return "\n".join(_markdown(before, after, many)), any(change.worse for change in many)
@@ -103,6 +102,6 @@ def _markdown(before: Run, after: Run, many: list[Change]) -> Iterator[str]:
 
 
 def _cell(text: str) -> str:
-    """Text that Markdown shows as it is."""
+    """Text with Markdown's special characters escaped."""
     shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
     return shown.replace("|", "\\|").replace("<", "&lt;")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One requirement, explained: what it asks, why, where that is written, how it is tested and proved, and what
-released servers do."""
+"""Explains one requirement: its sentence, why it matters, its source, its tests and planted faults, and its
+verdict on released servers."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ LEVELS = {
 
 
 def explain(identifier: str) -> str:
-    """The explanation, at most 80 columns wide. Raises UsageError: no such requirement; HarnessError: the
-    suites cannot be collected."""
+    """The explanation, at most 80 columns wide. Raises UsageError if there is no such requirement,
+    HarnessError if the suites cannot be collected."""
     requirement = CATALOGUE.get(identifier.upper())
     if requirement is None:
         raise UsageError(f"no requirement {visible(identifier)}{_near(identifier)}")
@@ -43,7 +43,7 @@ def explain(identifier: str) -> str:
 
 
 def explanation(requirement: Requirement, tests: list[MarkedTest], spoiled: list[MarkedTest]) -> str:
-    """The explanation from a requirement, its tests, and the self-tests that spoil recordings for it."""
+    """The explanation from a requirement, its tests, and the self-tests that mutate recordings for it."""
     lines = [f"{requirement.id}", "", *wrap(requirement.text, WIDTH), ""]
     lines += _entry("Level", f"{requirement.level}: {LEVELS[requirement.level]}")
     lines += _entry("Duty", f"the {requirement.duty}'s{_versions(requirement)}")
@@ -64,7 +64,7 @@ def explanation(requirement: Requirement, tests: list[MarkedTest], spoiled: list
 
 
 def _near(identifier: str) -> str:
-    """The ids that may have been meant."""
+    """Similar ids, one of which the user may have meant."""
     wanted = identifier.upper()
     begin = [i for i in CATALOGUE if wanted and i.startswith(wanted)][:4]
     near = begin or get_close_matches(wanted, CATALOGUE, n=4)
@@ -76,7 +76,7 @@ def _versions(requirement: Requirement) -> str:
 
 
 def _entry(name: str, *paragraphs: str) -> Iterator[str]:
-    """A name, and beside it paragraphs; one that begins with blanks is further in."""
+    """A name, and beside it paragraphs; a paragraph that begins with blanks is indented."""
     head = f"{name:<{INDENT}}"
     for paragraph in paragraphs:
         further = " " * (len(paragraph) - len(paragraph.lstrip()))
@@ -93,7 +93,7 @@ def _entry(name: str, *paragraphs: str) -> Iterator[str]:
 
 
 def _tests(tests: list[MarkedTest]) -> Iterator[str]:
-    """The tests by file, each with what its docstring says and the number of its cases."""
+    """The tests by file, each with its docstring's sentence and the number of its cases."""
     functions: dict[str, list[MarkedTest]] = {}
     for test in tests:
         functions.setdefault(test.function, []).append(test)
@@ -119,7 +119,7 @@ def _faults(tests: list[MarkedTest]) -> Iterator[str]:
 
 
 def _verdicts(requirement: Requirement, tests: list[MarkedTest]) -> Iterator[str]:
-    """By release, with the declared deviations."""
+    """Its verdicts by release, with the declared deviations."""
     verdicts = known_verdicts.read().get(requirement.id, {})
     for release, verdict in verdicts.items():
         yield f"  {release:<10}{verdict}"
@@ -132,6 +132,6 @@ def _verdicts(requirement: Requirement, tests: list[MarkedTest]) -> Iterator[str
 
 
 def _may_show(deviation: Deviation, requirement: Requirement, tests: list[MarkedTest]) -> bool:
-    """Whether a deviation may show on this requirement: it is named, and so are tests of it."""
+    """Whether a deviation may show on this requirement: it names the requirement and tests that judge it."""
     shown = any(fnmatchcase(test.nodeid, glob) for test in tests for glob in deviation.tests)
     return fnmatchcase(requirement.id, deviation.requirement) and (shown or not deviation.tests)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a user sees while a build is fetched, whichever command asked for it."""
+"""The progress display while a build is fetched, for every command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fixtures import builds
 
 @contextmanager
 def drawn(title: str) -> Iterator[tuple[builds.Progress, builds.Say]]:
-    """Draw progress on a terminal; in a pipe a line for each step. On stderr both."""
+    """Draws progress on a terminal; in a pipe prints a line for each step. Both go to stderr."""
     console = Console(stderr=True)
     if not sys.stderr.isatty():
         steps: set[str] = set()

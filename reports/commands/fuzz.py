@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`spice-conform fuzz`: a campaign on one build, its failures as a run."""
+"""`spice-conform fuzz`: runs a campaign on one build and records its failures as a run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def main(
     width: int | None = None,
     cluster: str | None = None,
 ) -> Exit:
-    """Plays until the time is over, or so many examples; the exit status is the run's.
+    """Plays until the time is over, or a number of examples; the exit status is the run's.
 
     `cluster`: a Dask scheduler's address, or `local`; processes of this machine play otherwise.
     Raises UsageError, HarnessError, Unsupported (a build whose hypervisor's calls cannot be made one by one).
@@ -61,7 +61,7 @@ def main(
     try:
         ready(launcher, server)
         if corpus is not None:
-            Corpus(corpus).entries()  # one that cannot be used is told before anything is played
+            Corpus(corpus).entries()  # an unusable corpus is reported before anything is played
         processes = width or os.cpu_count() or 1
         workers: Workers = LocalWorkers()
         if cluster is not None:
@@ -77,7 +77,7 @@ def main(
         except KeyboardInterrupt:
             told.close("interrupted")
             raise
-        except HarnessError as error:  # what was gathered is kept
+        except HarnessError as error:  # the results so far are kept
             told.close(str(error))
             publish(results)
             raise
@@ -88,7 +88,7 @@ def main(
 
 
 class _Telling:
-    """Makes run events and lines of a campaign."""
+    """Turns a campaign's failures into run events, and its progress into lines."""
 
     campaign: Team
 
@@ -104,7 +104,7 @@ class _Telling:
         )
 
     def say(self, line: str) -> None:
-        """A line with the time since the campaign began."""
+        """Prints a line with the time since the campaign began."""
         click.echo(f"{time.monotonic() - self._begun:7.1f} s  {line}")
 
     def failure(self, failure: Failure) -> None:

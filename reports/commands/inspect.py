@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """`spice-conform inspect`: what happened in captures, and which rule was broken at which packet.
 
-Exit status: 0 judged and nothing found, 1 findings, 2 not readable (any further; what could be read is
-shown), 3 nothing could be judged.
-"""
+Exit status: 0 judged and nothing found, 1 findings, 2 a capture is not readable (its readable part is shown),
+3 nothing could be judged."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ from reports.inspection.agent_view import AgentTalk
 from reports.ladder import wording
 from reports.run.exit_status import Exit
 
-if TYPE_CHECKING:  # what only some views need is loaded by them
+if TYPE_CHECKING:  # modules that only some views need are loaded by those views
     from rich.console import Console
 
     from dissectors.channels.agent import VDAgentMessage
@@ -36,8 +35,8 @@ if TYPE_CHECKING:  # what only some views need is loaded by them
 
 WIDTH = 100
 IDLE = 0.1  # seconds between two looks at a followed file
-KEPT = 3000  # events kept for the ladder; beyond that only what matters
-LARGE_BODY = 4096  # bytes of a routine message that are worth keeping
+KEPT = 3000  # events kept for the ladder; beyond that only the important ones
+LARGE_BODY = 4096  # bytes of a routine message that are kept
 
 
 Show = Callable[[int, int | None], None]  # bytes read, bytes in all
@@ -45,7 +44,7 @@ Show = Callable[[int, int | None], None]  # bytes read, bytes in all
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What was asked. `start` and `stop`: seconds since the first event."""
+    """The options of the command. `start` and `stop`: seconds since the first event."""
 
     captures: Sequence[Path]
     keylog: Path | None = None
@@ -63,7 +62,7 @@ class Wanted:
 
 
 def main(**asked: object) -> int:
-    """Read, print, and say what came out; UsageError: one line."""
+    """Reads the captures and prints the story; returns the exit status. UsageError: one line."""
     wanted = Wanted(**asked)  # type: ignore[arg-type]
     _check(wanted)
     with _stop_asked() as stopped, _progress(wanted) as progress:
@@ -82,7 +81,7 @@ def main(**asked: object) -> int:
 
 
 def _check(wanted: Wanted) -> None:
-    """UsageError where what is asked for cannot be."""
+    """Raises UsageError if the options contradict each other."""
     for out in filter(None, (wanted.html, wanted.write)):
         if not out.absolute().parent.is_dir():
             raise UsageError(f"{out}: no such directory")
@@ -97,7 +96,7 @@ def _check(wanted: Wanted) -> None:
 
 
 def _console() -> Console:
-    """Standard output: colour and its own width where it is a terminal."""
+    """Standard output: with colour and its own width if it is a terminal."""
     from rich.console import Console
 
     columns = os.environ.get("COLUMNS", "")
@@ -136,7 +135,7 @@ def _show(inspection: Inspection, story: Story, wanted: Wanted) -> int:
 
 
 def _read(inspection: Inspection, wanted: Wanted) -> Story:
-    """Read everything, showing on the way what is to be shown at once."""
+    """Reads everything, and shows the live views meanwhile."""
     story = Story(inspection)
     show = _live(wanted) if (wanted.messages or wanted.follow) and not wanted.as_json else None
     kept = wanted.html or not (wanted.as_json or wanted.messages)
@@ -157,16 +156,16 @@ def _live(wanted: Wanted) -> Callable[[Event, Sequence[Finding]], None]:
 
 
 class Story:
-    """What a ladder needs of a capture, in bounded memory."""
+    """The events that a ladder needs of a capture, in bounded memory."""
 
     def __init__(self, inspection: Inspection) -> None:
         self._inspection = inspection
         self.events: list[Event] = []
-        self.agent: dict[int, list[VDAgentMessage]] = {}  # by place in `events`: what that event completed
+        self.agent: dict[int, list[VDAgentMessage]] = {}  # by index in `events`
         self._talk = AgentTalk()
 
     def take(self, event: Event, findings: Sequence[Finding]) -> None:
-        """Keep an event that a reader may want to see."""
+        """Keeps an event that a reader may want to see."""
         told = self._talk.completed(event)
         routine = _routine(event)
         full = len(self.events) >= KEPT
@@ -184,7 +183,7 @@ class Story:
         return self._inspection.findings
 
     def ladders(self, limit: int) -> list[tuple[str, Ladder]]:
-        """(title, ladder) of what was kept, in at most about `limit` rows each."""
+        """(title, ladder) of the kept events, in at most about `limit` rows each."""
         from reports.inspection.story_ladders import ladders
 
         return ladders(self._inspection.oracle.conversation, self.events, self.findings, limit)
@@ -203,11 +202,11 @@ def _routine(event: Event) -> bool:
 
 @contextmanager
 def _stop_asked() -> Iterator[list[bool]]:
-    """A list that holds True once somebody asked to stop following (Ctrl-C, SIGTERM)."""
+    """A list that holds True once somebody has asked the command to stop following (Ctrl-C, SIGTERM)."""
     stopped = [False]
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if stopped[0]:  # asked twice: at once
+        if stopped[0]:  # second request: stop at once
             raise KeyboardInterrupt
         stopped[0] = True
 
@@ -226,7 +225,7 @@ def _idle(stopped: list[bool]) -> bool:
 
 @contextmanager
 def _progress(wanted: Wanted) -> Iterator[Show | None]:
-    """A bar on standard error while a file is read; none where nobody would see it."""
+    """A bar on standard error while a file is read; none if standard error is no terminal."""
     if wanted.follow or wanted.messages or not sys.stderr.isatty():
         yield None
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`spice-conform learn`: the state machine that a server really is, as files; and two of them compared."""
+"""`spice-conform learn`: learns the state machine of a server into files, or compares two of them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def main(
 
 @dataclass(frozen=True)
 class How:
-    """As `suites.model.learning.learn` takes it."""
+    """The options of `suites.model.learning.learn`."""
 
     seed: int
     wide: bool
@@ -97,7 +97,7 @@ def _write(model: Model, place: Path) -> None:
 
 
 def state_lines(model: Model) -> Iterable[str]:
-    """The table of states: the shortest way into each, and how many answers it has; how much was asked."""
+    """The table of states: the shortest way into each, its number of answers, and how much was played."""
     yield picture.title(model)
     yield from confidence(model)
     ends = model.ends()
@@ -111,7 +111,7 @@ def state_lines(model: Model) -> Iterable[str]:
 
 
 def confidence(model: Model) -> Iterable[str]:
-    """How much was asked, and with which oracle."""
+    """How much was played, and with which equivalence oracle."""
     asked, oracle = model.about.get("asked", {}), model.about.get("oracle", {})
     yield (
         f"asked {asked.get('letters')} letters in {asked.get('plays')} plays"
@@ -163,7 +163,7 @@ def _compare(
 def _pairs(
     named: tuple[str, str], roles: Sequence[str], learned: Callable[[str, str], Model]
 ) -> Iterable[tuple[Model, Model]]:
-    """The models that are compared: those of a path as they are, those of a SPEC learned now."""
+    """The models to compare: those of a path as they are, those of a SPEC learned now."""
     left, right = _models(named[0]), _models(named[1])
     common = [role for role in ROLES if all(found is None or role in found for found in (left, right))]
     for role in [role for role in common if not roles or role in roles]:
@@ -176,7 +176,7 @@ def _pairs(
 
 
 def _models(name: str) -> dict[str, Model] | None:
-    """The models of a path by role; None where it is no path, but a SPEC."""
+    """The models of a path by role; None for a SPEC."""
     path = Path(name)
     if not path.exists():
         return None
@@ -198,7 +198,7 @@ def _tell_differences(left: Model, right: Model, found: Sequence[Difference]) ->
 
 
 def ladder(difference: Difference, number: int, left: Model, right: Model) -> Table:
-    """A difference, step by step, with both answers side by side in the last one."""
+    """A difference, step by step, with both answers to the last letter side by side."""
     more = f", and from {len(difference.also)} more states" if difference.also else ""
     table = Table(title=f"difference {number}: {difference.letter}{more}", title_justify="left", expand=False)
     table.add_column("step")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`spice-conform replay`: a recording or a finding played against one build, what came of it as a run."""
+"""`spice-conform replay`: plays a recording or a finding against one build and records the outcome as a
+run."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ from suites.replay.player import Replay
 from suites.replay.script import Say, Script
 
 FILE = "replay.json"
-#: Both ladders side by side, and what differs: below the run's directory, where something differs.
+#: The page with both ladders and the differences, in the run's directory; written if there are differences.
 DIFFERENCES = "differences.html"
 NOT_SHOWN = "the finding does not show on this build"
 
@@ -53,7 +54,8 @@ def main(
     password: str | None = None,
     keylog: Path | None = None,
 ) -> Exit:
-    """The exit status is the run's. `password`: the ticket that the servers get, instead of one of ours.
+    """The exit status is the run's. `password`: the ticket for the servers, instead of one of ours.
+
     Raises UsageError, HarnessError, Unsupported."""
     path = recorded / findings.NAME if recorded.is_dir() else recorded
     is_finding = _is_json(path)
@@ -97,7 +99,7 @@ def replay_finding(
     results: Path,
     declared: Sequence[Deviation],
 ) -> CaseFinished:
-    """Plays a finding's moves on fresh hosts and says what shows."""
+    """Plays a finding's moves on fresh hosts and reports the findings."""
     ready(launcher, server)
     click.echo(f"{failure.key.requirement}: {failure.finding.seen}")
     for move in failure.moves:
@@ -178,7 +180,7 @@ def replay_script(
     declared: Sequence[Deviation],
     password: str | None = None,
 ) -> CaseFinished:
-    """Plays a recorded conversation and tells what came of it."""
+    """Plays a recorded conversation and reports the outcome."""
     said = sum(isinstance(action, Say) for action, _ in script.actions)
     click.echo(
         f"replaying {len(script.names)} connections with {said} client messages on"

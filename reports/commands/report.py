@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`spice-conform report`: reports of one run anew, or several runs as one (shards, a matrix)."""
+"""`spice-conform report`: writes the reports of one run again, or of several runs as one (shards, a
+matrix)."""
 
 from __future__ import annotations
 
@@ -14,10 +15,11 @@ from reports.views.terminal import ProgressLine, summary
 
 
 def report(runs: list[Path], out: Path | None) -> Exit:
-    """Writes the reports and prints the summary; the exit status is 0, whatever the verdict is.
-    Raises UsageError: a directory holds no run, or cannot be written."""
+    """Writes the reports and prints the summary; the exit status is 0, whatever the verdict.
+
+    Raises UsageError if a directory holds no run, or cannot be written."""
     for run_directory in runs:
-        Run.read(run_directory)  # what is no run is said before anything is written
+        Run.read(run_directory)  # directories without a run are reported before anything is written
     target = runs[0]
     with ProgressLine() as progress:
         if len(runs) > 1 or out is not None:

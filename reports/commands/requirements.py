@@ -24,7 +24,7 @@ WIDTH = 100
 @dataclass(frozen=True)
 class MarkedTest:
     """A test's case that must judge a requirement. `title`: the first paragraph of its docstring. `faults`:
-    the names of what is planted for the requirement."""
+    the names of the faults that its marker plants for the requirement."""
 
     nodeid: str
     title: str
@@ -37,7 +37,7 @@ class MarkedTest:
 
 
 class _Collector:
-    """Takes each test's markers down."""
+    """Notes each test's markers."""
 
     def __init__(self) -> None:
         self.tests: dict[str, list[MarkedTest]] = {}
@@ -57,13 +57,13 @@ class _Collector:
                     self.tests.setdefault(identifier, []).append(MarkedTest(item.nodeid, title, faults))
             if callspec := getattr(item, "callspec", None):
                 identifier, _, fault = callspec.id.partition(":")
-                if identifier in CATALOGUE and fault:  # a self-test that spoils a recorded conversation
+                if identifier in CATALOGUE and fault:  # a self-test that mutates a recorded conversation
                     found = MarkedTest(item.nodeid, title, (fault,))
                     self.spoiled.setdefault(identifier, []).append(found)
 
 
 def _collected() -> _Collector:
-    """What pytest collects from the suites; HarnessError where it cannot."""
+    """The tests that pytest collects from the suites. Raises HarnessError if it cannot."""
     collector = _Collector()
     options = ["-c", str(ROOT / "pytest.ini"), "--rootdir", str(ROOT), "-p", "no:cacheprovider"]
     with redirect_stdout(io.StringIO()):
@@ -77,13 +77,14 @@ def _collected() -> _Collector:
 
 
 def tests_by_requirement() -> dict[str, list[str]]:
-    """Requirement id -> test ids; HarnessError where the suites cannot be collected."""
+    """Requirement id -> test ids. Raises HarnessError if the suites cannot be collected."""
     return {i: [test.nodeid for test in tests] for i, tests in _collected().tests.items()}
 
 
 def marked_tests(*identifiers: str) -> list[tuple[list[MarkedTest], list[MarkedTest]]]:
-    """Of each requirement the cases that must judge it, and the self-tests that spoil a recording for it.
-    Raises HarnessError: the suites cannot be collected."""
+    """For each requirement, the cases that must judge it and the self-tests that mutate a recording for it.
+
+    Raises HarnessError if the suites cannot be collected."""
     collector = _collected()
     return [(collector.tests.get(i, []), collector.spoiled.get(i, [])) for i in identifiers]
 
@@ -91,8 +92,8 @@ def marked_tests(*identifiers: str) -> list[tuple[list[MarkedTest], list[MarkedT
 def as_json() -> str:
     """A list of requirements, each with `tests`, and with `citations`: (part of its source, the document).
 
-    Behind them, with the level UNSEEN and no tests, what cannot be judged from outside, and the `reason`.
-    """
+    After them come requirements that cannot be judged from outside, with the level UNSEEN, no tests, and the
+    `reason`."""
     tests = tests_by_requirement()
     rows = [
         {**asdict(r), "citations": citations(r), "tests": list(dict.fromkeys(tests.get(r.id, ())))}
@@ -104,7 +105,7 @@ def as_json() -> str:
 
 
 def write_page(path: Path) -> None:
-    """The protocol as it is checked, as one page. Raises UsageError: it cannot be written."""
+    """Writes the protocol that the suite checks as one page. Raises UsageError if it cannot be written."""
     try:
         path.write_text(protocol_page(), encoding="utf-8")
     except OSError as error:
@@ -112,7 +113,7 @@ def write_page(path: Path) -> None:
 
 
 def as_text() -> str:
-    """For people: by area, with the tests' number."""
+    """The requirements as text, by area, with the number of their tests."""
     tests = tests_by_requirement()
     lines: list[str] = []
     area = ""

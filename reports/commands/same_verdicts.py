@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """`make same-verdicts`: runs `certify` several times on one build, with load, and compares the verdicts.
 
-    python -m reports.commands.same_verdicts RUNS [OPTION OF CERTIFY...]
+python -m reports.commands.same_verdicts RUNS [OPTION OF CERTIFY...]
 
-Each core has a busy process of ours besides the run. Prints each run's counts, and each test whose verdict is
-not that of the first run. Exit status 0: all lists of verdicts are equal, 1: they are not, 2: usage, 3: a run
-came to no verdict.
-"""
+Each core has a busy process besides the run. Prints each run's counts, and each test whose verdict differs
+from that of the first run. Exit status 0: all lists of verdicts are equal, 1: they are not, 2: usage, 3: a
+run ended without a verdict."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ from reports.run.tally import Run
 BUSY = (sys.executable, "-c", "while True: pass")
 #: Exit statuses of a run that has judged its tests.
 JUDGED = (Exit.CONFORMANT, Exit.NOT_CONFORMANT, Exit.STALE_DEVIATION)
-#: Names a directory that the runs are kept in.
+#: The environment variable that names a directory in which the runs are kept.
 KEEP = "SPICE_CONFORM_KEEP"
 LINES = 20
 
@@ -38,7 +37,7 @@ Verdicts = Mapping[tuple[str, str], str]
 
 @contextmanager
 def busy_machine() -> Iterator[None]:
-    """A process on each core that never rests."""
+    """A busy process on each core."""
     busy = [Child(BUSY) for _ in range(os.cpu_count() or 1)]
     try:
         yield
@@ -63,7 +62,7 @@ def differences(first: Verdicts, other: Verdicts) -> list[str]:
 
 
 def certify(out: Path, options: Sequence[str]) -> Verdicts:
-    """One run and its verdicts. Raises HarnessError: it came to none."""
+    """One run and its verdicts. Raises HarnessError if it ended without one."""
     tool = Path(sys.executable).with_name("spice-conform")
     command = [str(tool), "certify", "--out", str(out), *options]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
@@ -74,7 +73,7 @@ def certify(out: Path, options: Sequence[str]) -> Verdicts:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs, compares and prints; the exit status. Raises UsageError and HarnessError."""
+    """Runs, compares and prints; returns the exit status. Raises UsageError and HarnessError."""
     if not arguments or not arguments[0].isdecimal() or int(arguments[0]) < 2:
         raise UsageError("how many runs? name a number from 2 on, such as 10")
     runs, options = int(arguments[0]), arguments[1:]
@@ -97,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
             if KEEP in os.environ:
                 shutil.copytree(out, Path(os.environ[KEEP]) / str(number))
             shutil.rmtree(out)
-    print(f"{runs - different} of {runs} runs came to equal lists of verdicts")
+    print(f"{runs - different} of {runs} runs gave equal lists of verdicts")
     return int(Exit.NOT_CONFORMANT if different else Exit.CONFORMANT)
 
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`spice-conform verify`: is this run what was recorded, does it agree with itself, do its packets say so?
+"""`spice-conform verify`: whether a run is unchanged, agrees with itself, and is supported by its packets.
 
-The seal (and the signature, if asked) first, then the reports against the events, then each verdict from the
-packets alone: in other processes, while the reports are compared.
-"""
+It checks the seal (and, on request, the signature) first, then the reports against the events, then each
+verdict from the packets alone: in other processes, while it compares the reports."""
 
 from __future__ import annotations
 
@@ -31,28 +30,29 @@ from reports.views import certificate, certificate_page, job_summary, junit, mat
 LINES_SHOWN = 20
 #: Fewer cases than this are judged in one process.
 MANY = 60
-#: Seconds after which the user hears how far it is.
+#: Seconds until the first report of progress.
 SILENCE_S = 5.0
-#: So many cases are handed to a process at a time.
+#: How many cases a process gets at a time.
 CHUNK = 4
-#: Objects that a judging process makes before it looks for circles among them.
+#: How many objects a judging process creates between two garbage collections.
 YOUNG = 50_000
-#: What of a page is drawn from the packets: it is left out where pages are compared.
+#: The parts of a page that are drawn from the packets: they are left out when pages are compared.
 _DRAWN = re.compile(
     r'<figure data-part="pack-[0-9.]+"></figure>'
     r'|<script type="application/json" id="pack-(?:\d+|places)">[^<]*</script>\s*'
 )
 
-#: Takes how many cases are judged, of how many.
+#: Gets the number of judged cases, and of all cases.
 Progress = Callable[[int, int], None]
 
 
 def verify(
     directory: Path, signers: Path | None = None, progress: Progress = lambda done, total: None
 ) -> tuple[str, bool]:
-    """What to print, and whether the run holds. Raises UsageError: no sealed run there, no signature."""
+    """The text to print, and whether the run holds. Raises UsageError if there is no sealed run, or no
+    signature."""
     if not (directory / seal.FILE).exists():
-        Run.read(directory)  # says so where it is no run at all, or an old one
+        Run.read(directory)  # raises UsageError if it is no run, or an old one
     manifest = seal.read(directory)
     signed = f", signed by {seal.signed_by(directory, signers)}" if signers else ""
     troubles = list(seal.broken(directory, manifest))
@@ -85,7 +85,7 @@ def verify(
 
 
 def said(every_s: float = SILENCE_S) -> Progress:
-    """Says on stderr, from time to time, how many verdicts are judged again."""
+    """Reports on stderr, from time to time, how many verdicts have been judged again."""
     last = time.monotonic()
 
     def say(done: int, total: int) -> None:
@@ -98,7 +98,7 @@ def said(every_s: float = SILENCE_S) -> Progress:
 
 
 def _other_suite(run: Run) -> str:
-    """Who recorded and who judges, where these are not one version of the suite."""
+    """Who recorded and who judges, if these are different versions of the suite."""
     if run.started.suite == suite_version():
         return ""
     return (
@@ -112,7 +112,7 @@ def _told(lines: list[str]) -> str:
 
 
 def _belonging(run: Run, manifest: seal.Manifest) -> Iterator[str]:
-    """Each case's evidence is sealed, and what is sealed of the tests belongs to a case."""
+    """Each case's evidence is sealed, and each sealed file of the tests belongs to a case."""
     named = {path: case for case in run.cases for path in case.artefacts.values()}
     sealed = {**manifest.evidence, **manifest.reports}
     for path in sorted(named.keys() - sealed.keys()):
@@ -122,10 +122,10 @@ def _belonging(run: Run, manifest: seal.Manifest) -> Iterator[str]:
 
 
 def _consistency(run: Run, directory: Path) -> Iterator[str]:
-    """Every report against the events, and the events against themselves."""
+    """Checks every report against the events, and the events against themselves."""
     if run.finished is None:
         yield f"{EVENTS}: the run has no end"
-    tests = sum(not case.cell for case in run.cases)  # the cells of the matrix that are cases belong to one
+    tests = sum(not case.cell for case in run.cases)  # a cell belongs to a test
     if not run.interrupted and run.total is not None and run.total != tests:
         yield f"{EVENTS}: {run.total} tests were found, {tests} are there"
     stored = certificate.load(directory)
@@ -133,7 +133,7 @@ def _consistency(run: Run, directory: Path) -> Iterator[str]:
     for name in stored.keys() | expected.keys():
         if stored.get(name) != expected.get(name):
             yield f"{certificate.FILE}: {name} is not what the events say"
-    same_suite = run.started.suite == suite_version()  # another version of the suite writes other pages
+    same_suite = run.started.suite == suite_version()  # another version of the suite writes different pages
     made: dict[str, Callable[[], str]] = {
         junit.FILE: lambda: junit.junit(run).decode(),
         matrix_data.FILE: lambda: matrix_data.text(run),
@@ -153,7 +153,7 @@ def _consistency(run: Run, directory: Path) -> Iterator[str]:
 
 
 def _compared(name: str, text: str) -> str:
-    """A report's text without what is drawn from the packets."""
+    """A report's text without the parts that are drawn from the packets."""
     return re.sub(r"\s+", " ", _DRAWN.sub("", text)) if name == page.FILE else text
 
 
@@ -168,7 +168,8 @@ Judge = Callable[[int], list[str]]
 
 @contextmanager
 def _judging(run: Run, directory: Path) -> Iterator[Iterator[list[str]]]:
-    """What the packets of each case say otherwise, case by case; in other processes where there are many."""
+    """The differences between the packets and the run, case by case; from other processes if there are
+    many."""
     judge = partial(_again, directory, run, run.started.suite == suite_version())
     order = range(len(run.cases))
     if len(run.cases) < MANY:
@@ -187,7 +188,7 @@ _judge: Judge
 
 
 def _begin(judge: Judge) -> None:
-    """Begins a process that judges."""
+    """Initialises a judging process."""
     global _judge
     _judge = judge
     gc.set_threshold(YOUNG)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the agent and the client tell each other, put together from the AGENT_DATA that carries it."""
+"""The messages between agent and client, put together from the AGENT_DATA that carries them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dissectors.wire.constants import ChannelType, MsgcMain, MsgMain, Side
 if TYPE_CHECKING:
     from dissectors.channels.agent import AgentStream, VDAgentMessage
 
-LARGEST = 1 << 16  # bytes of an agent message that are taken apart; of a larger one the header is shown
+LARGEST = 1 << 16  # bytes of an agent message that are decoded; of a larger message only the header is shown
 _KINDS = {
     Side.SERVER: MsgMain.SPICE_MSG_MAIN_AGENT_DATA,
     Side.CLIENT: MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA,
@@ -28,7 +28,7 @@ class AgentTalk:
     def completed(self, event: Event) -> list[VDAgentMessage]:
         """The agent messages that an event completes; most events complete none."""
         if isinstance(event, Gap):
-            self._streams.pop(event.connection, None)  # where the next one begins nobody knows
+            self._streams.pop(event.connection, None)  # the place of the next message's beginning is unknown
         if not isinstance(event, Message) or event.channel != ChannelType.SPICE_CHANNEL_MAIN:
             return []
         if event.type != _KINDS[event.sender] or not event.whole:
@@ -46,12 +46,12 @@ class AgentTalk:
 
 
 def title(packet: VDAgentMessage) -> str:
-    """Name and size; what is in a clipboard or a file is not for a summary."""
+    """Name and size, without the content of a clipboard or a file."""
     return f"{packet.sprintf('%type%')} ({packet.size or 0:,} bytes)"
 
 
 def lines(packets: list[VDAgentMessage]) -> Iterator[str]:
-    """One line for each."""
+    """One line for each message."""
     for packet in packets:
         problems = packet.problems()
         yield f"agent: {title(packet)}" + (f" malformed: {problems[0]}" if problems else "")

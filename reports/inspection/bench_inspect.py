@@ -3,9 +3,8 @@
 
 Each capture is one session: link stages, INIT on the main channel, then a display channel full of DRAW_COPY
 messages of 400 to 430 bytes, in segments of a fixed size. Both programs run as whole processes; wall and CPU
-time and peak memory are the kernel's account of each process (wait4). Where other work keeps the machine
-busy, the ratio of the CPU times says more than that of the wall times.
-"""
+time and peak memory come from the kernel's accounting of each process (wait4). On a busy machine the ratio of
+the CPU times says more than that of the wall times."""
 
 from __future__ import annotations
 
@@ -30,13 +29,13 @@ from dissectors.wire.data_header import encode
 SERVER = Endpoint("192.0.2.2", 49_215)
 EPOCH = 1_700_000_000.0
 SESSION_ID = 0x89ABCDEF
-#: Both ends can do this: authentication is chosen, mini headers are used.
+#: Capabilities of both ends: authentication is selected, mini headers are used.
 CAPS = sum(1 << cap for cap in (CommonCap.SPICE_COMMON_CAP_PROTOCOL_AUTH_SELECTION,
                                 CommonCap.SPICE_COMMON_CAP_AUTH_SPICE,
                                 CommonCap.SPICE_COMMON_CAP_MINI_HEADER))  # fmt: skip
 SEGMENTS = (1_448, 16_384)
 MEGA = 1_000_000
-SAMPLE = 100  # MB of which tshark's time for a larger capture is reckoned, if so asked
+SAMPLE = 100  # MB of the capture from which, on request, tshark's time for larger captures is extrapolated
 
 #: The goals of this project's issue on captures.
 FASTER = {1_448: 5.0, 16_384: 1.0}
@@ -45,7 +44,7 @@ MOST_MEMORY = 150.0  # MB
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process took: seconds of wall time and CPU, and its peak memory in MB."""
+    """The cost of a process: seconds of wall time and CPU, and its peak memory in MB."""
 
     wall: float
     cpu: float
@@ -59,7 +58,7 @@ def main_init() -> bytes:
 
 
 def draw_copy(data_bytes: int) -> bytes:
-    """DRAW_COPY of surface 0 without clip or mask, its QUIC image of so many bytes in the message."""
+    """DRAW_COPY of surface 0 without clip or mask, with a QUIC image of this many bytes in the message."""
     base = struct.pack("<I4iB", 0, 10, 20, 74, 148, 0)
     copy = struct.pack("<I4iHBBiiI", 57, 0, 0, 64, 128, 8, 0, 0, 0, 0, 0)
     image = struct.pack("<QBBIII", 0x1122334455667788, 1, 0, 128, 64, data_bytes)
@@ -68,7 +67,7 @@ def draw_copy(data_bytes: int) -> bytes:
 
 
 def link_stage(channel: int, connection_id: int) -> Iterator[tuple[Side, bytes]]:
-    """A link that succeeds, in the order in which its packets are sent."""
+    """A successful link, with its packets in the order in which they are sent."""
     mess = struct.pack("<IBB5I", connection_id, channel, 0, 1, 1, 18, CAPS, 0)
     reply = struct.pack("<I162s5I", 0, b"\x30\x81\x9f", 1, 1, 178, CAPS, 0)
     for side, body in ((Side.CLIENT, mess), (Side.SERVER, reply)):
@@ -79,7 +78,7 @@ def link_stage(channel: int, connection_id: int) -> Iterator[tuple[Side, bytes]]
 
 
 def make_capture(path: Path, size: int, segment: int) -> int:
-    """Write a capture of about `size` bytes of DRAW_COPY; gives the number of these messages."""
+    """Writes a capture of about `size` bytes of DRAW_COPY; returns the number of these messages."""
     batch = b"".join(draw_copy(319 + 3 * (index % 10)) for index in range(2_000))
     batches = max(1, round(size / len(batch)))
     with path.open("wb") as file:
@@ -106,7 +105,7 @@ def make_capture(path: Path, size: int, segment: int) -> int:
 
 
 def measure(command: Sequence[str], output: Path) -> Cost:
-    """Run a command to its end; its standard output goes to a file."""
+    """Runs a command to its end; its standard output goes to a file."""
     with output.open("wb") as out, output.with_suffix(".err").open("wb") as err:
         begun = time.perf_counter()
         process = subprocess.Popen(command, stdout=out, stderr=err, env=_environment(output.parent))
@@ -120,13 +119,13 @@ def measure(command: Sequence[str], output: Path) -> Cost:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Python keeps its compiled modules there, as an installed program has them."""
+    """Keeps Python's compiled modules, as for an installed program."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return kept | {"PYTHONPYCACHEPREFIX": str(folder / "compiled")}
 
 
 def inspect(path: Path) -> Cost:
-    """This project's inspector, as a user types it."""
+    """This project's inspector, as a user starts it."""
     command = [
         sys.executable,
         "-c",
@@ -139,7 +138,7 @@ def inspect(path: Path) -> Cost:
 
 
 def tshark(path: Path) -> Cost:
-    """tshark, made to print the same message types."""
+    """tshark, with options to print the same message types."""
     port = f"tcp.port=={SERVER.port},spice"
     command = ["tshark", "-r", str(path), "-d", port, "-T", "fields", "-e", "spice.message_type"]
     return measure(command, path.with_suffix(".tshark"))
@@ -158,7 +157,7 @@ def _cost(cost: Cost | None, size: float, mark: str = " ") -> str:
 
 
 def _one(folder: Path, size: int, segment: int, sample: Cost | None, runs: int, peer: bool) -> Cost | None:
-    """One line of the table. `sample`: tshark's cost of SAMPLE MB, of which the cost is reckoned."""
+    """One line of the table. `sample`: tshark's cost of SAMPLE MB, from which its cost is extrapolated."""
     path = folder / f"{size}-{segment}.pcapng"
     try:
         messages = make_capture(path, size * MEGA, segment)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What matters of captures as one pcapng: SPICE without tunnels and TLS, findings as packet comments.
+"""The relevant part of captures as one pcapng: SPICE without tunnels and TLS, findings as packet comments.
 
-The captures are read once more: connections have the same numbers each time. Packets are made anew
-(addresses, ports, times and bytes are those of the capture), so that Wireshark's SPICE dissector reads what
-TLS and WebSocket had carried. A comment names the frame of the capture that it is about.
-"""
+The captures are read once more: connections have the same numbers each time. Packets are built anew from the
+capture's addresses, ports, times and bytes, so that Wireshark's SPICE dissector can read what TLS and
+WebSocket carried. A comment names the frame of the capture that it is about."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ Place = tuple[int, int]  # file, frame
 
 
 def export(inspection: Inspection, path: Path, keylog: Path | None) -> None:
-    """Writes the file. OSError if it cannot be written."""
+    """Writes the file. Raises OSError."""
     with path.open("wb") as file:
         names = ", ".join(name.name for name in inspection.paths)
         writer = PcapngWriter(file, application=APPLICATION, comment=f"What inspect found in {names}")
@@ -42,7 +41,7 @@ class _Export:
         self._begun: set[int] = set()
 
     def run(self, keylog: Path | None) -> None:
-        """All of it; what cannot be read ends it, as it ended the inspection."""
+        """Exports everything; an unreadable place ends the export, as it ended the inspection."""
         try:
             for item in capture.read(self._inspection.paths, keylog=keylog):
                 if getattr(item, "connection", None) in self._wanted:
@@ -75,14 +74,14 @@ class _Export:
                 self._writer.close_connection(number, item.how, item.by or Side.CLIENT, item.time)
 
     def _note(self, file: int, frame: int | None) -> None:
-        """The next packet carries what is to be said about this frame."""
+        """Attaches the comments about this frame to the next packet."""
         found = self._comments.pop((file, frame), None) if frame is not None else None
         if found:
             self._writer.note("\n".join(found))
 
 
 def _spice(inspection: Inspection) -> set[int]:
-    """The connections of sessions, refused links, and attempts that have to do with them."""
+    """The connections of sessions, refused links, and the connection attempts that belong to them."""
     view = inspection.oracle.conversation
     wanted = {connection.number for session in view.sessions for connection in session.connections()}
     wanted |= {known.number for known in view.connections.values() if known.mess is not None}
@@ -91,7 +90,7 @@ def _spice(inspection: Inspection) -> set[int]:
 
 
 def _comments(inspection: Inspection) -> dict[Place, list[str]]:
-    """What to say, by file and frame."""
+    """The comments, by file and frame."""
     comments: defaultdict[Place, list[str]] = defaultdict(list)
     files = inspection.source.files
     for connection, frame, words in _told(inspection.as_dict()):

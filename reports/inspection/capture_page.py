@@ -30,7 +30,7 @@ class Kept(Protocol):
 
     @property
     def agent(self) -> Mapping[int, Sequence[Any]]:
-        """Agent messages by the place in `events` of what completed them."""
+        """Agent messages by the index in `events` of the event that completed them."""
 
     def ladders(self, limit: int) -> list[tuple[str, Ladder]]:
         """(title, ladder) of each group of sessions, in at most about `limit` rows each."""
@@ -64,12 +64,12 @@ def page(story: Mapping[str, Any], kept: Kept, *, show_secrets: bool = False) ->
 
 
 def _script(data: object) -> Markup:
-    """JSON for a script element: nothing in it can end the element."""
+    """JSON for a script element: its content cannot end the element."""
     return Markup(json.dumps(data, ensure_ascii=False).replace("<", "\\u003c"))
 
 
 def _details(event: Event, *, show_secrets: bool) -> dict[str, Any]:
-    """What a click on a row shows; all texts."""
+    """The details that a click on a row shows; all texts."""
     told: dict[str, Any] = {"frame": event.frame}
     match event:
         case Message():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A line for each message, as they come: all of them, or those that tell the story."""
+"""A line for each message, as they come: for all messages, or for those that matter to the story."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Filter:
     stop: float | None = None
 
     def wants(self, time: float, channel: str, names: Sequence[str]) -> bool:
-        """Whether a line with these facts is asked for."""
+        """Whether to show a line with these facts."""
         if self.channels and channel.partition(" ")[0] not in self.channels and channel not in self.channels:
             return False
         if self.types and not any(fnmatchcase(name, glob) for name in names for glob in self.types):
@@ -57,7 +57,7 @@ class Filter:
 
 
 class Lines:
-    """Prints. `everything`: routine messages too."""
+    """Prints the lines. `everything`: routine messages too."""
 
     def __init__(self, console: Console, chosen: Filter, *, everything: bool) -> None:
         self._console = console
@@ -69,7 +69,7 @@ class Lines:
         self._agent = AgentTalk()
 
     def show(self, event: Event, findings: Sequence[Finding]) -> None:
-        """One event, and what it broke."""
+        """Shows one event, and the rules that it broke."""
         if self._zero is None:
             self._zero = event.time
         line = self._line(event, bool(findings))
@@ -121,7 +121,7 @@ class Lines:
 
 
 def _words(event: Event) -> tuple[str, str, bool] | None:
-    """(name, detail, is it routine); None for what is no line."""
+    """(name, detail, is it routine); None for an event without a line."""
     match event:
         case Message():
             size = f"{event.size:,} bytes" + ("" if event.whole else ", not whole")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A migration in a few lines: scheme, outcome, why, who, how long, what to look at next."""
+"""A migration in a few lines: scheme, outcome, reason, participants, duration, and where to look next."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
-LABEL = 12  # columns of a label and what is left of it
+LABEL = 12  # columns of a label; the rest is for its words
 GOOD = frozenset({"completed", "switched and arrived"})
 BAD = frozenset({"did not arrive"})
 ATTEMPTS_SHOWN = 6
@@ -24,7 +24,7 @@ def labelled(label: str, words: str, width: int, style: str = "") -> Iterator[Te
 
 
 def session_id(number: int | None) -> str:
-    """An id as the headers write it."""
+    """An id in the form of the headers."""
     return "unknown" if number is None else f"{number:#010x}"
 
 
@@ -62,7 +62,7 @@ def lines(number: int, migration: Mapping[str, Any], width: int) -> Iterator[Tex
 
 
 def durations(phases: Sequence[Mapping[str, Any]]) -> str:
-    """`announced, linked +9.7 ms, connected +28.7 ms; 38.4 ms in all`: each since the one before."""
+    """`announced, linked +9.7 ms, connected +28.7 ms; 38.4 ms in all`: each since the previous one."""
     words: list[str] = []
     before = phases[0]["ms"]
     for phase in phases:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The ladders of a capture: one for the sessions that migrations tie together, else one for all sessions.
+"""The ladders of a capture: one for the sessions that migrations connect, otherwise one for all sessions.
 
-What has nothing to do with them (other connections, however many) takes no column.
-"""
+Unrelated connections, however many, have no column."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from dissectors.rules.judgement import Finding
 from reports.ladder.lanes import CLIENT, Ladder, Parties, ladder
 
 GROUPS_SHOWN = 4
-#: Columns for hosts and clients in one ladder; what is beyond is left out.
+#: The most columns for hosts and clients in one ladder; further ones are left out.
 LANES = 5
 SESSIONS_SHOWN = 40
 
@@ -42,14 +41,14 @@ def ladders(
 
 
 def _spoken(events: Sequence[Event]) -> list[Event]:
-    """What was said in SPICE outside of any session, of the first connections; nothing of foreign ones."""
+    """SPICE messages outside of any session, of the first connections; nothing of foreign protocols."""
     spice = dict.fromkeys(e.connection for e in events if isinstance(e, LinkBytes | Message))
     shown = set(islice(spice, LANES - 1))
     return [e for e in events if getattr(e, "connection", None) in shown]
 
 
 def _groups(view: Conversation) -> list[list[Migration]]:
-    """Migrations that share a session (a chain, a second try) belong together."""
+    """Groups of migrations that share a session (a chain, a second attempt)."""
     groups: list[tuple[set[int], list[Migration]]] = []
     for migration in islice(view.migrations, 200):
         ends = {id(end) for end in (migration.source, migration.target) if end is not None}
@@ -63,7 +62,7 @@ def _groups(view: Conversation) -> list[list[Migration]]:
 def _of_migrations(
     view: Conversation, migrations: Sequence[Migration], attempts: Attempts
 ) -> dict[int, Parties]:
-    """Every connection of these migrations, and what its ends are called."""
+    """Every connection of these migrations, and the names of its ends."""
     several = len(migrations) > 1
     parties: dict[int, Parties] = {}
     for migration in migrations:
@@ -88,7 +87,7 @@ def _others(view: Conversation, migration: Migration) -> list[Session]:
 
 
 def _of_sessions(view: Conversation, attempts: Attempts) -> dict[int, Parties]:
-    """All sessions, the attempts at their hosts, links that were refused; each client by its address."""
+    """All sessions, the attempts at their hosts, and refused links; each client is named by its address."""
     sessions = view.sessions[:SESSIONS_SHOWN]
     clients = {_client(session) for session in sessions}
     parties: dict[int, Parties] = {}

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The story of a capture on a terminal: what was read, what happened, whose fault it was; the ladders.
 
-Colour only where there is a terminal; no line has more than 100 columns.
-"""
+Colour only on a terminal; no line has more than 100 columns."""
 
 from __future__ import annotations
 
@@ -22,13 +21,13 @@ from reports.inspection.migration_text import labelled, session_id
 from reports.ladder import ladder_text
 from reports.ladder.lanes import Ladder
 
-Story = Mapping[str, Any]  # what `Inspection.as_dict` gives
+Story = Mapping[str, Any]  # the result of `Inspection.as_dict`
 
 WIDEST = 100
 _LADDER_STYLES = {"head": "bold", "routine": "dim", "broken": "bold red", "differs": "yellow", "": ""}
 _DOUBTS_SHOWN = 10
 _MIGRATIONS_SHOWN = 20
-_SESSIONS_SHOWN = 40  # channels; more are only counted
+_SESSIONS_SHOWN = 40  # channels that are listed; more are only counted
 _NOTES_SHOWN = 12
 _REFUSED_SHOWN = 8
 
@@ -36,7 +35,7 @@ _REFUSED_SHOWN = 8
 def print_story(
     console: Console, story: Story, ladders: Sequence[tuple[str, Ladder]], *, unjudged: bool = False
 ) -> None:
-    """Everything: the summary first, the verdict last."""
+    """Prints everything: the summary first, the verdict last."""
     width = min(console.width, WIDEST)
     _summary(console, story, width)
     for number, migration in enumerate(story["migrations"][:_MIGRATIONS_SHOWN], 1):
@@ -122,12 +121,12 @@ def _attempts(console: Console, story: Story, width: int) -> None:
     elsewhere = story["capture"]["failed_streams"] - len(listed)
     if elsewhere > 0:
         console.print()
-        words = f"Came to nothing elsewhere: {_plural(elsewhere, 'connection')} to where nobody was sent"
+        words = f"Failed elsewhere: {_plural(elsewhere, 'connection')} to servers that no migration names"
         _print(console, words, width)
     if not others:
         return
     console.print()
-    console.print(Text(f"Came to nothing: {_plural(len(others), 'connection')}", "bold yellow"))
+    console.print(Text(f"Failed: {_plural(len(others), 'connection')}", "bold yellow"))
     advice = ""
     for one in others[:_REFUSED_SHOWN]:
         words = f"{one['seen']} (client {one['client']})"
@@ -232,7 +231,7 @@ def _ladder(console: Console, title: str, ladder: Ladder, width: int) -> None:
 
 
 def _gaps(console: Console, story: Story, width: int) -> None:
-    gaps = [gap for gap in story["gaps"] if not gap.get("cut") and not gap.get("all")]  # notes tell of those
+    gaps = [gap for gap in story["gaps"] if not gap.get("cut") and not gap.get("all")]  # notes report those
     if not gaps:
         return
     console.print()

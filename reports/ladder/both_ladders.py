@@ -13,7 +13,7 @@ from reports.ladder.ladder_svg import style, svg
 from reports.ladder.lanes import ladder
 from suites.replay.spoken import Spoken, side_by_side
 
-#: Letters of one column.
+#: Characters of one column.
 WIDTH = 52
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <title>Replay: what differs</title><style>
@@ -29,7 +29,7 @@ body {{ font: 14px/1.5 system-ui, sans-serif; margin: 1.5em }}
 
 @dataclass(frozen=True)
 class Both:
-    """The events of a recording and of its replay on `server`, and what differs, a line each."""
+    """The events of a recording and of its replay on `server`, and the differences, a line each."""
 
     recorded: Sequence[Event]
     here: Sequence[Event]
@@ -38,7 +38,7 @@ class Both:
 
 
 def both_ladders(both: Both) -> str:
-    """A page of its own."""
+    """A page with both ladders."""
     drawn = [
         svg(ladder(events), title) for events, title in ((both.recorded, "recording"), (both.here, "replay"))
     ]
@@ -49,8 +49,8 @@ def both_ladders(both: Both) -> str:
 
 
 def columns(name: str, recorded: Sequence[Spoken], here: Sequence[Spoken]) -> Iterator[str]:
-    """One connection in two columns: what its server said in the recording, and here. Between them stands
-    `!` where fields differ, `<` and `>` where only one of them said it."""
+    """One connection in two columns: its server's messages in the recording and in this run. Between them:
+    `!` if fields differ, `<` and `>` if only one of them has the message."""
     yield f"{name:{WIDTH}}     this replay".rstrip()
     for old, mark, new in side_by_side(recorded, here):
         left, right = (wrap(said.words, WIDTH) if said else [""] for said in (old, new))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A ladder as an SVG string: inside a page (its style in `ladder.css`) or standing alone."""
+"""A ladder as an SVG string: for a page (its style in `ladder.css`), or as a file of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.resources import files
 from reports.ladder.lanes import Kind, Ladder, Row
 
 WIDTH = 960  # units of the view box; one is a CSS pixel at full size
-_LEFT = 166  # the first lane; left of it frame and time
+_LEFT = 166  # the first lane; frame and time are to its left
 _RIGHT = 74  # right of the last lane
 _HEAD = 44
 _ROW = 28
@@ -19,12 +19,13 @@ _GLYPH = 6.4  # mean width of a character of the label's size
 
 
 def style() -> str:
-    """The style that a page with ladders needs once."""
+    """The style that a page with ladders contains once."""
     return files("reports.ladder").joinpath("ladder.css").read_text(encoding="utf-8")
 
 
 def svg(ladder: Ladder, title: str, *, standalone: bool = False, interactive: bool = False) -> str:
-    """The drawing. `standalone`: with its own style and name space (a file, an attachment).
+    """The drawing. `standalone`: with its own style and namespace (a file, an attachment).
+
     `interactive`: each message can be reached with the keyboard and carries `data-event`."""
     xs = _lanes(len(ladder.lanes))
     height = _HEAD + sum(_height(row, xs) for row in ladder.rows) + 16
@@ -56,7 +57,7 @@ def _lanes(count: int) -> list[float]:
 
 
 def _span(row: Row, xs: list[float]) -> tuple[float, float]:
-    """The lanes between which a row's words stand."""
+    """The lanes between which a row's words are written."""
     if row.to is not None and row.to != row.lane:
         return min(xs[row.lane], xs[row.to]), max(xs[row.lane], xs[row.to])
     if row.kind is Kind.NOTE:
@@ -151,7 +152,7 @@ def _note(row: Row, xs: list[float], y: int) -> str:
 
 
 def _words(row: Row, xs: list[float], y: int, lift: int = 0) -> str:
-    """Channel, label and detail; the detail below where it does not fit beside."""
+    """Channel, label and detail; the detail is below if it does not fit beside them."""
     left, right = _span(row, xs)
     anchor, x = "middle", (left + right) / 2
     if row.kind in (Kind.CALL, Kind.CALLBACK, Kind.DEATH):
@@ -177,7 +178,7 @@ def _cut(text: str, letters: int) -> str:
 
 
 def clock(seconds: float) -> str:
-    """A time since the first event, in the unit that reads best."""
+    """A time since the first event, in the most readable unit."""
     if seconds < 1:
         return f"{seconds * 1000:.1f} ms"
     return f"{seconds:.3f} s" if seconds < 100 else f"{seconds:,.1f} s"

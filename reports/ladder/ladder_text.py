@@ -15,7 +15,7 @@ _MARKS = {Kind.CALL: "■", Kind.CALLBACK: "●", Kind.DEATH: "X"}
 
 def lines(ladder: Ladder, width: int = 100) -> Iterator[tuple[str, str]]:
     """(style, text) of each line; style is "", "head", "routine", "broken" or "differs". At most `width`
-    columns, at least 60. What does not fit on its arrow follows on lines of its own."""
+    columns, at least 60. Text that does not fit on its arrow follows on lines of its own."""
     width = max(60, width)
     columns = _columns(len(ladder.lanes), width)
     yield "head", _heads(ladder.lanes, columns, width)
@@ -41,7 +41,7 @@ def text(ladder: Ladder, width: int = 100) -> str:
 
 
 def _columns(count: int, width: int) -> list[int]:
-    """The column of each lane; room for a lane's name is left at both ends."""
+    """The column of each lane, with room for a lane's name at both ends."""
     first, last = _TIME + 5, width - 6
     return [first + (last - first) * n // max(1, count - 1) for n in range(count)]
 
@@ -64,7 +64,7 @@ def _line(row: Row, columns: list[int], width: int) -> str:
     words = " ".join(filter(None, (row.channel, row.label)))
     room = (columns[1] - columns[0] - 5) if len(columns) > 1 else width - columns[0] - 5
     if len(words) > room and row.channel == "main" and row.kind is Kind.ARROW:
-        words = row.label  # it goes without saying
+        words = row.label  # the direction of the arrow already says it
     if row.detail and len(words) + 1 + len(row.detail) <= room:
         words += f" {row.detail}"
     if row.kind in (Kind.ARROW, Kind.END) and row.to is not None:

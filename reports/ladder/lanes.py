@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The ladder of a conversation: lanes for the hosts and the client, rows downwards in time.
 
-Only the model; `ladder_svg` and `ladder_text` draw it. Sans-I/O and deterministic.
-"""
+Only the model; `ladder_svg` and `ladder_text` draw it. Sans-I/O and deterministic."""
 
 from __future__ import annotations
 
@@ -37,11 +36,11 @@ CLIENT = "client"
 
 
 class Kind(StrEnum):
-    """What a row shows."""
+    """The kind of a row."""
 
-    ARROW = "arrow"  # something travels between two lanes
+    ARROW = "arrow"  # a message between two lanes
     CALL = "call"  # a call that the host made
-    CALLBACK = "callback"  # what the server told its host
+    CALLBACK = "callback"  # a callback of the server to its host
     END = "end"  # a connection ended
     NOTE = "note"  # a word across all lanes
     DEATH = "death"  # a server's process ended
@@ -51,10 +50,9 @@ class Kind(StrEnum):
 class Row:
     """`time`: seconds since the first event. `lane` is where it starts, `to` where an arrow ends.
 
-    `label` is short, `name` is the full name, `detail` the fields that matter. `faults`: a line for each
-    rule that was broken here; `failing` if one of them makes the build not conformant. `event`: its index
-    in what the ladder was made from, None if it stands for none or for many (`count`).
-    """
+    `label` is short, `name` is the full name, `detail` the relevant fields. `faults`: a line for each rule
+    that was broken at this row; `failing` if one of them makes the build not conformant. `event`: its index
+    in the ladder's events; None if the row stands for none or for many (`count`)."""
 
     time: float
     kind: Kind
@@ -94,14 +92,14 @@ def ladder(
     collapse: bool = True,
     limit: int | None = 240,
 ) -> Ladder:
-    """The ladder of a conversation. `parties`: the connections to show, by number, and what to call their
-    ends (None: all of them). `collapse` leaves the hosts' bookkeeping out and puts runs of routine
-    messages in one row each; of more than `limit` rows the middle, where no fault is near, is left out.
-    `names`: what to call a server that the events name by its address alone."""
+    """The ladder of a conversation. `parties`: the connections to show, by number, and the names of their
+    ends (None: all). `collapse` leaves out the hosts' bookkeeping and puts runs of routine messages in one
+    row each; of more than `limit` rows the middle, where no fault is near, is left out. `names`: the name of
+    a server that the events identify by its address alone."""
     many = list(events)
     builder = _Builder(many, names or {}, parties)
     rows = [row for n, event in enumerate(many) if (row := builder.row(n, event)) is not None]
-    rows.sort(key=_time)  # what a capture proves late comes late in the stream
+    rows.sort(key=_time)  # events that a capture proves late come late in the stream
     shown = [found for found in findings if parties is None or found.connection in (None, *parties)]
     rows = _blame(rows, many, shown, builder.zero)
     if collapse:
@@ -113,7 +111,7 @@ def ladder(
 
 
 class Parties(NamedTuple):
-    """What to call the two ends of a connection."""
+    """The names of the two ends of a connection."""
 
     client: str
     server: str
@@ -190,7 +188,7 @@ class _Builder:
         """A connection begins, fails to begin, or ends."""
         match event:
             case Opened() if event.connection in self._channel_of:
-                return None  # its link message says it better
+                return None  # its link message says more
             case Opened():
                 label = "TLS connection" if event.tls else "TCP connection"
                 return replace(arrow, label=label, detail=str(event.server), routine=True)
@@ -226,12 +224,12 @@ def _hosts(events: Iterable[Event]) -> Iterable[str]:
 
 
 def _from_server(event: ConnectionEvent) -> bool:
-    """Its arrow begins at the server."""
+    """Whether its arrow begins at the server."""
     return isinstance(event, TlsCertificate) or getattr(event, "sender", Side.CLIENT) is Side.SERVER
 
 
 def _said(event: ConnectionEvent, arrow: Row) -> Row | None:
-    """Something travels, or is missing."""
+    """A row for a message, or for missing bytes."""
     match event:
         case LinkBytes():
             label, detail, routine = wording.link(event)
@@ -261,8 +259,8 @@ def _said(event: ConnectionEvent, arrow: Row) -> Row | None:
 
 
 def _lanes(hosts: list[str], clients: list[str]) -> tuple[str, ...]:
-    """Source, client, target; a lone target stands right of its client, any other lone server left, or
-    between two clients. More clients stand right of what they talk to."""
+    """Source, client, target; a lone target is right of its client, any other lone server left of it, or
+    between two clients. Further clients are right of their servers."""
     if hosts == ["target"]:
         return (*clients, "target")
     first = "source" if "source" in hosts else hosts[0]
@@ -273,7 +271,7 @@ def _lanes(hosts: list[str], clients: list[str]) -> tuple[str, ...]:
 
 
 def _blame(rows: list[Row], events: Sequence[Event], findings: list[Finding], zero: float) -> list[Row]:
-    """Put each finding on the row of its event; one without such a row gets a row of its own."""
+    """Puts each finding on the row of its event; a finding without such a row gets a row of its own."""
     for found in findings:
         words = visible(f"{found.requirement}: expected {found.expected}; seen: {found.seen}")
         failing = found.level in FAILING
@@ -329,7 +327,7 @@ def _collapse(rows: Iterable[Row]) -> Iterable[Row]:
 
 
 def _shorten(rows: list[Row], limit: int) -> list[Row]:
-    """Keep both ends and what surrounds each fault."""
+    """Keeps both ends and the rows around each fault."""
     near = {n + d for n, row in enumerate(rows) if row.faults for d in range(-6, 4)}
     edge = max(4, (limit - len(near)) // 2)
     short: list[Row] = []

@@ -29,7 +29,7 @@ def recorded_ladder(directory: Path, case: CaseFinished) -> str | None:
 
 @contextmanager
 def drawing(directory: Path, cases: Sequence[CaseFinished]) -> Iterator[Callable[[CaseFinished], str | None]]:
-    """Gives what draws each case once, in this order; by several processes where there are many."""
+    """Returns a function that draws each case once, in this order; in several processes if there are many."""
     if len(cases) < MANY:
         yield partial(recorded_ladder, directory)
         return

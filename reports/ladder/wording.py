@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Short words for events: labels, the fields that matter, what is routine. Secrets are never shown."""
+"""Short words for events: labels, the relevant fields, which events are routine. Secrets are never shown."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from dissectors.framing.events import (
 from dissectors.wire.constants import Side, channel_name
 from dissectors.wire.visible_text import visible, visible_host
 
-#: Messages that are part of every session and say little about it.
+#: Messages that every session has and that say little about it.
 ROUTINE = frozenset({"PING", "PONG", "SET_ACK", "ACK_SYNC", "ACK", "NAME", "UUID", "MULTI_MEDIA_TIME"})
 
-#: Message names that matter on whatever channel they come.
+#: Message names that matter on every channel.
 _NOTABLE = frozenset({"MIGRATE", "MIGRATE_DATA", "MIGRATE_FLUSH_MARK", "DISCONNECTING", "NOTIFY"})
 
-#: What a host tells that a reader of a ladder need not see, unless a rule is broken there.
+#: Host events that a reader of a ladder does not need, unless a rule is broken there.
 _BACKSTAGE = frozenset({"configured", "settled", "log", "timer_cancel", "timer_remove", "timer_fired"})
-#: ms; shorter timers (pings, statistics) say nothing about a migration, longer ones watch a silent client.
+#: ms; shorter timers (pings, statistics) say nothing about a migration, longer ones watch for silent clients
 _MIGRATION_TIMER = 10_000
 DEATHS = frozenset({"died", "hung"})
 
@@ -63,13 +63,14 @@ _LINK_LABELS = {
 
 
 def short(message: Message) -> str:
-    """A message's name without what its channel and its arrow say: `MIGRATE_BEGIN`."""
+    """A message's name without what its channel and its arrow already say: `MIGRATE_BEGIN`."""
     prefix = "SPICE_MSG_" if message.sender is Side.SERVER else "SPICE_MSGC_"
     return message.name.removeprefix(prefix).removeprefix(f"{channel_name(message.channel).upper()}_")
 
 
 def is_routine(message: Message) -> bool:
-    """Whether a message may be one of many in a row: bulk channels are, but for their migration."""
+    """Whether a message may share a row with many: on bulk channels all may, except those of their
+    migration."""
     name = short(message)
     if name in ROUTINE:
         return True
@@ -113,14 +114,14 @@ def _field(packet: Any, name: str) -> str:
 
 
 def _text(value: Any) -> str:
-    """A text from the wire, made visible."""
+    """A text from the wire with control characters made visible."""
     return visible(
         value.rstrip(b"\0").decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "")
     )
 
 
 def around(event: ConnectionEvent) -> tuple[str, str, bool]:
-    """(label, detail, is it routine) of what goes on around SPICE: TLS, proxies, other protocols."""
+    """(label, detail, is it routine) of an event around SPICE: TLS, proxies, other protocols."""
     match event:
         case TlsHello():
             return "TLS ClientHello", visible(event.server_name or ""), True
@@ -160,14 +161,14 @@ def _link_error(packet: Any, kind: str) -> tuple[str, bool]:
 
 
 def channel_of_link(event: LinkBytes) -> str:
-    """The channel that a link message asks for: `main`, `display 1`."""
+    """The channel that a link message requests: `main`, `display 1`."""
     packet = event.packet
     number = getattr(packet, "channel_id", 0)
     return channel_name(getattr(packet, "channel_type", 0)) + (f" {number}" if number else "")
 
 
 def is_backstage(event: HostEvent) -> bool:
-    """Whether an event of the host says nothing to a reader: bookkeeping, timers of other matters."""
+    """Whether a host event is irrelevant to a reader: bookkeeping, unrelated timers."""
     if event.name == "timer_start":
         return event.args.get("ms") != _MIGRATION_TIMER
     if event.name.startswith("return:"):

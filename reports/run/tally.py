@@ -309,7 +309,7 @@ class Run:
         words += [f"{n} {'is' if n == 1 else 'are'} not"] if (n := counts[Verdict.FAIL]) else []
         words += [f"{n} not kept, as declared"] if (n := counts[Verdict.DEVIATES]) else []
         words += [f"{_plural(len(self.stale), 'declared deviation')} no longer seen"] if self.stale else []
-        words += [f"{_plural(len(self.flaky), 'test')} came to different verdicts"] if self.flaky else []
+        words += [f"{_plural(len(self.flaky), 'test')} with different verdicts"] if self.flaky else []
         words += [] if self.full else [f"covers {self.scope} only"]
         return "; ".join(words) + "."
 

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Allure's results of a run, made from its events so that they agree with the certificate.
 
-What is declared, or only differs from other releases, is passed: a label names the verdict, the description
-says why. What could not be judged is skipped, with the reason. Only what is not plainly passed has
-attachments: second names (hard links) of the files in the run's own `tests/`, or copies.
-"""
+A case that DEVIATES or DIFFERS is passed: a label names the verdict, the description gives the reason. A case
+that could not be judged is skipped, with the reason. Only cases other than PASS have attachments: hard links
+to the files in the run's own `tests/`, or copies."""
 
 from __future__ import annotations
 
@@ -37,9 +36,9 @@ STATUS: Mapping[Verdict, Status] = MappingProxyType(
         Verdict.UNSUPPORTED: Status.SKIPPED,
     }
 )
-#: Allure's severity of a requirement's level; the worst of a test's requirements counts.
+#: Allure's severity of a requirement's level; the most severe of a test's requirements counts.
 SEVERITY = {"ROBUST": "blocker", "MUST": "critical", "SHOULD": "minor", "OBSERVED": "trivial"}
-#: Allure's categories: what to think of a test that is not green.
+#: Allure's categories of tests that are not green.
 CATEGORIES = (
     {"name": "Requirement not kept (FAIL)", "matchedStatuses": ["failed"]},
     {"name": "The suite's own trouble (ERROR)", "matchedStatuses": ["broken"]},
@@ -114,7 +113,7 @@ def _result(run: Run, case: CaseFinished, stop: int) -> TestResult:
 
 
 def _description(run: Run, case: CaseFinished) -> str:
-    """Why it is what it is, and the sentences of its requirements."""
+    """The reason for the verdict, and the sentences of the test's requirements."""
     told = [f"**{case.verdict}**: {case.reason}"] if case.reason else []
     known = [run.requirements[i] for i in case.requirements if i in run.requirements]
     return "\n\n".join([*told, *(f"{r.id} ({r.level}): {r.text}" for r in known)])
@@ -148,6 +147,6 @@ def _attached(case: CaseFinished, directory: Path, out: Path) -> Iterator[Attach
         if not (out / name).exists():
             try:
                 os.link(source, out / name)
-            except OSError:  # no hard links here
+            except OSError:  # the file system has no hard links here
                 shutil.copyfile(source, out / name)
         yield Attachment(name=source.name, source=name, type=_TYPES.get(kind, "application/octet-stream"))

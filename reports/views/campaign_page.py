@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The page of a fuzzing campaign: curves over time, and how often each state was there."""
+"""The page of a fuzzing campaign: curves over time, and how often each state was reached."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ td, th {{ text-align: left; padding: .15em 1em .15em 0; vertical-align: top }}
 
 
 def campaign_page(told: Mapping[str, Any]) -> str:
-    """From what `fuzz.json` holds."""
+    """The page, from the content of `fuzz.json`."""
     return _PAGE.format(
         **{key: told[key] for key in ("seed", "processes", "seconds", "plays", "moves")},
         server=escape(str(told["server"])),
@@ -46,7 +46,7 @@ def campaign_page(told: Mapping[str, Any]) -> str:
 
 
 def _curve(points: Sequence[Mapping[str, float]], key: str, name: str) -> str:
-    """One curve with its ends named."""
+    """One curve with its end values."""
     last = max((point["seconds"] for point in points), default=0) or 1
     most = max((point[key] for point in points), default=0) or 1
     wide, high = WIDTH - 2 * EDGE, HEIGHT - 2 * EDGE

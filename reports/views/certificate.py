@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`certificate.json`: a run for machines. Keys are stable; others may be added (`format` counts breaks).
+"""`certificate.json`: a run for machines. Keys are stable; others may be added (`format` counts incompatible
+changes).
 
-`verdict` of a requirement is the worst over the builds, null where no case judged it; `results` has it for
-each build with its cases and evidence. How often each test saw each requirement kept is in `events.ndjson`,
+`verdict` of a requirement is the worst over the builds, null if no case judged it; `results` has it for
+each build with its cases and evidence. How often each test saw each requirement kept is in `events.ndjson`;
 the cells of the matrix are in `matrix.json`. Paths are relative to the run's directory, times are UTC.
 """
 
@@ -57,7 +58,8 @@ def certificate(run: Run) -> dict[str, Any]:
 
 
 def text(run: Run) -> str:
-    """The whole certificate as JSON: an entry of a list on each line, so that two can be compared by line."""
+    """The whole certificate as JSON, with each entry of a list on a line of its own, so that two can be
+    compared by line."""
     return (
         "{\n"
         + ",\n".join(f" {json.dumps(key)}: {_lines(value)}" for key, value in certificate(run).items())
@@ -77,13 +79,13 @@ def timestamp(seconds: float) -> str:
 
 
 def counted(counts: Mapping[Verdict | None, int]) -> dict[str, int]:
-    """Counts by name, in the order of the verdicts, what was not judged last."""
+    """Counts by name, in the order of the verdicts, with the unjudged last."""
     order: list[Verdict | None] = [*Verdict, None]
     return {(str(v) if v else NOT_JUDGED): counts[v] for v in order if counts.get(v)}
 
 
 def load(directory: Path) -> dict[str, Any]:
-    """A certificate that was written; UsageError with one line where there is none."""
+    """Reads a certificate; UsageError with one line if there is none."""
     path = directory / FILE
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -123,7 +125,8 @@ def _requirement(run: Run, requirement: Requirement) -> dict[str, Any]:
 
 
 def _result(result: Result) -> dict[str, Any]:
-    """`kept`: how often over all tests, `kept_by`: by how many of them; `not_kept`: each that says else."""
+    """`kept`: how many times over all tests, `kept_by`: by how many tests; `not_kept`: each case with another
+    verdict."""
     identifier = result.requirement.id
     kept = [e for e in result.evidence if e.verdict is Verdict.PASS]
     return {

@@ -20,12 +20,12 @@ from reports.views.page import environment
 
 FILE = "certificate.html"
 
-#: So many rows fit; what is beyond is counted, and the page (index.html) has all.
+#: How many rows fit; the others are counted, and the page (index.html) has all.
 FAILURES_SHOWN = 6
 RISKS_SHOWN = 32
 BUILDS_SHOWN = 5
 
-#: What a requirement of a level guards, as the reader of a certificate asks it.
+#: What a requirement of a level guards against, in the words of a certificate's reader.
 GUARDS = {
     Level.ROBUST: "A peer can end, stall or exhaust the server",
     Level.MUST: "A client or a migration can go wrong",
@@ -36,7 +36,7 @@ GUARDS = {
 
 @dataclass(frozen=True)
 class Risk:
-    """What a build does that a requirement forbids, declared beforehand."""
+    """A declared deviation that showed, as a risk of the build."""
 
     requirements: str
     reason: str
@@ -46,23 +46,23 @@ class Risk:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What the template asks for."""
+    """The values of the template."""
 
     run: Run
 
     @property
     def tone(self) -> str:
-        """How the verdict looks."""
+        """The tone of the verdict."""
         return {Exit.CONFORMANT: "good", Exit.NOT_CONFORMANT: "bad"}.get(self.run.exit, "warn")
 
     @property
     def command(self) -> str:
-        """What to type to run it again."""
+        """The command that repeats the run."""
         return shlex.join(self.run.started.command)
 
     @property
     def counts(self) -> list[tuple[str, int]]:
-        """(verdict, how many requirements)."""
+        """(verdict, number of requirements)."""
         return list(counted(self.run.counts()).items())
 
     @property
@@ -92,12 +92,12 @@ class Certificate:
 
     @property
     def failures(self) -> list[Result]:
-        """What failed, MUST before SHOULD."""
+        """The failed requirements, MUST before SHOULD."""
         return list(self.run.results_with(Verdict.FAIL))
 
     @property
     def guarded(self) -> list[tuple[str, list[str]]]:
-        """(what can happen, the broken requirements), from the declared risks."""
+        """(possible harm, the broken requirements), from the declared risks."""
         found: dict[Level, dict[str, None]] = {}
         for result in self.run.results_with(Verdict.DEVIATES):
             found.setdefault(result.requirement.level, {})[result.requirement.id] = None
@@ -105,7 +105,7 @@ class Certificate:
 
     @property
     def risks(self) -> list[Risk]:
-        """Every declared deviation that showed; those of one reason together."""
+        """Every declared deviation that showed; those with one reason together."""
         grouped: dict[tuple[str, str], list[Occurrence]] = {}
         for occurrence in self.run.occurrences:
             if occurrence.cases:
@@ -123,12 +123,12 @@ class Certificate:
 
     @property
     def differing(self) -> list[Result]:
-        """Requirements that are reported, not failed."""
+        """Requirements whose breach is reported without failing the build."""
         return list(self.run.results_with(Verdict.DIFFERS))
 
     @property
     def areas(self) -> list[tuple[str, dict[str, int]]]:
-        """(area, verdict -> how many requirements)."""
+        """(area, verdict -> number of requirements)."""
         found: dict[str, Counter[Verdict | None]] = {}
         for requirement in self.run.requirements.values():
             found.setdefault(requirement.area, Counter())[self.run.verdict(requirement.id)] += 1
@@ -136,7 +136,7 @@ class Certificate:
 
     @property
     def gone(self) -> list[str]:
-        """Declarations that no longer hold."""
+        """Declarations of deviations that no longer occur."""
         return [f"{o.deviation.requirement}: {o.deviation.reason}" for o in self.run.stale]
 
 
@@ -144,7 +144,7 @@ _JUDGED = (Verdict.PASS, Verdict.FAIL, Verdict.DEVIATES)
 
 
 def _shown_by(occurrence: Occurrence) -> Iterator[str]:
-    """The requirements that a deviation's tests are about and that its glob names."""
+    """The requirements that a deviation's tests judge and that its glob names."""
     entry = occurrence.deviation
     if "*" not in entry.requirement:
         yield entry.requirement

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`summary.md`: a run in Markdown for a CI job's summary; and GitHub's annotations of what failed."""
+"""`summary.md`: a run in Markdown for a CI job's summary; and GitHub's annotations of failed requirements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#!])")
 
 
 def markdown(run: Run) -> str:
-    """The verdict, the counts, and a table of what failed."""
+    """The verdict, the counts, and a table of failed requirements."""
     lines = [f"## SPICE conformance: {run.headline}", "", _plain(run.sentence), ""]
     lines.append(", ".join(f"{n} {name}" for name, n in counted(run.counts()).items()))
     for server in run.servers:
@@ -40,7 +40,7 @@ def markdown(run: Run) -> str:
 
 
 def github_errors(run: Run) -> Iterator[str]:
-    """A workflow command of GitHub's for each requirement that failed, the first ten."""
+    """A workflow command of GitHub's for each failed requirement, at most ten."""
     for result in list(run.results_with(Verdict.FAIL))[:ANNOTATIONS_SHOWN]:
         evidence = result.blamed[0]
         found = evidence.findings[0] if evidence.findings else None
@@ -52,7 +52,7 @@ def github_errors(run: Run) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """Nobody's text becomes markup, nor breaks a row."""
+    """Escapes a text, so that it is no markup and breaks no row."""
     return _MARKUP.sub(r"\\\1", " ".join(text.split()))
 
 

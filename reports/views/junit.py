@@ -2,9 +2,9 @@
 """`junit.xml` of a run, in the schema that CI systems read.
 
 Not pytest's own: that calls a declared deviation a failure, cannot be made from a run that was killed, and
-has no place for requirement, verdict, expected and seen. DEVIATES and DIFFERS count as passed and say so
-in a property; INCONCLUSIVE and UNSUPPORTED as skipped. A test that is not PASS has its findings and its
-evidence as output.
+has no place for requirement, verdict, expected and seen. DEVIATES and DIFFERS count as passed, with the
+verdict in a property; INCONCLUSIVE and UNSUPPORTED count as skipped. A test that is not PASS has
+its findings and its evidence as output.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _OUTCOME = {
     Verdict.INCONCLUSIVE: "skipped",
     Verdict.UNSUPPORTED: "skipped",
 }
-#: What XML 1.0 cannot carry.
+#: Characters that XML 1.0 cannot contain.
 _UNFIT = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -97,7 +97,7 @@ def _case(suite: ET.Element, case: CaseFinished) -> None:
 
 
 def plain(server: str) -> str:
-    """A SPEC without the directories in it: names stay the same wherever a build lies."""
+    """A SPEC without its directories, so that a name does not depend on a build's place."""
     return " > ".join(re.sub(r"^([a-z]+:|)/.*/", r"\1", part) for part in server.split(" > "))
 
 

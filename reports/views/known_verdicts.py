@@ -2,8 +2,7 @@
 """Each requirement's verdict on the libspice-server releases that were certified: `known_verdicts.toml`.
 
 `make known-verdicts RUNS="DIR..."` writes the file from run directories of `certify` on libraries. Releases
-that no run has keep what they had.
-"""
+without a run keep their entries."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ HEAD = """# SPDX-License-Identifier: GPL-2.0-only
 
 
 def read(path: Path = FILE) -> Known:
-    """What is known; nothing if the file is not there."""
+    """The known verdicts; empty if the file does not exist."""
     if not path.exists():
         return {}
     found: Known = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -36,7 +35,7 @@ def read(path: Path = FILE) -> Known:
 
 
 def of_run(directory: Path) -> Known:
-    """The verdicts of a run on libraries. Raises UsageError: no run, or one of other servers."""
+    """The verdicts of a run on libraries. Raises UsageError if there is no run, or one of other servers."""
     certificate = load(directory)
     versions: dict[str, str] = {}
     for server in certificate["servers"]:
@@ -53,7 +52,7 @@ def of_run(directory: Path) -> Known:
 
 
 def merged(known: Known, runs: Iterable[Known]) -> Known:
-    """What is known once these runs are: the catalogue's requirements, in its order."""
+    """The known verdicts together with these runs', for the catalogue's requirements, in its order."""
     found: Known = {i: dict(known.get(i, {})) for i in CATALOGUE}
     for run in runs:
         for identifier in found:
@@ -62,7 +61,7 @@ def merged(known: Known, runs: Iterable[Known]) -> Known:
 
 
 def text(known: Mapping[str, Mapping[str, str]]) -> str:
-    """The file: a line for each requirement, the releases in their order."""
+    """The file's text: a line for each requirement, the releases in order."""
     lines = []
     for identifier, verdicts in known.items():
         pairs = [f'"{r}" = "{verdicts[r]}"' for r in sorted(verdicts, key=Version)]
@@ -71,7 +70,7 @@ def text(known: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def main(directories: list[str]) -> int:
-    """Writes the file anew from run directories."""
+    """Writes the file from run directories."""
     if not directories:
         print("usage: python -m reports.views.known_verdicts RUN...", file=sys.stderr)
         return 2

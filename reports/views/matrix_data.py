@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The matrix of a run: how many cells of each channel and state were driven, and what came of each.
+"""The matrix of a run: how many cells of each channel and state were played, and their outcomes.
 
 `matrix.json`: {"driven": n, "all": n, "left_out": n, "channels": [{"channel": name, "driven", "all",
 "left_out", "states": [{"state": words, "driven", "all", "left_out", "places": [{"server": SPEC, "place":
 words, "test": id, "cells": {name: {"outcome": words, "verdict": word} or {"left_out": why}}}]}]}]}. `all`
-counts the cells that are not left out with a reason.
-"""
+counts the cells that are not left out with a reason."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ Counts = dict[str, Any]
 
 
 def matrix(run: Run) -> Counts:
-    """The matrix as JSON holds it; without a driven cell `channels` is empty."""
+    """The matrix as JSON; `channels` is empty if no cell was played."""
     cases = sorted((case for case in run.cases if case.matrix), key=_place_in_order)
     broken = {case.nodeid: case.verdict for case in run.cases if case.cell}
     channels = sorted({int(case.matrix["channel"]) for case in cases})
@@ -35,12 +34,12 @@ def matrix(run: Run) -> Counts:
 
 
 def text(run: Run) -> str:
-    """The matrix as the file holds it."""
+    """The matrix as the file's text."""
     return json.dumps(matrix(run), indent=1, ensure_ascii=False)
 
 
 def _place_in_order(case: CaseFinished) -> tuple[int, str]:
-    """States as a session goes through them, whichever place was over first."""
+    """States in the order of a session, not in the order in which their tests ended."""
     states = [str(state) for state in State]
     state = case.matrix["state"]
     return states.index(state) if state in states else len(states), case.nodeid
@@ -71,7 +70,7 @@ def _place(case: CaseFinished, broken: dict[str, Verdict]) -> Counts:
         "place": told["place"],
         "test": case.nodeid,
         "driven": len(told["driven"]),
-        "all": len(told["driven"]) + undriven,  # one at least that the test did not come to
+        "all": len(told["driven"]) + undriven,  # the test did not reach at least one cell
         "left_out": len(told["left_out"]),
         "cells": cells,
     }
@@ -83,7 +82,7 @@ def _summed(head: Counts, key: str, parts: list[Counts]) -> Counts:
 
 
 def line(run: Run) -> str | None:
-    """The matrix in a line for people; None where nothing of it was driven."""
+    """The matrix in one line; None if no cell was played."""
     found = matrix(run)
     if not found["driven"]:
         return None

@@ -12,11 +12,11 @@ from dissectors.rules.judgement import Verdict
 from reports.run.tally import Run
 from reports.views.matrix_data import matrix
 
-#: (sign, tone, meaning) by kind of cell: a sign as well as a colour, for whoever does not see the colour.
+#: (sign, tone, meaning) by kind of cell: a sign as well as a colour, for readers who cannot see the colour.
 KINDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
     {
-        "silence": ("·", "calm", "nothing is sent, as the state owes"),
-        "answer": ("a", "answer", "the server answers as the state owes"),
+        "silence": ("·", "calm", "no message, as the tables require"),
+        "answer": ("a", "answer", "the server answers as the tables require"),
         "closed": ("c", "closed", "the server ends the connection"),
         "deviates": ("!", "warn", "a requirement is not kept, as declared"),
         "differs": ("~", "warn", "a recommendation is not kept"),
@@ -25,7 +25,7 @@ KINDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         "left_out": ("-", "out", "left out, with the reason"),
     }
 )
-#: How the acts of a kind begin, in the order of the rows.
+#: The beginning of each kind of act, in the order of the rows.
 GROUPS = (("link ", "Links"), ("SPICE_", "Messages"), ("", "Calls of the hypervisor, and leaving"))
 _OF_VERDICT = {
     Verdict.FAIL: "fails",
@@ -39,14 +39,14 @@ _OF_VERDICT = {
 
 @dataclass(frozen=True)
 class Square:
-    """One cell. `told`: what came of it, or why it is left out."""
+    """One cell. `told`: its outcome, or why it is left out."""
 
     kind: str
     told: str
 
     @property
     def sign(self) -> str:
-        """What it shows."""
+        """Its sign in the picture."""
         return KINDS[self.kind][0]
 
     @property
@@ -77,7 +77,7 @@ class Picture:
 
     @property
     def groups(self) -> list[tuple[str, list[str]]]:
-        """(heading, acts), every act of any place once."""
+        """(heading, acts), with every act of any place once."""
         acts = dict.fromkeys(act for column in self.columns for act in column.cells)
         found: dict[str, list[str]] = {heading: [] for heading in ("Messages", "Links", GROUPS[-1][1])}
         for act in acts:
@@ -86,13 +86,13 @@ class Picture:
 
     @property
     def counts(self) -> dict[str, int]:
-        """kind -> how many cells."""
+        """kind -> number of cells."""
         kinds = [square.kind for column in self.columns for square in column.cells.values()]
         return {kind: n for kind in KINDS if (n := kinds.count(kind))}
 
 
 def pictures(run: Run) -> list[Picture]:
-    """A picture for each build and channel; none where nothing was driven."""
+    """A picture for each build and channel; none if no cell was played."""
     found: list[Picture] = []
     channels = matrix(run)["channels"]
     for server in run.servers:

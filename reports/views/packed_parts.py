@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Parts of a page that few readers open: packed together, unpacked by the page's script when one is opened.
+"""Parts of a page that few readers open: packed together; the page's script unpacks them when one is opened.
 
-A part is HTML. `GROUP` parts make one `<script>` element whose text is base64 of gzip of a JSON list. The
-place of a part in the page is an element with `data-part="NAME-GROUP.INDEX"`, the element's id `NAME-GROUP`.
-"""
+A part is HTML. `GROUP` parts make one `<script>` element whose text is base64 of gzip of a JSON list. In the
+page a part is an element with `data-part="NAME-GROUP.INDEX"`; the `<script>` element's id is `NAME-GROUP`."""
 
 from __future__ import annotations
 
@@ -12,12 +11,12 @@ import gzip
 import json
 from typing import Any
 
-#: Parts that are packed together: alike as they are, they pack the better; too many take long to unpack.
+#: How many parts are packed together: similar parts pack better together, but too many take long to unpack.
 GROUP = 32
 
 
 class PackedParts:
-    """Takes the parts of one kind of a page: drawings, bodies."""
+    """Collects the parts of one kind of a page: drawings, bodies."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -25,7 +24,7 @@ class PackedParts:
         self._packed: list[str] = []
 
     def add(self, part: str) -> str:
-        """Packs a part; its place, for `data-part`."""
+        """Packs a part; returns its place, for `data-part`."""
         place = f"{self.name}-{len(self._packed)}.{len(self._open)}"
         self._open.append(part)
         if len(self._open) == GROUP:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`index.html`: one self-contained page of a run, or of several builds side by side, made to be handed on."""
+"""`index.html`: one self-contained page of a run, or of several builds side by side, which can be passed
+on."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ from reports.views.titles import told_apart
 
 FILE = "index.html"
 
-#: How a verdict looks: good, bad, warn, dim.
+#: The tone of a verdict: good, bad, warn, dim.
 TONES: dict[Verdict | None, str] = {
     Verdict.PASS: "good",
     Verdict.FAIL: "bad",
@@ -51,9 +52,9 @@ MEANINGS = {
     Verdict.ERROR: "the suite's own trouble",
 }
 
-#: So many failed tests stand open.
+#: How many failed tests are open at first.
 OPENED = 20
-#: So many tests have a row from the start; the page's script builds the other rows when they are needed.
+#: How many tests have a row from the start; the page's script builds the other rows when they are needed.
 FIRST_ROWS = 60
 
 Draw = Callable[[CaseFinished], str | None]
@@ -61,11 +62,11 @@ Draw = Callable[[CaseFinished], str | None]
 
 @dataclass(frozen=True)
 class View:
-    """What the template asks for."""
+    """The values of the template."""
 
     run: Run
     draw: Draw
-    #: What is drawn from packets, and what is not: `verify` compares the latter.
+    #: Parts that are drawn from packets, and other parts: `verify` compares the latter.
     parts: PackedParts = field(default_factory=lambda: PackedParts("pack"))
     bodies: PackedParts = field(default_factory=lambda: PackedParts("body"))
     #: The rows of the tests after `FIRST_ROWS`, and the places of their ladders.
@@ -75,7 +76,7 @@ class View:
 
     @property
     def command(self) -> str:
-        """What to type to run it again."""
+        """The command that repeats the run."""
         return shlex.join(self.run.started.command)
 
     @property
@@ -87,7 +88,7 @@ class View:
 
     @cached_property
     def counts(self) -> list[tuple[str, str, int]]:
-        """(verdict, tone, how many requirements), over all builds."""
+        """(verdict, tone, number of requirements), over all builds."""
         names = counted(self.run.counts())
         tones = {str(v) if v else NOT_JUDGED: tone for v, tone in TONES.items()}
         return [(name, tones[name], n) for name, n in names.items()]
@@ -102,7 +103,7 @@ class View:
 
     @cached_property
     def sums(self) -> list[tuple[str, str, list[int]]]:
-        """(verdict, tone, how many requirements on each build)."""
+        """(verdict, tone, number of requirements on each build)."""
         each = [self.run.counts(server) for server in self.run.servers]
         verdicts: list[Verdict | None] = [*Verdict, None]
         return [
@@ -113,13 +114,13 @@ class View:
 
     @cached_property
     def notable(self) -> list[Requirement]:
-        """Every requirement that some build does not keep, or where that was not judged, the worst first."""
+        """Every requirement that some build does not keep, or that no test judged, the worst first."""
         order: list[Verdict | None] = [*WORST_FIRST, None]
         found = [r for r in self.run.requirements.values() if not self._kept(r)]
         return sorted(found, key=lambda r: order.index(self.run.verdict(r.id)))
 
     def why(self, requirement: Requirement) -> list[str]:
-        """Why it is not kept, as declared or else as seen; what was missing to judge it."""
+        """The reason why it is not kept (declared, otherwise seen), or why it was not judged."""
         results = [self.result(requirement, server) for server in self.run.servers]
         evidence = [e for r in results for e in r.evidence if e.verdict is not Verdict.PASS]
         declared = [d.reason for e in evidence for d in e.declared]
@@ -128,7 +129,7 @@ class View:
         return list(dict.fromkeys(declared or seen[:1] or missing))
 
     def agreement(self, requirements: list[Requirement]) -> str:
-        """How many requirements of an area every build keeps."""
+        """The number of an area's requirements that every build keeps."""
         kept = sum(map(self._kept, requirements))
         return f"{kept} of {len(requirements)} kept by every build"
 
@@ -144,12 +145,12 @@ class View:
         return {id(case): n for n, case in enumerate(self.run.cases, 1)}
 
     def anchor(self, case: CaseFinished) -> str:
-        """The id of a test's place in the page."""
+        """The id of a test's element in the page."""
         return f"t{self._numbers[id(case)]}"
 
     @cached_property
     def anchors(self) -> dict[tuple[str, str], str]:
-        """(test's id, SPEC) -> the id of its place in the page."""
+        """(test's id, SPEC) -> the id of its element in the page."""
         return {(case.nodeid, case.server): self.anchor(case) for case in self.run.cases}
 
     @cached_property
@@ -158,12 +159,12 @@ class View:
         return frozenset(failed[:OPENED])
 
     def opened(self, case: CaseFinished) -> bool:
-        """Whether a failed test stands open from the start."""
+        """Whether a failed test is open at first."""
         return id(case) in self._opened
 
     @cached_property
     def cases(self) -> list[CaseFinished]:
-        """The tests, the worst first, otherwise as they ran."""
+        """The tests, the worst first, otherwise in the order in which they ran."""
         return in_order(self.run)
 
     @property
@@ -200,7 +201,7 @@ class View:
         return packed(self.drawn)
 
     def drawing(self, case: CaseFinished) -> str | None:
-        """The place of a test's ladder among the packed parts; None where its packets cannot be read."""
+        """The place of a test's ladder among the packed parts; None if its packets cannot be read."""
         drawn = self.draw(case)
         return self.parts.add(drawn) if drawn else None
 
@@ -209,7 +210,8 @@ class View:
         return self.bodies.add(" ".join(body.split()))
 
     def over_releases(self, requirement: Requirement) -> list[tuple[str, str]]:
-        """(version, verdict) of a requirement, the oldest release first: as known, and as in this run."""
+        """(version, verdict) of a requirement, the oldest release first: from the known verdicts, and from
+        this run."""
         found = dict(self.history.get(requirement.id, {}))
         for server in self.run.servers:
             versions = {build.version for build in self.run.identities.get(server, {}).values()}
@@ -225,7 +227,7 @@ class View:
 
     @cached_property
     def levels(self) -> list[str]:
-        """The levels that there are."""
+        """The levels of the run's requirements."""
         return list(dict.fromkeys(r.level for r in self.run.requirements.values()))
 
     @cached_property
@@ -234,7 +236,7 @@ class View:
         return pictures(self.run)
 
     def uneven(self, requirement: Requirement) -> bool:
-        """Whether the builds do not agree."""
+        """Whether the builds have different verdicts."""
         return len({self.result(requirement, server).verdict for server in self.run.servers}) > 1
 
 
@@ -246,7 +248,7 @@ def _ordered(version: str) -> tuple[bool, Version | str]:
 
 
 def in_order(run: Run) -> list[CaseFinished]:
-    """The tests as the page shows them, each drawn once: the worst first, otherwise as they ran."""
+    """The tests in the page's order, each once: the worst first, otherwise in the order in which they ran."""
     return sorted(run.cases, key=lambda case: WORST_FIRST.index(case.verdict))
 
 
@@ -256,7 +258,7 @@ def no_ladder(case: CaseFinished) -> str | None:
 
 
 def page(run: Run, draw: Draw = no_ladder) -> str:
-    """The page's text. `draw`: gives a case's ladder (SVG); asked once for each of `in_order`."""
+    """The page's text. `draw`: gives a case's ladder (SVG); called once for each of `in_order`."""
     return (
         environment()
         .get_template("index.html")
@@ -271,7 +273,7 @@ def page(run: Run, draw: Draw = no_ladder) -> str:
 
 @cache
 def environment() -> Environment:
-    """Templates with escaping on and what every page needs."""
+    """Templates with escaping, and with the functions that every page needs."""
     env = Environment(
         loader=PackageLoader("reports.views"),
         autoescape=True,

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The protocol as we check it, as one page: states, messages and requirements, drawn from the order tables
-and the catalogue. `spice-conform requirements --html FILE` writes it.
-"""
+"""The protocol that the suite checks, as one page: states, messages and requirements, drawn from the order
+tables and the catalogue. `spice-conform requirements --html FILE` writes it."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from dissectors.wire.constants import MESSAGE_NAMES, ChannelType, Side, channel_
 from reports.views.page import environment
 from reports.views.state_diagrams import DIAGRAMS
 
-#: What must precede MIGRATE_DATA, each step with who takes it and the requirement that holds it.
+#: The steps before MIGRATE_DATA and after it, each with its actor and the requirement that checks it.
 BEFORE_DATA = (
     (
         "source",
@@ -25,18 +24,18 @@ BEFORE_DATA = (
         " CONNECTED_SEAMLESS; its flags say whether a flush mark and data follow",
         "MIG-SRC-040",
     ),
-    ("client", "SPICE_MSGC_MIGRATE_FLUSH_MARK where NEED_FLUSH asks for it", "MIG-CLI-009"),
+    ("client", "SPICE_MSGC_MIGRATE_FLUSH_MARK if the flags have NEED_FLUSH", "MIG-CLI-009"),
     ("client", "nothing more on that channel after the flush mark", "MIG-CLI-011"),
     (
         "source",
-        "SPICE_MSG_MIGRATE_DATA after it, where NEED_DATA_TRANSFER announced it",
+        "SPICE_MSG_MIGRATE_DATA after it, if the flags have NEED_DATA_TRANSFER",
         "MIG-SRC-042",
     ),
-    ("source", "nothing but that, and that once", "MIG-SRC-041"),
+    ("source", "MIGRATE_DATA once, and no other message", "MIG-SRC-041"),
     ("client", "the same bytes on the target's channel, as SPICE_MSGC_MIGRATE_DATA", "MIG-CLI-010"),
     (
         "target",
-        "nothing before it that the client has already; then it goes on",
+        "before it, nothing that the client already has; then the session goes on",
         "MIG-DST-027",
     ),
 )
@@ -52,7 +51,7 @@ class Table:
 
     @property
     def steps(self) -> Iterator[tuple[str, str, str, str, str]]:
-        """(state, sender, message, where it leads, requirements)."""
+        """(state, sender, message, next state, requirements)."""
         for (state, sender), row in self.rows.items():
             for kind, to in row.go.items():
                 name = message_name(self.channel, sender, kind)

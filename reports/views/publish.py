@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every report of a run, written into its directory from its events."""
+"""Writes every report of a run into its directory, from its events."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from reports.views import allure_results, certificate, certificate_page, job_sum
 
 
 def prepare() -> None:
-    """Compiles the templates, which takes as long as a short run's reports."""
+    """Compiles the templates, which takes as long as the reports of a short run."""
     for name in ("index.html", "parts.html", "certificate.html"):
         page.environment().get_template(name)
 
 
 def publish(directory: Path) -> Run:
-    """Write the reports of the run in a directory; also of one that was killed."""
+    """Writes the reports of the run in a directory, also of a run that was killed."""
     run = Run.read(directory)
     return write(run, directory)
 
 
 def write(run: Run, directory: Path) -> Run:
-    """Certificates, JUnit, the matrix and the page, each whole or not at all; gives the run."""
+    """Writes certificates, JUnit, the matrix and the page, each completely or not at all; returns the run."""
     run.seal = seal.Manifest(seal.evidence_of(directory), {}).seal
     files: dict[str, Callable[[], str | bytes]] = {  # made one after the other: large runs make large files
         page.FILE: lambda: _page(run, directory),
@@ -58,16 +58,15 @@ def _page(run: Run, directory: Path) -> str:
 
 
 def _put(directory: Path, name: str, content: str | bytes) -> None:
-    """Whole or not at all. Raises OSError."""
+    """Writes a file completely or not at all. Raises OSError."""
     part = directory / f".{name}.part"
     part.write_bytes(content.encode() if isinstance(content, str) else content)
     part.replace(directory / name)
 
 
 def side_by_side(directories: list[Path], out: Path) -> Run:
-    """Several runs put into one, a run of its own: their events in one file, their evidence copied. Shards of
-    one run make that run; two runs of one build stand side by side, with their times. Raises UsageError,
-    OSError."""
+    """Puts several runs into one new run: their events in one file, their evidence copied. Shards of one run
+    make that run; two runs of one build are side by side, with their times. Raises UsageError, OSError."""
     runs = apart([Run.read(directory) for directory in directories])
     taken: set[str] = set()
     for number, (directory, run) in enumerate(zip(directories, runs, strict=True), 1):
@@ -83,7 +82,7 @@ def side_by_side(directories: list[Path], out: Path) -> Run:
 
 
 def _brought(case: CaseFinished, directory: Path, out: Path, taken: set[str], number: int) -> CaseFinished:
-    """The case with its evidence below `out`; a name that another run has taken gets the run's number."""
+    """The case with its evidence below `out`; a name that another run uses gets the run's number."""
     artefacts = {}
     for kind, path in case.artefacts.items():
         top, _, rest = path.partition("/")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The pytest plugin that writes every report of a run that `reports.run.plugin` has recorded.
 
-allure-pytest's `--alluredir DIR` fills DIR with what the run's own `allure/` holds, from the same events
-as the certificate. allure-pytest's listener would call a declared deviation a failure, so it is taken out.
-"""
+allure-pytest's `--alluredir DIR` fills DIR with the content of the run's own `allure/`, from the same events
+as the certificate. The plugin removes allure-pytest's listener, which would call a declared deviation a
+failure."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ DOT_SECONDS = 30.0
 LINE_END = "\\n"  # graphviz's own
 STATE_WIDTH = 18  # characters of a state's name in a line
 SHORT = {Side.SERVER: "S", Side.CLIENT: "C"}
-#: Messages that lead from nearly every state of a source elsewhere: a picture of their own.
+#: Messages that lead from nearly every state of a source to another: they have a picture of their own.
 ANYWHERE = frozenset(
     {
         MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN,
@@ -35,7 +35,7 @@ _MAIN, _OTHER = ChannelType.SPICE_CHANNEL_MAIN, ChannelType.SPICE_CHANNEL_INPUTS
 @dataclass(frozen=True)
 class Diagram:
     """A picture of some steps: those between `states` (None: all), of the messages in `only` (None: all) and
-    not of those in `without`. What leads on from `first` is drawn, whatever its message is."""
+    not of those in `without`. All steps from `first` are drawn, whatever their message."""
 
     title: str
     rows: Rows
@@ -57,7 +57,7 @@ class Diagram:
 
     @property
     def breaches(self) -> Edges:
-        """The same of the breaches that alone lead to one of its states."""
+        """The same for breaches that are the only way to one of its states."""
         shown = {state for edge in self.edges for state in edge}
         reached = {end for *_, end in steps(self.rows)}
         found: Edges = {}
@@ -77,19 +77,19 @@ class Diagram:
 
     @property
     def picture(self) -> Markup | None:
-        """SVG, None without graphviz."""
+        """The picture as SVG; None without graphviz."""
         return _drawn(self.edges, self.breaches)
 
 
 def steps(rows: Rows) -> Iterator[tuple[State, Side, int, State]]:
-    """(state, sender, message type, next state) of each legal step that leads on."""
+    """(state, sender, message type, next state) of each legal step to another state."""
     for (state, sender), row in rows.items():
         for kind, to in row.go.items():
             yield state, sender, kind, to.state
 
 
 def short_name(channel: int, sender: Side, kind: int) -> str:
-    """Without what every name begins with."""
+    """A message's name without its common prefix."""
     name = message_name(channel, sender, kind)
     for begin in ("SPICE_MSGC_", "SPICE_MSG_"):
         name = name.removeprefix(begin)

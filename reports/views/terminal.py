@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A run on a terminal: a line while it runs, a table at its end. Plain text where there is no terminal."""
+"""A run on a terminal: a progress line while it runs, a table at its end. Plain text if there is no
+terminal."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ from reports.views.matrix_data import line as matrix_line
 
 _PATH_LINE = "\n    "
 WIDTH = 100
-#: Seconds between two lines of progress where there is no terminal.
+#: Seconds between two lines of progress if there is no terminal.
 EVERY_S = 8.0
 
 STYLES = {
@@ -43,7 +44,7 @@ STYLES = {
     Verdict.UNSUPPORTED: "dim",
 }
 
-#: What the table shows, the most important first; the rest is on the page.
+#: The verdicts that the table shows, the most important first; the page shows the others.
 _SHOWN = (Verdict.FAIL, Verdict.ERROR, Verdict.DEVIATES, Verdict.DIFFERS, Verdict.INCONCLUSIVE)
 _CASES_SHOWN = 2
 _IDS_SHOWN = 4
@@ -79,7 +80,7 @@ def summary(run: Run, out: Path, *, colour: bool, width: int = WIDTH) -> str:
         if run.started.command:
             console.print(f"Again: {shlex.join(run.started.command)}", soft_wrap=True)  # to be copied
     for name in run.flaky:
-        console.print(f"Flaky: {name} came to different verdicts")
+        console.print(f"Flaky: {name} has different verdicts")
     for near in dict.fromkeys(_nearly(run)):
         console.print(near)
     for occurrence in run.stale:
@@ -96,7 +97,7 @@ def summary(run: Run, out: Path, *, colour: bool, width: int = WIDTH) -> str:
 
 
 def _builds(run: Run, width: int) -> Iterator[str]:
-    """What was tested; a path that does not fit stands in a line of its own."""
+    """The builds under test; a path that does not fit is on a line of its own."""
     for server in run.servers:
         builds = run.identities.get(server, {})
         for side, build in builds.items():
@@ -146,8 +147,8 @@ def _table(run: Run, width: int) -> Table:
 
 
 def _grouped(results: Iterable[Result]) -> Iterable[list[Result]]:
-    """Results for the same reason share a row: one requirement on several builds, or what one trouble of
-    the suite kept from being judged."""
+    """Results with one reason share a row: one requirement on several builds, or the requirements that one
+    trouble of the suite kept from being judged."""
     rows: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         if result.blamed[0].findings:
@@ -159,7 +160,7 @@ def _grouped(results: Iterable[Result]) -> Iterable[list[Result]]:
 
 
 def _packets(run: Run) -> Iterator[str]:
-    """The packets of what the table shows as not kept and not declared, the first of each requirement."""
+    """The packets of undeclared breaches in the table, the first of each requirement."""
     for result in run.results_with(*_SHOWN):
         blamed = [e for e in result.blamed if e.findings and not e.declared]
         for evidence in blamed[:1]:
@@ -181,7 +182,7 @@ def _details(result: Result) -> Iterator[Text]:
 
 
 def _brief(evidence: Evidence) -> str:
-    """One line; cases with the same one are shown once."""
+    """One line; cases with the same line are shown once."""
     if evidence.declared:
         return f"declared: {evidence.declared[0].reason}"
     if evidence.findings:
@@ -198,14 +199,14 @@ def _finding(finding: Finding, case: CaseFinished) -> Iterator[Text]:
 
 
 class ProgressLine:
-    """One line while a run goes on: how far, how many of each verdict, what failed. Without a terminal: a
-    line every `EVERY_S` seconds, and one for each new trouble."""
+    """One line while a run goes on: progress, number of each verdict, failures. Without a terminal: a line
+    every `EVERY_S` seconds, and one for each new trouble."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True, highlight=False, emoji=False, markup=False)
         self._counts: Counter[Verdict] = Counter()
         self._tests = 0  # that are over
-        self._said: set[str] = set()  # reasons, each said once
+        self._said: set[str] = set()  # reasons, each shown once
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -234,7 +235,7 @@ class ProgressLine:
         self._progress.stop()
 
     def say(self, what: str) -> None:
-        """What goes on besides tests."""
+        """Shows what happens besides tests."""
         self._doing = what
         self._progress.update(self._task, description=what)
         self._line()
@@ -244,7 +245,7 @@ class ProgressLine:
             self._line()
 
     def _line(self) -> None:
-        """Where there is no terminal: how far it is."""
+        """The progress, if there is no terminal."""
         if self._console.is_terminal:
             return
         words = ", ".join(f"{n} {verdict}" for verdict in Verdict if (n := self._counts[verdict]))
@@ -255,7 +256,7 @@ class ProgressLine:
         )
 
     def show(self, event: RunEvent) -> None:
-        """Take one event of the run in."""
+        """Takes one event of the run in."""
         match event:
             case CasesFound(total):
                 self._doing, self._total = "testing", total

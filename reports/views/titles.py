@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a test is called where people read: its sentence, and what tells its cases apart."""
+"""A test's title in the reports: its sentence, and the parameters that distinguish its cases."""
 
 from __future__ import annotations
 

@@ -28,4 +28,4 @@ def test_too_few_runs(arguments: list[str]) -> None:
 
 def test_two_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["2", "--requirement", "LINK-006", "-n", "0"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "2 of 2 runs came to equal lists of verdicts"
+    assert capsys.readouterr().out.splitlines()[-1] == "2 of 2 runs gave equal lists of verdicts"

@@ -218,5 +218,5 @@ def test_attempts_elsewhere_are_one_line(tmp_path: Path) -> None:
     assert len(story["attempts"]) < 50
     assert f"{B}:5900" in [one["server"] for one in story["attempts"]]
     text = told(scene.path).output
-    assert re.search(r"Came to nothing elsewhere: 1,\d\d\d connections", text)
+    assert re.search(r"Failed elsewhere: 1,\d\d\d connections", text)
     assert len(text.splitlines()) < 80

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The house itself: each file's name is used once, and each file says whose it is to use."""
+"""The repository itself: each file name is used once, and each file names its licence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FIXED = {"__init__.py", "__main__.py", "conftest.py"}
 
 
 def tracked(*patterns: str) -> list[Path]:
-    """Files that git knows, relative to the root. Skips where the suite is no checkout."""
+    """Files that git knows, relative to the root. Skips if the suite is no checkout."""
     if not (ROOT / ".git").exists():
         pytest.skip("UNSUPPORTED: not a checkout")
     command = ["git", "ls-files", "--", *patterns]
@@ -23,7 +23,7 @@ def tracked(*patterns: str) -> list[Path]:
 
 
 def test_each_file_name_is_used_once() -> None:
-    """A name tells what a file is for; two files of one name tell nothing."""
+    """A name shows a file's purpose; two files of one name would hide it."""
     names = Counter(path.name for path in tracked("*.py") if path.name not in FIXED)
     assert [name for name, count in names.items() if count > 1] == []
 

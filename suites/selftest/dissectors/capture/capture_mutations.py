@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Captures for the self-tests of the capture reader, and what a network or a capture host does to them."""
+"""Captures for the self-tests of the capture reader, and changes that a network or a capture host makes to
+them."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ class Packet:
 
 
 def dialogue(seed: int = 1, turns: int = 20, longest: int = 20_000) -> list[Turn]:
-    """Both ends say REDQ, then random bytes in random order."""
+    """A capture in which both ends send REDQ, then random bytes, in random order."""
     random = Random(seed)
     said = [
         (side, random.randbytes(random.randint(1, longest))) for side in random.choices(list(Side), k=turns)
@@ -48,7 +49,7 @@ def dialogue(seed: int = 1, turns: int = 20, longest: int = 20_000) -> list[Turn
 
 
 def said(turns: Iterable[Turn]) -> dict[Side, bytes]:
-    """Everything that each end said."""
+    """All bytes of each end."""
     whole: dict[Side, bytes] = dict.fromkeys(Side, b"")
     for side, data in turns:
         whole[side] += data
@@ -99,14 +100,14 @@ def save(path: Path, packets: Iterable[Packet], link: int = 101, prefix: bytes =
 
 
 def shuffled(packets: Sequence[Packet], seed: int, distance: int = 6) -> list[Packet]:
-    """Packets up to about `distance` places from where they were."""
+    """The packets, each moved by up to about `distance` places."""
     random = Random(seed)
     order = sorted(range(len(packets)), key=lambda index: index + random.uniform(0, distance))
     return [packets[index] for index in order]
 
 
 def duplicated(packets: Sequence[Packet], seed: int) -> list[Packet]:
-    """A third of the packets a second time, some of them later."""
+    """The packets with a third of them repeated, some of the copies later."""
     random = Random(seed)
     result = list(packets)
     for packet in random.sample(list(packets), len(packets) // 3):
@@ -115,18 +116,19 @@ def duplicated(packets: Sequence[Packet], seed: int) -> list[Packet]:
 
 
 def without(packets: Sequence[Packet], lost: Iterable[int]) -> list[Packet]:
-    """Without the packets at these places."""
+    """The packets without those at these places."""
     gone = set(lost)
     return [packet for index, packet in enumerate(packets) if index not in gone]
 
 
 def cut(packets: Iterable[Packet], snap: int) -> list[Packet]:
-    """As captured with a snap length."""
+    """The packets cut to a snap length."""
     return [replace(packet, data=packet.data[:snap]) for packet in packets]
 
 
 def overlapping(packets: Iterable[Packet], seed: int) -> list[Packet]:
-    """Some segments begin with bytes that were sent before, now wrong (the first copy counts)."""
+    """The packets, some of which begin with bytes that were sent before, now wrong (the first copy
+    counts)."""
     random = Random(seed)
     sent: dict[bytes, int] = defaultdict(int)
     result: list[Packet] = []
@@ -139,7 +141,7 @@ def overlapping(packets: Iterable[Packet], seed: int) -> list[Packet]:
 
 
 def extended(packet: Packet, again: int) -> Packet:
-    """With `again` zero bytes before its payload."""
+    """The packet with `again` zero bytes before its payload."""
     head = bytearray(packet.data[: len(packet.data) - len(packet.payload)])
     struct.pack_into("!I", head, 24, (struct.unpack_from("!I", head, 24)[0] - again) & 0xFFFFFFFF)
     data = bytes(head) + bytes(again) + packet.payload
@@ -148,7 +150,7 @@ def extended(packet: Packet, again: int) -> Packet:
 
 @dataclass
 class Story:
-    """What a reading gave; `streams` by (connection, sender), a hole as None."""
+    """The result of a reading; `streams` by (connection, sender), a hole as None."""
 
     begins: list[Begin] = field(default_factory=list)
     streams: dict[tuple[int, Side], bytes] = field(default_factory=lambda: defaultdict(bytes))
@@ -159,12 +161,12 @@ class Story:
     error: str | None = None
 
     def says(self, connection: int = 1) -> dict[Side, bytes]:
-        """What each end of a connection said."""
+        """The bytes of each end of a connection."""
         return {side: self.streams[connection, side] for side in Side}
 
 
 def story(*paths: Path, keylog: Path | None = None) -> Story:
-    """Read captures to the end."""
+    """Reads captures to the end."""
     result = Story()
     try:
         for item in read(paths, keylog=keylog):

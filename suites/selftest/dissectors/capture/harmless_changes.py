@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Changes of a capture that say nothing about the peers: how it was captured, and by which way packets went.
+"""Changes of a capture that do not change what the peers said: other ways of capturing, other network paths.
 
-Packets are raw IPv4 with TCP, as `capture_mutations.packets` gives them.
-"""
+Packets are raw IPv4 with TCP, as `capture_mutations.packets` gives them."""
 
 from __future__ import annotations
 
@@ -40,7 +39,7 @@ def ports(packet: Packet) -> tuple[int, int]:
 
 
 def server_ports(packets: Sequence[Packet]) -> list[int]:
-    """Of the hosts, in the order in which links go to them."""
+    """The hosts' addresses, in the order of the links to them."""
     found: dict[int, None] = {}
     for packet in packets:
         if packet.data[IP_BYTES + 13] & 0x12 == 0x02:
@@ -61,7 +60,7 @@ def retransmitted(packets: Packets, random: Random) -> Packets:
 
 
 def two_taps(packets: Packets, random: Random) -> Packets:
-    """Each packet is seen at two places of its way."""
+    """The capture sees each packet at two places of its path."""
     later = random.uniform(1e-6, 0.0005)
     return sorted(
         [*packets, *(replace(p, time=p.time + later) for p in packets)], key=lambda packet: packet.time
@@ -69,7 +68,7 @@ def two_taps(packets: Packets, random: Random) -> Packets:
 
 
 def overtaken(packets: Packets, random: Random) -> Packets:
-    """Neighbours of one direction come in the other order."""
+    """Neighbouring packets of one direction change places."""
     result = list(packets)
     for index in range(len(result) - 1):
         one, other = result[index], result[index + 1]
@@ -94,7 +93,7 @@ def with_room(packet: Packet) -> Packets:
 
 
 def split(packets: Packets, random: Random) -> Packets:
-    """Some segments come in two."""
+    """Splits some segments in two."""
     result: Packets = []
     for packet in packets:
         size = len(packet.payload)
@@ -119,7 +118,7 @@ def with_options(packets: Packets, random: Random) -> Packets:
 
 
 def translated(packets: Packets, random: Random) -> Packets:
-    """The client, and each of the hosts, has another address than it knows."""
+    """The client, and each of the hosts, has another address in the capture than it knows itself."""
     hosts = {port: FIRST_HOST[:3] + bytes((1 + n,)) for n, port in enumerate(server_ports(packets))}
     result = []
     for packet in packets:
@@ -131,7 +130,7 @@ def translated(packets: Packets, random: Random) -> Packets:
 
 
 def moved_clock(packets: Packets, random: Random) -> Packets:
-    """The capturing machine's clock is another one."""
+    """The capturing machine's clock shows another time."""
     shift = random.uniform(-1e6, 1e6)
     return [replace(packet, time=packet.time + shift) for packet in packets]
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every kind of capture file is read; what is wrong with one is told in one line, after all that is good."""
+"""The reader reads every kind of capture file; it reports an error in one line, after everything that it
+could read."""
 
 from __future__ import annotations
 
@@ -162,7 +163,7 @@ def test_gzip(tmp_path: Path, sample: Path) -> None:
 
 @pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, bz2.compress])
 def test_zeros_are_no_capture(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
-    """A few bytes that unpack to a gigabyte are given up after the first block of it."""
+    """A few bytes that unpack to a gigabyte: the reader gives up after the first block."""
     bomb = pack(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 0, 1) + bytes(32 << 20))
     (tmp_path / "a").write_bytes(bomb)
     told = story(tmp_path / "a")
@@ -204,7 +205,7 @@ def test_xz_and_bzip2(tmp_path: Path, sample: Path, pack: Callable[[bytes], byte
     ],
 )
 def test_what_is_not_read_is_named(tmp_path: Path, head: bytes, words: str) -> None:
-    """What it is, and what to do with it."""
+    """The error names the kind of file, and what to do with it."""
     (tmp_path / "a").write_bytes(head)
     assert words in (story(tmp_path / "a").error or "")
 
@@ -274,7 +275,7 @@ def test_counters_and_progress(sample: Path) -> None:
 
 
 def test_follow_a_growing_file(tmp_path: Path, sample: Path) -> None:
-    """What is there is told before anybody waits, whatever piece the file grows by."""
+    """The reader reports what the file holds before it waits for more, whatever piece the file grows by."""
     whole = sample.read_bytes()
     growing = tmp_path / "growing"
     growing.write_bytes(b"")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Truncated, lying and hostile captures of every kind end in events, a note or one line: nothing else."""
+"""Truncated, lying and hostile captures of every kind give events, a note or one line: nothing else."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def failures(folder: Path) -> bytes:
 
 @st.composite
 def changes(draw: st.DrawFn) -> list[tuple[str, float, int]]:
-    """What happens to a file: (what, where as a share of its size, with what)."""
+    """A change of a file: (kind, place as a share of the file's size, bytes)."""
     what = st.sampled_from(["byte", "cut", "zeros", "ones", "double", "insert", "size"])
     change = st.tuples(what, st.floats(0, 1), st.integers(0, 255))
     return draw(st.lists(change, min_size=1, max_size=8))
@@ -115,7 +115,7 @@ def spoiled(data: bytes, todo: list[tuple[str, float, int]]) -> bytes:
 
 
 def read(path: Path) -> list[Event]:
-    """Everything that comes out; a CaptureError is one line."""
+    """All results of a reading; a CaptureError must be one line."""
     found: list[Event] = []
     reason = ""
     try:

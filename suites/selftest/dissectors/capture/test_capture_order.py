@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Records in the order of their times, and what stays in the order of the file."""
+"""Records are read in the order of their times; some must keep the order of the file."""
 
 from __future__ import annotations
 

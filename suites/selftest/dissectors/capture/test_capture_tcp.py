@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The capture reader puts segments in order, whatever the network and the capture host did to them."""
+"""The capture reader puts segments in order, whatever changes the network and the capture host made."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_hole_that_was_given_up_costs_nothing_more(tmp_path: Path) -> None:
 @given(seed=st.integers(0, 1 << 32), rate=st.sampled_from([0.02, 0.2, 0.6]))
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_losses_add_up(tmp_path_factory: pytest.TempPathFactory, seed: int, rate: float) -> None:
-    """Told bytes and gaps together are what was said; every told byte is in its place."""
+    """Bytes and gaps together are as long as the stream; every byte that was read is in its place."""
     path = tmp_path_factory.mktemp("c")
     turns = dialogue(seed, turns=12)
     original = packets(record(path / "a", turns, segment=500))
@@ -172,7 +172,7 @@ def test_sequence_numbers_wrap(tmp_path: Path) -> None:
 
 
 def shifted(packet: Packet, start: int) -> Packet:
-    """As if both ends had begun at `start` instead of their initial sequence numbers."""
+    """The packets, as if both ends had begun at `start` instead of their initial sequence numbers."""
     data = bytearray(packet.data)
     seq, ack = struct.unpack_from("!II", data, 24)
     client = data[12:16] == bytes((192, 0, 2, 1))
@@ -223,7 +223,7 @@ def test_capture_that_stops_leaves_the_end_open(tmp_path: Path) -> None:
 
 
 def test_two_files_are_merged_by_time(tmp_path: Path) -> None:
-    """Each half of the packets in another file: as if captured on two hosts."""
+    """The halves of the packets in two files, as if captured on two hosts."""
     turns = dialogue()
     original = packets(record(tmp_path / "a", turns))
     one, two = save(tmp_path / "1", original[::2]), save(tmp_path / "2", original[1::2])
@@ -270,7 +270,7 @@ def test_bad_magic_is_shown_where_the_server_answers_as_spice_does(tmp_path: Pat
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_mutated_bytes_never_raise(tmp_path: Path, data: st.DataObject) -> None:
-    """Any bytes anywhere: items or one line, no other exception."""
+    """Any bytes anywhere give items or one line, and no other exception."""
     whole = bytearray(record(tmp_path / "a", dialogue(turns=5, longest=3000)).read_bytes())
     for _ in range(data.draw(st.integers(1, 20))):
         place = data.draw(st.integers(0, len(whole) - 1))

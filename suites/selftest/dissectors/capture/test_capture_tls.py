@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""TLS with known secrets and WebSocket are opened; where they cannot be, one line says why."""
+"""The reader decrypts TLS with known secrets, and unpacks WebSocket; if it cannot, one line says why."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ CIPHERS_1_2 = [
 
 @dataclass
 class Recorded:
-    """What two TLS ends said to each other on the wire, and the secrets."""
+    """The bytes that two TLS ends sent to each other, and the secrets."""
 
     wire: list[Turn]
     keys: Path
@@ -219,7 +219,7 @@ def test_bad_key_logs(tmp_path: Path) -> None:
 
 
 def test_resumes_after_lost_segments(tmp_path: Path, authority: tuple[trustme.CA, trustme.LeafCert]) -> None:
-    """What is told after the hole is what was said there: whole records, authenticated."""
+    """Data after the hole is read correctly: whole records, authenticated."""
     random = Random(4)
     turns = [*TURNS[:2], *((Side.SERVER, random.randbytes(3000)) for _ in range(60))]
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):

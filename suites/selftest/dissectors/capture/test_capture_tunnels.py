@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every tunnel and link header, made with Scapy, leads to the same bytes; a nest of them ends."""
+"""Every tunnel and link header, made with Scapy, leads to the same bytes; endless nesting is cut."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Wrap = Callable[[bytes], "ScapyPacket | bytes"]
 
 
 def frame(kind: int | None = None) -> ScapyPacket:
-    """An Ethernet header with addresses: Scapy would ask the network for those that are left out."""
+    """An Ethernet header with addresses: Scapy would ask the network for missing ones."""
     told = {} if kind is None else {"type": kind}
     return Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02", **told)
 
@@ -403,7 +403,7 @@ def test_a_nest_of_tunnels_ends(tmp_path: Path, header: bytes) -> None:
     ],
 )
 def test_what_is_not_read_is_counted(tmp_path: Path, link: int, data: bytes, words: str) -> None:
-    """What a capture holds beside what is read: how many packets, of what, and what to do."""
+    """The reader counts unreadable packets by kind, and says what to do."""
     other = save(tmp_path / "b", [Packet(1_700_000_000.0, data, len(data))] * 3, link)
     plain = save(tmp_path / "c", packets(record(tmp_path / "a", TURNS)))
     told = story(plain, other)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the writer writes, the real tshark reads without a warning, and our reader as tshark does."""
+"""The real tshark reads our writer's files without a warning, and our reader reads them as tshark does."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SECOND = (Endpoint("::1", 50_000), Endpoint("target.test", 65_535))
 
 
 def tshark(path: Path, *arguments: str) -> list[str]:
-    """Lines that tshark prints; what it says on stderr must be nothing but a remark about root."""
+    """Lines that tshark prints; on stderr it may only remark that it runs as root."""
     command = ["tshark", "-r", str(path), "-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE"]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60, check=True)
     assert [line for line in done.stderr.splitlines() if "root" not in line] == []

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Connection attempts that come to nothing are told: what answered, how often was tried, how long waited."""
+"""Failed connection attempts are reported: the answer, the number of tries, the time that the client
+waited."""
 
 from __future__ import annotations
 
@@ -114,7 +115,8 @@ def test_icmp6_time_exceeded(tmp_path: Path) -> None:
 
 
 def test_icmp_that_is_no_failure(tmp_path: Path) -> None:
-    """A smaller packet is asked for; an error about another connection; one about one that is open."""
+    """ICMP errors: one that requests a smaller packet, one about another connection, one about an open
+    connection."""
     smaller = ip(ROUTER, CLIENT) / ICMP(type=3, code=4) / bytes(syn())
     other = ip(ROUTER, CLIENT) / ICMP(type=3, code=1) / bytes(syn(port=9))
     late = ip(ROUTER, CLIENT) / ICMP(type=3, code=1) / bytes(syn())
@@ -123,7 +125,7 @@ def test_icmp_that_is_no_failure(tmp_path: Path) -> None:
 
 
 def test_an_answer_after_all(tmp_path: Path) -> None:
-    """A router says no, a later SYN comes through: the connection is told as any other."""
+    """A router refuses the first SYN, a later SYN gets through: the connection is reported like any other."""
     icmp = ip(ROUTER, CLIENT) / ICMP(type=3, code=1) / bytes(syn())
     ack = ip(CLIENT, SERVER) / TCP(sport=40_001, dport=5900, flags="PA", seq=0xFFFFFFF1, ack=8)
     packets = [(0, syn()), (0.5, icmp), (1, syn()), (1.1, answer("SA")), (1.2, ack / b"REDQ"), (1.3, ack)]
@@ -133,7 +135,7 @@ def test_an_answer_after_all(tmp_path: Path) -> None:
 
 
 def test_the_same_port_again(tmp_path: Path) -> None:
-    """Each attempt is told for itself; the last one is answered."""
+    """Each attempt is reported by itself; the last one is answered."""
     packets = [(0, syn(seq=1)), (1, syn(seq=1)), (70, syn(seq=9)), (70.1, answer("SA", ack=10))]
     told = read(tmp_path / "a", packets)
     assert [(f.attempts, f.how) for f in failures(told)] == [(2, Failure.UNANSWERED)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What stands before SPICE on a connection: proxies, headers, pages; and the other protocol on a port."""
+"""Bytes before SPICE on a connection: proxies, headers, web pages; and another protocol on a port."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ OK = b"HTTP/1.0 200 Connection established\r\n\r\n"
 
 
 def read(path: Path, turns: Iterable[Turn], *, segment: int = 1448, how: Ending = Ending.CLOSED) -> Story:
-    """As another tool would have captured it."""
+    """The capture as another tool would have written it."""
     return story(save(path, packets(record(path.with_suffix(".own"), turns, segment=segment, how=how))))
 
 
@@ -99,7 +99,7 @@ def test_connect_refused(tmp_path: Path) -> None:
     ],
 )
 def test_connect_again_with_a_password(tmp_path: Path, refusal: bytes) -> None:
-    """On the connection that was refused first; the password is told nowhere."""
+    """Proxy authentication on the connection that was refused first; the password is never shown."""
     again = connect("h.example:5900", "Proxy-Authorization: Basic c2VjcmV0OnNlY3JldA==")
     told = read(tmp_path / "a", [(C, connect("h.example:5900")), (S, refusal), (C, again), (S, OK), *TURNS])
     assert told.says() == said(TURNS)
@@ -326,7 +326,7 @@ def test_closed_without_a_word(tmp_path: Path) -> None:
 
 
 def test_lost_first_segments(tmp_path: Path) -> None:
-    """The connection is told, with a gap, whichever end's first segment the capture has lost."""
+    """The connection is reported, with a gap, whichever end's first segment the capture lacks."""
     reply = LINK[:12] + struct.pack("<I", 178) + bytes(178)
     turns = [(C, LINK), (S, reply), (C, b"next of the client"), (S, b"next of the server")]
     every = packets(record(tmp_path / "a", turns))
@@ -342,7 +342,7 @@ def test_lost_first_segments(tmp_path: Path) -> None:
 
 
 def test_random_beginnings_end_quietly(tmp_path: Path) -> None:
-    """Bytes that begin as one of the protocols and go on as none of them."""
+    """Bytes that begin like a protocol and continue like none."""
     heads = [
         b"CONNECT x",
         b"\5\1\0",

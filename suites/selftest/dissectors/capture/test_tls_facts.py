@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What TLS tells without data: the name that is asked for, the certificate, who ended it with which alert."""
+"""What TLS reveals without decryption: the requested name, the certificate, who ended it with which alert."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_tls_1_3_with_secrets(tmp_path: Path, server: trustme.LeafCert) -> None:
 
 
 def test_tls_1_3_without_secrets(tmp_path: Path, server: trustme.LeafCert) -> None:
-    """Nobody can read the alert; that it is one shows all the same."""
+    """An encrypted alert: its content is unreadable, but that it is an alert is shown."""
     told = read(tmp_path / "a", failed_handshake(server, V13))
     (alert,) = facts(told, TlsAlert)
     assert isinstance(alert, TlsAlert)
@@ -196,7 +196,8 @@ def all_events(path: Path) -> tuple[list[Event], list[str]]:
 
 
 def test_many_sealed_connections_are_one_line(tmp_path: Path, server: trustme.LeafCert) -> None:
-    """A host's web traffic is counted; what ends in an alert, or goes to a SPICE host, is told."""
+    """A host's web traffic is only counted; a connection that ends in an alert, or goes to a SPICE host, is
+    reported."""
     client_random = b"\3\3" + bytes(32) + b"\0\0\2\x13\1\1\0\0\0"
     hello = hostile(b"\1" + len(client_random).to_bytes(3) + client_random)
     reply = b"\3\3" + bytes(range(32)) + b"\0\x13\1\0\0\x06\0\x2b\0\2\3\4"

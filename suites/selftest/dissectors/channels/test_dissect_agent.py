@@ -38,7 +38,7 @@ def test_every_type_has_a_layout() -> None:
 
 @pytest.mark.parametrize("kind", list(AgentType), ids=lambda kind: kind.name)
 def test_round_trip(kind: AgentType) -> None:
-    """Built, dissected, rebuilt from the fields."""
+    """Agent messages that are built and dissected are rebuilt from their fields."""
     for variant in range(8):
         raw = bytes(VDAgentMessage(type=kind, opaque=7, body=sample(BODIES[kind], variant)))
         packet = agent_message(raw, caps=())
@@ -141,7 +141,7 @@ def test_streams_learn_the_capabilities_of_both_sides() -> None:
 @QUICK
 @given(cuts=st.lists(st.integers(1, 40), min_size=1))
 def test_pieces_are_joined(cuts: list[int]) -> None:
-    """However the stream is cut: the same messages, byte by byte the same."""
+    """However the stream is cut, the messages are the same, byte for byte."""
     whole = [_announce(0, 5), _raw(4, b"\x01\0\0\0" + b"x" * 50), _raw(13, b""), _raw(99, b"later")]
     stream = AgentStream()
     data, at, found, turn = b"".join(whole), 0, [], 0
@@ -179,7 +179,7 @@ def test_what_is_wrong_is_said() -> None:
 
 
 def test_a_message_over_the_limit_is_passed_over() -> None:
-    """Memory stays bounded, and what follows is read."""
+    """Memory stays bounded, and later messages are read."""
     stream = AgentStream(limit=100)
     big = _raw(4, bytes(1000))
     found = stream.feed(big[:300]) + stream.feed(big[300:1010])
@@ -195,7 +195,7 @@ def test_a_message_over_the_limit_is_passed_over() -> None:
 @QUICK
 @given(pieces=st.lists(st.binary(max_size=60), max_size=8))
 def test_random_pieces(pieces: list[bytes]) -> None:
-    """Never raise; nothing is kept that is not due."""
+    """Random bytes never raise; no unneeded data is kept."""
     stream = AgentStream(limit=1000)
     for piece in pieces:
         for packet in stream.feed(piece):

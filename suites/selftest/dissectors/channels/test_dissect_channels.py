@@ -28,14 +28,14 @@ def _id(row: MessageRow) -> str:
 
 
 def _flat(packet: Packet) -> Any:
-    """What was set in a packet, for comparison with what was dissected."""
+    """The values that were set in a packet, to compare with the dissected ones."""
     if isinstance(packet, Packet):
         return {name: _flat(value) for name, value in packet.fields.items()}
     return [_flat(part) for part in packet] if isinstance(packet, list) else packet
 
 
 def _within(given: Any, seen: Any) -> bool:
-    """Whether everything that was set is there; computed fields are only in what was dissected."""
+    """Whether all values that were set are there; computed fields are only in the dissected packet."""
     if isinstance(given, dict):
         return all(_within(value, seen.get(name)) for name, value in given.items() if value is not None)
     if isinstance(given, list):
@@ -44,7 +44,7 @@ def _within(given: Any, seen: Any) -> bool:
 
 
 def _check(cls: type[SpiceMessage], raw: bytes) -> SpiceMessage:
-    """Dissects; whatever the bytes, they come back, and the packet can be looked at."""
+    """Dissects a body; it must rebuild to the same bytes, and the packet must print."""
     packet = cls.parse(raw)
     assert bytes(packet) == raw
     assert isinstance(packet.show(dump=True), str)
@@ -56,7 +56,8 @@ def _check(cls: type[SpiceMessage], raw: bytes) -> SpiceMessage:
 
 @pytest.mark.parametrize("row", ROWS, ids=_id)
 def test_round_trip(row: MessageRow) -> None:
-    """Built with other values than the defaults, dissected, rebuilt from the fields alone: the same."""
+    """A packet with other values than the defaults is built, dissected, and rebuilt from the fields alone:
+    equal."""
     assert row.cls is not SpiceUnknown
     assert row.cls.sender == row.sender
     assert row.cls.message_type == row.type
@@ -94,7 +95,7 @@ def test_scapy_fuzz_builds(cls: type[SpiceMessage]) -> None:
 @QUICK
 @given(raw=st.binary(max_size=300))
 def test_random_bytes(cls: type[SpiceMessage], raw: bytes) -> None:
-    """Random bytes never raise and come back."""
+    """Random bytes never raise, and rebuild to the same bytes."""
     _check(cls, raw)
 
 
@@ -102,7 +103,7 @@ def test_random_bytes(cls: type[SpiceMessage], raw: bytes) -> None:
 @QUICK
 @given(data=st.data())
 def test_mutated(cls: type[SpiceMessage], data: st.DataObject) -> None:
-    """Nor do well-formed messages with some bytes changed, cut out or put in."""
+    """Well-formed messages with some bytes changed, cut out or inserted never raise either."""
     raw = bytearray(bytes(sample(cls, data.draw(st.integers(0, 15)))))
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(raw)))
@@ -113,7 +114,7 @@ def test_mutated(cls: type[SpiceMessage], data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_large_bytes_take_little_time(cls: type[SpiceMessage]) -> None:
-    """With 256 KiB after it, of small and of large numbers: time grows with the bytes, no faster."""
+    """With 256 KiB more, of small and of large numbers: the time grows no faster than the bytes."""
     for filler in (b"\x00", b"\x01", b"\xff"):
         began = time.process_time()
         packet = cls.parse(bytes(sample(cls)) + filler * (1 << 18))
@@ -131,13 +132,14 @@ def test_every_channel_has_its_own_migration_data() -> None:
 
 
 def test_the_table_covers_every_channel() -> None:
-    """All channels but the tunnel, which no enumeration names messages of."""
+    """All channels except the tunnel, for which no enumeration has messages."""
     named = {row.channel for row in ROWS if row.channel}
     assert named == set(ChannelType) - {ChannelType.SPICE_CHANNEL_TUNNEL}
 
 
 def test_no_field_hides_behind_an_attribute_of_scapys_packet() -> None:
-    """`Packet.time` is when a packet was seen: a field of that name could not be read as an attribute."""
+    """`Packet.time` is the packet's time of capture: a field of this name could not be read as an
+    attribute."""
     hidden = [
         f"{cls.__name__}.{f.name}" for cls in CLASSES for f in cls.fields_desc if hasattr(Packet, f.name)
     ]

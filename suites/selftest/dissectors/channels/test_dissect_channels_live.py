@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a real server and our client say on every channel, and in a seamless migration, right now."""
+"""Messages of a real server and our client on every channel, and in a seamless migration, recorded by the
+test."""
 
 from __future__ import annotations
 
@@ -107,7 +108,7 @@ def _client_acts(client: Client) -> None:
 
 
 def _check(seen: list[Message]) -> set[tuple[int, int]]:
-    """Each dissects without a remark and rebuilds from its fields; (channel, type) of what was there."""
+    """Each message dissects without a problem and rebuilds from its fields; returns their (channel, type)."""
     for message in seen:
         packet = message.packet
         assert not isinstance(packet, SpiceUnknown), message
@@ -155,7 +156,7 @@ HEARD = {
 
 
 def test_every_channel(launcher: LibraryLauncher, pump: Pump) -> None:
-    """Guest and client do something on each; all of it is understood."""
+    """Guest and client use each channel; the dissectors understand every message."""
     host = launcher.start("source", Settings(devices=DEVICES))
     pump.add_host(host)
     client = Client(pump, host)
@@ -178,7 +179,7 @@ def test_every_channel(launcher: LibraryLauncher, pump: Pump) -> None:
 
 
 def test_migration_data(launcher: LibraryLauncher, pump: Pump) -> None:
-    """Of each channel that has some, in a seamless migration in the middle of an agent's message."""
+    """The migration data of each channel, in a seamless migration in the middle of an agent's message."""
     settings = Settings(devices=DEVICES, seamless=True)
     source = launcher.start("source", settings)
     target = launcher.start("target", replace(settings, incoming=True))

@@ -38,7 +38,7 @@ def _seen(raw: bytes) -> SpiceMessage:
 
 
 def test_laid_out_in_order() -> None:
-    """The images in the order of their offsets, then what they point to themselves."""
+    """The images in the order of their offsets, then the parts that they point to."""
     palette = image.SpicePalette(unique=9, ents=[0xFF0000, 0x00FF00])
     mask = draw.SpiceQMask(
         flags=MaskFlags.SPICE_MASK_FLAGS_INVERS,
@@ -64,7 +64,7 @@ def test_found_wherever_the_sender_put_it() -> None:
 
 @pytest.mark.parametrize("offset", [FIXED + 18, 1000, 0xFFFFFFFF])
 def test_offsets_outside(offset: int) -> None:
-    """Are told, and nothing is invented."""
+    """Bad offsets are reported, and no content is invented."""
     whole = _copy(src_bitmap=image.SpiceImage(type=ImageType.SPICE_IMAGE_TYPE_FROM_CACHE))
     packet = _seen(whole[:SOURCE_OFFSET] + struct.pack("<I", offset) + whole[SOURCE_OFFSET + 4 :])
     assert packet.problems() == [f"src_bitmap: offset {offset} is outside the message's {len(whole)} bytes"]
@@ -72,7 +72,7 @@ def test_offsets_outside(offset: int) -> None:
 
 
 def test_a_cut_image() -> None:
-    """Says which part is short."""
+    """The problem names the part that is too short."""
     packet = _seen(_copy(src_bitmap=_bitmap())[:-2])
     assert packet.problems() == ["src_bitmap: content: data holds 4 of 6 bytes"]
 
@@ -98,7 +98,7 @@ def test_changes_reach_the_bytes() -> None:
 
 
 def test_packets_share_nothing() -> None:
-    """Two new ones do not, nor a packet and its copy."""
+    """Two new packets share nothing, and neither do a packet and its copy."""
     draw.SpiceClipRects().rects.append(SpiceRect())
     assert draw.SpiceClipRects().rects == []
     draw.SpiceMsgDisplayDrawCopy().base.box.right = 5
@@ -110,7 +110,7 @@ def test_packets_share_nothing() -> None:
 
 
 def test_palette_from_cache() -> None:
-    """Its id stands where the offset would."""
+    """The surface's id is in the place of the offset."""
     flags = BitmapFlags.SPICE_BITMAP_FLAGS_PAL_FROM_CACHE
     packet = _seen(_copy(src_bitmap=_bitmap(flags=flags, palette_id=0x1122334455667788)))
     assert packet.problems() == []

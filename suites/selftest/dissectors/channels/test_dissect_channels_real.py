@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Messages that a real server and its client sent dissect without a remark and rebuild from their fields."""
+"""Messages of a real server and its client dissect without a problem and rebuild from their fields."""
 
 from __future__ import annotations
 

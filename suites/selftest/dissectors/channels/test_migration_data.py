@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What MIGRATE_DATA carries: layouts, offsets, and what servers of the real world sent."""
+"""The content of MIGRATE_DATA: layouts, offsets, and data of real servers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_what_was_not_yet_written_to_a_device() -> None:
 
 @pytest.mark.parametrize(("size", "offset"), [(14, 33), (0xFFFFFFFF, 33), (1, 46), (13, 0xFFFFFFFF)])
 def test_sizes_and_offsets_out_of_range(size: int, offset: int) -> None:
-    """Are told, with the bytes kept."""
+    """Bad offsets are reported, and the bytes kept."""
     whole = bytes(
         data.SpiceMsgMigrateDataSpicevmc(base=data.SpiceMigrateDataCharDevice(write_data=b"x" * 13))
     )
@@ -74,7 +74,7 @@ def test_sizes_and_offsets_out_of_range(size: int, offset: int) -> None:
 
 
 def test_surfaces_with_and_without_losses() -> None:
-    """Told apart by the length."""
+    """Two layouts that differ in their length."""
     lossless = data.MigrateDisplaySurfacesAtClientLossless(
         surfaces=[data.MigrateDisplaySurfaceLossless(id=n) for n in (0, 7)]
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Framing: the same events however the bytes are split; holes, absurd sizes and random bytes survive."""
+"""Framing: the same events however the bytes are split; it survives holes, absurd sizes and random bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Turn = tuple[Side, bytes]
 
 
 def stage(channel: int = DISPLAY, mini: bool = True, mechanism: int | None = None) -> list[Turn]:
-    """A link stage; without MINI_HEADER or with another mechanism where asked."""
+    """A link stage; on request without MINI_HEADER, or with another mechanism."""
     turns = list(link_stage(channel, 7))
     if not mini:
         mess = bytearray(turns[0][1])
@@ -57,7 +57,7 @@ def linked(channel: int = DISPLAY, mini: bool = True, quiet: frozenset[int] = fr
 
 
 def told(events: Iterable[Event]) -> list[Event]:
-    """Events without times; quiet ones that follow each other as one."""
+    """Events without times; successive quiet ones are joined."""
     result: list[Event] = []
     for event in events:
         if isinstance(event, Quiet):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Resynchronisation: a boundary is taken only where it is proven, and never where there is none."""
+"""Resynchronisation: the framer accepts a boundary only where it is proven."""
 
 from __future__ import annotations
 

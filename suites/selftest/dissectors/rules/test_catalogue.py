@@ -14,7 +14,7 @@ from dissectors.rules.judgement import Evidence, Level, Requirement
 from dissectors.rules.unseen_behaviour import UNSEEN
 
 HERE = Path(__file__).resolve().parents[4]
-#: Where breaches are told; what `conversation/owed_answers.py` names is judged by tests.
+#: Files that report breaches; tests judge the requirements that `conversation/owed_answers.py` names.
 RULES = [
     *sorted((HERE / "dissectors/rules").glob("*.py")),
     *sorted((HERE / "dissectors/conversation").glob("order*.py")),
@@ -24,14 +24,14 @@ ID = r"(?:[A-Z]{4,8}|MIG-(?:SRC|DST|CLI))-\d{3}"
 QUOTED = re.compile(rf'"({ID})"')
 DEFINED = re.compile(rf"^\[[a-z_]+\.({ID})\]$", re.MULTILINE)
 VERSIONS = re.compile(r"|[<>]=?\d+(\.\d+)*")
-#: How a requirement begins: with who does it.
+#: The beginning of a requirement names its actor.
 ACTOR = re.compile(
     r"(The (server|source|target|client|channel)|A (host|client|channel|target)|Source and target"
     r"|migrate_\w+)\b"
 )
-#: Passives that hide who does it.
+#: Passive forms that hide the actor.
 RIDDLE = re.compile(r"\b(is|are) (survived|met|believed|heard|hurt)\b", re.IGNORECASE)
-#: Needs that cannot be read without the requirement's sentence.
+#: `needs` that cannot be understood without the requirement's sentence.
 VAGUE = re.compile(r"\bsuch\b|^it\b")
 
 every = pytest.mark.parametrize("requirement", CATALOGUE.values(), ids=CATALOGUE.keys())
@@ -67,12 +67,12 @@ def test_words(requirement: Requirement) -> None:
 
 
 def test_ids_in_use_exist() -> None:
-    """Rules and tests name only requirements that there are."""
+    """Rules and tests name only existing requirements."""
     assert sorted(named([*RULES, *TESTS]) - CATALOGUE.keys()) == []
 
 
 def test_every_requirement_is_judged() -> None:
-    """Each requirement is ruled upon by the oracle or claimed by a test."""
+    """The oracle has a rule for each requirement, or a test claims it."""
     assert sorted(CATALOGUE.keys() - named([*RULES, *TESTS])) == []
 
 
@@ -87,7 +87,7 @@ def test_evidence() -> None:
 
 
 def test_what_cannot_be_seen() -> None:
-    """Each line says what, why not, and where it is told of; no requirement has its id."""
+    """Each line says what cannot be judged, why not, and where it is reported; no requirement has its id."""
     for unseen in UNSEEN.values():
         assert re.fullmatch(r"UNSEEN-\d{3}", unseen.id)
         assert re.fullmatch(r"\S.*\.", unseen.text)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The captures of one rule each that were given to the project, told as their `expected.json` says."""
+"""Captures of one rule each, provided to the project: the inspector reports what their `expected.json`
+says."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.inspector import Inspection
 from suites.selftest.given_captures import GIVEN
 
-#: Two captures of what the catalogue lacked, and the requirements that were added for them.
+#: Two captures that the catalogue could not judge, and the requirements that were added for them.
 ADDED = {
     "b08-client-out-of-tokens.pcap.gz": "MIG-CLI-019",
     "g13-connected-before-secondaries.pcap.gz": "MIG-CLI-020",

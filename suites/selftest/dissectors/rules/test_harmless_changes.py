@@ -67,7 +67,7 @@ def bare_packets(path: Path) -> tuple[Packet, ...]:
 
 
 def judged(path: Path) -> tuple[set[str], list[tuple[Any, ...]]]:
-    """The requirements that are found broken, and the migrations."""
+    """The broken requirements, and the migrations."""
     inspection = Inspection([path])
     inspection.finish()
     assert inspection.error is None
@@ -153,7 +153,7 @@ BROKEN = [path for path in given_files("rules/*.pcap.gz") if path.name[0] in "ab
 @property_test
 @given(data=st.data())
 def test_lost_packets_accuse_nobody_else(data: st.DataObject) -> None:
-    """In a capture with one breach, lost packets make no other one of it."""
+    """In a capture with one breach, lost packets do not turn it into another."""
     path = data.draw(st.sampled_from(BROKEN))
     whole = given_packets(path)
     gone = Random(data.draw(seeds)).sample(range(len(whole)), data.draw(st.integers(1, 3)))

@@ -66,7 +66,7 @@ class Recorded:
 
 @pytest.fixture(scope="module")
 def migration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
-    """Two library hosts and a client that does its duty."""
+    """Two library hosts and a client that migrates correctly."""
     folder = tmp_path_factory.mktemp("migration")
     with LibraryLauncher() as launcher:
         bench = Bench({"source": launcher, "target": launcher}, folder, Authority(folder))
@@ -144,7 +144,7 @@ def test_a_migration_is_told_from_its_packets(
 
 
 def with_early_init(migration: Recorded) -> Tape:
-    """The same tape, but that the target's INIT comes before the client's MIGRATE_END."""
+    """The same tape with the target's INIT before the client's MIGRATE_END."""
     tape = migration.tape
     end = next(c for c in tape.chunks if c.sender is Side.CLIENT and c.data == FROM_CLIENT_END)
     answer = next(
@@ -262,7 +262,7 @@ def swapped(packets: Sequence[Packet], seed: int) -> list[Packet]:
 
 
 def test_acknowledgements_tell_the_order_between_directions(plain: list[Packet], tmp_path: Path) -> None:
-    """What an end has acknowledged it had when it went on, however a capture has mixed the two."""
+    """Whatever order a capture shows, an end had received the bytes that it has acknowledged."""
     expected = essence(inspected(save(tmp_path / "plain.pcap", plain)))
     for seed in range(8):
         told = essence(inspected(save(tmp_path / "swapped.pcap", swapped(plain, seed))))
@@ -325,7 +325,7 @@ def test_a_hole_elsewhere_excuses_nothing(migration: Recorded, tmp_path: Path) -
 
 
 def test_lost_packets_invent_no_findings(plain: list[Packet], tmp_path: Path) -> None:
-    """Each packet with data once, then several at a time."""
+    """Each packet with data is lost once, then several at a time."""
     full = [index for index, packet in enumerate(plain) if packet.payload]
     random = Random(71)
     several = [random.sample(full, random.randint(2, 8)) for _ in range(60)]

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Breaches planted on the wire: the real client's migrations, written again with one thing changed.
+"""Breaches planted on the wire: the real client's migrations, rewritten with one change.
 
-The inspector must find that breach, at that frame as Wireshark counts, and no other.
-"""
+The inspector must find this breach, at this frame as Wireshark counts, and no other."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ OTHER_ID = b"\x11\x22\x33\x44"
 
 @dataclass
 class Said:
-    """What one end said at a time: a packet of the link stage or a message."""
+    """One unit that an end sent: a packet of the link stage or a message."""
 
     time: float
     connection: int
@@ -41,7 +40,7 @@ class Said:
 
 @dataclass
 class Wire:
-    """A conversation that can be written again. `hosts`: connection -> source or target."""
+    """A conversation that can be rewritten. `hosts`: connection -> source or target."""
 
     said: list[Said] = field(default_factory=list)
     opened: list[Opened] = field(default_factory=list)
@@ -50,7 +49,7 @@ class Wire:
     channels: dict[int, int] = field(default_factory=dict)
 
     def get(self, host: str, name: str, channel: int = MAIN) -> Said:
-        """The first of that name (without SPICE_MSG_ or SPICE_MSGC_)."""
+        """The first message of that name (without SPICE_MSG_ or SPICE_MSGC_)."""
         for one in self.said:
             if (self.hosts[one.connection], self.channels[one.connection]) == (host, channel):
                 if one.name == name:
@@ -104,7 +103,7 @@ Spoil = Callable[[Wire], Said]
 
 
 def moved(what: tuple[str, str], before: tuple[str, str], channel: int = MAIN) -> Spoil:
-    """It comes just before another one."""
+    """The message comes just before another one."""
 
     def spoil(wire: Wire) -> Said:
         one = wire.get(*what, channel)
@@ -115,7 +114,7 @@ def moved(what: tuple[str, str], before: tuple[str, str], channel: int = MAIN) -
 
 
 def dropped(host: str, name: str, then: tuple[str, str], channel: int = MAIN) -> Spoil:
-    """It is not said; what comes `then` is the breach."""
+    """The message is left out; the breach is the one that comes `then`."""
 
     def spoil(wire: Wire) -> Said:
         wire.said.remove(wire.get(host, name, channel))
@@ -125,7 +124,7 @@ def dropped(host: str, name: str, then: tuple[str, str], channel: int = MAIN) ->
 
 
 def added(host: str, after: str, sender: Side, kind: int, body: bytes = b"", channel: int = MAIN) -> Spoil:
-    """A message more, just after (or before: `-name`) one of that connection."""
+    """An additional message, just after (or before: `-name`) one of that connection."""
 
     def spoil(wire: Wire) -> Said:
         place = wire.get(host, after.removeprefix("-"), channel)
@@ -137,7 +136,7 @@ def added(host: str, after: str, sender: Side, kind: int, body: bytes = b"", cha
 
 
 def again(host: str, name: str) -> Spoil:
-    """It is said twice."""
+    """The message is sent twice."""
 
     def spoil(wire: Wire) -> Said:
         one = wire.get(host, name)
@@ -148,7 +147,7 @@ def again(host: str, name: str) -> Spoil:
 
 
 def bytes_of(host: str, name: str, place: slice, value: bytes, channel: int = MAIN) -> Spoil:
-    """Other bytes at a place of it."""
+    """Other bytes at a place of the message."""
 
     def spoil(wire: Wire) -> Said:
         one = wire.get(host, name, channel)
@@ -161,7 +160,7 @@ def bytes_of(host: str, name: str, place: slice, value: bytes, channel: int = MA
 
 
 def other_id(wire: Wire) -> Said:
-    """The client goes to the target with an id of its own, and the target takes it."""
+    """The client links to the target with an id of its own, and the target accepts it."""
     for one in wire.said:
         if wire.hosts[one.connection] == "target" and one.name == "mess":
             one.data = one.data[: CONNECTION_ID.start] + OTHER_ID + one.data[CONNECTION_ID.stop :]

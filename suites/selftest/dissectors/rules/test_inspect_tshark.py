@@ -26,7 +26,7 @@ DATA = MsgcBase.SPICE_MSGC_MIGRATE_DATA
 #: (client's port, server's port, sender): the types in their order.
 Types = dict[tuple[int, int, Side], list[int]]
 
-#: What tshark 4.0 and 4.6 do wrong on complete captures, by name (`differences` allows for these alone).
+#: Errors of tshark 4.0 and 4.6 on complete captures, by name (`differences` allows only these).
 KNOWN_ERRORS: Mapping[str, str] = {
     "joined ticket": "mechanism and ticket in one segment: it finds no message on that connection",
     "server's MIGRATE_DATA": "is not shown",
@@ -35,7 +35,7 @@ KNOWN_ERRORS: Mapping[str, str] = {
 
 
 def ours(path: Path) -> Types:
-    """What our reader finds."""
+    """The types that our reader finds."""
     result: Types = defaultdict(list)
     ports: dict[int, tuple[int, int]] = {}
     for event in events([path]):
@@ -48,7 +48,7 @@ def ours(path: Path) -> Types:
 
 
 def theirs(path: Path) -> Types:
-    """What tshark finds. The client is who sent the SYN."""
+    """The types that tshark finds. The client is the end that sent the SYN."""
     servers = {event.server.port for event in events([path]) if isinstance(event, Opened)}
     command = ["tshark", "-r", str(path), "-o", "tcp.reassemble_out_of_order:TRUE", "-Y", "spice"]
     for port in sorted(servers):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """One breach is one requirement: a message that the order tables forbid, planted anywhere in a recorded
-migration, breaks its requirement, and nobody is accused of what follows from it."""
+migration, breaks its requirement, and leads to no other finding."""
 
 from __future__ import annotations
 

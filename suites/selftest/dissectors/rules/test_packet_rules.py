@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Requirements that tests of a live server prove, and that packets alone can show to be broken: each by the
-smallest change of a recording that breaks it, and by nothing less."""
+"""Requirements that tests of a live server prove, and that packets alone can show to be broken: the smallest
+change of a recording breaks each of them, and a smaller change does not."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_a_listed_channel_that_is_closed_without_a_reply() -> None:
 
 @pytest.mark.parametrize("incoming", [True, False])
 def test_an_id_that_is_refused(incoming: bool) -> None:
-    """A host that waits for a migration has to take the source's id; another one need not know it."""
+    """A host that waits for a migration must accept the source's id; another host need not know it."""
     server = Endpoint("127.0.0.1", 5900)
     opened = Opened(
         time=1.0, connection=1, client=Endpoint("127.0.0.1", 40000), server=server, tls=False, host="one"

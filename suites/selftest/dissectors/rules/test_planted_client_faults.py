@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Planted faults for the client's duties: a real conversation, recorded once, spoiled event by event.
+"""Planted faults for the client's requirements: a real conversation, recorded once, changed event by event.
 
-The relay cannot plant these: what it changes on the client's way is changed before the server answers.
-So the recording is changed instead, and the oracle must find the client's breach and no other.
-"""
+The relay cannot plant these: the server would answer the changed message. So the recording is changed
+instead, and the oracle must find the client's breach and no other."""
 
 from __future__ import annotations
 
@@ -74,7 +73,7 @@ SHOWN_BY_SPICE_GTK = {"MIG-CLI-022", "MIG-CLI-023"}
 
 
 def waited(which: Which, seconds: float) -> Spoil:
-    """All from this event on comes later."""
+    """This event and all later ones come later."""
 
     def spoil(events: Events) -> Events:
         at = which.at(events)
@@ -84,7 +83,7 @@ def waited(which: Which, seconds: float) -> Spoil:
 
 
 def moved(which: Which, before: Which) -> Spoil:
-    """It comes right before another event."""
+    """The event comes right before another one."""
 
     def spoil(events: Events) -> Events:
         event, then = events[which.at(events)], events[before.at(events)]
@@ -96,7 +95,7 @@ def moved(which: Which, before: Which) -> Spoil:
 
 
 def said(after: Which, *what: tuple[int, bytes], sender: Side = Side.CLIENT) -> Spoil:
-    """Messages more on a connection, right after an event of it."""
+    """Additional messages on a connection, right after one of its events."""
 
     def spoil(events: Events) -> Events:
         index = after.at(events)
@@ -143,12 +142,12 @@ def linked_with(connection_id: bytes, which: Which) -> Spoil:
 
 
 def without(which: Which) -> Spoil:
-    """It is never sent."""
+    """The event is left out."""
     return lambda events: [e for i, e in enumerate(events) if i != which.at(events)]
 
 
 def cut_before(which: Which) -> Spoil:
-    """It, and all that its host's connections said after it, never comes."""
+    """The event is left out, and so is everything that its host's connections sent after it."""
 
     def spoil(events: Events) -> Events:
         index = which.at(events)
@@ -162,7 +161,7 @@ def cut_before(which: Which) -> Spoil:
 
 
 def later(which: Which, seconds: float) -> Spoil:
-    """An event and all after it come so much later."""
+    """This event and all later ones come this much later."""
 
     def spoil(events: Events) -> Events:
         index = which.at(events)
@@ -172,12 +171,12 @@ def later(which: Which, seconds: float) -> Spoil:
 
 
 def both(first: Spoil, second: Spoil) -> Spoil:
-    """One after the other."""
+    """Several changes, one after the other."""
     return lambda events: second(first(events))
 
 
 def watched_for(seconds: float) -> Spoil:
-    """The conversation is watched so long after its last event."""
+    """The recording goes on for this time after its last event."""
 
     def spoil(events: Events) -> Events:
         return [*events, HostEvent(time=events[-1].time + seconds, host="source", name="settled")]
@@ -201,7 +200,7 @@ TARGET_MESS, TARGET_RESULT = Which("mess", "target"), Which("result", "target")
 
 @dataclass(frozen=True)
 class Spoiled:
-    """A fault: in which conversation, what is changed, and what else is broken by the same act."""
+    """A fault: its conversation, the change, and the other requirements that the same act breaks."""
 
     name: str
     conversation: str
@@ -311,7 +310,7 @@ CASES = [pytest.param(i, fault, id=f"{i}:{fault.name}") for i, faults in FAULTS.
 
 
 def record(launcher: LibraryLauncher, kind: str) -> Events:
-    """One whole migration by a client that does its duty."""
+    """A whole migration by a client that keeps every requirement."""
     settings = Settings(seamless=kind == "seamless")
     hosts = [launcher.start("source", settings), launcher.start("target", replace(settings, incoming=True))]
     source, target = hosts
@@ -340,13 +339,13 @@ def conversations() -> Iterator[dict[str, Events]]:
 
 
 def clients(events: Events) -> list[Finding]:
-    """What the client broke."""
+    """The requirements that the client broke."""
     return [f for f in judge(events).findings if CATALOGUE[f.requirement].duty == "client"]
 
 
 @pytest.mark.parametrize("kind", ["semi", "seamless", "switch"])
 def test_good_conversation(conversations: dict[str, Events], kind: str) -> None:
-    """A client that does its duty, and a server, have nothing to answer for."""
+    """A client and a server that keep every requirement have no findings."""
     events = conversations[kind]
     assert all(one.time <= other.time for one, other in pairwise(events))
     assert judge(events).findings == []
@@ -354,11 +353,11 @@ def test_good_conversation(conversations: dict[str, Events], kind: str) -> None:
 
 @pytest.mark.parametrize(("requirement", "fault"), CASES)
 def test_spoiled(conversations: dict[str, Events], requirement: str, fault: Spoiled) -> None:
-    """The oracle finds the breach, and what the same act breaks besides, and no more."""
+    """The oracle finds the breach, the other findings of the same act, and no more."""
     found = {f.requirement for f in clients(fault.spoil(list(conversations[fault.conversation])))}
     assert found == {requirement, *fault.also}
 
 
 def test_every_duty_has_a_fault() -> None:
-    """No duty of the client is judged without proof that the judgement can be red."""
+    """Every client requirement that is judged has a planted fault."""
     assert FAULTS.keys() == {i for i, r in CATALOGUE.items() if r.duty == "client"} - SHOWN_BY_SPICE_GTK

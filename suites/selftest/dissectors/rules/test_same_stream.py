@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What no rule asks about is counted and not built: the findings are the same either way."""
+"""Messages that no rule needs are counted and not built: the findings are the same either way."""
 
 from __future__ import annotations
 

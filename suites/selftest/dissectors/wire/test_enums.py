@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Our values are those of spice-protocol: its headers are read here, at test time, and compared."""
+"""Our values equal those of spice-protocol: the test reads its headers and compares."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fixtures.builds.process import run
 
 #: Names that are newer than Debian 12's headers.
 NEWER = {"SPICE_VIDEO_CODEC_TYPE_AV1", "SPICE_DISPLAY_CAP_GL_SCANOUT2", "SPICE_MSG_DISPLAY_GL_SCANOUT2_UNIX"}
-#: Names of the headers that are no value on the wire: ends of enumerations.
+#: Names in the headers that are no values on the wire: ends of enumerations.
 NO_VALUE = re.compile(
     r"_ENUM_END$|^SPICE_END_|^VD_AGENT_END_|^VDP_END_|_END_(BASE|[A-Z]+)$|^SPICE_(MSG|MSGC)_\w*LAST$"
 )
@@ -104,7 +104,7 @@ def test_values_of_the_headers_are_ours(name: str) -> None:
 
 
 def test_no_value_of_ours_is_invented() -> None:
-    """Each name of ours is in a header, but for those that are declared newer."""
+    """Each of our names is in a header, except those that are declared newer."""
     theirs = set().union(*(_header_values(name) for name in WIRE_HEADERS))
     unknown = {name for name in OURS if name.startswith(("SPICE_", "VD_", "VDP_"))} - theirs
     assert unknown <= NEWER

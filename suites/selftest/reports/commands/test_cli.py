@@ -34,7 +34,7 @@ def _invoke(*arguments: str | Path) -> Result:
 
 @pytest.fixture
 def capture(tmp_path: Path) -> Path:
-    """The constructed conversation as a pcapng: a target that says INIT too early."""
+    """The constructed conversation as a pcapng: a target that sends INIT too early."""
     tape, serials = Tape(), Counter[str]()
     for event in conversation():
         match event:
@@ -169,7 +169,7 @@ def test_a_cut_capture_is_shown_as_far_as_it_goes(capture: Path) -> None:
 
 
 def test_follow_until_interrupted(capture: Path, tmp_path: Path) -> None:
-    """What is appended is shown as it comes; an interruption ends with the story."""
+    """Appended data is shown as it comes; an interruption ends with the story."""
     whole = capture.read_bytes()
     capture.write_bytes(whole[:2000])
     shown = tmp_path / "shown"
@@ -194,8 +194,8 @@ def test_follow_until_interrupted(capture: Path, tmp_path: Path) -> None:
 
 
 def test_each_requirement_has_a_test() -> None:
-    """As `requirements --json` tells; it collects all suites, as a plain `pytest` does. What cannot be seen
-    has a reason instead."""
+    """As in `requirements --json`; it collects all suites, like a plain `pytest`. Requirements that cannot be
+    seen have a reason instead."""
     told = json.loads(_invoke("requirements", "--json").output)
     assert len(told) > 100
     assert [r["id"] for r in told if not r["tests"] and r["id"] not in UNSEEN] == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`certify` over a little suite: what it writes, its exit status, and what an interruption leaves."""
+"""`certify` over a small suite: its files, its exit status, and the results of an interrupted run."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_deviation_that_is_gone(tmp_path: Path) -> None:
 
 
 def test_the_same_directory_again(tmp_path: Path) -> None:
-    """A later run in a directory replaces the earlier one, and leaves alone what is not its own."""
+    """A later run in a directory replaces the earlier one, and keeps files that are not its own."""
     _, out = _run(tmp_path, GOOD)
     (out / "notes.txt").write_text("mine")
     certify(Request(out=out, root=tmp_path / "root", check=False, more=["-p", "no:hypothesispytest"]))
@@ -230,7 +230,8 @@ def started(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(tmp_path: Path, started: subprocess.Popen[str], number: signal.Signals) -> None:
-    """One line, status 3, what was gathered is kept and said, nothing is left running."""
+    """An interruption gives one line and status 3; the results so far are kept and shown; no process is
+    left."""
     child = tmp_path / "child"
     _wait_for(lambda: child.exists() and child.read_text())
     family = psutil.Process(started.pid).children(recursive=True)
@@ -247,7 +248,7 @@ def test_interrupted(tmp_path: Path, started: subprocess.Popen[str], number: sig
 
 
 def test_pytest_is_killed(tmp_path: Path, started: subprocess.Popen[str]) -> None:
-    """Its events are on the disk, so the reports are written none the less."""
+    """The run's events are on disk, so the reports can still be written."""
     child = tmp_path / "child"
     _wait_for(lambda: child.exists() and child.read_text())
     runner = psutil.Process(started.pid).children()[0]
@@ -259,7 +260,7 @@ def test_pytest_is_killed(tmp_path: Path, started: subprocess.Popen[str]) -> Non
 
 
 def test_certify_itself_is_killed(tmp_path: Path, started: subprocess.Popen[str]) -> None:
-    """The kernel tells the child, which tears its tests down."""
+    """The kernel signals the child, which tears its tests down."""
     child = tmp_path / "child"
     _wait_for(lambda: child.exists() and child.read_text())
     family = psutil.Process(started.pid).children(recursive=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`spice-conform explain`: a requirement whole, in 80 columns; and the verdicts that it tells of releases."""
+"""`spice-conform explain`: a whole requirement in 80 columns, and its verdicts on releases."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_no_such_requirement(wrong: str, said: str) -> None:
 
 
 def certificate(directory: Path, kind: str = "library", version: str = "0.16.0") -> Path:
-    """A run's certificate, as far as it is read here."""
+    """The parts of a run's certificate that this code reads."""
     builds = {"source": {"kind": kind, "version": version}, "target": {"kind": kind, "version": version}}
     results = {"lib": {"verdict": "PASS"}}
     rows = [{"id": "LINK-001", "results": results}, {"id": "LINK-002", "results": {"lib": {"verdict": None}}}]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`spice-conform learn --compare` and the replay of what it finds, through the command line."""
+"""`spice-conform learn --compare`, and the replay of its findings, through the command line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def model() -> Model:
 
 @pytest.fixture
 def files(model: Model, tmp_path: Path) -> tuple[Path, Path]:
-    """The model, and one that answers a word otherwise."""
+    """The model, and one that answers a word differently."""
     state = model.after(WORD[:-1])
     row = {**model.steps[state], WORD[-1]: ("main INIT(a new id)", model.steps[state][WORD[-1]][1])}
     other = replace(model, steps=[row if n == state else old for n, old in enumerate(model.steps)])
@@ -43,7 +43,7 @@ def files(model: Model, tmp_path: Path) -> tuple[Path, Path]:
 
 
 def run(*words: object) -> tuple[int, str]:
-    """Exit status and what is told."""
+    """Exit status and output."""
     done = CliRunner().invoke(main, [str(word) for word in words])
     return done.exit_code, done.output
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`verify`: an untouched run of each kind holds; whatever is touched is told."""
+"""`verify`: an untouched run of each kind holds; every change is reported."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(sealed: Path, tmp_path: Path) -> Path:
-    """A copy of it to be touched."""
+    """A copy of the run to change."""
     return Path(shutil.copytree(sealed, tmp_path / "run"))
 
 
@@ -58,7 +58,7 @@ def test_an_untouched_run_holds(run: Path) -> None:
 @settings(deadline=None)
 @given(data=st.data())
 def test_one_flipped_byte_is_told(sealed: Path, data: st.DataObject) -> None:
-    """Anywhere in any file, in one line; in the manifest too."""
+    """A change anywhere in any file is reported in one line; in the manifest too."""
     manifest = seal.read(sealed)
     name = data.draw(st.sampled_from([seal.FILE, *manifest.evidence, *manifest.reports]))
     path = sealed / name
@@ -82,7 +82,7 @@ def test_one_flipped_byte_is_told(sealed: Path, data: st.DataObject) -> None:
     "name", ["tests/more.pcapng.gz", "findings/more", "more.txt", ".more", "allure/more"]
 )
 def test_an_added_file_is_told(run: Path, name: str) -> None:
-    """In any place; what a user keeps beside a run is known to its seal."""
+    """A run holds in any place; the seal lists files that a user keeps beside it."""
     (run / "notes.txt").write_text("mine")
     seal.write(run)
     assert verify(run)[1]
@@ -95,7 +95,7 @@ def test_an_added_file_is_told(run: Path, name: str) -> None:
 @pytest.mark.parametrize("again", [False, True], ids=["sealed-once", "sealed-again"])
 @pytest.mark.parametrize("kind", ["pcapng.gz", "log"])
 def test_a_removed_file_is_told(run: Path, kind: str, again: bool) -> None:
-    """Each kind of evidence; also where every report and the seal are written anew."""
+    """A change in each kind of evidence is reported; also if every report and the seal are written again."""
     gone = min((run / "tests").glob(f"*.{kind}"))
     gone.unlink()
     if again:
@@ -138,7 +138,8 @@ def _removed_and_counted(events: list[dict[str, object]]) -> None:
 def test_edited_events_are_told(
     run: Path, change: Callable[[list[dict[str, object]]], object], again: bool
 ) -> None:
-    """Also by somebody who writes every report and the seal anew: the packets say otherwise."""
+    """A changed verdict is found even if every report and the seal are written again: the packets contradict
+    it."""
     _events(run, change)
     if again:
         publish(run)
@@ -150,7 +151,7 @@ def test_edited_events_are_told(
     "name", ["certificate.json", "certificate.html", "index.html", "junit.xml", "summary.md"]
 )
 def test_an_edited_report_is_told(run: Path, name: str) -> None:
-    """Though it is sealed again."""
+    """The same after a new seal."""
     path = run / name
     text = path.read_text()
     assert "DEVIATES" in text or name == "certificate.html"
@@ -171,7 +172,7 @@ def test_a_replay_and_a_campaign_hold(tmp_path: Path) -> None:
 
 
 def test_a_signature(run: Path, tmp_path: Path) -> None:
-    """Made and checked by ssh-keygen; a manifest that was changed, or another's key, is refused."""
+    """ssh-keygen makes and checks the signature; `verify` refuses a changed manifest, or another's key."""
     tool = shutil.which("ssh-keygen")
     if tool is None:
         pytest.skip("no ssh-keygen")

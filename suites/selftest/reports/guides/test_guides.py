@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The guides: their quick commands run, what they name is there."""
+"""The guides: their quick commands run, and the files and options that they name exist."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_quick_command_runs(line: str) -> None:
 
 
 def test_options_are_those_that_there_are() -> None:
-    """Each option of a command in a guide stands in the command's help."""
+    """The command's help lists each of its options that a guide uses."""
     for line in _commands():
         command, *words = line.split()[1:]
         told = subprocess.run(

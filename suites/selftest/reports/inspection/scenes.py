@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Small captures made for the story's self-tests: sessions, migrations and what goes wrong with them."""
+"""Small captures for the story's self-tests: sessions, migrations and their failures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DENIED = LinkErr.SPICE_LINK_ERR_PERMISSION_DENIED
 
 
 class Scene:
-    """Writes a capture as a sniffer would have it. Connections are numbers; time goes on by itself."""
+    """Writes a capture as a sniffer would. Connections are numbers; each packet advances the time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -46,7 +46,7 @@ class Scene:
         self._file.close()
 
     def tick(self, seconds: float = STEP) -> float:
-        """The time goes on."""
+        """Advances the time."""
         self.clock += seconds
         return self.clock
 
@@ -67,7 +67,7 @@ class Scene:
         return self._count
 
     def attempt(self, client: str, server: str, port: int = 5900) -> None:
-        """A SYN that nobody answers."""
+        """A SYN without an answer."""
         self._port += 1
         self._writer.attempt(Endpoint(client, self._port), Endpoint(server, port), self.tick())
 
@@ -76,7 +76,7 @@ class Scene:
         return self._writer.segment(connection, side, data, self.tick())
 
     def link(self, connection: int, channel: int = MAIN, session: int = 0, error: int = 0) -> int:
-        """The link stage; its result. The frame of the result."""
+        """The link stage with its result. Returns the frame of the result."""
         frame = 0
         for side, data in link_stage(channel, session):
             frame = self.raw(connection, side, self.real(side, data, channel, error))
@@ -179,5 +179,5 @@ def outcomes(story: dict[str, Any]) -> Sequence[tuple[str, str | None]]:
 
 
 def accused(story: dict[str, Any]) -> list[str]:
-    """What is said against somebody about ids and migrations (a scene's link stage is a short one)."""
+    """Findings about ids and migrations (a scene's link stage is too short for other rules)."""
     return [f["requirement"] for f in story["findings"] if f["requirement"].startswith(("CONNID", "MIG"))]

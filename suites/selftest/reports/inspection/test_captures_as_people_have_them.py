@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Captures as people have them, each told as its reader needs it. They lie beside the checkout, not in it."""
+"""Captures as users have them: each story must say what its reader needs. They are kept beside the
+checkout."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.skipif(not CAPTURES.is_dir(), reason=f"{CAPTURES.name}:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What must be told: the outcome of each migration, and words; what must not be."""
+    """What the story must contain (the outcome of each migration, and words), and what it must not."""
 
     outcomes: tuple[tuple[str, str | None], ...] = ()
     words: tuple[str, ...] = ()
@@ -100,7 +101,8 @@ WANTED = {
 
 
 def test_every_file_has_its_line() -> None:
-    """What lies there and is not here is read by the tests of the capture layer."""
+    """The captures in the folder without an entry in this file are covered by the tests of the capture
+    layer."""
     there = {path.name for path in CAPTURES.iterdir() if path.is_file() and path.name != "README.md"}
     assert there - WANTED.keys() == {"nflog-beside-ethernet.pcapng", "solaris.snoop"}
     assert WANTED.keys() <= there

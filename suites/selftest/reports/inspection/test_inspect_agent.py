@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Agent messages that come in several AGENT_DATA are shown, whole, where the last piece came."""
+"""An agent message in several AGENT_DATA is shown, whole, at the last of them."""
 
 from __future__ import annotations
 

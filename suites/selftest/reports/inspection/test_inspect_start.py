@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What an inspection does not load: what only other views need."""
+"""Modules that an inspection does not load because only other views need them."""
 
 from __future__ import annotations
 

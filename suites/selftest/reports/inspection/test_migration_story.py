@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Migrations as networks and machines make them: who is who, whether the client arrived, and if not, why."""
+"""Migrations in real networks: who is who, whether the client arrived, and if not, why."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_switch_host_arrives(scene: Scene) -> None:
 def test_two_machines_at_once_with_equal_ids_and_ports(
     scene: Scene, order: tuple[int, int], named: bool
 ) -> None:
-    """By the announced host, or where that is a name, by the client."""
+    """By the announced host, or, if that is a name, by the client."""
     clients, sources, targets = (CLIENT, OTHER), (A, C), (B, D)
     with scene:
         mains = [scene.session(clients[n], sources[n]) for n in order]
@@ -150,7 +150,7 @@ def test_source_and_target_behind_one_address(scene: Scene) -> None:
 
 
 def test_nat_between(scene: Scene) -> None:
-    """The announced address is another one than the client goes to, and it comes by another one itself."""
+    """The client links to another address than the announced one, and comes from another address itself."""
     with scene:
         main = scene.session(CLIENT, A)
         scene.begin(main, "192.168.7.12")
@@ -251,7 +251,7 @@ def test_a_target_that_does_not_answer(scene: Scene) -> None:
 
 
 def answered(kind: str) -> Packet:
-    """What comes back for a SYN to B: a reset, or ICMP from a router."""
+    """The answer to a SYN to B: a reset, or ICMP from a router."""
     if kind == "reset":
         return IP(src=B, dst=CLIENT) / TCP(sport=5900, dport=50_000, flags="RA", ack=2)
     quoted = bytes(IP(src=CLIENT, dst=B) / TCP(sport=50_000, dport=5900, flags="S", seq=1))
@@ -288,7 +288,7 @@ def test_a_target_that_cannot_be_reached(scene: Scene, tmp_path: Path, kind: str
     ],
 )
 def test_a_link_message_without_a_reply(scene: Scene, by: Side, waits: float, reason: str | None) -> None:
-    """A client that goes away soon has changed its mind."""
+    """A client that leaves soon has changed its mind."""
     with scene:
         main = scene.session(CLIENT, A)
         scene.begin(main, B)
@@ -385,7 +385,7 @@ def test_an_agent_that_the_target_lacks_is_told(scene: Scene) -> None:
 
 @pytest.mark.parametrize("host", [A, "fd00::11"])
 def test_a_capture_that_begins_before_the_announcement(scene: Scene, tmp_path: Path, host: str) -> None:
-    """Nothing of the source's link stage is there: client, host and session are found all the same."""
+    """The capture has nothing of the source's link stage: client, host and session are found all the same."""
     client = CLIENT if host == A else "fd00::50"
     target_host = B if host == A else "fd00::12"
     with scene:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Captures that have a part of a migration only: one direction, one lost segment, its last messages. What is
-there is told, and nobody is said to have been lost who may have arrived."""
+"""Captures with only a part of a migration: one direction, one lost segment, its last messages. The story
+reports this part, and calls no client lost that may have arrived."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def told(path: Path, every: Sequence[Packet]) -> dict[str, Any]:
 
 
 def of(every: Sequence[Packet], side: Side) -> Sequence[Packet]:
-    """What one side has sent."""
+    """The bytes of one side."""
     servers = server_ports(every)
     return [packet for packet in every if ports(packet)[side is Side.CLIENT] in servers]
 
@@ -88,7 +88,7 @@ def test_one_direction_of_the_source_alone(tmp_path: Path, name: str, side: Side
 @pytest.mark.parametrize("start", range(5))
 @pytest.mark.parametrize("name", RECORDED)
 def test_one_lost_packet_loses_no_client(tmp_path: Path, name: str, start: int) -> None:
-    """Whichever packet the capture lacks, the client is not said to be lost."""
+    """Whichever packet the capture lacks, the story does not call the client lost."""
     every = recorded(name)
     for place in range(start, len(every), 25):
         story = told(tmp_path, without(every, [place]))
@@ -124,7 +124,7 @@ def test_the_last_packets_of_a_migration(tmp_path: Path) -> None:
 
 
 def test_a_lone_message_of_a_stranger_is_no_source(tmp_path: Path) -> None:
-    """The six bytes of MIGRATE_END say nothing where nobody comes to a target from there."""
+    """The six bytes of MIGRATE_END prove nothing if no client of this source reaches a target."""
     with Scene(tmp_path / "scene.pcapng") as scene:
         stranger = scene.connect(OTHER, A, 7000)
         scene.server(stranger, MsgMain.SPICE_MSG_MAIN_MIGRATE_END)
@@ -163,7 +163,8 @@ def test_a_source_that_is_taken_over_meanwhile(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["seamless", "switch-host", "late"])
 def test_a_capture_that_ends_too_early_loses_nobody(tmp_path: Path, name: str) -> None:
-    """Neither for a SYN that is just on its way, nor while the link that SWITCH_HOST asks for is made."""
+    """The client is not lost while a SYN is on its way, or while it makes the link that SWITCH_HOST
+    requests."""
     every = recorded(name)
     whole = told(tmp_path, every)["migrations"][0]
     begun = whole["phases"][0]["packet"]

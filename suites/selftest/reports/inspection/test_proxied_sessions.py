@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Sessions behind a proxy: several machines at one address, and links that the capture has on both sides."""
+"""Sessions behind a proxy: several machines at one address, and links that the capture shows on both
+sides."""
 
 from __future__ import annotations
 

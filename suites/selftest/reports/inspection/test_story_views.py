@@ -44,7 +44,7 @@ def lost(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def broken(tmp_path: Path) -> Path:
-    """A target that says INIT before MIGRATE_END."""
+    """A target that sends INIT before MIGRATE_END."""
     with Scene(tmp_path / "broken.pcapng") as scene:
         source = scene.session(CLIENT, A)
         scene.begin(source, B)
@@ -137,7 +137,8 @@ def test_findings_of_two_files_name_their_file(lost: Path, broken: Path) -> None
 
 
 def test_what_a_capture_shows_is_never_denied() -> None:
-    """Only requirements that packets can judge are listed, and none says that something was not seen."""
+    """Only requirements that packets can judge are listed, and none claims that something in the capture is
+    missing."""
     from dissectors.rules.catalogue import CATALOGUE
     from dissectors.rules.judgement import Evidence
 

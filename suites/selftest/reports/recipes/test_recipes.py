@@ -24,7 +24,7 @@ yaml = pytest.importorskip("yaml", reason="UNSUPPORTED: PyYAML is not installed"
 RECIPES = ROOT / "reports" / "recipes"
 TOOL = Path(sys.executable).with_name("spice-conform")
 SECONDS = 240.0
-#: So that a recipe is run in seconds.
+#: A short profile, so that a recipe runs in seconds.
 QUICK = "--requirement LINK-004"
 LIBRARY = next((str(p) for p in Path("/usr/lib").glob("*/libspice-server.so.1")), "")
 needs_library = pytest.mark.skipif(not LIBRARY, reason="UNSUPPORTED: no installed libspice-server")
@@ -47,7 +47,7 @@ def _shell(line: str, directory: Path, **more: str) -> subprocess.CompletedProce
 @needs_library
 @pytest.mark.parametrize("name", ["gitlab.yml", "github.yml"])
 def test_a_job_certifies(name: str, tmp_path: Path) -> None:
-    """Its certify line, in a directory that has the suite as the job would have it."""
+    """The recipe's certify line, in a directory that has the suite as the job would have it."""
     job = _read(name)
     lines = (
         job["spice-conformance"]["script"]
@@ -69,7 +69,7 @@ def test_a_job_certifies(name: str, tmp_path: Path) -> None:
 
 @needs_library
 def test_baseline_and_shards(tmp_path: Path) -> None:
-    """Two shards make the run that is the baseline; nothing is worse than itself."""
+    """Two shards make the baseline run; compared with itself, nothing is worse."""
     more = {"SPICE_CONFORM": str(TOOL)}
     done = _shell(f"{RECIPES}/shards.sh lib:{LIBRARY} 2 base", tmp_path, OPTIONS="--profile smoke", **more)
     assert done.returncode == 0, done.stderr
@@ -84,7 +84,7 @@ def test_baseline_and_shards(tmp_path: Path) -> None:
     ("LINK-004", "true", 0), ("LINK-004", "false", 125), ("NONE-*", "true", 125),
 ])  # fmt: skip
 def test_bisect_tells_git(requirement: str, build: str, status: int, tmp_path: Path) -> None:
-    """0 good, 125 for what does not build or cannot be judged."""
+    """0 for a good commit, 125 for one that does not build or cannot be judged."""
     line = f"{RECIPES}/bisect.sh '{requirement}' {LIBRARY} {build}"
     assert _shell(line, tmp_path, SPICE_CONFORM=str(TOOL)).returncode == status
 
@@ -141,7 +141,7 @@ def test_bisect_finds_the_commit(tmp_path: Path) -> None:
 
 
 def test_summary_and_errors() -> None:
-    """What failed, with expected and seen; nobody's text becomes markup or a command."""
+    """The failures, with expected and seen; no text of a server becomes markup or a command."""
     made = run(case("a", Verdict.FAIL, MUST, [found(MUST, "a | b\n::error::<b>")]))
     told = markdown(made)
     assert "NOT CONFORMANT" in told

@@ -87,7 +87,7 @@ def run(*cases: CaseFinished, deviations: Sequence[Deviation] = (), interrupted:
 
 
 def conversation() -> list[Event]:
-    """A source, a client and a target that says INIT too early (the last message)."""
+    """A source, a client, and a target that sends INIT too early (the last message)."""
     client, source, target = Endpoint("127.0.0.1", 40001), Endpoint("127.0.0.1", 5901), Endpoint("::1", 5902)
     main = int(ChannelType.SPICE_CHANNEL_MAIN)
     begin = bytes(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Declared deviations: what a file may hold, and which findings an entry declares."""
+"""Declared deviations: the valid content of a file, and the findings that an entry declares."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_the_finding_s_host_decides_in_a_mixed_pair() -> None:
     ],
 )
 def test_a_play_is_excused_by_its_moves_alone(moves: tuple[str, ...], declared: bool) -> None:
-    """A campaign that reaches a known crash by another way has found something new."""
+    """A campaign that reaches a known crash by other moves has found something new."""
     entry = replace(DEVIATION, tests=("*test_flush*",), moves=("*: SPICE_MSGC_MIGRATE_FLUSH_MARK*",))
     where = _where({"source": identity()}, "fuzz::ROBUST-001-12345678", moves)
     assert declares(entry, found(ROBUST, CRASH), where) is declared

@@ -119,7 +119,7 @@ def test_worst_of_a_requirement() -> None:
 
 
 def test_a_requirement_is_kept_only_where_a_case_says_so() -> None:
-    """A case that failed for another requirement says nothing good of its own."""
+    """A case that failed for another requirement does not count as keeping its own."""
     broken = case("a", Verdict.FAIL, MUST, [found(ROBUST)])
     assert run(broken).verdict(MUST.id) is Verdict.INCONCLUSIVE
     assert run(broken).verdict(ROBUST.id) is Verdict.FAIL
@@ -156,7 +156,8 @@ def test_a_deviation_is_stale_on_each_build_by_itself() -> None:
 
 
 def test_events_survive_their_file(tmp_path: Path) -> None:
-    """What is read back is what was written; a last line that was cut is left out, any other is an error."""
+    """Events are read as they were written; a last line that was cut is skipped, any other bad line is an
+    error."""
     whole = run(
         case("a"), case("b", Verdict.DEVIATES, ROBUST, [found(ROBUST, CRASH)]), deviations=[DEVIATION]
     )
@@ -182,7 +183,8 @@ def test_not_a_run(tmp_path: Path, content: str | None) -> None:
 
 
 def test_two_runs_of_one_build() -> None:
-    """Each has a column of its own, with its time; other builds and shards of one run keep their names."""
+    """Each run has a column of its own, with its time; other builds and shards of one run keep their
+    names."""
     old, new = run(case("a[system-x]")), run(case("a[system-x]", Verdict.FAIL, MUST, [found(MUST)]))
     new.started = replace(new.started, started=old.started.started + 60)
     shards = [run(case("ab"[number], server="other")) for number in (0, 1)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which tests run: requirements and levels, shards, what failed last; what a selection may be called."""
+"""Which tests run: requirements and levels, shards, earlier failures; and the name of a selection."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_no_such_shard(text: str) -> None:
 
 
 def test_shards_hold_each_test_once_and_are_even() -> None:
-    """By the seconds that the tests are known to take."""
+    """Shards are balanced by the known seconds of the tests."""
     seconds = json.loads((ROOT / "reports" / "run" / "test_seconds.json").read_text())
     many = [f"{test}[{n}]" for test in seconds for n in range(2)]
     parts = [in_shard(many, index, 4) for index in (1, 2, 3, 4)]
@@ -63,8 +63,8 @@ def test_shards_hold_each_test_once_and_are_even() -> None:
 
 
 def test_in_brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The quickest tests come first, each with one case; what is left goes to more cases. One case is there
-    however long it takes."""
+    """The quickest tests come first, with one case each; the rest of the time goes to more cases. There is
+    always one case, however long it takes."""
     known = {"quick": 0.1, "usual": 0.2, "long": 9.0}
     monkeypatch.setattr("reports.run.selection.known_seconds", lambda: known)
     tests = {"long": ["l"], "usual": ["u1", "u2", "u3"], "quick": ["q1", "q2"]}
@@ -93,7 +93,8 @@ def test_all_shards_are_the_run() -> None:
 
 @pytest.mark.parametrize("selection", ["--shard 1/2", "--last-failed", BRIEF])
 def test_a_part_does_not_say_that_a_deviation_is_gone(selection: str) -> None:
-    """It may show in the cases that were left out. The whole test says so, all shards together too."""
+    """The deviation may show in the cases that were left out. The whole test proves it, and so do all shards
+    together."""
     whole = run(case("b", Verdict.PASS, ROBUST, kept=1), deviations=[DEVIATION])
     assert (whole.exit, len(whole.stale)) == (Exit.STALE_DEVIATION, 1)
     part = _part(whole, (selection,), "b")
@@ -131,7 +132,7 @@ def test_a_verdict_that_changes_is_flaky() -> None:
 
 
 def test_no_general_pass_beside_a_declared_death() -> None:
-    """ROBUST-001 says that nothing ends the process: it did, by what another requirement names."""
+    """ROBUST-001 says that nothing ends the process: another requirement's finding shows that it ended."""
     general = CATALOGUE["ROBUST-001"]
     died = case("b", Verdict.DEVIATES, ROBUST, [found(ROBUST, f"it ended by SIGTRAP: {CRASH}")])
     kept = case("a", requirement=general, kept=1)

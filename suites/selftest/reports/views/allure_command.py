@@ -14,7 +14,7 @@ SECONDS = 240
 
 
 def allure_command() -> Path:
-    """Where it is; installed at the first call. Raises OSError: it cannot be."""
+    """Its path; the first call installs it. Raises OSError if this fails."""
     place = cache_directory() / ALLURE.replace("@", "-")
     tool = place / "node_modules" / ".bin" / "allure"
     if not tool.exists():

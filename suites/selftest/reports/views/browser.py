@@ -41,5 +41,5 @@ def browser(profile: Path, width: int = 1280, height: int = 900) -> Iterator[Any
 
 
 def complaints(driver: Any) -> list[str]:
-    """What the browser's console has said."""
+    """The messages of the browser's console."""
     return [str(entry["message"]) for entry in driver.get_log("browser")]

@@ -40,7 +40,8 @@ def allure() -> Path:
 
 
 def test_report_agrees_with_the_certificate(allure: Path, tmp_path: Path) -> None:
-    """Counts are the certificate's; a deviation is green and says so; reasons and environment are there."""
+    """Counts equal the certificate's; a deviation is green and labelled; reasons and environment are
+    there."""
     made = run(
         *(case(v.lower(), v) for v in Verdict),
         case("found", Verdict.FAIL, MUST, [found(MUST)]),
@@ -71,7 +72,7 @@ def test_report_agrees_with_the_certificate(allure: Path, tmp_path: Path) -> Non
 
 
 def test_alluredir_of_plain_pytest_tells_the_same(tmp_path: Path) -> None:
-    """`pytest --alluredir` calls a declared deviation passed, as the run's own results do."""
+    """`pytest --alluredir` passes a declared deviation, as the run's own results do."""
     test, place, out = "suites/robust/test_survival.py", tmp_path / "asked", tmp_path / "run"
     command = [sys.executable, "-m", "pytest", test, "-k", "flush_mark", "-q", "-p", "no:cacheprovider"]
     told = subprocess.run(

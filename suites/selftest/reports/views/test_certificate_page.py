@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The printed certificate: its words, and the two pages that a real browser makes of it."""
+"""The printed certificate: its words, and the two pages that a real browser prints."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_conformant_is_said_of_a_full_run_alone() -> None:
 
 
 def test_words_are_those_of_the_run() -> None:
-    """Declared faults are risks; seal, build and scope are there; nobody's text becomes markup."""
+    """Declared faults are risks; seal, build and scope are there; no text of a server becomes markup."""
     made = _many()
     made.seal = "ab" * 32
     text = certificate_page(made)

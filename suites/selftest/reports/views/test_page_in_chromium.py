@@ -53,7 +53,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def page(run: Path, opened: Any) -> Iterator[Any]:
-    """The page as it is when it has just been opened; in the end the console has said nothing."""
+    """The page just after opening; at the end the console must be empty."""
     opened.get("about:blank")
     opened.get((run / "index.html").as_uri())
     yield opened
@@ -61,7 +61,7 @@ def page(run: Path, opened: Any) -> Iterator[Any]:
 
 
 def until(driver: Any, what: Callable[[Any], Any]) -> Any:
-    """Waits for what a script gives, with a deadline."""
+    """Waits, with a deadline, for a script's result."""
     from selenium.webdriver.support.ui import WebDriverWait
 
     return WebDriverWait(driver, PATIENCE).until(what)
@@ -90,7 +90,8 @@ def test_from_a_red_cell_to_its_packet(run: Path, page: Any) -> None:
 
 
 def test_filters(page: Any) -> None:
-    """Verdict, area, level and text, alone and together; none left is said; all can be shown again."""
+    """Filters by verdict, area, level and text, alone and together; an empty result says so; all can be shown
+    again."""
     from selenium.webdriver.support.ui import Select
 
     everything = len(all_of(page, ".requirement"))
@@ -119,7 +120,7 @@ def test_titles_tell_cases_apart(page: Any) -> None:
 
 
 def test_matrix_is_read_by_click_and_keys(page: Any) -> None:
-    """A square tells what came of it and leads to its test; arrows go on."""
+    """A square shows its outcome and links to its test; arrow keys move on."""
     from selenium.webdriver.common.keys import Keys
 
     picture = all_of(page, ".picture")[0]
@@ -136,7 +137,7 @@ def test_matrix_is_read_by_click_and_keys(page: Any) -> None:
 
 
 def test_labels_and_focus(page: Any) -> None:
-    """Each control has a name, each id stands once, Tab comes to the first link, and it can be seen."""
+    """Each control has a name, each id is used once, Tab reaches the first link, and it is visible."""
     from selenium.webdriver.common.keys import Keys
 
     nameless = page.execute_script(

@@ -13,7 +13,8 @@ from reports.views.state_diagrams import DIAGRAMS, undrawn
 
 
 def test_everything_is_there() -> None:
-    """Each requirement, each state of main, each link leads somewhere, and nothing is loaded."""
+    """Each requirement and each state of main is there, each link leads somewhere, and the page loads
+    nothing."""
     text = protocol_page()
     ids = set(re.findall(r' id="([^"]+)"', text))
     assert ids >= CATALOGUE.keys()
@@ -26,12 +27,12 @@ def test_everything_is_there() -> None:
 
 
 def test_what_precedes_migrate_data() -> None:
-    """Each step is held by a requirement."""
+    """Each step has a requirement."""
     assert {identifier for *_, identifier in BEFORE_DATA} <= CATALOGUE.keys()
 
 
 def test_pictures() -> None:
-    """Each legal step is in one of them, and each has few enough to be read."""
+    """Each legal step is in a picture, and each picture is small enough to read."""
     assert [undrawn(rows) for rows in (MAIN, MIGRATING, SECONDARY)] == [[], [], []]
     assert max(len(diagram.edges) for diagram in DIAGRAMS) <= 18
     if shutil.which("dot"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The written reports: page, certificate, junit, table, comparison; what verify holds against a run."""
+"""The written reports: page, certificate, junit, table, comparison; and the checks of `verify`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _drawn(case: CaseFinished) -> str:
 
 
 class _Page(HTMLParser):
-    """Takes down ids, links and what would be loaded."""
+    """Collects ids, links and external resources."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class _Page(HTMLParser):
 
 @pytest.mark.parametrize("many", [False, True])
 def test_page_stands_alone(everything: Run, many: bool) -> None:
-    """Nothing is loaded, every link within the page leads somewhere, nobody's text becomes markup."""
+    """The page loads nothing, its links lead somewhere, and no text of a server becomes markup."""
     other = run(case("pass", server="other"))
     text = page.page(merge([everything, other]) if many else everything, _drawn)
     read = _Page(text)
@@ -98,7 +98,7 @@ def test_page_stands_alone(everything: Run, many: bool) -> None:
 
 
 def test_ladders_are_packed_once(everything: Run) -> None:
-    """Each test's ladder has its place, and is there once its group is unpacked."""
+    """Each test's ladder has its place, and appears once its group is unpacked."""
     text = page.page(everything, _drawn)
     places = re.findall(r'<figure data-part="pack-(\d+)\.(\d+)">', text)
     assert len(places) == len(set(places)) == len(everything.cases)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A finding as a campaign makes it, for the self-tests of fuzz and replay."""
+"""A campaign's finding, for the self-tests of fuzz and replay."""
 
 from __future__ import annotations
 

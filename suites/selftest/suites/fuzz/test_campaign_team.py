@@ -36,11 +36,11 @@ from suites.selftest.suites.fuzz.fuzz_samples import FLUSH_MARK, LINK
 #: Of Debian's redis-tools: the server is the same file under another name.
 REDIS = shutil.which("redis-check-rdb")
 PLAYS = int(os.environ.get("PLAYS", "400"))
-#: Processes of hosts as they are after set-up, at most: of each setting a root and a branch.
+#: The most processes of hosts right after set-up: for each setting a root and a branch.
 GROUNDS = 2 * 2 * 24 + 4
-#: That a process may grow by between the half and the end of many plays, bytes.
+#: How much a process may grow between the half and the end of many plays, bytes.
 MEMORY = 24 << 20
-#: What is otherwise with one key for every link, and what depends on a clock of the server's own: PINGs.
+#: Differences that come from one key for every link, and from a clock of the server's own: PINGs.
 OTHERWISE = {"LINK-010", "MIG-CLI-013", "MIG-CLI-021"}
 
 
@@ -60,7 +60,7 @@ def grounds(launchers: Mapping[str, Launcher]) -> Iterator[Grounds]:
 
 
 def test_a_branch_goes_on_for_itself(launchers: Mapping[str, Launcher], grounds: Grounds) -> None:
-    """A branch in the middle of a migration goes on as a play on fresh hosts does, twice."""
+    """A branch in the middle of a migration continues like a play on fresh hosts, twice."""
     first = Walk(grounds, Setup())
     first.play_all([LINK, Link(0, "source", 3, Id.OWN), Call("source", "announce")])
     for _ in range(2):
@@ -81,7 +81,7 @@ def test_a_branch_goes_on_for_itself(launchers: Mapping[str, Launcher], grounds:
 def test_the_ends_of_processes_are_told_as_on_fresh_hosts(
     launchers: Mapping[str, Launcher], grounds: Grounds, many: bool
 ) -> None:
-    """A process that ends in a branch has the same failure as one with real sockets; its origin lives."""
+    """A process that ends in a branch gives the same failure as with real sockets; its origin lives."""
     walk = Walk(grounds, Setup(many_clients=many))
     walk.play_all([LINK])
     for _ in range(2):
@@ -98,7 +98,7 @@ def test_the_ends_of_processes_are_told_as_on_fresh_hosts(
 def test_what_is_left_behind_is_told_as_on_fresh_hosts(
     launchers: Mapping[str, Launcher], grounds: Grounds
 ) -> None:
-    """Descriptors that a target keeps when everybody has left are counted in a branch too."""
+    """A branch too counts the descriptors that a target keeps after everybody has left."""
     moves = [Link(0, "target", MAIN, Id.WRONG), Link(0, "target", 3, Id.WRONG)]
     walk = Walk(grounds, Setup())
     walk.play_all(moves)
@@ -108,7 +108,8 @@ def test_what_is_left_behind_is_told_as_on_fresh_hosts(
 
 
 def test_a_known_end_becomes_rare(launchers: Mapping[str, Launcher]) -> None:
-    """After two plays that ended by one move in one state, that move is hardly chosen there."""
+    """After two plays in which one move in one state ended the process, the move is rarely chosen in this
+    state."""
     explorer = Explorer(launchers, 1)
     for _ in range(3):
         explorer.again(Setup(), [LINK, FLUSH_MARK]).close()
@@ -135,10 +136,9 @@ def test_the_same_seed_explores_the_same(launchers: Mapping[str, Launcher]) -> N
 
 
 def test_many_plays_leave_nothing_behind(tmp_path: Path) -> None:
-    """Neither processes nor descriptors nor files are left of a few hundred plays, and memory stays flat.
+    """A few hundred plays leave no processes, descriptors or files, and memory stays flat.
 
-    `PLAYS=100000` plays so many.
-    """
+    `PLAYS=100000` plays this many."""
     us = psutil.Process()
     before = us.num_fds(), {child.pid for child in us.children(recursive=True)}
     sizes = []
@@ -181,7 +181,7 @@ def test_a_team_finds_and_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_a_corpus_is_played_first_and_minimised(launchers: Mapping[str, Launcher], tmp_path: Path) -> None:
-    """What is kept comes back; what shows nothing new beside a shorter one is dropped."""
+    """Stored entries are read back; an entry that shows nothing beyond a shorter one is dropped."""
     corpus = Corpus(str(tmp_path / "corpus"))
     corpus.add(Setup(), [LINK])
     corpus.add(Setup(), [LINK, Call("source", "announce")])
@@ -195,7 +195,7 @@ def test_a_corpus_is_played_first_and_minimised(launchers: Mapping[str, Launcher
 
 @pytest.mark.parametrize("raw", [b"{", b"[]", json.dumps({"format": 99}).encode(), b'{"format": 1}'])
 def test_a_corpus_of_another_suite_is_one_line(tmp_path: Path, raw: bytes) -> None:
-    """One that this suite cannot read is refused in one line (status 3)."""
+    """A corpus that this suite cannot read is refused in one line (status 3)."""
     corpus = Corpus(str(tmp_path / "corpus"))
     corpus._database.save(KEY, raw)
     with pytest.raises(HarnessError) as caught:
@@ -212,7 +212,7 @@ def test_a_corpus_that_cannot_be_one(tmp_path: Path) -> None:
 
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A real Redis of our own behind a socket in a directory of our own."""
+    """A real Redis of the test's own, behind a socket in a directory of its own."""
     pytest.importorskip("redis", reason="the extra `corpus` is not installed")
     if REDIS is None:
         pytest.skip("no Redis: Debian's redis-tools has it")
@@ -233,7 +233,7 @@ def redis_server(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]
 
 
 def test_a_corpus_in_a_redis(redis_server: tuple[str, subprocess.Popen[bytes]]) -> None:
-    """Two campaigns share it; when it goes away in the middle, that is one line."""
+    """Two campaigns share it; if it goes away half way, the campaign ends with one line."""
     place, process = redis_server
     one, other = Corpus(place), Corpus(place)
     one.add(Setup(seamless=True), [LINK])
@@ -246,7 +246,7 @@ def test_a_corpus_in_a_redis(redis_server: tuple[str, subprocess.Popen[bytes]]) 
 
 
 def test_the_page_of_a_campaign(tmp_path: Path) -> None:
-    """Curves and states are drawn from what was told, also where nothing was played."""
+    """Curves and states are drawn from the campaign's data, also if nothing was played."""
     team = Team("<system>", 1, tmp_path, 1)
     assert "&lt;system&gt;" in campaign_page(team.as_dict())
     team.points = [

@@ -43,7 +43,7 @@ def launchers() -> Iterator[Mapping[str, Launcher]]:
 
 
 def test_moves_survive_json() -> None:
-    """Every kind of move comes back as it was."""
+    """Every kind of move is read as it was written."""
     assert moves.from_json(json.loads(json.dumps(moves.as_json(EVERY_KIND)))) == EVERY_KIND
 
 
@@ -60,7 +60,7 @@ def test_moves_survive_json() -> None:
     ],
 )
 def test_wrong_moves_are_one_line(entry: object) -> None:
-    """What is no move is told in one line that names it."""
+    """An invalid move is reported in one line that names it."""
     with pytest.raises(ValueError, match="move 1") as caught:
         moves.from_json([entry])
     assert "\n" not in str(caught.value)
@@ -68,18 +68,18 @@ def test_wrong_moves_are_one_line(entry: object) -> None:
 
 @given(st.binary(max_size=200), st.integers(1, 0xFFFF))
 def test_mutations_repeat(body: bytes, seed: int) -> None:
-    """The same seed makes the same bad body."""
+    """The same seed mutates a body in the same way."""
     assert bodies.mutated(body, seed) == bodies.mutated(body, seed)
 
 
 @given(st.sets(st.integers(0, 40), min_size=1, max_size=6))
 def test_shortest_finds_what_matters(needed: set[int]) -> None:
-    """Only the moves without which nothing fails are left, in their order."""
+    """Only the moves that the failure needs remain, in order."""
     assert minimise.shortest(range(41), lambda part: needed <= set(part), 2_000) == sorted(needed)
 
 
 def test_shortest_keeps_to_its_budget() -> None:
-    """No more plays than allowed; the best so far is given."""
+    """Shortening uses no more plays than allowed, and returns the best list so far."""
     plays: list[int] = []
 
     def fails(part: Sequence[int]) -> bool:
@@ -91,13 +91,13 @@ def test_shortest_keeps_to_its_budget() -> None:
 
 
 def test_simplest_takes_the_first_simpler_form() -> None:
-    """Each move is replaced where that does not matter."""
+    """Each move is replaced by a simpler one if the failure still shows."""
     found = minimise.simplest([5, 6], lambda n: (0,), lambda part: part[1] == 6)
     assert found == [0, 6]
 
 
 def test_keys_do_not_depend_on_figures() -> None:
-    """Addresses and line numbers make no new failure; of a crash only the signal counts."""
+    """Addresses and line numbers do not make a new failure; of a crash only the signal counts."""
     same = "it ended by SIGTRAP: x.c:{}: nobody at {}"
     assert failure(same.format(1, "0x12ab")).key == failure(same.format(22, "0xff")).key
     old, new = "SIGTRAP: reds.c:3101:f: it failed", "SIGABRT: ../server/reds.cpp:3025:f: it failed"
@@ -126,7 +126,7 @@ def test_keys_do_not_depend_on_figures() -> None:
     ],
 )
 def test_findings_that_are_none(tmp_path: Path, change: dict[str, object], why: str | None) -> None:
-    """A finding that is not whole is refused in one line."""
+    """An incomplete finding is refused in one line."""
     path = tmp_path / "finding.json"
     path.write_text(json.dumps(failure().as_dict() | change))
     if why is None:
@@ -138,7 +138,7 @@ def test_findings_that_are_none(tmp_path: Path, change: dict[str, object], why: 
 
 
 def test_a_play_follows_the_tables(launchers: Mapping[str, Launcher]) -> None:
-    """A client that only does what it owes migrates, by the choices alone; nothing is wrong in the end."""
+    """A client that only does its duties migrates, by the choices alone; there is no finding at the end."""
     play = stage.Stage(launchers, Setup())
     play.play_all([LINK, Link(0, "source", 3, Id.OWN), Call("source", "announce")])
     assert play.known(Slot(0, "source", MAIN)).state is State.ANNOUNCED
@@ -156,7 +156,7 @@ def test_a_play_follows_the_tables(launchers: Mapping[str, Launcher]) -> None:
 
 
 def test_a_hypervisor_does_not_misuse(launchers: Mapping[str, Launcher]) -> None:
-    """A call that a hypervisor must not make now is left out."""
+    """A player skips a call that a hypervisor must not make at this moment."""
     play = stage.Stage(launchers, Setup())
     play.play_all([LINK, Call("source", "finish"), Call("source", "agent_attach"), Pass("target", 1)])
     play.close()
@@ -164,7 +164,7 @@ def test_a_hypervisor_does_not_misuse(launchers: Mapping[str, Launcher]) -> None
 
 
 def test_an_illegal_client_is_not_owed_the_order(launchers: Mapping[str, Launcher]) -> None:
-    """What a server does once a client has broken the order is no failure but for level ROBUST."""
+    """After a client's breach of the order, a server's act is a failure only at level ROBUST."""
     play = stage.Stage(launchers, Setup())
     findings = play.oracle.judgement.findings
 
@@ -203,7 +203,7 @@ def test_the_same_seed_finds_the_same(launchers: Mapping[str, Launcher], tmp_pat
 
 
 def test_a_failure_is_shortened(launchers: Mapping[str, Launcher]) -> None:
-    """What does not matter is left out, and what is odd without need becomes plain."""
+    """Unneeded moves are left out, and unusual values become plain if the failure allows it."""
     run = campaign.Campaign(launchers, "system", 1)
     odd = Link(0, "source", MAIN, caps=Caps.FULL_HEADER)
     play = stage.Stage(launchers, Setup(seamless=True))
@@ -216,7 +216,7 @@ def test_a_failure_is_shortened(launchers: Mapping[str, Launcher]) -> None:
 
 
 def test_coverage_counts_what_the_tables_name() -> None:
-    """Nothing played covers nothing; every step of the tables covers all."""
+    """Without plays the coverage is zero; with every step of the tables it is complete."""
     assert campaign.coverage_of(set())["steps"] == [0, len(campaign.LEADS)]
     everything = campaign.coverage_of(set(campaign.LEADS))
     assert everything["steps"] == [len(campaign.LEADS)] * 2

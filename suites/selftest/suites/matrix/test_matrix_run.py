@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Cells on the installed library: named alone, judged, told, and verified from their packets."""
+"""Cells on the installed library: selected by name, judged, reported, and verified from their packets."""
 
 from __future__ import annotations
 

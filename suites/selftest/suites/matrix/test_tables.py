@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The tables of the matrix: nothing is forgotten, and every cell has a name of its own."""
+"""The tables of the matrix: every cell is covered, and has a name of its own."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The list of combined migrations covers every pair of values, and is the same everywhere."""
+"""The list of combined migrations covers every pair of values, and is the same in every process."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from suites.combinations import APART, LACKS, PARAMETERS, allowed, called, combi
     ("one", "other"), list(pairs_of(PARAMETERS, 2)), ids=lambda name: name if isinstance(name, str) else None
 )
 def test_every_pair(one: str, other: str) -> None:
-    """Each pair of values that may go together is in a row."""
+    """Each pair of compatible values is in a row."""
     there = {(row[one], row[other]) for row in combinations()}
     wanted = {(x, y) for x in PARAMETERS[one] for y in PARAMETERS[other] if allowed({one: x, other: y})}
     assert wanted == there
 
 
 def test_rows() -> None:
-    """No row has values that do not go together; every value is in some row; names are unique."""
+    """No row has incompatible values; every value is in some row; names are unique."""
     rows = combinations()
     assert all(allowed(row) for row in rows)
     assert {name: {row[name] for row in rows} for name in PARAMETERS} == {
@@ -34,7 +34,7 @@ def test_rows() -> None:
 
 
 def test_what_is_left_out() -> None:
-    """Each value that stands apart from another is one of its parameter's, with a reason."""
+    """Each value that is incompatible with another belongs to its parameter, and has a reason."""
     for apart in APART:
         assert apart.why
         for name, values in apart.values.items():
@@ -43,12 +43,12 @@ def test_what_is_left_out() -> None:
 
 
 def test_the_list_is_up_to_date() -> None:
-    """The file is what the table gives; `python -m suites.combinations` writes it."""
+    """The file equals the table's rows; `python -m suites.combinations` writes it."""
     assert [list(row.values()) for row in combinations()] == made_anew()
 
 
 def test_same_list_everywhere() -> None:
-    """Another process, in which strings hash otherwise, comes to the same list."""
+    """Another process, with other hashes of strings, computes the same list."""
     ask = "from suites.combinations import *; print(*made_anew(), sep='\\n')"
     other = subprocess.run(
         [sys.executable, "-c", ask],

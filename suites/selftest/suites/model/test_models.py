@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Models as files, their comparison, and the learner itself: a committed model stands for a server."""
+"""Models as files, their comparison, and the learner itself, with a committed model in place of a server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from suites.model.walks import SCHEMES, Effort
 
 FILES = sorted(MODELS.glob("*.json"))
 BUILD = Identity(spec="model", kind="library", version="0", sha256="ab" * 32)
-#: For what does not ask whether the whole machine is found.
+#: The effort of tests that do not need the whole machine.
 LITTLE = Effort(orders=0)
 
 
@@ -38,7 +38,7 @@ def model() -> Model:
 
 
 class ModelPlayer:
-    """Answers as a model; `wrong` words are answered by turns in two ways."""
+    """Answers as a model; answers the `wrong` words in two ways by turns."""
 
     def __init__(self, model: Model, wrong: Word = ()) -> None:
         self._model, self._wrong = model, wrong
@@ -98,7 +98,7 @@ def test_a_second_run_asks_little(model: Model, tmp_path: Path) -> None:
         return player.played
 
     first = run()
-    assert run() < first / 10  # AALpy's sets have no order: a few words are other ones
+    assert run() < first / 10  # AALpy's sets have no order: a few words differ
 
 
 def test_a_server_that_answers_differently_is_reported(model: Model, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_server_that_answers_differently_is_reported(model: Model, tmp_path: P
     assert told.value.word == word
     assert len(told.value.seen) == 2
     (file,) = tmp_path.iterdir()
-    assert len(file.read_text().splitlines()) > 1  # what else was gathered is kept
+    assert len(file.read_text().splitlines()) > 1  # other answers are kept
 
 
 def test_a_cache_of_another_suite_version_is_not_used(model: Model, tmp_path: Path) -> None:

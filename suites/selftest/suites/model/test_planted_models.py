@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Servers with a planted fault of order or state differ from the model of their release: no rule is asked.
+"""Servers with a planted fault of order or state differ from the model of their release, without any rule.
 
-`pytest suites/selftest/suites/model/test_planted_models.py -q --record-only` prints the table.
-"""
+`pytest suites/selftest/suites/model/test_planted_models.py -q --record-only` prints the table."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from suites.model.snapshot_player import SnapshotPlayer
 from suites.model.subject import Subject
 from suites.prove import TABLE
 
-#: Of ten faults so many must show.
+#: How many of ten faults must show.
 ENOUGH = 8
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Replay: what is read from a recording, what a finding's replay says, and wrong input."""
+"""Replay: reading a recording, the outcome of a finding's replay, and wrong input."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def record(path: Path, duties: Duties = DUTIFUL, *, timeout: bool = False, wire_
 
 
 def test_hypervisor_calls_as_recorded(tmp_path: Path) -> None:
-    """Where the recording has the hosts' events, the calls are those; time passes as it did."""
+    """If the recording has the hosts' events, their calls are repeated, and time passes as recorded."""
     script = recording.read(record(tmp_path, NEVER_ANSWERS, timeout=True))
     assert script.host_calls == "recorded"
     actions = [action for action, _ in script.actions]
@@ -69,7 +69,7 @@ def test_hypervisor_calls_as_recorded(tmp_path: Path) -> None:
 
 
 def test_hypervisor_calls_from_the_wire(tmp_path: Path) -> None:
-    """Else they follow from what the servers said, and each waits for what was there before it."""
+    """Otherwise the calls follow from the servers' messages, and each waits for the messages before it."""
     script = recording.read(record(tmp_path, wire_only=True))
     calls = [(a, seen) for a, seen in script.actions if isinstance(a, Announce | Complete)]
     assert [(type(a), a.host, a.target) for a, _ in calls] == [
@@ -95,7 +95,7 @@ def test_ids_are_made_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_switch_of_hosts(tmp_path: Path) -> None:
-    """A client that could not connect is switched; the same comes of the replay."""
+    """A client that could not connect gets SWITCH_HOST; the replay has the same outcome."""
     path = record(tmp_path, CANNOT_CONNECT)
     assert replay.main(path, server="system", out=tmp_path / "out") == Exit.CONFORMANT
     told = json.loads((tmp_path / "out" / "replay.json").read_text())
@@ -104,20 +104,20 @@ def test_a_switch_of_hosts(tmp_path: Path) -> None:
 
 
 def test_reflexes_are_not_replayed(tmp_path: Path) -> None:
-    """PONG, ACK_SYNC and ACK are made anew."""
+    """PONG, ACK_SYNC and ACK are computed again."""
     script = recording.read(record(tmp_path))
     assert not {a.type for a, _ in script.actions if isinstance(a, Say)} & {1, 2, 3}
 
 
 def test_a_finding_that_shows(tmp_path: Path) -> None:
-    """A declared deviation is seen again: not a failure."""
+    """A declared deviation shows again: no failure."""
     failure().write(tmp_path, _tape())
     path = tmp_path / failure().name
     assert replay.main(path, server="system", out=tmp_path / "out") == Exit.CONFORMANT
 
 
 def test_a_finding_that_is_gone(tmp_path: Path) -> None:
-    """One that is declared for the build and does not show any more is told by its own status."""
+    """A deviation that is declared for the build and no longer shows has its own exit status."""
     path = tmp_path / "finding.json"
     gone = failure().as_dict()
     gone["moves"][1]["host"] = "target"  # where the client has no connection
@@ -134,7 +134,7 @@ def _tape() -> Tape:
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b'{"a": 1}', b"GET / HTTP/1.1", b"\x0a\x0d\x0d\x0a"])
 def test_wrong_input_is_one_line(tmp_path: Path, content: bytes | None) -> None:
-    """What cannot be read, or is neither a capture nor a finding, ends in one line (status 2)."""
+    """A file that cannot be read, or is neither a capture nor a finding, gives one line (status 2)."""
     path = tmp_path / "file"
     if content is not None:
         path.write_bytes(content)
@@ -144,7 +144,7 @@ def test_wrong_input_is_one_line(tmp_path: Path, content: bytes | None) -> None:
 
 
 def test_a_capture_without_spice(tmp_path: Path) -> None:
-    """A capture in which nobody links has nothing to replay."""
+    """A capture without a link has nothing to replay."""
     Tape().write_pcapng(tmp_path / "empty.pcapng")
     with pytest.raises(UsageError, match="no SPICE"):
         replay.main(tmp_path / "empty.pcapng", server="system", out=tmp_path / "out")
@@ -208,7 +208,7 @@ INIT, MIGRATE = MsgMain.SPICE_MSG_MAIN_INIT, MsgBase.SPICE_MSG_MIGRATE
     ids=lambda value: value.name if isinstance(value, Fault) else "",
 )
 def test_exactly_what_a_fault_changes(tmp_path: Path, fault: Fault, seen: str) -> None:
-    """A build that says one field otherwise: that field is the one difference, with both values."""
+    """A build that sends one different field: this field is the one difference, with both values."""
     recorded = record_seamless(tmp_path)
     found = replayed_with(fault, recorded, tmp_path).differences
     assert len(found) == 1, found
@@ -216,7 +216,7 @@ def test_exactly_what_a_fault_changes(tmp_path: Path, fault: Fault, seen: str) -
 
 
 def test_volatile_fields_are_left_aside() -> None:
-    """Ids, times, serials and ports are no difference; a length alone is none either."""
+    """Ids, times, serials and ports are no differences; a length alone is none either."""
     packets = [
         SpiceMsgMainInit(session_id=n, multi_media_time=n, agent_tokens=10, ram_hint=n) for n in (1, 2)
     ]

@@ -14,6 +14,7 @@ const fill = async (place) => {
   const [group, index] = place.dataset.part.split(".");
   delete place.dataset.part;
   place.innerHTML = (await unpack(group))[index];
+  if (place.querySelector("tr.row")) narrow();
 };
 // What stands open, or in what was opened; not what is in a part that is closed itself.
 const fillOpen = (details) =>
@@ -131,6 +132,7 @@ const narrow = () => {
   const [verdict, area, level] = ["by-verdict", "by-area", "by-level"].map(choice);
   const counts = {};
   const kept = new Set();
+  const areas = new Set();
   const hide = (item, fits) => {
     item.hidden = !(fits && asked.every((word) => textOf(item).includes(word)));
     return !item.hidden;
@@ -139,7 +141,10 @@ const narrow = () => {
   for (const item of document.querySelectorAll(".requirement, tr.row")) {
     const placed = (!area || item.dataset.area === area) && (!level || item.dataset.level === level);
     const shown = hide(item, placed && judged(item));
-    if (item.id && shown) counts.requirements = (counts.requirements ?? 0) + 1;
+    if (item.id && shown) {
+      counts.requirements = (counts.requirements ?? 0) + 1;
+      areas.add(item.dataset.area);
+    }
     if (item.id && placed) kept.add(item.id);
   }
   const narrowed = asked.length || verdict || area || level;
@@ -151,8 +156,7 @@ const narrow = () => {
     const list = heading.nextElementSibling;
     heading.hidden = list.hidden = !list.querySelector(":scope > :not([hidden])");
   }
-  for (const group of document.querySelectorAll("details.group"))
-    group.hidden = !group.querySelector("tr.row:not([hidden])");
+  for (const group of document.querySelectorAll("details.group")) group.hidden = !areas.has(group.dataset.area);
   document.getElementById("shown").textContent = narrowed
     ? `${counts.requirements ?? 0} requirements, ${counts.tests ?? 0} tests`
     : "";

@@ -111,6 +111,18 @@ def test_filters(page: Any) -> None:
     assert all_of(page, ".requirement") == all_of(page, ".case") == []
 
 
+def test_an_area_opened_under_a_filter_obeys_it(page: Any) -> None:
+    """The table of an area is built when it is opened: it shows what the filter leaves."""
+    page.find_element("id", "filter").send_keys("LINK-013")
+    (area,) = all_of(page, ".group")
+    assert area.get_attribute("data-area") == "link"
+    area.find_element("css selector", "summary").click()
+    until(page, lambda d: all_of(d, ".group tr.row"))
+    assert [row.text.split()[0] for row in all_of(page, ".group tr.row th")] == ["LINK-013"]
+    page.find_element("css selector", "#filters button[type=reset]").click()
+    until(page, lambda d: len(all_of(d, ".group tr.row")) > 1)
+
+
 def test_titles_tell_cases_apart(page: Any) -> None:
     titles = [
         f"{c.find_element('css selector', '.text').text} {c.find_element('css selector', '.spec').text}"

@@ -42,8 +42,7 @@ class DaskWorkers:
             distributed = import_module("distributed")
         except ImportError:
             raise UsageError("--cluster: install the extra `cluster` (Python package distributed)") from None
-        for name in ("distributed", "tornado"):  # they tell of lost connections with tracebacks
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        _silence()
         self.place = visible(place)
         self._campaign = uuid.uuid4().hex
         self._came: queue.Queue[tuple[int, Any]] = queue.Queue()
@@ -135,6 +134,15 @@ class DaskWorkers:
     def close(self) -> None:
         """Takes back what is not played yet; ends the workers if they are ours."""
         self._opened.close()
+
+
+def _silence() -> None:
+    """Dask tells of lost connections with tracebacks, in loggers that have levels of their own."""
+    names = [
+        name for name in logging.root.manager.loggerDict if name.startswith(("distributed.", "tornado."))
+    ]
+    for name in ("distributed", "tornado", *names):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def _line(error: BaseException) -> str:

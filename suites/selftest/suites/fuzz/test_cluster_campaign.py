@@ -142,7 +142,7 @@ def test_a_cluster_plays_what_one_machine_plays(tmp_path: Path) -> None:
         assert (own / "conversation.pcapng.gz").stat().st_size
 
 
-def test_a_scheduler_that_goes_away(tmp_path: Path) -> None:
+def test_a_scheduler_that_goes_away(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """One line; what was gathered is kept, and what was still played ends."""
     below: list[psutil.Process] = []
     with _cluster(tmp_path, 1) as cluster:
@@ -158,6 +158,7 @@ def test_a_scheduler_that_goes_away(tmp_path: Path) -> None:
             team.run(examples=100_000)
         assert not psutil.wait_procs(below, END_SECONDS)[1]
     assert "\n" not in str(caught.value)
+    assert not capfd.readouterr().err
     assert team.examples
 
 

@@ -4,8 +4,8 @@
 """Agent messages (vd_agent.h): what AGENT_DATA of the main channel carries, in pieces of up to 2048 bytes.
 
 Three layouts depend on capabilities of both sides: CLIPBOARD_SELECTION puts the selection in front of the
-clipboard messages, CLIPBOARD_GRAB_SERIAL a serial into the grab. An `AgentStream` is told the capabilities;
-where they are not known, the bytes decide.
+clipboard messages, CLIPBOARD_GRAB_SERIAL a serial into the grab. An `AgentStream` takes the capabilities from
+the announcements; where they are not known, the bytes decide.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class AgentStream:
 
     `limit`: bytes of data that are kept of one message; of a larger one only the header becomes a packet,
     which says so, and the rest is passed over. `other`: the stream of the other direction, whose announced
-    capabilities count together with this one's; without it layouts are told by the bytes.
+    capabilities count together with this one's; without it the bytes decide the layout.
     """
 
     def __init__(self, *, other: AgentStream | None = None, limit: int = 64 << 20) -> None:
@@ -133,7 +133,7 @@ class AgentStream:
         return done
 
     def close(self) -> list[VDAgentMessage]:
-        """What is left of a message that was never completed, as a packet that says so."""
+        """An incomplete last message, as a packet whose `problems` say so."""
         rest, self._buffer, self._skip = bytes(self._buffer), bytearray(), 0
         return [agent_message(rest, self.caps)] if rest else []
 

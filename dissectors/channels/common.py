@@ -21,7 +21,7 @@ from dissectors.wire.message import SpiceMessage, SpicePart, message
 
 @message(MsgBase.SPICE_MSG_MIGRATE)
 class SpiceMsgMigrate(SpiceMessage):
-    """The channel migrates: what the client owes before it leaves."""
+    """The channel migrates; the flags say what the client must send before it leaves."""
 
     fields_desc = [flags("flags", 0, 32, MigrateFlags)]
 
@@ -55,7 +55,7 @@ class SpiceWaitForChannel(SpicePart):
 
 @message(MsgBase.SPICE_MSG_WAIT_FOR_CHANNELS)
 class SpiceMsgWaitForChannels(SpiceMessage):
-    """The client waits until other channels have got as far as this."""
+    """The client waits until other channels have processed their messages up to these serials."""
 
     fields_desc = [
         FieldLenField("wait_count", None, count_of="wait_list", fmt="B"),

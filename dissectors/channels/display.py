@@ -79,7 +79,7 @@ class SpiceMsgDisplayInvalList(StructMessage):
 
 @message(MsgDisplay.SPICE_MSG_DISPLAY_INVAL_ALL_PIXMAPS, DISPLAY)
 class SpiceMsgDisplayInvalAllPixmaps(StructMessage):
-    """All images leave the cache, once other channels have got as far as this."""
+    """All images leave the cache, once other channels have processed their messages up to these serials."""
 
     fields_desc = [
         FieldLenField("wait_count", None, count_of="wait_list", fmt="B"),

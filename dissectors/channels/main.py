@@ -29,7 +29,7 @@ from dissectors.wire.fields import (
 from dissectors.wire.message import SpiceMessage, SpicePart, message
 
 MAIN = ChannelType.SPICE_CHANNEL_MAIN
-NO_PORT = 0xFFFF  # what hosts write for a port that was left out
+NO_PORT = 0xFFFF  # the value of a port that was left out
 
 
 def _destination() -> list[object]:
@@ -68,14 +68,14 @@ class SpiceMsgMainMigrateBeginSeamless(SpiceMessage):
 
 @message(MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST, MAIN)
 class SpiceMsgMainMigrateSwitchHost(SpiceMessage):
-    """The machine has moved: leave, and open a new session there."""
+    """The machine has moved: leave, and open a new session at the new host."""
 
     fields_desc = [*_destination(), *_strings()]
 
 
 @message(MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL, MAIN)
 class SpiceMsgMainMigrateCancel(SpiceMessage):
-    """The migration was given up: drop what was opened to the target."""
+    """The migration was cancelled: close the connections to the target."""
 
 
 @message(MsgMain.SPICE_MSG_MAIN_MIGRATE_END, MAIN)
@@ -141,19 +141,19 @@ class SpiceMsgMainMultiMediaTime(SpiceMessage):
 
 @message(MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED, MAIN)
 class SpiceMsgMainAgentConnected(SpiceMessage):
-    """The guest's agent is there."""
+    """The guest's agent is connected."""
 
 
 @message(MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS, MAIN)
 class SpiceMsgMainAgentConnectedTokens(SpiceMessage):
-    """The guest's agent is there, and the client may send it so many messages."""
+    """The guest's agent is connected, and the client may send it `num_tokens` messages."""
 
     fields_desc = [LEIntField("num_tokens", 0)]
 
 
 @message(MsgMain.SPICE_MSG_MAIN_AGENT_DISCONNECTED, MAIN)
 class SpiceMsgMainAgentDisconnected(SpiceMessage):
-    """The guest's agent has gone."""
+    """The guest's agent has disconnected."""
 
     fields_desc = [enum32("error_code", 0, LinkErr)]
 
@@ -165,7 +165,7 @@ class _AgentData(SpiceMessage):
 
 
 class _Tokens(SpiceMessage):
-    """How many agent messages the other side may send."""
+    """The number of further AGENT_DATA messages that the other side may send."""
 
     fields_desc = [LEIntField("num_tokens", 0)]
 
@@ -245,7 +245,7 @@ class SpiceMsgcMainMouseModeRequest(SpiceMessage):
 
 @message(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, MAIN)
 class SpiceMsgcMainAgentStart(_Tokens):
-    """The client will talk to the agent, which may send so many messages."""
+    """The client starts to talk to the agent, which may send `num_tokens` messages."""
 
 
 @message(MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, MAIN)

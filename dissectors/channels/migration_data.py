@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # scapy.contrib.description = SPICE migration data
 # scapy.contrib.status = loads
-"""What MIGRATE_DATA carries: state of a channel, from the source to the client and from it to the target.
+"""The data of MIGRATE_DATA: a channel's state, from the source to the client and from it to the target.
 
 The same bytes in both directions. Offsets count from the start of the body, header included. Source: the
 server's own migration-protocol.h; it is no part of spice-protocol, and version 1 is the only one so far.
@@ -36,7 +36,7 @@ MAX_CACHE_CLIENTS = 4  # channels that share a pixmap cache (MIGRATE_DATA_DISPLA
 
 
 class MigrateMagic(IntEnum):
-    """Whose state it is: four letters."""
+    """The magic of a channel's state: four letters."""
 
     MNMD = 0x444D4E4D
     DCMD = 0x444D4344
@@ -147,7 +147,7 @@ class MigrateDisplaySurfacesAtClientLossy(Struct):
 
 
 def _surfaces(packet: Packet, s: bytes) -> type[Struct]:
-    """Which of the two it is depends on a setting of the server's; told by the length, as they come last."""
+    """Chooses one of the two by the length of this last part; the server's JPEG setting decides it."""
     count = int.from_bytes(s[:4], "little")
     if count and len(s) == 4 + 20 * count:
         return MigrateDisplaySurfacesAtClientLossy

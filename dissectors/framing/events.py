@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The one kind of thing that everything becomes: an event.
+"""The events that the oracle reads.
 
 A live run, a replay, a fuzz campaign and a packet capture all yield the same stream of events, in the
 order of their times; the oracle reads nothing else. No Scapy here: a message carries its bytes, and
-`Message.packet` builds the Scapy packet only when somebody looks.
+`Message.packet` builds the Scapy packet at first access.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from scapy.packet import Packet
 
 
-#: Bodies up to this size are often the same, bytes; so many packets of such bodies are kept.
+#: Bodies up to this size (bytes) often repeat; the number of packets of such bodies that are cached.
 ALIKE_BYTES, PACKETS_KEPT = 256, 512
 
 
 class Ending(StrEnum):
-    """How a connection ended: a value of its own."""
+    """How a connection ended."""
 
     CLOSED = "closed"  # FIN: an orderly end
     RESET = "reset"  # RST
@@ -44,7 +44,7 @@ class Endpoint:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-#: Stands for a host name that may be a secret.
+#: Placeholder for a host name that may be a secret.
 HIDDEN_HOST = "***"
 
 
@@ -57,13 +57,13 @@ class Event:
     frame: int | None = None
 
     def __deepcopy__(self, memo: object) -> Self:
-        """Events never change: whoever is copied shares them with the original."""
+        """Events never change: copies share them with the original."""
         return self
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionEvent(Event):
-    """Something on one connection; `connection` is a number that is unique in the conversation."""
+    """An event on one connection; `connection` is a number that is unique in the conversation."""
 
     connection: int
 
@@ -88,7 +88,7 @@ class Opened(ConnectionEvent):
 
     @property
     def goal(self) -> Endpoint:
-        """Where the client wants to go: what it asks its proxy for, where that is known, else `server`."""
+        """The client's destination: the target in its request to a proxy, if known, else `server`."""
         host, _, port = (self.via or "").rpartition(":")
         if not port.isdigit() or host == HIDDEN_HOST:
             return self.server
@@ -105,7 +105,7 @@ class LinkBytes(ConnectionEvent):
     sender: Side
     kind: str
     raw: bytes
-    channel: int = 0  # the connection's channel type, once the link message has said it
+    channel: int = 0  # the connection's channel type, once the link message has named it
 
     @cached_property
     def packet(self) -> Packet:
@@ -122,7 +122,7 @@ class LinkBytes(ConnectionEvent):
 class Message(ConnectionEvent):
     """One message of the data stage (the header is not part of `body`).
 
-    `size` is what the header says; `body` is shorter only where a capture lost or cut bytes (`whole`).
+    `size` is the header's; `body` is shorter only where a capture lost or cut bytes (`whole`).
     `serial` is None with mini headers. `sub_list` is the full header's offset (0: none); `packet` is what
     comes before the sub-messages.
     """
@@ -170,7 +170,7 @@ def _link_message(raw: bytes, channel: int) -> Packet:
 
 @dataclass(frozen=True, kw_only=True)
 class Quiet(ConnectionEvent):
-    """`count` messages of `bytes` bytes that no rule asks about in the connection's present state.
+    """`count` messages of `bytes` bytes that no rule needs in the connection's present state.
 
     `serial`: of the last one, None with mini headers. Their serials go up by one, from that of the message
     before them.
@@ -216,7 +216,7 @@ class Closed(ConnectionEvent):
 class Failure(StrEnum):
     """Why a connection attempt came to nothing."""
 
-    REFUSED = "refused"  # RST: nobody listens there, or a firewall says so
+    REFUSED = "refused"  # RST: nobody listens there, or a firewall refuses
     PROHIBITED = "prohibited"  # ICMP: a firewall or router does not let it pass
     UNREACHABLE = "unreachable"  # ICMP: no way to that network, host or port
     UNANSWERED = "not answered"  # SYNs without any answer
@@ -226,12 +226,12 @@ class Failure(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectFailed(ConnectionEvent):
-    """A TCP connection attempt that came to nothing. No `Opened` comes before it.
+    """A failed TCP connection attempt. No `Opened` comes before it.
 
-    `time` and `frame` are those of the packet that tells: RST, ICMP, FIN, or the last SYN where nothing
-    answered. `why`: one line for people, such as "ICMP: communication administratively prohibited, from
+    `time` and `frame` are those of the packet that proves it: RST, ICMP, FIN, or the last SYN where nothing
+    answered. `why`: one line, such as "ICMP: communication administratively prohibited, from
     192.0.2.1". `first` and `last`: times of the first and the last SYN, `first_frame` the frame of the first.
-    `until`: up to this time nothing answered (seconds since the epoch): a short wait proves little.
+    `until`: nothing answered until this time (seconds since the epoch); a short wait proves little.
     """
 
     client: Endpoint
@@ -288,8 +288,8 @@ class TlsAlert(ConnectionEvent):
 class ProxyTunnel(ConnectionEvent):
     """The client asks a proxy for a tunnel; what follows on the connection is what the tunnel carries.
 
-    `protocol`: "HTTP CONNECT", "SOCKS4", "SOCKS4a" or "SOCKS5". `target`: "host:port" as asked for, with
-    what may be a ticket masked (None: the request stops before it). `answer`: the proxy's answer in words,
+    `protocol`: "HTTP CONNECT", "SOCKS4", "SOCKS4a" or "SOCKS5". `target`: "host:port" as in the request,
+    a possible ticket masked (None: the request stops before it). `answer`: the proxy's answer in words,
     such as "407 Proxy Authentication Required" or "host unreachable"; None: it does not answer.
     `refused`: the answer is a refusal.
     """
@@ -304,7 +304,7 @@ class ProxyTunnel(ConnectionEvent):
 class ProxyHeader(ConnectionEvent):
     """A PROXY protocol header (`version` 1 or 2) before everything else: who is behind the proxy.
 
-    None: the header does not say (UNKNOWN, LOCAL, a Unix socket).
+    None: the header has no addresses (UNKNOWN, LOCAL, a Unix socket).
     """
 
     version: int
@@ -316,7 +316,7 @@ class ProxyHeader(ConnectionEvent):
 class WrongProtocol(ConnectionEvent):
     """The two ends of a connection speak different protocols, and one of them speaks SPICE or TLS.
 
-    Each is a name such as "SPICE", "TLS", "HTTP", "VNC", "SSH" or "unknown"; None: that end says nothing.
+    Each is a name such as "SPICE", "TLS", "HTTP", "VNC", "SSH" or "unknown"; None: that end sends nothing.
     `time` and `frame` are those of the bytes that do not fit.
     """
 
@@ -324,14 +324,14 @@ class WrongProtocol(ConnectionEvent):
     server_speaks: str | None
 
 
-#: The name of the host event by which a test says what it has seen of a requirement. Its arguments:
-#: `requirement`, `kept`, `expected`, `seen`, `connection`, `about` (the label of the host that it is about).
+#: The name of the host event in which a test records its own judgement of a requirement. Its arguments:
+#: `requirement`, `kept`, `expected`, `seen`, `connection`, `about` (the label of the host that it concerns).
 CLAIM = "claim"
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostEvent(Event):
-    """Something on the host (what plays the hypervisor): a call, a callback, a log line, its death.
+    """An event on the host (the process that acts as hypervisor): a call, a callback, a log line, its end.
 
     `host`: its label ("source", "target"). `name`: a call as `call:<function>`, its return as
     `return:<function>`, a callback by its own name (`migrate_connect_complete`), `timer_start`, `log`,

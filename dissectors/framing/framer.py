@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One connection's bytes to events: the link stage in its packets, then messages.
+"""Turns one connection's bytes into events: the packets of the link stage, then messages.
 
-Sans-I/O. Both directions go through one `Framer`, since what a byte means depends on what the other side
-said: capabilities decide the authentication and the header. The same framer serves the client peer, the
-relay and captures. Nothing raises: bytes that make no sense become `Garbage`, missing ones `Gap`.
+Sans-I/O. Both directions go through one `Framer`, since the meaning of bytes depends on the other side:
+capabilities decide the authentication and the header. The same framer serves the client peer, the relay and
+captures. It never raises: invalid bytes become `Garbage`, missing ones `Gap`.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from dissectors.wire.constants import LINK_HEADER_BYTES, SPICE_MAGIC, TICKET_BYT
 
 __all__ = ["FULL", "MAX_BODY_BYTES", "MINI", "NO_QUIET", "Framer", "Mark", "Stage"]
 
-MAX_WAITING_BYTES = 1 << 20  # of one side while the other has not said what they are
-MAX_BODY_BYTES = 64 << 20  # larger messages are no SPICE that anybody sends; keeps memory bounded
+MAX_WAITING_BYTES = 1 << 20  # of one side, while only the other side can show their kind
+MAX_BODY_BYTES = 64 << 20  # no SPICE peer sends larger messages; bounds memory
 NO_QUIET: frozenset[int] = frozenset()
 _offset = itemgetter(0)
 
-#: (offset in a chunk, time, frame): from this offset on, bytes came in that frame.
+#: (offset in a chunk, time in s, frame): bytes from this offset on came in that frame.
 Mark = tuple[int, float, int | None]
 
 
 class Framer:
     """Frames one connection.
 
-    `quiet(sender)` gives the message types that are only counted at present; it is asked again after each
-    event, so that whoever reads the events may change its mind (the oracle does).
+    `quiet(sender)` returns the message types that are only counted at present. The framer calls it again
+    after each event, since the reader of the events may change the result (the oracle does).
     """
 
     def __init__(self, connection: int, quiet: Callable[[Side], frozenset[int]] | None = None) -> None:
@@ -55,13 +55,13 @@ class Framer:
         self._at: tuple[float, int | None] = (0.0, None)
 
     def copy(self) -> Framer:
-        """A framer that stands where this one does, to go on for itself."""
+        """An independent framer in the same state."""
         made = copy.copy(self)
         made._dir = {sender: direction.copy() for sender, direction in self._dir.items()}
         return made
 
     def feed(self, sender: Side, data: bytes, time: float, frame: int | None = None) -> list[ConnectionEvent]:
-        """Everything that `data` completes."""
+        """The events that `data` completes."""
         return list(self.stream(sender, data, [(0, time, frame)]))
 
     def counts(self, sender: Side) -> tuple[Counter[int], int]:
@@ -70,11 +70,11 @@ class Framer:
         return direction.counts, direction.size
 
     def stage(self, sender: Side) -> Stage:
-        """What is due from `sender`."""
+        """The kind of the next bytes from `sender`."""
         return self._dir[sender].stage
 
     def lost(self, sender: Side) -> bool:
-        """No boundary is known in this direction."""
+        """Whether no boundary is known in this direction."""
         return self._dir[sender].stage is Stage.LOST
 
     @property
@@ -83,7 +83,7 @@ class Framer:
         return self.mini if self._header_known else None
 
     def spilled(self, sender: Side) -> bytes:
-        """What was there, and could not be framed, when the direction got lost; given once."""
+        """The unframed bytes from when the direction lost its boundary; returned once."""
         direction = self._dir[sender]
         spilled, direction.spilled = direction.spilled, b""
         return spilled
@@ -135,19 +135,19 @@ class Framer:
         return [event]
 
     def _lose_client(self) -> None:
-        """Without the server's part of the link stage nothing tells where the client's messages begin."""
+        """Without the server's part of the link stage the beginning of the client's messages is unknown."""
         client = self._dir[Side.CLIENT]
         if client.stage not in (Stage.MESS, Stage.DATA, Stage.OVER, Stage.LOST):
             client.lose()
 
     def resume(self, channel: int, *, mini: bool, sender: Side) -> None:
-        """Takes up a direction at a proven message boundary (`dissectors.framing.resync` proves it)."""
+        """Resumes a direction at a proven message boundary (`dissectors.framing.resync` proves it)."""
         self.channel, self.mini, self.linked, self._header_known = channel, mini, True, True
         self._dir[sender].stage = Stage.DATA
         self._dir[sender].buffer.clear()
 
     def end(self, time: float, frame: int | None = None) -> list[ConnectionEvent]:
-        """The connection is over: what is left in a direction never became a packet."""
+        """The connection is over: reports the bytes of an incomplete last packet."""
         self._at = (time, frame)
         left: list[ConnectionEvent] = []
         for sender, direction in self._dir.items():
@@ -205,7 +205,7 @@ class Framer:
                 self._dir[Side.CLIENT].lose()
                 yield Gap(time=time, frame=frame, connection=self.connection, sender=Side.CLIENT, bytes=None)
 
-    # ---- the link stage: how many bytes the present packet has (None: not all there yet)
+    # ---- the link stage: the size of the present packet (None: incomplete)
 
     def _mess_size(self, direction: Direction) -> int | None:
         return link_sizes.mess_size(direction.buffer)
@@ -221,7 +221,7 @@ class Framer:
         is_answer = direction is self._dir[Side.SERVER] and direction.sasl_steps > 0
         return link_sizes.sasl_size(direction.buffer, is_answer=is_answer)
 
-    # ---- the link stage: what a packet decides
+    # ---- the link stage: the effect of a packet
 
     def _after_mess(self, raw: bytes) -> None:
         self._dir[Side.CLIENT].stage = Stage.WAIT
@@ -267,7 +267,7 @@ class Framer:
             if not self.linked:
                 direction.stage = Stage.OVER
             elif direction.stage not in (Stage.LOST, Stage.MECHANISM, Stage.TICKET):
-                direction.stage = Stage.DATA  # a ticket that a capture shows late is read first
+                direction.stage = Stage.DATA  # read a ticket first that the capture shows late
         if self.linked and not self._header_known:
             self._dir[Side.SERVER].lose()
 
@@ -330,15 +330,15 @@ class Framer:
         yield from self._unfinished(sender, direction)
 
     def _ready(self, direction: Direction) -> bool:
-        """The first message is all there (asked before anything is copied: messages may be large)."""
+        """Whether the first message is complete (checked before any copy: messages may be large)."""
         header, there = head_size(self.mini), len(direction.buffer)
         return (
             there >= header and header + head(direction.buffer, 0, self.mini)[1] - direction.missing <= there
         )
 
     def _unfinished(self, sender: Side, direction: Direction) -> Iterator[ConnectionEvent]:
-        """The message that is not all there yet: a quiet one need not be kept; a direction whose header
-        claims more than anybody sends is given up."""
+        """Handles an incomplete message: drops the bytes of a counted one, and gives up a direction whose
+        header claims more than any peer sends."""
         header, there = head_size(self.mini), len(direction.buffer)
         if there < header:
             return

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How many bytes each packet of the link stage has, and which common capabilities it carries.
+"""The size of each packet of the link stage, and its common capabilities.
 
-Each size function is given what one side has sent and not yet been taken; None: the packet is not all there.
-What is no link packet counts as one to its end, so that it can be shown and judged.
+Each size function takes one side's unframed bytes and returns a size in bytes; None: incomplete.
+Bytes that are no link packet count as one packet, so that they can be shown and judged.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dissectors.wire.constants import LINK_HEADER_BYTES, SPICE_MAGIC, SPICE_VERS
 MAX_LINK_BYTES = 4096
 MAX_SASL_BYTES = 1 << 20  # of one step, as servers have it
 MESS_FIXED_BYTES, REPLY_FIXED_BYTES = 18, 178  # without capabilities
-#: Where the numbers of capability words stand in a link message and in a link reply.
+#: The offsets of the numbers of capability words in a link message and in a link reply.
 MESS_CAPS_AT, REPLY_CAPS_AT = LINK_HEADER_BYTES + 6, LINK_HEADER_BYTES + 166
 
 Buffer = bytes | bytearray
@@ -61,7 +61,7 @@ def sasl_size(head: Buffer, *, is_answer: bool) -> int | None:
 
 
 def sasl_accepted(answer: Buffer) -> bool | None:
-    """Whether an answer of the server's accepts the client; None: the exchange goes on."""
+    """Whether a step of the server accepts the client; None: the exchange continues."""
     at = 4 + int(struct.unpack_from("<I", answer)[0])
     if len(answer) <= at or not answer[at]:
         return None
@@ -69,7 +69,7 @@ def sasl_accepted(answer: Buffer) -> bool | None:
 
 
 def _counted(head: Buffer, at: int) -> int | None:
-    """Where a part ends that begins with its length; None: it is not all there. An absurd one has no end."""
+    """The end of a part that begins with its length; None: it is incomplete. An absurd length has no end."""
     if len(head) < at + 4:
         return None
     if _absurd(head, at):
@@ -79,7 +79,7 @@ def _counted(head: Buffer, at: int) -> int | None:
 
 
 def _absurd(head: Buffer, at: int) -> bool:
-    """The length there is more than any step has."""
+    """Whether the length there is larger than that of any step."""
     return bool(struct.unpack_from("<I", head, at)[0] > MAX_SASL_BYTES)
 
 

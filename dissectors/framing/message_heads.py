@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The headers of messages as bare numbers: no packet is built where only types and sizes are asked for."""
+"""The headers of messages as bare numbers: needs no packet where only types and sizes matter."""
 
 from __future__ import annotations
 

@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from dissectors.framing.message_heads import head, head_size
 from dissectors.wire.constants import MESSAGE_NAMES, ChannelType, Side
 
-#: Messages in a row that prove a boundary in any case, and those without a body that do where the last one
-#: ends with a segment. One message with a body does, if its layout fits one channel only.
+#: The number of consecutive messages that proves a boundary in any case, and the number of messages without
+#: a body that proves it if the last one ends with a segment. A single message with a body proves it if its
+#: layout fits one channel only.
 LONG, BODILESS = 16, 3
-#: Bytes that are kept while a boundary is looked for.
+#: The most bytes that are held during the search for a boundary.
 KEPT = 1 << 18
 MAX_SIZE = 16 << 20
-#: Larger bodies are not taken apart: their size has to do.
+#: Larger bodies (bytes) are not dissected: only their size counts.
 LARGEST_LAYOUT = 1 << 16
-#: Where it may be no SPICE at all, so many bytes of bodies with a right layout are asked for: other protocols
-#: have a type and a size before a few bytes, too.
+#: Where the connection may be no SPICE, the proof needs this many bytes of bodies with a right layout: other
+#: protocols have a type and a size before a few bytes too.
 STRANGE_BYTES = 8
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class _Chain:
         self._serial: int | None = None
 
     def follow(self, data: bytes, sender: Side) -> bool:
-        """Goes on as far as the bytes reach; False: it breaks."""
+        """Follows the chain as far as the bytes reach; False: it breaks."""
         header = head_size(self.mini)
         while self.at + header <= len(data) and self.count < LONG:
             kind, size, serial, sub_list = head(data, self.at, self.mini)
@@ -92,7 +93,7 @@ class _Chain:
         return True
 
     def proves(self, end: int) -> bool:
-        """So far it is a proof."""
+        """Whether the chain is a proof so far."""
         known = self.bodies > 0 or self.count >= BODILESS
         enough = self.bytes >= STRANGE_BYTES if self.strange else known
         return self.count >= LONG or (enough and self.at == end)
@@ -172,7 +173,7 @@ class Resync:
         return self._trusting and chain.known and chain.count > 0 and chain.at == end
 
     def _doubted(self, chain: _Chain) -> bool:
-        """Another channel or header would do as well."""
+        """Whether another channel or header fits as well."""
         return len(chain.channels) > 1 or any(
             other.start == chain.start and other is not chain and other.proves(len(self._data))
             for other in self._chains
@@ -190,8 +191,8 @@ class Resync:
 
 
 def _fitting(channels: Sequence[int], sender: Side, kind: int, body: bytes) -> tuple[Sequence[int], bool]:
-    """The channels whose message of this type has such a body, and whether that says much: a layout that any
-    bytes have is believed only where no other fits."""
+    """The channels whose message of this type has such a body, and whether that is strong evidence: a layout
+    that fits any bytes counts only where no other fits."""
     from dissectors.wire.message import message_class
 
     classes = {channel: message_class(channel, sender, kind) for channel in channels}
@@ -201,15 +202,15 @@ def _fitting(channels: Sequence[int], sender: Side, kind: int, body: bytes) -> t
     return (fitting, best >= CLOSED) if best > 0 else ([], False)
 
 
-#: What it says that a body has a message's layout: nothing inside bounds it, it has some fields, one byte
-#: more or less would not fit, a pointer inside leads to a text or each field of INIT makes sense.
+#: The strength of a fitting layout as evidence: nothing inside bounds it; it has some fields; one byte more
+#: or less would not fit; a pointer inside leads to a text, or each field of INIT is valid.
 ANY, SOME, CLOSED, POINTED = 1, 2, 3, 4
 MOST_DISPLAYS = 64
 LARGE_HEAD = 20  # bytes of fixed fields that say enough
 
 
 def _strength(cls: type[SpiceMessage], body: bytes) -> int:
-    """One of the above; 0: it does not fit."""
+    """The strength of this body's layout (see above); 0: it does not fit."""
     from dissectors.channels.main import SpiceMsgMainInit
     from dissectors.wire.fields import PointedField
 
@@ -227,7 +228,7 @@ def _strength(cls: type[SpiceMessage], body: bytes) -> int:
 
 
 def _sensible_init(packet: SpiceMsgMainInit) -> bool:
-    """Each field of INIT that has few values has one of them: eight words that are all right say much."""
+    """Whether each field of INIT with few valid values has one: eight valid words are strong evidence."""
     modes, mode = int(packet.supported_mouse_modes), int(packet.current_mouse_mode)
     few = int(packet.display_channels_hint) < MOST_DISPLAYS and int(packet.agent_connected) in (0, 1)
     return few and mode in (1, 2) and mode & modes == mode and not modes & ~3

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a SPICE stream needs to be framed and named: channels, messages, link errors, capabilities.
+"""The constants for framing and naming SPICE: channels, messages, link errors, capabilities.
 
 Source: spice-protocol, spice/protocol.h and spice/enums.h. `suites/selftest` proves every value
 against the installed headers. The values inside messages are in `dissectors.wire.enums`.

@@ -132,7 +132,7 @@ class PointedField(Field[Any, Any]):
 
     Stands after the `TailField`. `size` and `offset` name the integer fields that point to it; the
     terminating NUL that some senders count and others do not is left out. Absent (offset 0 or size 0):
-    None. A pointer that leaves the message gives None too and is told by `SpiceMessage.problems`.
+    None. A pointer that leaves the message gives None too, and `SpiceMessage.problems` reports it.
     """
 
     __slots__ = ["offset_field", "size_field"]
@@ -155,7 +155,7 @@ class PointedField(Field[Any, Any]):
         return s
 
     def i2repr(self, pkt: Packet, x: Any) -> str:
-        """Text as people read it."""
+        """The text as shown."""
         return "absent" if x is None else repr(bytes(x).decode("utf-8", "backslashreplace"))
 
     def any2i(self, pkt: Packet | None, x: Any) -> bytes | None:
@@ -163,7 +163,7 @@ class PointedField(Field[Any, Any]):
         return x.encode() if isinstance(x, str) else x
 
     def problem(self, pkt: Packet) -> str | None:
-        """What is wrong with the pointer, or None."""
+        """The pointer's problem, or None."""
         offset, size = pkt.fields.get(self.offset_field), pkt.fields.get(self.size_field)
         if not offset or not size:
             return None
@@ -173,7 +173,7 @@ class PointedField(Field[Any, Any]):
         return None
 
     def block(self, pkt: Packet) -> bytes:
-        """What it puts into a tail that is built."""
+        """Its bytes in a tail that is built."""
         value = pkt.getfieldval(self.name)
         return b"" if value is None else value + b"\0"
 

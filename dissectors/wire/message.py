@@ -45,7 +45,7 @@ CHANNEL_MODULES: Mapping[int, tuple[str, ...]] = MappingProxyType(
     }
 )
 
-#: What Scapy's fields raise when the bytes do not suffice or make no sense.
+#: The errors that Scapy's fields raise when bytes are missing or invalid.
 DOES_NOT_FIT = (struct.error, IndexError, ValueError, TypeError, KeyError, AttributeError, OverflowError)
 
 _registry: dict[tuple[int, Side, int], type[SpiceMessage]] = {}
@@ -131,7 +131,7 @@ class SpicePacket(Packet):
         self.add_payload(rest)
 
     def problems(self) -> list[str]:
-        """What is wrong with this packet and its parts, one line each; empty if nothing is."""
+        """The problems of this packet and its parts, one line each; empty if there are none."""
         if isinstance(self.payload, SpiceMalformed):
             return [self.payload.reason]
         found = [self._cut] if self._cut else []

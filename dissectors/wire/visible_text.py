@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Text from outside made fit to be shown: it cannot move a cursor, forge a line or tell a ticket."""
+"""Escapes text from outside: it cannot move a cursor, forge a line or reveal a ticket."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def test_device_is_unplugged(bench: Bench, device: str) -> None:
     source.call("chardev_detach", device=device)
     ending = of(client, kind).expect_end(deadline=2)
     bench.claim(ending in (Ending.CLOSED, Ending.RESET), "the channel's end", ending)
-    bench.claim(client.main.ending is None, "a session that lives", client.main.ending)
+    bench.claim(client.main.ending is None, "the session goes on", client.main.ending)
     again = bench.connect(source, channel=kind, connection_id=client.session_id)
     answer = bench.try_link(again)
     bench.claim(answer != LinkErr.SPICE_LINK_ERR_OK, "a link that is refused", answer)

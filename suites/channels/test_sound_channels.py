@@ -195,7 +195,7 @@ def test_long_record_packets(bench: Bench, frames: int, odd: int) -> None:
         record.send(RECORD_DATA, struct.pack("<I", 0) + b"\x55" * (frames * FRAME + odd))
         bench.settle()
     bench.alive("after long packets of recorded sound", source)
-    bench.claim(record.ending is None, "a channel that lives", record.ending)
+    bench.claim(record.ending is None, "the channel goes on", record.ending)
     mark = bytes(range(64)) * 8
     for _ in range(RING * FRAME // len(mark)):
         record.send(RECORD_DATA, struct.pack("<I", 0) + mark)

@@ -143,7 +143,7 @@ def test_undecryptable_ticket(bench: Bench, content: str, ticket: str | None) ->
         with suppress(LinkRefused):
             error = int(main.expect_result().error)
         bench.claim(ticket is None or error != OK, "a refusal", error)
-    bench.alive("after a ticket that is none", source)
+    bench.alive("after an invalid ticket", source)
 
 
 @requirement("LINK-013", fault=changed("OK for the refusal", "reply", bytes(4), nth=2))

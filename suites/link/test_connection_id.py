@@ -156,7 +156,7 @@ def test_duplicate_channel(bench: Bench) -> None:
     ending = second.expect_end()
     bench.claim(ending is not Ending.TIMEOUT, "the second link is closed", ending)
     first = client.current.channels[INPUTS, 0]
-    bench.claim(first.ending is None, "the first channel lives on", first.ending)
+    bench.claim(first.ending is None, "the first channel goes on", first.ending)
     first.close()
     bench.settle()
     again = bench.connect(source, channel=INPUTS, connection_id=client.session_id)

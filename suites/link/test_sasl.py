@@ -204,7 +204,7 @@ def test_step_that_is_none(bench: Bench, data: bytes | None) -> None:
         step = expect_step(main)  # PLAIN may request its message if the client sent none
         bench.claim(not step.complete, "no exchange that is complete", step)
         main.half_close()
-    refused(bench, main, "a step that is none")
+    refused(bench, main, "an invalid step")
 
 
 NAMES = {

@@ -312,7 +312,7 @@ def test_frames_of_the_server(bench: Bench) -> None:
     sizes = [told.size for told in websocket.frames]
     bench.claim(max(sizes) > 1 << 16, "frames of more than 64 KiB", sizes)
     wrong = faults_of(websocket.frames)
-    bench.claim(not wrong, "frames as they must be", wrong)
+    bench.claim(not wrong, "frames as RFC 6455 requires", wrong)
     main.close()
 
 
@@ -343,9 +343,9 @@ def test_lengths_of_the_servers_frames(bench: Bench, size: int) -> None:
         bench.settle()
     told = [m.body for m in client.current.channels[ChannelType.SPICE_CHANNEL_PORT, 0].got(PORT_DATA)]
     seen = [(body[:1], len(body)) for body in told]
-    bench.claim(told == said, f"{[len(data) for data in said]} bytes as they were said", seen)
+    bench.claim(told == said, f"{[len(data) for data in said]} bytes as the guest wrote them", seen)
     wrong = [fault for websocket in wraps for fault in faults_of(websocket.frames)]
-    bench.claim(not wrong, "frames as they must be", wrong)
+    bench.claim(not wrong, "frames as RFC 6455 requires", wrong)
 
 
 @requirement("WEBSOCK-011", fault=stuck_on_wire("the upgrade", nth=1, case="reserved bit 1"))
@@ -358,7 +358,7 @@ def test_broken_frame(bench: Bench, wrong: bytes) -> None:
     websocket.write(wrong)
     ending = main.expect_end(deadline=3)
     bench.claim(ending is not Ending.TIMEOUT, "the connection's end", ending)
-    bench.alive("after a frame that is none", source)
+    bench.alive("after an invalid frame", source)
 
 
 @requirement("WEBSOCK-011")

@@ -192,7 +192,7 @@ def test_malformed_message_of_the_guest(bench: Bench, how: str) -> None:
     source.call("agent_send", hex=chunk(MALFORMED[how]).hex())
     bench.expect(main, GONE)
     bench.settle()
-    bench.claim(main.ending is None, "a session that lives", main.ending)
+    bench.claim(main.ending is None, "the session goes on", main.ending)
     told = len(main.got(AGENT_DATA))
     bench.claim(not told, "nothing of the malformed message", f"{told} messages")
 

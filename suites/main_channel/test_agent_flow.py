@@ -112,7 +112,7 @@ def test_client_that_grants_no_tokens_is_dropped(bench: Bench) -> None:
         source.call("agent_send", hex=FROM_GUEST.hex())
     bench.settle()
     bench.pass_time(source, WAIT_MS - 1)
-    bench.claim(does_not.ending is None, f"a session that lives after {WAIT_MS - 1} ms", does_not.ending)
+    bench.claim(does_not.ending is None, f"the session goes on after {WAIT_MS - 1} ms", does_not.ending)
     bench.pass_time(source, 1)
     bench.claim(does_not.ending is Ending.CLOSED, f"the session's end after {WAIT_MS} ms", does_not.ending)
     bench.claim(takes.ending is None, "the other client's session goes on", takes.ending)
@@ -130,7 +130,7 @@ def test_client_that_overruns_its_tokens(bench: Bench, reads: bool) -> None:
     for _ in range(WINDOW):
         main.send(TO_AGENT, MESSAGE)
     bench.settle()
-    bench.claim(main.ending is None, "a session that lives with its window used up", main.ending)
+    bench.claim(main.ending is None, "the session goes on with its window used up", main.ending)
     if reads:
         return
     main.send(TO_AGENT, MESSAGE)

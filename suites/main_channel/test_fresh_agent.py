@@ -89,7 +89,7 @@ def test_agent_is_unplugged_within_its_message(bench: Bench, cut: int) -> None:
     source.call("agent_send", hex=chunk(NEW).hex())
     bench.settle()
     bench.claim(heard(main) == NEW, "the next agent's message alone", heard(main).hex() or "nothing")
-    bench.claim(main.ending is None, "a session that lives", main.ending)
+    bench.claim(main.ending is None, "the session goes on", main.ending)
 
 
 @requirement("MAIN-060", fault=changed("old", TO_AGENT, OLD, nth=2))
@@ -140,7 +140,7 @@ def test_client_leaves_within_its_message(bench: Bench, said: int) -> None:
     bench.settle()
     told = at_guest(bench)
     bench.claim(told.endswith(chunk(NEW)), "the next client's message at the guest", told[-60:].hex())
-    bench.claim(main.ending is None, "a session that lives", main.ending)
+    bench.claim(main.ending is None, "the session goes on", main.ending)
 
 
 @requirement("MAIN-042", fault=lost(TO_AGENT, nth=11))
@@ -166,7 +166,7 @@ def test_window_of_a_fresh_agent_is_whole(bench: Bench, used: int, reads: bool) 
     bench.settle()
     told = at_guest(bench)[before:].count(chunk(NEW))
     bench.claim(told == WINDOW, f"{WINDOW} messages at the guest", told)
-    bench.claim(main.ending is None, "a session that lives", main.ending)
+    bench.claim(main.ending is None, "the session goes on", main.ending)
 
 
 @requirement("MAIN-041", fault=(added(AGENT_DATA, AGENT_DATA, NEW, nth=2), lost(AGENT_DATA, nth=2)))
@@ -201,14 +201,14 @@ def test_client_that_grants_tokens_in_time_stays(bench: Bench, grants: int) -> N
     bench.pass_time(source, WAIT_MS - 1)
     late.send(GRANT, struct.pack("<I", grants))
     bench.pass_time(source, WAIT_MS - 1)
-    bench.claim(late.ending is None, "a session that lives with its tokens granted", late.ending)
+    bench.claim(late.ending is None, "the session goes on with its tokens granted", late.ending)
     if late.ending:
         return
     for _ in range(grants):
         source.call("agent_send", hex=chunk(NEW).hex())
     bench.settle()
     bench.pass_time(source, WAIT_MS - 1)
-    bench.claim(late.ending is None, f"a session that lives {WAIT_MS - 1} ms later", late.ending)
+    bench.claim(late.ending is None, f"the session goes on {WAIT_MS - 1} ms later", late.ending)
     bench.pass_time(source, 1)
     bench.claim(late.ending is Ending.CLOSED, f"the session's end after {WAIT_MS} ms", late.ending)
     bench.claim(takes.ending is None, "the other client's session goes on", takes.ending)

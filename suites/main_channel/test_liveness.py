@@ -32,7 +32,7 @@ def test_client_that_answers_stays(bench: Bench) -> None:
     before = len(client.main.got(LIST))
     bench.until(lambda: len(client.main.got(LIST)) > before, "an answer after three minutes")
     endings = [c.ending for c in client.current if c.ending]
-    bench.claim(not endings, "a session that lives", endings)
+    bench.claim(not endings, "the session goes on", endings)
 
 
 @requirement(

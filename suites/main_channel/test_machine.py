@@ -109,7 +109,9 @@ def test_channel_that_comes_later(bench: Bench, asked: bool) -> None:
         bench.claim(told == [(PORT, 0)], f"the new channel {(int(PORT), 0)}", told, proves="MAIN-019")
         return
     bench.settle()
-    bench.claim(not main.got(LIST), "no list before it is asked for", len(main.got(LIST)), proves="MAIN-008")
+    bench.claim(
+        not main.got(LIST), "no list before the client requests it", len(main.got(LIST)), proves="MAIN-008"
+    )
     main.send(ATTACH)
     kinds = [int(c.type) for c in bench.expect(main, LIST, proves="MAIN-008").packet.channels]
     bench.claim(PORT in kinds, "the new channel in the list", kinds, proves="MAIN-019")

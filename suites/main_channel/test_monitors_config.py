@@ -99,4 +99,4 @@ def test_wishes_in_a_row(bench: Bench) -> None:
         client.main.send(AGENT_DATA, configuration(monitors))
         bench.settle()
     cards = at_card(bench)
-    bench.claim(cards == [ONE, SEVERAL, ONE], "three configurations as they were said", cards)
+    bench.claim(cards == [ONE, SEVERAL, ONE], "three configurations as requested", cards)

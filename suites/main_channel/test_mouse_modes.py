@@ -106,5 +106,5 @@ def test_another_device_of_a_kind(bench: Bench, device: str) -> None:
     result = source.call("add_another", device=device)
     bench.claim(result == -1, f"-1 for a second {device}", result)
     bench.settle()
-    bench.claim(main.ending is None, "a session that lives", main.ending)
+    bench.claim(main.ending is None, "the session goes on", main.ending)
     bench.alive(f"a second {device}", source)

@@ -74,7 +74,7 @@ def test_session_begins(bench: Bench, devices: tuple[str, ...]) -> None:
     bench.expect(main, LIST, proves="MAIN-008")
     bench.settle()
     bench.claim(len(main.got(INIT)) == 1, "one INIT", len(main.got(INIT)), proves="MAIN-002")
-    bench.claim(main.ending is None, "a session that lives", main.ending, proves="MAIN-003")
+    bench.claim(main.ending is None, "the session goes on", main.ending, proves="MAIN-003")
 
 
 @requirement(
@@ -109,7 +109,7 @@ def test_channels_list(bench: Bench) -> None:
     """The server answers ATTACH_CHANNELS with the machine's channels."""
     main = bench.link(bench.start(devices=("keyboard", "mouse", "playback", "record", "display")))
     bench.expect(main, INIT, proves="MAIN-001")
-    bench.claim(not main.got(LIST), "no list before it is asked for", "one", proves="MAIN-008")
+    bench.claim(not main.got(LIST), "no list before the client requests it", "one", proves="MAIN-008")
     main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
     listed = {int(entry.type) for entry in bench.expect(main, LIST, proves="MAIN-008").packet.channels}
     wanted = {
@@ -244,4 +244,4 @@ def test_migrate_end_on_an_ordinary_session(bench: Bench, able: bool) -> None:
     bench.expect(main, LIST)
     bench.settle()
     bench.claim(len(main.got(INIT)) == 1, "one INIT", len(main.got(INIT)))
-    bench.claim(main.ending is None, "a session that lives", main.ending)
+    bench.claim(main.ending is None, "the session goes on", main.ending)

@@ -66,7 +66,7 @@ def test_clients_message_in_two_parts(bench: Bench, copypaste: int) -> None:
     told = b"".join(bytes.fromhex(e.args["hex"]) for e in events)
     wanted = (chunk(FIRST) + chunk(SECOND)) * copypaste + chunk(NEXT)
     bench.claim(told == wanted, f"at the guest {wanted.hex()}", told.hex() or "nothing", target)
-    bench.claim(client.main.ending is None, "a session that lives", client.main.ending, target)
+    bench.claim(client.main.ending is None, "the session goes on", client.main.ending, target)
 
 
 @requirement(
@@ -100,4 +100,4 @@ def test_agents_message_in_two_parts(bench: Bench, copypaste: int, cut: str) -> 
     seen = told.hex() or "nothing"
     bench.claim(told == wanted, f"at the client {wanted.hex()}", seen, target, proves="MIG-DST-063")
     ending = client.main.ending
-    bench.claim(ending is None, "a session that lives", ending, target, proves="MIG-DST-063")
+    bench.claim(ending is None, "the session goes on", ending, target, proves="MIG-DST-063")

@@ -118,7 +118,7 @@ def test_there_and_back(bench: Bench, seamless: bool) -> None:
             migrated(bench, there, client, back)
         bench.settle()
         ended = [c.name for c in client.current if c.ending]
-        bench.claim(not ended, "every channel lives on", ended, back)
+        bench.claim(not ended, "every channel goes on", ended, back)
     bench.claim(client.session_id == number, number, client.session_id, target)
 
 

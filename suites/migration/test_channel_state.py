@@ -200,7 +200,7 @@ def test_channels_listen_at_the_target(bench: Bench, seamless: bool) -> None:
     client.main.send(MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST, struct.pack("<H", 2))
     bench.until(
         lambda: len(client.main.got(MsgMain.SPICE_MSG_MAIN_MOUSE_MODE)) > told,
-        "the mouse mode that was asked for",
+        "the requested mouse mode",
     )
 
 

@@ -231,7 +231,7 @@ def test_switch_without_an_address(bench: Bench) -> None:
     client = bench.client(source, channels=())
     source.call("migrate_switch")
     bench.alive("after migrate_switch without migrate_info", source)
-    bench.claim(client.main.ending is None, "a session that lives", client.main.ending)
+    bench.claim(client.main.ending is None, "the session goes on", client.main.ending)
 
 
 @requirement("MIG-SRC-029", "MIG-SRC-039")
@@ -255,7 +255,7 @@ def test_wait_after_a_wait(bench: Bench, between: str) -> None:
         "migrate_connect_complete after CONNECT_ERROR",
         proves="MIG-SRC-029",
     )
-    bench.claim(client.main.ending is None, "a session that lives", client.main.ending, proves="MIG-SRC-039")
+    bench.claim(client.main.ending is None, "the session goes on", client.main.ending, proves="MIG-SRC-039")
 
 
 @requirement("MIG-SRC-003", "MIG-SRC-006", "MIG-SRC-008")

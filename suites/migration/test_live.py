@@ -145,5 +145,5 @@ def test_machine_with_everything(bench: Bench, seamless: bool) -> None:
         source.complete(target)
         moved(bench, source, client)
         ended = {key: c.ending for key, c in client.current.channels.items() if c.ending}
-        bench.claim(not ended, "channels that live on", ended)
+        bench.claim(not ended, "the channels go on", ended)
         source = target

@@ -121,7 +121,7 @@ def test_whole_migration(bench: Bench, devices: tuple[str, ...]) -> None:
     )
     bench.claim(bool(client.main.got(MM_TIME)), "MULTI_MEDIA_TIME", "none", proves="MIG-DST-025")
     alive = {key: c.ending for key, c in client.current.channels.items() if c.ending}
-    bench.claim(not alive, "every channel lives on", alive, proves="MIG-DST-024")
+    bench.claim(not alive, "every channel goes on", alive, proves="MIG-DST-024")
 
 
 @requirement("MIG-SRC-011", fault=turned(BEGIN_SEAMLESS, BEGIN, as_plain))

@@ -419,7 +419,7 @@ def test_ticket_that_expires_during_the_migration(bench: Bench) -> None:
     source.complete(target)
     with bench.owed():
         arrived(bench, client)
-    bench.claim(client.main.ending is None, "a session that lives", client.main.ending)
+    bench.claim(client.main.ending is None, "the session goes on", client.main.ending)
 
 
 @requirement(

@@ -114,7 +114,7 @@ def test_all_channels_begin(bench: Bench) -> None:
     bench.claim(not linked[2].messages, "the second of two links is closed", ending, proves="CONNID-010")
     bench.settle()
     lost = [c.name for c in (linked[0], linked[1], late) if c.ending]
-    bench.claim(not lost, "channels that live", lost, proves="MIG-DST-006")
+    bench.claim(not lost, "the channels go on", lost, proves="MIG-DST-006")
 
 
 @requirement("MAIN-015", "MIG-DST-001")

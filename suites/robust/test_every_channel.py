@@ -78,7 +78,7 @@ def served(bench: Bench, host: Host, client: Client | None = None) -> None:
         if client is not None:
             client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
             bench.settle()
-            bench.claim(not client.main.ending, "the session lives on", client.main.ending, host)
+            bench.claim(not client.main.ending, "the session goes on", client.main.ending, host)
         with bench.owed():
             bench.link(host).expect(INIT)
 

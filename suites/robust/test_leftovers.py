@@ -163,7 +163,7 @@ def test_announcements_leave_nothing(bench: Bench, refuses: bool) -> None:
     for kind in ("timers", "armed", "watches", "fds"):
         grown = counts[-1][kind] - counts[1][kind]
         bench.claim(grown <= 0, f"no {kind} left by 4 announcements", f"{grown} more")
-    bench.claim(client.main.ending is None, "a session that lives", client.main.ending)
+    bench.claim(client.main.ending is None, "the session goes on", client.main.ending)
 
 
 @requirement("ROBUST-003")

@@ -267,7 +267,7 @@ def test_migrate_data_of_a_migration_that_never_was(bench: Bench, connected: boo
     source = bench.start(seamless=True, devices=("keyboard", "mouse", "agent"))
     agent = SpiceMigrateDataCharDevice(connected=connected)
     target_link(bench, source).send(MIGRATE_DATA, bytes(SpiceMsgcMigrateDataMain(agent_base=agent)))
-    served(bench, source, "after MIGRATE_DATA of a migration that never was")
+    served(bench, source, "after MIGRATE_DATA without a migration")
 
 
 @requirement("ROBUST-013", fault=(dies(2), lost(INIT, nth=2)))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a worker of a Dask cluster does with a share of a campaign.
+"""Plays a share of a campaign on a worker of a Dask cluster.
 
-The share is played by a process of its own, as on one machine, since a Dask worker has threads and hosts are
-forked. That process ends when nobody wants the share any more, or with the Dask worker, whatever ends that.
-"""
+A process of its own plays the share, as on one machine, because a Dask worker has threads and hosts are
+forked. That process ends when the share is no longer wanted, or with the Dask worker, whatever ends the
+worker."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from suites.fuzz.finding_file import packed
 from suites.fuzz.local_workers import end_worker, start_worker
 from suites.fuzz.shares import Line, Share
 
-#: Lines go to whoever subscribes to this topic; one name, so that the scheduler's log of it is bounded.
+#: Subscribers of this topic get the lines; it has one name, so that the scheduler's log of it is bounded.
 TOPIC = "spice-conform-fuzz"
-#: How often a worker looks whether its share is still wanted, s.
+#: The interval at which a worker checks whether its share is still wanted, s.
 LOOK_SECONDS = 1.0
 
 
 def play_share(share: Share, campaign: str) -> list[str]:
-    """Plays a share to its end; each line is told while it is played. Returns the last line of figures, and
-    each that tells a failure or an error."""
+    """Plays a share to its end; sends each line while the share is played. Returns the last line of figures,
+    and each line with a failure or an error."""
     worker = get_worker()
     lasting: list[str] = []
     figures: list[str] = []

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Plays the shares of a campaign on the workers of a Dask scheduler.
 
-The scheduler itself gives a share again whose worker has gone. Workers need this suite in the same version,
-and the build under the same SPEC.
-"""
+The scheduler assigns a share again if its worker has gone. Workers need the same version of this suite, and
+the build under the same SPEC."""
 
 from __future__ import annotations
 
@@ -22,18 +21,17 @@ from dissectors.wire.visible_text import visible
 from fixtures.system.hosts import HarnessError, UsageError
 from suites.fuzz.shares import Over, Share, Told
 
-#: In place of an address: a scheduler and workers of our own.
+#: In place of an address: start a scheduler and workers on this machine.
 LOCAL = "local"
-#: How long a scheduler may take to answer, and to hear that we leave, s.
+#: How long the scheduler may take to answer, and to confirm that we disconnect, s.
 CONNECT_SECONDS, LEAVE_SECONDS = 10, 5
 
 
 class DaskWorkers:
-    """As `Workers` says. `place`: a scheduler's address, or `local` (`width` workers of its own).
+    """Implements `Workers`. `place`: a scheduler's address, or `local` (`width` workers of its own).
 
-    Raises UsageError without the extra `cluster` and for what is no address, HarnessError where no scheduler
-    answers or it has no workers. `threads`: how many shares the cluster plays at once.
-    """
+    Raises UsageError without the extra `cluster` or for an invalid address, HarnessError if no scheduler
+    answers or it has no workers. `threads`: how many shares the cluster plays at once."""
 
     one_machine = False
 
@@ -89,7 +87,7 @@ class DaskWorkers:
         return client
 
     def _leave(self, client: Any) -> None:
-        with suppress(Exception):  # a scheduler that has gone needs no farewell
+        with suppress(Exception):  # nothing to close if the scheduler has gone
             client.cancel(list(self._futures.values()))
         with suppress(Exception):
             client.close(timeout=LEAVE_SECONDS)
@@ -108,7 +106,7 @@ class DaskWorkers:
         self._came.put((number, future))
 
     def listen(self, seconds: float) -> Iterator[Told | Over]:
-        """Takes what the scheduler has sent."""
+        """Handles what the scheduler has sent."""
         with suppress(queue.Empty):
             number, what = self._came.get(timeout=seconds)
             if isinstance(what, str):
@@ -132,12 +130,12 @@ class DaskWorkers:
         return HarnessError(f"the Dask scheduler {self.place} has gone away")
 
     def close(self) -> None:
-        """Takes back what is not played yet; ends the workers if they are ours."""
+        """Withdraws the shares that are not played yet; ends the workers if they are ours."""
         self._opened.close()
 
 
 def _silence() -> None:
-    """Dask tells of lost connections with tracebacks, in loggers that have levels of their own."""
+    """Silences Dask's tracebacks about lost connections, in loggers that have levels of their own."""
     names = [
         name for name in logging.root.manager.loggerDict if name.startswith(("distributed.", "tornado."))
     ]

@@ -29,7 +29,7 @@ def start_worker(share: Share) -> subprocess.Popen[bytes]:
 
 
 def end_worker(process: subprocess.Popen[bytes]) -> None:
-    """Ends such a process: it may end by itself first, so that its hosts and files go with it."""
+    """Ends such a process: it may first end by itself, so that its hosts and files are cleaned up."""
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()
@@ -41,7 +41,7 @@ def end_worker(process: subprocess.Popen[bytes]) -> None:
 
 
 class LocalWorkers:
-    """As `Workers` says. `processes`: those of the shares, by number."""
+    """Implements `Workers`. `processes`: the shares' processes, by the share's number."""
 
     one_machine = True
 
@@ -50,13 +50,13 @@ class LocalWorkers:
         self._selector = selectors.DefaultSelector()
 
     def give(self, share: Share) -> None:
-        """Starts a process for it."""
+        """Starts a process for a share."""
         process = self.processes[share.number] = start_worker(share)
         assert process.stdout is not None
         self._selector.register(process.stdout, selectors.EVENT_READ, share.number)
 
     def listen(self, seconds: float) -> Iterator[Told | Over]:
-        """Reads what the processes have written."""
+        """Reads the processes' output."""
         for key, _ in self._selector.select(seconds):
             process = self.processes[key.data]
             assert process.stdout is not None

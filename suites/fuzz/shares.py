@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A campaign is played in shares; this is what a share is, and what plays shares, wherever that is.
+"""The shares of a campaign: what a share is, and the interface of whatever plays shares.
 
-`local_workers.py` plays them in processes of this machine, `dask_workers.py` on a Dask scheduler's workers.
-"""
+`local_workers.py` plays them in processes of this machine, `dask_workers.py` on a Dask scheduler's
+workers."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-#: A line that a worker has told (`fuzz_worker`).
+#: A line of a worker's output (`fuzz_worker`).
 Line = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one worker plays: so many examples, or until a time (`time.time()`).
+    """The plays of one worker: a number of examples, or until a time (`time.time()`).
 
-    The same seed and number of examples play the same wherever and however often they are played. `number`:
-    which of the `width` shares. `out`: the directory that all workers write findings to; None where they
-    share none, and findings are told with their files (`finding_file.packed`).
-    """
+    The same seed and number of examples give the same plays, wherever and however often they are played.
+    `number`: the share's number among the `width` shares. `out`: the directory into which all workers write
+    findings; None if they share none, and send findings with their files (`finding_file.packed`)."""
 
     server: str
     seed: int
@@ -34,7 +33,7 @@ class Share:
     corpus: str | None = None
 
     def order(self) -> Line:
-        """What a worker that begins now is told."""
+        """The instructions for a new worker."""
         seconds = 1e9 if self.until is None else max(0.0, self.until - time.time())
         return {
             "server": self.server,
@@ -50,7 +49,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Told:
-    """A worker has told something of a share."""
+    """A worker has sent a line about a share."""
 
     number: int
     line: Line
@@ -58,23 +57,23 @@ class Told:
 
 @dataclass(frozen=True)
 class Over:
-    """A share is over; `lost`: its worker has ended before its time, and the share has to be given again."""
+    """A share is over; `lost`: its worker has ended early, and the share has to be assigned again."""
 
     number: int
     lost: bool = False
 
 
 class Workers(Protocol):
-    """What plays shares. Its methods raise HarnessError where no share can be played any more."""
+    """Plays shares. Its methods raise HarnessError if no share can be played any more."""
 
     #: Whether workers and this process see the same directories.
     one_machine: bool
 
     def give(self, share: Share) -> None:
-        """Has a share played as soon as there is a worker for it."""
+        """Starts a share as soon as there is a worker for it."""
 
     def listen(self, seconds: float) -> Iterator[Told | Over]:
-        """What comes within so many seconds; returns early once something has come."""
+        """The messages within this many seconds; returns early once some have come."""
 
     def close(self) -> None:
-        """Ends all that is still played. Can be called twice."""
+        """Ends all shares that are still played. Can be called twice."""

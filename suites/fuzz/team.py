@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A campaign in several processes, of this machine or of others, and the sum of their results.
 
-The share of a worker that somebody kills is given again. A campaign of so many examples plays the same ones
-again. A campaign that ends with its time plays others: the results until then count, and other workers can
-find again the failures that were not written yet."""
+If somebody kills a worker, its share is assigned again. With a number of examples the new worker plays the
+same ones again. With a time limit it plays others: the results until then count, and other workers can find
+again the failures that were not written yet."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PROGRESS_SECONDS, POINT_SECONDS = 10.0, 2.0
 LAST_SECONDS = 60.0
 
 
-#: What a finding's directory may be called (`Failure.name`): names come from other machines.
+#: The valid names of a finding's directory (`Failure.name`): names come from other machines.
 FINDING_NAME = re.compile(r"[A-Z]+(-[A-Z]+)?-\d+-[0-9a-f]{8}")
 
 
@@ -66,7 +66,7 @@ class Team:
     seconds: float = 0.0
     progress_seconds: float = PROGRESS_SECONDS
     _shares: list[Played] = field(default_factory=list)
-    _lost: list[Line] = field(default_factory=list)  # the totals of workers that others have replaced
+    _lost: list[Line] = field(default_factory=list)  # the totals of workers that were replaced
     _again: int = 0
     _error: str | None = None
 
@@ -124,7 +124,7 @@ class Team:
             self._error = line["error"]
         elif "failure" in line:
             self._found(line["failure"], line.get("files"))
-        elif line["examples"] >= played.told.get("examples", 0):  # less: a share that is played again
+        elif line["examples"] >= played.told.get("examples", 0):  # fewer: a share that is played again
             played.told = line
 
     def _found(self, name: str, files: Mapping[str, str] | None) -> None:
@@ -158,7 +158,7 @@ class Team:
         """Ends the workers. Can be called twice."""
         self.workers.close()
 
-    # ---- what came of it
+    # ---- results
 
     def _all(self) -> list[Line]:
         return [*self._lost, *(played.told for played in self._shares)]

@@ -53,7 +53,7 @@ class Store:
         try:
             with self.path.open(encoding="utf-8") as file:
                 if _json(file.readline()) != self._head:
-                    say(f"{self.path}: of another suite version or alphabet; it is not used, and made anew")
+                    say(f"{self.path}: of another suite version or alphabet; it is ignored and replaced")
                     return 0
                 for line in file:
                     count += self._take(line)

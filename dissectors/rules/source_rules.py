@@ -202,8 +202,8 @@ def _after_call(host: Server | None, connection: Connection, event: Message) -> 
     elif event.type == CANCEL and connection.state in CONNECTED_STATES:
         failed = called is not None and not called.args.get("completed")
         again = connected is not None and _answered_before(connection, connected)
+        yield Kept("MIG-SRC-024")  # an announcement came before it
         if not failed and not again and _came_late(host, connection):
-            yield Kept("MIG-SRC-024")
             return
         yield check(
             "MIG-SRC-017",

@@ -182,7 +182,7 @@ class View:
         return " ".join((case.nodeid, *case.requirements))
 
     def pack_row(self, case: CaseFinished, row: str) -> str:
-        """Keeps the row of a later test and draws its ladder; "", as a template prints what it calls."""
+        """Stores the row of a later test and draws its ladder; returns "", which the template prints."""
         summary = f"{case.verdict} {told_apart(case)} {case.server} {case.duration_s:.2f} s"
         self.rows.append(
             (self.anchor(case), str(case.verdict), self.words(case), summary, " ".join(row.split()))
@@ -197,7 +197,7 @@ class View:
 
     @property
     def packed_places(self) -> str:
-        """The place of each later test's ladder among the drawings, null where it has none."""
+        """The place of each later test's ladder among the drawings; null if it has none."""
         return packed(self.drawn)
 
     def drawing(self, case: CaseFinished) -> str | None:

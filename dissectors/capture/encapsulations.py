@@ -20,7 +20,7 @@ from dissectors.capture.ip_fragments import Fragments
 Segment = tuple[bytes, int, int, int, bytes, int]
 
 #: Not a TCP flag: an ICMP error about a segment with this key (its own direction reversed, so that it comes
-#: from where the answer was due). The payload is type, code and the address of who says so.
+#: from where the answer was due). The payload is type, code and the address of the sender.
 ICMP_ERROR = 1 << 8
 
 NESTED = "nested tunnels"

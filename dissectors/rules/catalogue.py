@@ -29,7 +29,7 @@ def load(path: Path) -> Catalogue:
     for area, entries in areas.items():
         for identifier, entry in entries.items():
             if identifier in found:
-                raise ValueError(f"{identifier} stands twice in {path.name}")
+                raise ValueError(f"{identifier} is in {path.name} twice")
             found[identifier] = _requirement(identifier, area, entry)
     return Catalogue(MappingProxyType(found), MappingProxyType(sources))
 

@@ -39,7 +39,7 @@ def client_links(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
             return  # its INIT was not seen
         seen = int(packet.connection_id)
         if seen == 0 and not _same_client(migration, connection):
-            continue  # somebody else's new session
+            continue  # another client's new session
         yield check(
             "MIG-CLI-001", seen == due, f"connection_id {_hex(due)}, the source's session id", _hex(seen)
         )

@@ -136,7 +136,7 @@ class Hole:
     since: float
     proven: float
     inside: bool = False  # of one message
-    linking: bool = False  # it lies in the link stage, and hides how the connection began
+    linking: bool = False  # it is in the link stage, and hides the connection's beginning
 
     def may_matter_at(self, time: float) -> bool:
         """Whether this hole may explain a finding at that time (s; 0: at no particular time)."""

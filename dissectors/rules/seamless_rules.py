@@ -59,7 +59,7 @@ def told_again(view: Conversation, event: Message) -> Iterator[Ruling]:
         "calls"
     ):
         return  # a QEMU sets them as soon as it has loaded the sound device's state
-    yield Broken("MIG-DST-027", "nothing that the source has told, before MIGRATE_DATA", event.name)
+    yield Broken("MIG-DST-027", "nothing that the source has sent, before MIGRATE_DATA", event.name)
 
 
 @at_end

@@ -69,7 +69,7 @@ def _legs(view: Conversation) -> Iterator[dict[str, Any]]:
     for (here, there), links in ways.items():
         pairs = ", ".join(f"{first.number} and {second}" for second, first in links[:4])
         more = f" and {len(links) - 4} more" if len(links) > 4 else ""
-        text = f"what goes to {here} goes on to {there}: both legs are in the capture and told once"
+        text = f"what goes to {here} goes on to {there}: both legs are in the capture; the link is shown once"
         yield _note("legs", f"{text} (connections {pairs}{more})", links[0][1].ticket, links[0][1])
 
 

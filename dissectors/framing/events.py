@@ -33,6 +33,10 @@ class Ending(StrEnum):
     DIED = "process died"  # the server process ended (signal or exit)
 
 
+#: A live peer ended the connection. The kernel sends RST instead of FIN where the peer left bytes unread.
+DISCONNECTED = frozenset({Ending.CLOSED, Ending.RESET})
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """An address on the network; `host` is an IP literal or a name, `port` 0..65535."""

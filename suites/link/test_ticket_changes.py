@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from dissectors.framing.events import Ending
+from dissectors.framing.events import DISCONNECTED
 from dissectors.wire.constants import ChannelType, LinkErr, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import accepted, closed_after, refused, requirement, result, stuck_after
@@ -81,7 +81,7 @@ def test_ticket_that_disconnects(bench: Bench, channels: tuple[ChannelType, ...]
     returned = source.call("set_ticket", password=NEXT, disconnect_if_connected=1)
     bench.claim(returned == 0, "set_ticket returns 0", returned)
     endings = [channel.expect_end(deadline=2) for channel in client.current]
-    bench.claim(set(endings) == {Ending.CLOSED}, "every channel of the client ends", endings)
+    bench.claim(set(endings) <= DISCONNECTED, "every channel of the client ends", endings)
     error = answer(bench, source, NEXT)
     bench.claim(error == OK, "the new ticket opens", error)
 
@@ -122,8 +122,8 @@ def test_first_ticket_disconnects(bench: Bench) -> None:
     source = bench.start()
     main = in_session(bench, source)
     source.call("set_ticket", password=TICKET)
-    ending = main.expect_end(deadline=2)
-    bench.claim(ending is Ending.CLOSED, "the client's end", ending)
+    with bench.owed():
+        main.expect_end(deadline=2)  # closed, or reset where the server has left bytes unread
     error = answer(bench, source, "")
     bench.claim(error == DENIED, "nobody gets in without the ticket", error)
 

@@ -218,6 +218,7 @@ def fuzz(**asked: Any) -> None:
     help="Letters to play: those of the scheme, or all of the order tables (hours).",
 )
 @click.option("-n", "width", type=click.IntRange(min=1), metavar="N", help="Processes to play in.")
+@click.option("--cluster", metavar="ADDRESS|local", help="A Dask scheduler whose workers play.")
 @click.option("--out", type=PATH, metavar="DIR", help="Where models go (default: results/<time>/).")
 @click.option(
     "--compare",

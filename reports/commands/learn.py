@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from fixtures.system.hosts import HarnessError, UsageError
 from reports.commands.fetching import drawn
 from reports.run import run_directory as directory
 from reports.run.exit_status import Exit
+from suites.dask_cluster import DaskCluster
 from suites.model import picture
 from suites.model.comparison import Difference, differences, worded
 from suites.model.findings import write_findings
@@ -38,21 +41,29 @@ def main(
     orders: int | None = None,
     alphabet: str = "usual",
     width: int | None = None,
+    cluster: str | None = None,
     out: Path | None = None,
     compare: tuple[str, str] | None = None,
 ) -> Exit:
-    """The exit status: 0 learned, or equal; 1 different. Raises UsageError, HarnessError, Unsupported."""
+    """The exit status: 0 learned, or equal; 1 different. Raises UsageError, HarnessError, Unsupported.
+
+    `cluster`: a Dask scheduler's address, or `local`; processes of this machine play otherwise."""
+    if compare and server:
+        raise UsageError("--compare names its models itself: leave --server out")
     effort = Effort() if orders is None else Effort(orders)
-    how = How(seed=seed, wide=alphabet == "wide", effort=effort, width=width)
-    if compare:
-        if server:
-            raise UsageError("--compare names its models itself: leave --server out")
-        return _compare(compare, roles, seamless, how, out)
+    opened = None if cluster is None else DaskCluster(cluster, width or os.cpu_count() or 1)
+    with nullcontext() if opened is None else closing(opened):
+        how = How(seed=seed, wide=alphabet == "wide", effort=effort, width=width, cluster=opened)
+        if compare:
+            return _compare(compare, roles, seamless, how, out)
+        return _learn(server or "system", list(roles) or list(ROLES), seamless, how, out)
+
+
+def _learn(server: str, roles: Sequence[str], seamless: bool, how: How, out: Path | None) -> Exit:
     results = directory.prepare(out or directory.fresh())
-    chosen = list(roles) or list(ROLES)
-    for role in chosen:
-        model = _learned(server or "system", Subject(role, seamless), how)
-        place = results if len(chosen) == 1 else results / role
+    for role in roles:
+        model = _learned(server, Subject(role, seamless), how)
+        place = results if len(roles) == 1 else results / role
         _write(model, place)
         _tell(model, place)
     return Exit.CONFORMANT
@@ -66,6 +77,7 @@ class How:
     wide: bool
     effort: Effort
     width: int | None
+    cluster: DaskCluster | None
 
 
 def _learned(server: str, subject: Subject, how: How) -> Model:
@@ -77,7 +89,15 @@ def _learned(server: str, subject: Subject, how: How) -> Model:
             launchers.close()
     click.echo(f"learning {server} ({build.version}), {subject}, seed {how.seed}")
     return learn(
-        server, build, subject, seed=how.seed, wide=how.wide, effort=how.effort, width=how.width, say=_say
+        server,
+        build,
+        subject,
+        seed=how.seed,
+        wide=how.wide,
+        effort=how.effort,
+        width=how.width,
+        cluster=how.cluster,
+        say=_say,
     )
 
 

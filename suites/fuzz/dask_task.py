@@ -55,7 +55,7 @@ def _lines(worker: Worker, share: Share) -> Iterator[Line]:
         assert process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
-            while _wanted(worker, key):
+            while wanted(worker, key):
                 if selector.select(LOOK_SECONDS):
                     line = process.stdout.readline()
                     if not line.endswith(b"\n"):
@@ -69,7 +69,8 @@ def _lines(worker: Worker, share: Share) -> Iterator[Line]:
         end_worker(process)
 
 
-def _wanted(worker: Worker, key: Any) -> bool:
+def wanted(worker: Worker, key: Any) -> bool:
+    """Whether a task of this key is still to be done; not if its client has gone."""
     task = worker.state.tasks.get(key)
     return (
         task is not None

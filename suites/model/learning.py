@@ -15,11 +15,13 @@ from aalpy.learning_algs import run_Lsharp
 from fixtures.bench.launchers import Launchers
 from fixtures.library import LibraryLauncher
 from fixtures.system.hosts import Identity, Unsupported
+from suites.dask_cluster import DaskCluster
 from suites.model.answer_store import Store
 from suites.model.answers import Answer
 from suites.model.asking import Knowledge, Player, Undecided, Word
 from suites.model.comparison import essence
 from suites.model.crew import Crew
+from suites.model.dask_crew import DaskCrew
 from suites.model.mealy import Model, canonical, fatal
 from suites.model.subject import Subject
 from suites.model.teacher import Teacher
@@ -62,17 +64,22 @@ def learn(
     wide: bool = False,
     effort: Effort = USUAL,
     width: int | None = None,
+    cluster: DaskCluster | None = None,
     say: Say = lambda _: None,
     cache: Path | None = None,
     guess: Model | None = None,
 ) -> Model:
     """The model of one subject. `wide`: with the wide alphabet; `width`: the number of processes that play
-    (default: one for each CPU); `cache`: the directory for answers, in place of the user's cache; `guess`:
-    another build's model, used as the first hypothesis.
+    (default: one for each CPU); `cluster`: its workers play instead; `cache`: the directory for answers, in
+    place of the user's cache; `guess`: another build's model, used as the first hypothesis.
 
     Raises HarnessError if the server or the disk fails, Undecided if the server answers differently each
     time. Answers until then are kept."""
-    crew = Crew(server, subject, width or os.cpu_count() or 1)
+    crew: Crew | DaskCrew
+    if cluster is None:
+        crew = Crew(server, subject, width or os.cpu_count() or 1)
+    else:
+        crew = DaskCrew(cluster, server, subject)
     try:
         return learn_from(
             crew,

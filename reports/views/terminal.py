@@ -200,7 +200,7 @@ def _finding(finding: Finding, case: CaseFinished) -> Iterator[Text]:
 
 class ProgressLine:
     """One line while a run goes on: progress, number of each verdict, failures. Without a terminal: a line
-    every `EVERY_S` seconds, and one for each new trouble."""
+    every `EVERY_S` seconds, and one with the whole reason for each new trouble."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True, highlight=False, emoji=False, markup=False)
@@ -274,6 +274,8 @@ class ProgressLine:
         self._progress.update(self._task, advance=int(test), counts=words)
         if case.verdict in (Verdict.FAIL, Verdict.ERROR) and case.reason not in self._said:
             self._said.add(case.reason)
-            line = Text(f"{case.verdict:<9}", STYLES[case.verdict]) + Text(f" {case.title}: {case.reason}")
-            line.truncate(WIDTH, overflow="ellipsis")
+            reason = "; ".join(case.reason.splitlines())
+            line = Text(f"{case.verdict:<9}", STYLES[case.verdict]) + Text(f" {case.title}: {reason}")
+            if self._console.is_terminal:  # a CI log shows all of it: it may be all that is kept
+                line.truncate(WIDTH, overflow="ellipsis")
             self._console.print(line, soft_wrap=True)

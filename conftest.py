@@ -18,6 +18,7 @@ from fixtures.builds import old_bug_libraries
 from fixtures.peer import PeerFailure
 from fixtures.system.certificates import Authority
 from fixtures.system.hosts import Ability, HarnessError, Unsupported, UsageError
+from fixtures.system.short_paths import FOR_CERTIFICATES, short_name
 from reports.run.environment import ROOT
 from reports.run.exit_status import Exit
 from reports.run.verdict import one_line
@@ -125,9 +126,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Authority]:
     """The run's certificate authority."""
-    return Authority(tmp_path_factory.mktemp("certificates"))
+    with short_name(tmp_path_factory.mktemp("certificates"), FOR_CERTIFICATES) as directory:
+        yield Authority(directory)
 
 
 @pytest.fixture(name="planted")

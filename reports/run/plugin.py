@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -102,6 +103,13 @@ def pytest_xdist_auto_num_workers() -> int | None:
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
     return len(os.sched_getaffinity(0)) + 1
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """A directory that got its name for a run without any case goes."""
+    if config.stash.get(RECORDER, None) and not config.stash[RECORDER].at_once:
+        with suppress(OSError):  # it is not empty, or it is gone
+            Path(config.option.out).rmdir()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -278,19 +286,20 @@ def _cell(test: str, evidence: dict[str, Any], declared: Sequence[Deviation]) ->
 
 
 class Recorder:
-    """On the controller: writes each event as it happens."""
+    """On the controller: writes each event as it happens. `at_once`: from the start, also without any case
+    (the directory was asked for)."""
 
     def __init__(self, config: pytest.Config, out: Path, *, at_once: bool) -> None:
         self.config = config
         self.out = out
-        self._at_once = at_once
+        self.at_once = at_once
         self._run: RunRecorder | None = None
         self._phases: dict[str, list[pytest.TestReport]] = {}
         self._interrupted: str | None = None
         self._total: int | None = None
 
     def pytest_sessionstart(self) -> None:
-        if self._at_once:
+        if self.at_once:
             self._open()
 
     def _open(self) -> RunRecorder:

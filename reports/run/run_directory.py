@@ -34,10 +34,20 @@ OUTPUTS = (*EVIDENCE, *REPORTS, "manifest.json", "manifest.json.sig")
 
 
 def fresh(base: Path = RESULTS) -> Path:
-    """`results/<time>/` below the current directory, with an unused name. Creates nothing."""
+    """Creates `results/<time>/` (absolute) below the current directory. A run that starts in the same second
+    gets `results/<time>-2/`. UsageError with one line if this fails."""
     name = time.strftime("%Y-%m-%dT%H-%M-%S")
-    names = [name, *(f"{name}-{n}" for n in range(2, 100))]
-    return next(path for n in names if not (path := (base / n).absolute()).exists())
+    path, number = base.absolute() / name, 1
+    while True:
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            path = path.with_name(f"{name}-{number}")
+        except OSError as error:
+            raise _unwritable(path, error) from None
+        else:
+            return path
 
 
 def prepare(path: Path) -> Path:
@@ -51,10 +61,12 @@ def prepare(path: Path) -> Path:
         if (path / EVENTS).exists():
             _clear(path)
     except OSError as error:
-        raise UsageError(
-            f"cannot write results to {path}: {error.strerror}; name another directory with --out"
-        ) from None
+        raise _unwritable(path, error) from None
     return path
+
+
+def _unwritable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"cannot write results to {path}: {error.strerror}; name another directory with --out")
 
 
 def _clear(path: Path) -> None:

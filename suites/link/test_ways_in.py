@@ -13,23 +13,20 @@ from dissectors.wire.constants import ChannelType, LinkErr, MsgBase, MsgInputs, 
 from fixtures.bench import Bench
 from fixtures.bench.planting import PING_BODY, accepted, added, lost, refused, requirement, result
 from fixtures.peer.transport import trusting
-from fixtures.system.hosts import Ability, Host, Unsupported, Way
+from fixtures.system.hosts import Ability, Host, Way
+from fixtures.system.short_paths import FOR_SOCKETS, short_name
 
 OK, DENIED = LinkErr.SPICE_LINK_ERR_OK, LinkErr.SPICE_LINK_ERR_PERMISSION_DENIED
 INIT, PING = MsgMain.SPICE_MSG_MAIN_INIT, MsgBase.SPICE_MSG_PING
 INPUTS, INPUTS_INIT = ChannelType.SPICE_CHANNEL_INPUTS, MsgInputs.SPICE_MSG_INPUTS_INIT
 TICKET = "correct horse"
-LONGEST_PATH = 107  # bytes of a UNIX socket's path (unix(7))
 
 pytestmark = pytest.mark.needs(Ability.CALLS, Ability.DEVICES)
 
 
 def unix_path(bench: Bench) -> str:
-    """A path for a UNIX socket. Raises Unsupported if the name of the run's directory is too long."""
-    path = str(bench.directory / "s")
-    if len(path.encode()) > LONGEST_PATH:
-        raise Unsupported(f"{path} is too long a name for a UNIX socket: choose a shorter --basetemp")
-    return path
+    """A path for a UNIX socket in the test's directory."""
+    return str(bench.belongings.enter_context(short_name(bench.directory, FOR_SOCKETS)) / "s")
 
 
 def handing_over(bench: Bench, way: Way, secure: bool) -> tuple[Host, ssl.SSLContext | None]:

@@ -359,8 +359,6 @@ def _note(connection: Connection, event: ConnectionEvent) -> None:
             connection.alerts.append(event)
         case ProxyTunnel():
             connection.tunnel = event
-        case ProxyHeader():
-            connection.proxied = event
         case WrongProtocol():
             connection.wrong = event
 

@@ -17,7 +17,6 @@ from dissectors.framing.events import (
     LinkBytes,
     Message,
     Opened,
-    ProxyHeader,
     ProxyTunnel,
     TlsAlert,
     TlsCertificate,
@@ -80,7 +79,6 @@ class Connection:
     certificate: TlsCertificate | None = None
     alerts: list[TlsAlert] = field(default_factory=list)
     tunnel: ProxyTunnel | None = None
-    proxied: ProxyHeader | None = None
     wrong: WrongProtocol | None = None
     beyond: Connection | None = None  # its second leg: a proxy passes it on, and both are in the evidence
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from dissectors.wire.constants import Side, message_name
 
@@ -59,10 +59,6 @@ class Event:
 
     time: float
     frame: int | None = None
-
-    def __deepcopy__(self, memo: object) -> Self:
-        """Events never change: copies share them with the original."""
-        return self
 
 
 @dataclass(frozen=True, kw_only=True)

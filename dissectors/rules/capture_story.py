@@ -27,7 +27,7 @@ from dissectors.rules.advice import NEXT, next_of_finding
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import Evidence, Finding
 from dissectors.rules.story_notes import host_name, notes
-from dissectors.wire.constants import MsgcMain, Side, channel_name
+from dissectors.wire.constants import MsgcMain, Side
 from dissectors.wire.visible_text import all_visible, visible_host
 
 if TYPE_CHECKING:
@@ -352,8 +352,3 @@ def scheme(migration: Migration) -> str:
         if migration.answer.type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED:
             return "seamless, then semi-seamless"
     return announced_as
-
-
-def channel_words(kind: int | None, number: int) -> str:
-    """Channel and id such as `main 0`; unknown parts are named as unknown."""
-    return f"{channel_name(kind)} {number}" if kind else "unknown"

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from copy import deepcopy
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -70,13 +69,6 @@ class Oracle:
     def remember(self, known: tuple[bool, set[Any]]) -> None:
         """Takes over another oracle's `remembered` state."""
         self._named_death, self._told = known
-
-    def copy(self) -> Oracle:
-        """An independent oracle in the same state."""
-        memo = {id(self._catalogue): self._catalogue, id(self._rules): self._rules}
-        made = Oracle(self._catalogue)
-        made.__dict__ |= deepcopy(self.__dict__, memo)
-        return made
 
     def observe(self, event: Event) -> list[Finding]:
         """Judges one event; returns its new findings."""

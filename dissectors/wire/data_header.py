@@ -25,7 +25,7 @@ from scapy.fields import (
 )
 from scapy.packet import Packet, Raw
 
-from dissectors.wire.constants import DATA_HEADER_BYTES, MESSAGE_NAMES, MINI_HEADER_BYTES, Side, channel_name
+from dissectors.wire.constants import MESSAGE_NAMES, MINI_HEADER_BYTES, Side, channel_name
 from dissectors.wire.message import DOES_NOT_FIT, SpiceMalformed, SpiceMessage, SpicePacket, SpicePart, decode
 
 MINI = struct.Struct("<HI")  # type, size
@@ -158,8 +158,3 @@ def encode(message_type: int, body: bytes, *, serial: int | None) -> bytes:
     if serial is None:
         return MINI.pack(message_type, len(body)) + body
     return FULL.pack(serial, message_type, len(body), 0) + body
-
-
-def header_bytes(mini: bool) -> int:
-    """Length of a header."""
-    return MINI_HEADER_BYTES if mini else DATA_HEADER_BYTES

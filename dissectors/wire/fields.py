@@ -64,13 +64,6 @@ class NoteField(Field[str, str]):
         return s
 
 
-class LEFloatField(Field[float, float]):
-    """IEEE 754 single, little-endian."""
-
-    def __init__(self, name: str, default: float) -> None:
-        super().__init__(name, default, "<f")
-
-
 class CapsField(FieldListField):
     """Capability words: a list of uint32, little-endian, shown as the names of the bits that are set.
 

@@ -12,7 +12,6 @@ the password with its NUL) or SASL steps; the server's result (u32) ends the sta
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import IntEnum
 from types import MappingProxyType
 
 from scapy.fields import (
@@ -186,8 +185,3 @@ def link_packet(kind: str, raw: bytes, channel: int = 0) -> SpicePacket:
     if isinstance(packet, SpiceLinkReply):
         packet.channel = channel
     return packet
-
-
-def cap_enum(channel: int) -> type[IntEnum] | None:
-    """The enumeration of a channel's capabilities."""
-    return CHANNEL_CAPS.get(channel)

@@ -19,7 +19,6 @@ from fixtures.system.hosts import Ability, Host, Unsupported
 
 WIDTH, HEIGHT = 640, 480  # of the primary surface
 #: A MONITORS_CONFIG of one head that shows it.
-ONE_HEAD = struct.pack("<HH7I", 1, 1, 0, 0, WIDTH, HEIGHT, 0, 0, 0)
 DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
 MONITORS = MsgDisplay.SPICE_MSG_DISPLAY_MONITORS_CONFIG
 DRAW_COPY, STREAM_CREATE = MsgDisplay.SPICE_MSG_DISPLAY_DRAW_COPY, MsgDisplay.SPICE_MSG_DISPLAY_STREAM_CREATE

@@ -30,8 +30,6 @@ COUNT, SIZE, HELD = 256, 32_000, 6_000_000
 GUEST_COUNT, GUEST_HELD = 240, 6_700_000
 #: Agent messages of 2,000 bytes; a monitors configuration of 256 monitors takes 5,148 bytes.
 PIECE, PIECES, TOO_LONG = 2_000, 40, 1 << 20
-#: How much of a processor a host may use while nothing can happen.
-SPIN_SHARE = 0.5
 
 UNCOMPRESSED = EVERYTHING.without(SpicevmcCap.SPICE_SPICEVMC_CAP_DATA_COMPRESS_LZ4)
 

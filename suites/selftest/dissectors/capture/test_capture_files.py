@@ -25,7 +25,6 @@ from dissectors.wire.constants import Side
 from suites.selftest.dissectors.capture.capture_mutations import dialogue, packets, record, said, save, story
 
 TURNS = dialogue(3, turns=10)
-HALF_SECOND = (1_700_000_000, 500_000)
 
 
 @pytest.fixture

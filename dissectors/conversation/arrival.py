@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
 
+from dissectors.conversation.connection_states import State
 from dissectors.conversation.conversation import Conversation
 from dissectors.conversation.failed_links import Attempt, Attempts, Reason, asked_for, how_closed
-from dissectors.conversation.order_tables import State
 from dissectors.conversation.pairing import client_of, ended_by
 from dissectors.conversation.parties import Connection, Migration, Session
 from dissectors.framing.events import Ending, Event, Message

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dissectors.conversation.order_tables import WAITING, State, allows, step
+from dissectors.conversation.connection_states import WAITING, State
+from dissectors.conversation.order_tables import allows, step
 from dissectors.conversation.parties import Connection
 from dissectors.framing.events import Message
 

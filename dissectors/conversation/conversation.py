@@ -15,10 +15,10 @@ from itertools import islice
 from dissectors.conversation import migration_course, pairing
 from dissectors.conversation.agent_state import apply_agent
 from dissectors.conversation.connection_moves import following, move, state_to_join
+from dissectors.conversation.connection_states import State
 from dissectors.conversation.late_joiners import ARRIVING, state_before
 from dissectors.conversation.link_legs import legs_of_one_link
 from dissectors.conversation.migration_steps import ANSWERS, STEPS, TARGET_STEPS
-from dissectors.conversation.order_tables import State
 from dissectors.conversation.parties import MAIN, Connection, Migration, Server, Session
 from dissectors.conversation.remembered import (
     GENERATION_BYTES,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from dissectors.conversation.order_tables import State
+from dissectors.conversation.connection_states import State
 from dissectors.framing.events import Message
 from dissectors.wire.constants import MsgBase, MsgcBase, MsgcMain, MsgMain, Side
 

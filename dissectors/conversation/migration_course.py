@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dissectors.conversation import pairing
+from dissectors.conversation.connection_states import NOT_BEGUN, TAKEN_ALONG
 from dissectors.conversation.late_joiners import UNDER_WAY
+from dissectors.conversation.main_order import ANNOUNCEMENTS
 from dissectors.conversation.migration_steps import ANSWERS, ENDS
-from dissectors.conversation.order_tables import ANNOUNCEMENTS, NOT_BEGUN, TAKEN_ALONG, row
+from dissectors.conversation.order_tables import row
 from dissectors.conversation.parties import Connection, Migration, Session
 from dissectors.framing.events import Message
 from dissectors.wire.constants import MsgBase, MsgcBase, MsgcMain, MsgMain, Side

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dissectors.conversation.order_tables import ANNOUNCEMENTS
+from dissectors.conversation.main_order import ANNOUNCEMENTS
 from dissectors.wire.constants import MsgBase, MsgcBase, MsgcMain, MsgMain, Side
 
 #: The client's answers to an announcement.

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from dissectors.conversation.order_tables import State, row
+from dissectors.conversation.connection_states import State
+from dissectors.conversation.order_tables import row
 from dissectors.wire.constants import (
     MESSAGE_NAMES,
     ChannelType,

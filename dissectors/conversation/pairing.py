@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
-from dissectors.conversation.order_tables import NOT_BEGUN
+from dissectors.conversation.connection_states import NOT_BEGUN
 from dissectors.conversation.parties import Connection, Migration, Session
 from dissectors.wire.constants import MsgMain
 

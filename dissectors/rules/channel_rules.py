@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+from dissectors.conversation.connection_states import AFTER_MIGRATE, CONNECTED_SEAMLESS, MOVING, State
 from dissectors.conversation.conversation import (
     GENERATION_BYTES,
     PONG_BYTES,
@@ -14,7 +15,6 @@ from dissectors.conversation.conversation import (
     Conversation,
     answers,
 )
-from dissectors.conversation.order_tables import AFTER_MIGRATE, CONNECTED_SEAMLESS, MOVING, State
 from dissectors.framing.events import Message
 from dissectors.rules.order_rules import attempted_before
 from dissectors.rules.rule_engine import EVERY, FIRST, SHOWN, Broken, Kept, Ruling, at_end, check, on

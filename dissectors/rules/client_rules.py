@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dissectors.conversation.connection_states import INIT_DUE, NOT_BEGUN, WAITING, State
 from dissectors.conversation.conversation import Connection, Conversation, Migration
-from dissectors.conversation.order_tables import INIT_DUE, NOT_BEGUN, WAITING, State
 from dissectors.framing.events import LinkBytes, Message, Opened
 from dissectors.rules.migration_facts import CONNECTED, END, SETTLED_S, SWITCH, WAIT_S
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on

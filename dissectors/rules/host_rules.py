@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dissectors.conversation.connection_states import State
 from dissectors.conversation.conversation import ANSWERS, Connection, Conversation, Server
-from dissectors.conversation.order_tables import State
 from dissectors.framing.events import Closed, HostEvent, Message
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
 from dissectors.wire.constants import ChannelType, MainCap, MsgcMain, MsgMain, Side

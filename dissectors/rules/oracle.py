@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from dissectors.conversation.conversation import Conversation
-from dissectors.conversation.order_tables import NOTHING
+from dissectors.conversation.order_rows import NOTHING
 from dissectors.framing.events import CLAIM, ConnectionEvent, Event, HostEvent, Message, Quiet
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import Finding, Judgement, Level, Requirement, layout_requirement

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dissectors.conversation.connection_states import State
 from dissectors.conversation.conversation import ANSWERS, Connection, Conversation
-from dissectors.conversation.order_tables import State, allows, row
+from dissectors.conversation.order_tables import allows, row
 from dissectors.framing.events import Message
 from dissectors.rules.migration_facts import BEGIN, BEGIN_SEAMLESS
 from dissectors.rules.rule_engine import SHOWN, Broken, Kept, Ruling, on

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dissectors.conversation.connection_states import INIT_DUE, State
 from dissectors.conversation.conversation import Connection, Conversation, Migration, Session
-from dissectors.conversation.order_tables import INIT_DUE, State
 from dissectors.framing.events import Ending, Message
 from dissectors.rules.migration_facts import END, SWITCH, WAIT_S, server_of
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end

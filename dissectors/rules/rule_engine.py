@@ -13,9 +13,10 @@ from enum import Enum, IntEnum, auto
 from functools import cache
 from typing import Any, TypeVar
 
+from dissectors.conversation.connection_states import State
 from dissectors.conversation.conversation import Conversation
 from dissectors.conversation.migration_steps import READ
-from dissectors.conversation.order_tables import State, decisive_types
+from dissectors.conversation.order_tables import decisive_types
 from dissectors.framing.events import Event, Message
 from dissectors.wire.constants import CHANNEL_MESSAGES, MESSAGE_NAMES, ChannelType, MsgBase, MsgcBase, Side
 

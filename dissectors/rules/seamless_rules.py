@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
+from dissectors.conversation.connection_states import MOVING, State
 from dissectors.conversation.conversation import Connection, Conversation
-from dissectors.conversation.order_tables import MOVING, State
 from dissectors.framing.events import Message
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, on
 from dissectors.wire.constants import (

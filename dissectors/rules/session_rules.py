@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
+from dissectors.conversation.connection_states import WAITING
 from dissectors.conversation.conversation import Connection, Conversation, Session, link_error
-from dissectors.conversation.order_tables import WAITING
 from dissectors.framing.events import Closed, Ending, LinkBytes, Message
 from dissectors.rules.link_rules import mess_fault
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on

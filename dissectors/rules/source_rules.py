@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from dissectors.conversation.connection_states import CONNECTED as CONNECTED_PLAIN
+from dissectors.conversation.connection_states import CONNECTED_SEAMLESS, WAITING, State
 from dissectors.conversation.conversation import ANSWERS, Connection, Conversation, Migration, Server
-from dissectors.conversation.order_tables import ANNOUNCEMENTS, CONNECTED_SEAMLESS, WAITING, State
-from dissectors.conversation.order_tables import CONNECTED as CONNECTED_PLAIN
+from dissectors.conversation.main_order import ANNOUNCEMENTS
 from dissectors.framing.events import Closed, Ending, HostEvent, Message
 from dissectors.rules.migration_facts import (
     BEGIN,

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dissectors.conversation.connection_states import INIT_DUE, State
 from dissectors.conversation.conversation import Conversation, link_error
-from dissectors.conversation.order_tables import INIT_DUE, State
 from dissectors.framing.events import Closed, Ending, Message
 from dissectors.rules.migration_facts import NEWEST_VERSION, server_of
 from dissectors.rules.rule_engine import FIRST, Broken, Kept, Ruling, at_end, check, on

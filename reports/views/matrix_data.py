@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from dissectors.conversation.order_tables import State
+from dissectors.conversation.connection_states import State
 from dissectors.rules.judgement import Verdict
 from dissectors.wire.constants import channel_name
 from reports.run.run_events import CaseFinished

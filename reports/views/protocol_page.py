@@ -8,7 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
-from dissectors.conversation.order_tables import MAIN, MIGRATING, SECONDARY, Row, State
+from dissectors.conversation.channel_order import MIGRATING_ORDER, SECONDARY_ORDER
+from dissectors.conversation.connection_states import State
+from dissectors.conversation.main_order import MAIN_ORDER
+from dissectors.conversation.order_rows import Row
 from dissectors.rules.catalogue import CATALOGUE, citations
 from dissectors.rules.judgement import Requirement
 from dissectors.rules.unseen_behaviour import UNSEEN
@@ -65,9 +68,9 @@ def tables() -> list[Table]:
     """Every order table."""
     main, inputs = int(ChannelType.SPICE_CHANNEL_MAIN), int(ChannelType.SPICE_CHANNEL_INPUTS)
     return [
-        Table("The main channel", MAIN, main),
-        Table("Every channel while a seamless migration moves it", MIGRATING, main),
-        Table("The other channels", SECONDARY, inputs),
+        Table("The main channel", MAIN_ORDER, main),
+        Table("Every channel while a seamless migration moves it", MIGRATING_ORDER, main),
+        Table("The other channels", SECONDARY_ORDER, inputs),
     ]
 
 

@@ -11,7 +11,10 @@ from textwrap import wrap
 
 from markupsafe import Markup
 
-from dissectors.conversation.order_tables import MAIN, MIGRATING, SECONDARY, Row, State
+from dissectors.conversation.channel_order import MIGRATING_ORDER, SECONDARY_ORDER
+from dissectors.conversation.connection_states import State
+from dissectors.conversation.main_order import MAIN_ORDER
+from dissectors.conversation.order_rows import Row
 from dissectors.wire.constants import ChannelType, MsgMain, Side, channel_name, message_name
 
 Rows = Mapping[tuple[State, Side], Row]
@@ -123,21 +126,25 @@ _TARGET = frozenset(state for state in State if state.name.startswith("TARGET_")
 
 DIAGRAMS = (
     Diagram(
-        "The main channel of a source: semi-seamless", MAIN, _MAIN, _SEMI, without=ANYWHERE,
+        "The main channel of a source: semi-seamless", MAIN_ORDER, _MAIN, _SEMI, without=ANYWHERE,
         first=frozenset({State.READY}),
     ),
     Diagram(
-        "The main channel of a source: seamless", MAIN, _MAIN, _SEAMLESS, without=ANYWHERE,
+        "The main channel of a source: seamless", MAIN_ORDER, _MAIN, _SEAMLESS, without=ANYWHERE,
         first=frozenset({State.READY}),
     ),
     Diagram(
-        "The main channel of a source: announced again, and switch-host", MAIN, _MAIN,
+        "The main channel of a source: announced again, and switch-host", MAIN_ORDER, _MAIN,
         frozenset(State) - _TARGET, only=ANYWHERE,
     ),
     Diagram(
-        "The main channel of a target", MAIN, _MAIN, _TARGET | {State.READY, State.SWITCHED}, first=_TARGET,
+        "The main channel of a target",
+        MAIN_ORDER,
+        _MAIN,
+        _TARGET | {State.READY, State.SWITCHED},
+        first=_TARGET,
     ),
-    Diagram("Every channel that a seamless migration moves", {**SECONDARY, **MIGRATING}, _OTHER),
+    Diagram("Every channel that a seamless migration moves", {**SECONDARY_ORDER, **MIGRATING_ORDER}, _OTHER),
 )  # fmt: skip
 
 

@@ -15,9 +15,8 @@ from typing import Any
 
 from hypothesis.errors import Flaky, HypothesisException
 
-from dissectors.conversation.order_tables import MAIN as MAIN_TABLE
-from dissectors.conversation.order_tables import MIGRATING as MIGRATING_TABLE
-from dissectors.conversation.order_tables import SECONDARY as SECONDARY_TABLE
+from dissectors.conversation.channel_order import MIGRATING_ORDER, SECONDARY_ORDER
+from dissectors.conversation.main_order import MAIN_ORDER
 from dissectors.rules.judgement import Finding
 from fixtures.bench.launchers import Launcher
 from fixtures.system.hosts import HarnessError, Identity, Settings, Unsupported
@@ -282,7 +281,7 @@ def simpler(move: Move) -> Sequence[Move]:
 
 # ---- coverage
 
-_TABLES = ((True, MAIN_TABLE), (True, MIGRATING_TABLE), (False, SECONDARY_TABLE), (False, MIGRATING_TABLE))
+_TABLES = ((True, MAIN_ORDER), (True, MIGRATING_ORDER), (False, SECONDARY_ORDER), (False, MIGRATING_ORDER))
 #: Every step in the tables that leads to another state.
 LEADS = frozenset(
     (main, state, sender, int(kind))

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from dissectors.conversation.order_tables import State, legal, row
+from dissectors.conversation.connection_states import State
+from dissectors.conversation.order_tables import legal, row
 from dissectors.wire.constants import MESSAGE_NAMES, ChannelType, MsgBase, MsgcBase, MsgcMain, Side
 from suites.fuzz.moves import (
     CALLS,

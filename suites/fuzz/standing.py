@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
 
+from dissectors.conversation.connection_states import State
 from dissectors.conversation.conversation import ANSWERS, Conversation
 from dissectors.conversation.conversation import Connection as Known
-from dissectors.conversation.order_tables import State, legal
+from dissectors.conversation.order_tables import legal
 from dissectors.framing.events import Closed, Event, HostEvent, Message
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import FAILING, Finding, Level

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dissectors.conversation.order_tables import State
+from dissectors.conversation.connection_states import State
 from dissectors.wire.constants import Side
 from fixtures.system.hosts import HarnessError, Identity
 from suites.fuzz.campaign import FINDINGS, Told, coverage, coverage_of

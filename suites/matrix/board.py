@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from dissectors.conversation.order_tables import State
+from dissectors.conversation.connection_states import State
 from dissectors.conversation.owed_answers import answer, may_send, requirement
 from dissectors.framing.events import Event
 from dissectors.rules.catalogue import CATALOGUE

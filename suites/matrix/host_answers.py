@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from dissectors.conversation.order_tables import State
+from dissectors.conversation.connection_states import State
 from dissectors.conversation.owed_answers import ANY, LEAVING, NOT_YET, WAITING
 from dissectors.wire.constants import (
     ChannelType,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from dissectors.conversation.order_tables import State
+from dissectors.conversation.connection_states import State
 from dissectors.wire.constants import ChannelType, MsgcBase, MsgcDisplay, MsgcMain, channel_name
 from suites.matrix.acts import MAIN, Act, Call, Id, Leave, Link, Pass, Send
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from dissectors.conversation.order_tables import MAIN as MAIN_TABLE
-from dissectors.conversation.order_tables import MIGRATING as MIGRATING_TABLE
-from dissectors.conversation.order_tables import SECONDARY as SECONDARY_TABLE
-from dissectors.conversation.order_tables import Row, State
+from dissectors.conversation.channel_order import MIGRATING_ORDER, SECONDARY_ORDER
+from dissectors.conversation.connection_states import State
+from dissectors.conversation.main_order import MAIN_ORDER
+from dissectors.conversation.order_rows import Row
 from dissectors.wire.constants import ChannelType, MsgcMain, Side, channel_name, message_name
 from suites.fuzz.moves import MAIN, MIGRATING, Call, End, Id, Link, Move, Pass, Phase, Send
 
@@ -151,8 +151,8 @@ def _letters(role: str) -> Iterator[Letter]:
 def _said(channel: int) -> list[int]:
     """The client's messages that a table lists as a step or as a breach."""
     if channel == MAIN:
-        return sorted(ASKING | _named(MAIN_TABLE) | _named(MIGRATING_TABLE))
-    return sorted(_named(SECONDARY_TABLE) | _named(MIGRATING_TABLE))
+        return sorted(ASKING | _named(MAIN_ORDER) | _named(MIGRATING_ORDER))
+    return sorted(_named(SECONDARY_ORDER) | _named(MIGRATING_ORDER))
 
 
 def _named(table: Mapping[tuple[State, Side], Row]) -> set[int]:

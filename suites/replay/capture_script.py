@@ -14,8 +14,8 @@ from typing import Any
 
 from dissectors.capture import CaptureError
 from dissectors.conversation.conversation import Connection, Conversation
+from dissectors.conversation.main_order import ANNOUNCEMENTS
 from dissectors.conversation.migration_steps import ENDS
-from dissectors.conversation.order_tables import ANNOUNCEMENTS
 from dissectors.framing.events import Closed, Event, Gap, Garbage, HostEvent, LinkBytes, Message
 from dissectors.rules.inspector import Inspection
 from dissectors.wire.constants import (

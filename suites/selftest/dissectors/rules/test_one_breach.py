@@ -12,7 +12,8 @@ import pytest
 
 from dissectors.capture.reader import events
 from dissectors.channels.inventory import inventory
-from dissectors.conversation.order_tables import State, row
+from dissectors.conversation.connection_states import State
+from dissectors.conversation.order_tables import row
 from dissectors.framing.events import Event, Message
 from dissectors.rules.oracle import Oracle
 from dissectors.wire.constants import ChannelType, MsgBase, MsgMain, Side

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dissectors.conversation.order_tables import State
+from dissectors.conversation.connection_states import State
 from dissectors.framing.events import Message, Quiet
 from dissectors.framing.framer import Framer
 from dissectors.rules.inspector import Inspection

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dissectors.conversation.order_tables import State
+from dissectors.conversation.connection_states import State
 from fixtures.bench.launchers import Launcher
 from fixtures.library import LibraryLauncher
 from fixtures.system.hosts import HarnessError, UsageError

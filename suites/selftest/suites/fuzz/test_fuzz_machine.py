@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dissectors.conversation.order_tables import State
+from dissectors.conversation.connection_states import State
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import Finding
 from dissectors.wire.constants import MsgBase, MsgcBase, MsgcMain, Side

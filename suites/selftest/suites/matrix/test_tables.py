@@ -7,8 +7,10 @@ from collections import Counter
 
 import pytest
 
-from dissectors.conversation import order_tables, owed_answers
-from dissectors.conversation.order_tables import State
+from dissectors.conversation import owed_answers
+from dissectors.conversation.channel_order import MIGRATING_ORDER, SECONDARY_ORDER
+from dissectors.conversation.connection_states import State
+from dissectors.conversation.main_order import MAIN_ORDER
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.wire.constants import MESSAGE_NAMES, Side
 from suites.matrix.acts import MAIN, Call, Link, Send
@@ -21,7 +23,7 @@ PLACES = list(places())
 
 def test_every_state_is_driven_or_says_why() -> None:
     driven = {place.state for place in PLACES}
-    tables = (order_tables.MAIN, order_tables.SECONDARY, order_tables.MIGRATING)
+    tables = (MAIN_ORDER, SECONDARY_ORDER, MIGRATING_ORDER)
     known = {state for table in tables for state, _ in table} | {State.LINKING}
     assert driven | NOT_HELD.keys() == known
     assert not driven & NOT_HELD.keys()

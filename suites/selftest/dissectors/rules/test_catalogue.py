@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parents[4]
 #: Files that report breaches; tests judge the requirements that `conversation/owed_answers.py` names.
 RULES = [
     *sorted((HERE / "dissectors/rules").glob("*.py")),
-    *sorted((HERE / "dissectors/conversation").glob("order*.py")),
+    *sorted((HERE / "dissectors/conversation").glob("*order*.py")),
 ]
 TESTS = sorted(p for p in (HERE / "suites").rglob("*.py") if "selftest" not in p.parts)
 ID = r"(?:[A-Z]{4,8}|MIG-(?:SRC|DST|CLI))-\d{3}"

@@ -15,21 +15,19 @@ from rich.console import Console
 from rich.table import Table
 
 from fixtures.bench.launchers import Launchers
-from fixtures.system.hosts import HarnessError, UsageError
+from fixtures.system.hosts import HarnessError, Identity, Unsupported, UsageError
 from reports.commands.fetching import drawn
+from reports.commands.learned_run import FINDINGS, LearnRun, confidence, server_of
 from reports.run import run_directory as directory
 from reports.run.exit_status import Exit
 from suites.dask_cluster import DaskCluster
 from suites.model import picture
 from suites.model.comparison import Difference, differences, worded
-from suites.model.findings import write_findings
 from suites.model.learning import identify, learn
 from suites.model.letters import ROLES
 from suites.model.mealy import NAME, Model, read
 from suites.model.subject import Subject
-from suites.model.walks import Effort
-
-STATES = "states.txt"
+from suites.model.walks import USUAL, Effort
 
 
 def main(
@@ -60,12 +58,18 @@ def main(
 
 
 def _learn(server: str, roles: Sequence[str], seamless: bool, how: How, out: Path | None) -> Exit:
+    build = _identified(server)
     results = directory.prepare(out or directory.fresh())
-    for role in roles:
-        model = _learned(server, Subject(role, seamless), how)
-        place = results if len(roles) == 1 else results / role
-        _write(model, place)
-        _tell(model, place)
+    options = [word for role in roles for word in ("--role", role)] + how.options(seamless)
+    run = LearnRun.begin(results, [server], ["--server", server, *options], how.seed)
+    try:
+        for role in roles:
+            model = _learned(server, build, Subject(role, seamless), how)
+            _tell(model, run.learned(model, build, server, alone=len(roles) == 1))
+    except (HarnessError, UsageError, Unsupported, KeyboardInterrupt) as error:
+        run.close(str(error) or "interrupted")
+        raise
+    run.close()
     return Exit.CONFORMANT
 
 
@@ -79,14 +83,24 @@ class How:
     width: int | None
     cluster: DaskCluster | None
 
+    def options(self, seamless: bool) -> list[str]:
+        """The words that repeat the run. The number of processes changes no model."""
+        words = ["--seed", str(self.seed)]
+        words += ["--seamless"] if seamless else []
+        words += ["--alphabet", "wide"] if self.wide else []
+        return words if self.effort == USUAL else [*words, "--orders", str(self.effort.orders)]
 
-def _learned(server: str, subject: Subject, how: How) -> Model:
+
+def _identified(server: str) -> Identity:
     with drawn(server) as (progress, say):
         launchers = Launchers(say, progress)
         try:
-            build = identify(launchers, server)
+            return identify(launchers, server)
         finally:
             launchers.close()
+
+
+def _learned(server: str, build: Identity, subject: Subject, how: How) -> Model:
     click.echo(f"learning {server} ({build.version}), {subject}, seed {how.seed}")
     return learn(
         server,
@@ -103,45 +117,6 @@ def _learned(server: str, subject: Subject, how: How) -> Model:
 
 def _say(line: str) -> None:
     click.echo(f"    {line}", err=True)
-
-
-def _write(model: Model, place: Path) -> None:
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        model.write(place / NAME)
-        (place / STATES).write_text("".join(f"{line}\n" for line in state_lines(model)), encoding="utf-8")
-        if not picture.write(model, place):
-            click.echo("model.svg is not drawn: it needs Debian's package graphviz", err=True)
-    except OSError as error:
-        raise HarnessError(f"{place}: cannot be written: {error.strerror}; the answers are kept") from None
-
-
-def state_lines(model: Model) -> Iterable[str]:
-    """The table of states: the shortest way into each, its number of answers, and how much was played."""
-    yield picture.title(model)
-    yield from confidence(model)
-    ends = model.ends()
-    for number, way in enumerate(model.shortest()):
-        told = (
-            "the process is gone" if number in ends else f"{len(set(model.steps[number].values()))} answers"
-        )
-        yield ""
-        yield f"state {number}: {told}"
-        yield from (f"    {letter}" for letter in way)
-
-
-def confidence(model: Model) -> Iterable[str]:
-    """How much was played, and with which equivalence oracle."""
-    asked, oracle = model.about.get("asked", {}), model.about.get("oracle", {})
-    yield (
-        f"asked {asked.get('letters')} letters in {asked.get('plays')} plays"
-        f" ({asked.get('known')} answers are known) in {model.about.get('seconds')} s"
-    )
-    yield (
-        f"confidence: {oracle.get('what')}: {oracle.get('questions')} questions, each asked in"
-        f" {oracle.get('orders')} orders (seed {oracle.get('seed')}); no difference in the last of"
-        f" {oracle.get('rounds')} rounds"
-    )
 
 
 def _tell(model: Model, place: Path) -> None:
@@ -161,22 +136,22 @@ def _compare(
     how: How,
     out: Path | None,
 ) -> Exit:
-    different = False
-
     def learned(spec: str, role: str) -> Model:
-        return _learned(spec, Subject(role, seamless), how)
+        return _learned(spec, _identified(spec), Subject(role, seamless), how)
 
-    for left, right in list(_pairs(named, roles, learned)):
-        found = differences(left, right)
-        different |= bool(found)
+    compared = [(left, right, differences(left, right)) for left, right in _pairs(named, roles, learned)]
+    different = any(found for _, _, found in compared)
+    for left, right, found in compared:
         _tell_differences(left, right, found)
-        if found:
-            place = directory.prepare(out or directory.fresh())
-            try:
-                files = write_findings(left, right, found, place / "findings")
-            except OSError as error:
-                raise HarnessError(f"{place}: cannot be written: {error.strerror}") from None
-            click.echo(f"{len(files)} findings for spice-conform replay: {place / 'findings'}")
+    if different or out is not None:
+        results = directory.prepare(out or directory.fresh())
+        options = [word for role in roles for word in ("--role", role)] + how.options(seamless)
+        servers = [server_of(right) for _, right, _ in compared]
+        run = LearnRun.begin(results, servers, ["--compare", *named, *options], how.seed)
+        files = [file for pair in compared for file in run.compared(*pair)]
+        run.close()
+        if files:
+            click.echo(f"{len(files)} findings for spice-conform replay: {results / FINDINGS}")
     return Exit.NOT_CONFORMANT if different else Exit.CONFORMANT
 
 
@@ -200,7 +175,8 @@ def _models(name: str) -> dict[str, Model] | None:
     path = Path(name)
     if not path.exists():
         return None
-    inside = [path / role for role in ROLES if (path / role / NAME).is_file()] if path.is_dir() else []
+    several = path / directory.LEARNED
+    inside = [several / role for role in ROLES if (several / role / NAME).is_file()]
     models = [read(place) for place in inside or [path]]
     return {model.subject.role: model for model in models}
 

@@ -144,7 +144,6 @@ def replay_learned(
         answers = [answer.text for answer in letters_played(play, learned.subject.role, learned.word)]
     finally:
         play.close()
-    play.pump.tape.write_pcapng(results / findings.PACKETS)
     differ = False
     for letter, expected, seen in zip(learned.word, learned.expected, answers, strict=True):
         differ = essence(expected) != essence(seen)
@@ -154,6 +153,11 @@ def replay_learned(
     shown = differ and essence(answers[-1]) == essence(learned.seen)
     if not differ:
         click.echo(f"this build answers as {learned.model}: {NOT_SHOWN}")
+    found = learned.finding(seen)
+    play.pump.tape.claim(
+        found.requirement, kept=not differ, expected=found.expected, seen=found.seen, host=found.host
+    )
+    play.pump.tape.write_pcapng(results / findings.PACKETS)
     case = CaseFinished(
         nodeid=f"replay::{learned.name}",
         title="; ".join(learned.word),
@@ -162,7 +166,7 @@ def replay_learned(
         verdict=Verdict.FAIL if differ else Verdict.PASS,
         reason="" if shown else "another difference than the finding's" if differ else NOT_SHOWN,
         kept={} if differ else {model_findings.REQUIREMENT: 1},
-        findings=(learned.finding(seen),) if differ else (),
+        findings=(found,) if differ else (),
         duration_s=round(time.monotonic() - begun, 4),
         artefacts={"pcapng": findings.PACKETS},
         identities={play.host.label: play.host.identity},

@@ -148,6 +148,11 @@ def _consistency(run: Run, directory: Path) -> Iterator[str]:
         text = (directory / name).read_text(encoding="utf-8")
         if _compared(name, text) != _compared(name, make()):
             yield f"{name}: is not what the events say"
+    if run.started.kind == "learn":
+        from reports.commands.learned_run import disagreeing  # takes half a second to load
+
+        for case in run.cases:
+            yield from disagreeing(directory, case)
     if not same_suite and f"<h1>{run.headline}</h1>" not in (directory / page.FILE).read_text("utf-8"):
         yield f"{page.FILE}: the verdict is not what the events say"
 

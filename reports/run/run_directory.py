@@ -16,8 +16,13 @@ from reports.run.run_events import EVENTS
 RESULTS = Path("results")
 #: The directory of the tests' packets and logs.
 TESTS = "tests"
-#: The evidence of a run: events, packets and logs; the files that `fuzz` and `replay` add.
-EVIDENCE = (EVENTS, TESTS, "findings", "fuzz.json", "replay.json", "conversation.pcapng.gz", "pytest.log")
+#: The directory of the models of a `learn` run with several roles.
+LEARNED = "learned"
+#: The evidence of a run: events, packets and logs; the files that `fuzz`, `replay` and `learn` add.
+EVIDENCE = (
+    *(EVENTS, TESTS, "findings", "fuzz.json", "replay.json", "conversation.pcapng.gz", "pytest.log"),
+    *("model.json", "states.txt", "model.dot", "model.svg", LEARNED),
+)
 #: The reports, which are made from the evidence.
 REPORTS = (
     "certificate.json",
@@ -27,6 +32,7 @@ REPORTS = (
     "index.html",
     "matrix.json",
     "campaign.html",
+    "differences.html",
     "allure",
 )
 #: All files of a run; those of an earlier run are removed from a directory that is used again.

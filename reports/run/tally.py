@@ -234,9 +234,11 @@ class Run:
 
     @property
     def _tells_what_is_gone(self) -> bool:
-        """Whether the run can show that a deviation no longer occurs: neither random plays nor a part of the
-        cases can."""
-        return self.started.kind != "fuzz" and not any(w.startswith(PARTS) for w in self.started.selection)
+        """Whether the run can show that a deviation no longer occurs: random plays, a learned model and a
+        part of the cases cannot."""
+        return self.started.kind not in ("fuzz", "learn") and not any(
+            w.startswith(PARTS) for w in self.started.selection
+        )
 
     @property
     def stale(self) -> tuple[Occurrence, ...]:
@@ -268,7 +270,8 @@ class Run:
             return "the full suite"
         if self.started.kind == "certify":
             return f"a selection ({' '.join(self.started.selection)})"
-        return {"fuzz": "a fuzz campaign", "replay": "a replay"}.get(self.started.kind, self.started.kind)
+        scopes = {"fuzz": "a fuzz campaign", "replay": "a replay", "learn": "a learned model"}
+        return scopes.get(self.started.kind, self.started.kind)
 
     @property
     def exit(self) -> Exit:

@@ -193,7 +193,9 @@ def _model(data: Mapping[str, Any]) -> Model:
         rows.append(row)
     if not rows:
         raise ValueError("no states")
-    return Model(Subject(str(data["role"]), bool(data["seamless"])), letters, rows, dict(data["about"]))
+    made = Model(Subject(str(data["role"]), bool(data["seamless"])), letters, rows, dict(data["about"]))
+    made.shortest()  # raises KeyError for a state that cannot be reached
+    return made
 
 
 def fatal(answer: str) -> bool:

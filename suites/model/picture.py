@@ -19,6 +19,7 @@ from pathlib import Path
 from suites.model.answers import IMPOSSIBLE, NOTHING
 from suites.model.mealy import Model, fatal, read
 
+DOT, SVG = "model.dot", "model.svg"
 #: Rows longer than this are wrapped, characters.
 WIDTH = 58
 #: Padding behind each line: browsers' fonts are wider than Graphviz assumes.
@@ -63,10 +64,10 @@ def svg(model: Model) -> bytes | None:
 
 def write(model: Model, directory: Path) -> bool:
     """Writes `model.dot`, and `model.svg` if that can be drawn; returns whether it was. Raises OSError."""
-    (directory / "model.dot").write_text(dot(model), encoding="utf-8")
+    (directory / DOT).write_text(dot(model), encoding="utf-8")
     drawn = svg(model)
     if drawn is not None:
-        (directory / "model.svg").write_bytes(drawn)
+        (directory / SVG).write_bytes(drawn)
     return drawn is not None
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`spice-conform learn --compare`, and the replay of its findings, through the command line."""
+"""`spice-conform learn`, its `--compare` and the replay of findings, through the command line."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ import pytest
 from click.testing import CliRunner
 
 from fixtures.library import LibraryLauncher
+from fixtures.system.hosts import HarnessError
+from reports.commands import learn as command
 from reports.commands.cli import main
+from reports.commands.verify import verify
 from reports.run.exit_status import Exit
+from reports.views.publish import publish
+from suites.model import letters
 from suites.model.conformance import model_of
-from suites.model.mealy import Model
+from suites.model.mealy import Model, read
 from suites.model.subject import Subject
 
 TARGET = Subject("target", seamless=False)
@@ -70,6 +75,8 @@ def test_a_difference_shows_where_the_build_has_it(files: tuple[Path, Path], tmp
     status, told = run("replay", file, "--server", "system", "--out", tmp_path / "replay")
     assert status == Exit.NOT_CONFORMANT, told
     assert "expected: main INIT(a new id)" in told
+    text, holds = verify(tmp_path / "replay")
+    assert holds, text
 
 
 def test_a_difference_does_not_show_elsewhere(files: tuple[Path, Path], tmp_path: Path) -> None:
@@ -77,6 +84,8 @@ def test_a_difference_does_not_show_elsewhere(files: tuple[Path, Path], tmp_path
     status, told = run("replay", file, "--server", "system", "--out", tmp_path / "replay")
     assert status == Exit.CONFORMANT, told
     assert "does not show" in told
+    text, holds = verify(tmp_path / "replay")
+    assert holds, text
 
 
 def test_a_model_of_another_suite_version(files: tuple[Path, Path]) -> None:
@@ -86,3 +95,83 @@ def test_a_model_of_another_suite_version(files: tuple[Path, Path]) -> None:
     assert status == Exit.HARNESS
     assert "another suite version" in told
     assert told.count("\n") == 1
+
+
+@pytest.fixture
+def learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The run of a learned model with three letters."""
+    monkeypatch.setattr(letters, "USUAL", {("target", False): (*WORD, "main: close")})
+    monkeypatch.setenv("SPICE_CONFORM_CACHE", str(tmp_path / "cache"))
+    options = ("--role", "target", "--orders", 0, "-n", 1, "--out", tmp_path / "run")
+    status, told = run("learn", "--server", "system", *options)
+    assert status == Exit.CONFORMANT, told
+    return tmp_path / "run"
+
+
+def _changed(file: Path) -> None:
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-2] + bytes([whole[-2] ^ 1]) + whole[-1:])
+
+
+def _one_more_state(learned: Path) -> None:
+    file = learned / "model.json"
+    data = json.loads(file.read_text())
+    file.write_text(json.dumps(data | {"states": [*data["states"], []]}))
+
+
+def _another_build(learned: Path) -> None:
+    file = learned / "model.json"
+    data = json.loads(file.read_text())
+    file.write_text(json.dumps(data | {"about": data["about"] | {"build": "ab" * 32}}))
+
+
+def test_a_learned_model_is_a_sealed_run(learned: Path) -> None:
+    """An untouched run holds; changed files are told, also after a new seal."""
+    text, holds = verify(learned)
+    assert holds, text
+    assert json.loads((learned / "certificate.json").read_text())["kind"] == "learn"
+    assert read(learned).alphabet == [*WORD, "main: close"]
+    files = ("model.json", "states.txt", "model.dot")
+    whole = {name: (learned / name).read_bytes() for name in files}
+    for name in files:
+        _changed(learned / name)
+        text, holds = verify(learned)
+        assert (holds, f"{name}: was changed" in text) == (False, True), text
+        publish(learned)
+        text, holds = verify(learned)
+        assert (holds, name in text) == (False, True), text
+        (learned / name).write_bytes(whole[name])
+    for change in (_one_more_state, _another_build):
+        change(learned)
+        publish(learned)
+        text, holds = verify(learned)
+        assert (holds, "model.json" in text) == (False, True), text
+        (learned / "model.json").write_bytes(whole["model.json"])
+    publish(learned)
+    assert verify(learned)[1]
+
+
+def test_comparisons_are_sealed_runs(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """Equal models and different ones."""
+    assert run("learn", "--compare", files[0], files[0], "--out", tmp_path / "equal")[0] == Exit.CONFORMANT
+    file = finding(files[0], files[1], tmp_path / "different")
+    for name, status in (("equal", Exit.CONFORMANT), ("different", Exit.NOT_CONFORMANT)):
+        text, holds = verify(tmp_path / name)
+        assert holds, text
+        assert json.loads((tmp_path / name / "certificate.json").read_text())["exit_status"] == status
+    _changed(file)
+    assert not verify(tmp_path / "different")[1]
+
+
+def test_a_run_that_cannot_learn_is_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its directory says why it is not complete, and holds."""
+
+    def learn(*_: object, **__: object) -> None:
+        raise HarnessError("the server answers differently each time")
+
+    monkeypatch.setattr(command, "learn", learn)
+    out = tmp_path / "run"
+    status, told = run("learn", "--server", "system", "--role", "target", "--out", out)
+    assert (status, told.splitlines()[-1]) == (3, "spice-conform: the server answers differently each time")
+    assert "answers differently" in json.loads((out / "certificate.json").read_text())["interrupted"]
+    assert verify(out)[1]

@@ -10,7 +10,7 @@ OUT ?=
 WORKERS ?= auto
 REPEAT ?= 20
 
-.PHONY: setup certify test lint format selftest prove known-verdicts interop bench-inspect harmless bench-run same-verdicts bench-fuzz captures models clean
+.PHONY: setup certify test lint format selftest prove known-verdicts interop bench-inspect harmless survey bench-run same-verdicts bench-fuzz captures models clean
 .DEFAULT_GOAL := certify
 
 # What CI jobs call, so that `spice-conform` itself tells them its exit status (make turns each into 2).
@@ -53,9 +53,16 @@ known-verdicts: $(STAMP)
 interop: $(VENV)/test-ready
 	$(BIN)/pytest suites/interop --server $(SERVER) --repeat $(REPEAT) -n $(WORKERS) -q $(if $(OUT),--out $(OUT))
 
-# 10,000 harmless and lossy changes of recorded captures (2,000 of each of five kinds; about an hour).
+# 10,000 harmless and lossy changes of recorded captures and more (1,500 of each of seven kinds, in parts of
+# 200; 15 minutes of CPU time).
 harmless: $(VENV)/test-ready
-	HARMLESS_EXAMPLES=2000 $(BIN)/pytest suites/selftest/dissectors/rules/test_harmless_changes.py -n $(WORKERS) -q --record-only
+	HARMLESS_EXAMPLES=1500 $(BIN)/pytest suites/selftest/dissectors/rules/test_harmless_changes.py -n $(WORKERS) -q --record-only
+
+# The inspector over every file of directories (CAPTURES="DIR..."), such as the captures that Wireshark, tcpdump,
+# libpcap and Scapy ship in their sources: crashes, sessions and findings.
+CAPTURES ?=
+survey: $(VENV)/test-ready
+	$(BIN)/python -m reports.commands.survey_captures $(CAPTURES)
 
 bench-inspect: $(VENV)/test-ready
 	$(BIN)/python -m reports.inspection.bench_inspect

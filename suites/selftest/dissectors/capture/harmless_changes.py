@@ -21,6 +21,8 @@ Wrap = Callable[[bytes], bytes]
 IP_BYTES = 20
 ROOM = 40_000
 CLIENT_SEEN, FIRST_HOST = bytes((192, 168, 7, 9)), bytes((10, 0, 0, 1))
+#: Of a proxy or a NAT: its address on the hosts' side, and the first bytes of those on the client's side.
+FORWARDER = bytes((172, 20, 0, 200))
 INTERFACE_S = 0.002  # the clocks of two interfaces differ by at most so much
 
 
@@ -133,6 +135,45 @@ def moved_clock(packets: Packets, random: Random) -> Packets:
     """The capturing machine's clock shows another time."""
     shift = random.uniform(-1e6, 1e6)
     return [replace(packet, time=packet.time + shift) for packet in packets]
+
+
+def _renumbered(data: bytes, own: int, other: int) -> bytes:
+    """An IPv4 packet whose TCP sequence number is `own` higher, and its acknowledgement `other` higher."""
+    sequence, acknowledged = struct.unpack_from("!II", data, IP_BYTES + 4)
+    changed = bytearray(data)
+    struct.pack_into("!I", changed, IP_BYTES + 4, (sequence + own) & 0xFFFFFFFF)
+    if data[IP_BYTES + 13] & 0x10:
+        struct.pack_into("!I", changed, IP_BYTES + 8, (acknowledged + other) & 0xFFFFFFFF)
+    return bytes(changed)
+
+
+def two_legs(packets: Packets, random: Random) -> Packets:
+    """The capture is made where a proxy or a NAT forwards the connections: it shows the client's leg and the
+    hosts' leg of each, which differ in addresses (a proxy: in sequence numbers too)."""
+    delay = random.uniform(1e-6, 0.0005)
+    numbers = (random.getrandbits(32), random.getrandbits(32)) if random.random() < 0.5 else (0, 0)
+    hosts = {port: n + 1 for n, port in enumerate(server_ports(packets))}
+    result: Packets = []
+    for packet in packets:
+        from_client = ports(packet)[1] in hosts
+        number = bytes((hosts.get(ports(packet)[from_client], 1),))
+        own, other = numbers if from_client else numbers[::-1]
+        for client, host, later, renumber in (
+            (CLIENT_SEEN, FORWARDER[:3] + number, -delay, True),
+            (FORWARDER, FIRST_HOST[:3] + number, delay, False),
+        ):
+            ends = client + host if from_client else host + client
+            data = packet.data[:12] + ends + packet.data[IP_BYTES:]
+            data = _renumbered(data, own, other) if renumber else data
+            time = packet.time + (later if from_client else -later)
+            result.append(replace(packet, data=data, time=time))
+    return sorted(result, key=lambda packet: packet.time)
+
+
+def one_direction(packets: Packets, random: Random) -> Packets:
+    """The capture sees the client's packets only, or the hosts' only (a mirror port, another way back)."""
+    hosts, from_clients = set(server_ports(packets)), random.random() < 0.5
+    return [packet for packet in packets if (ports(packet)[1] in hosts) is from_clients]
 
 
 HARMLESS: Sequence[Change] = (

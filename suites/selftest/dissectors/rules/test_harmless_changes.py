@@ -8,6 +8,7 @@ A small number of examples in `make test`, the same each time; `make harmless` r
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from itertools import chain
@@ -17,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from dissectors.rules.inspector import Inspection
@@ -28,21 +29,41 @@ from suites.selftest.dissectors.capture.harmless_changes import (
     INTERFACE_S,
     WAYS,
     Change,
+    one_direction,
     save_interfaces,
     save_way,
+    two_legs,
     with_room,
 )
 from suites.selftest.given_captures import given as given_files
 
 RECORDED = ("semi-seamless", "seamless", "switch-host", "late")
+#: Of each property; `make harmless` asks for more, in parts of at most PART, each a test of its own.
 EXAMPLES = int(os.environ.get("HARMLESS_EXAMPLES", "15"))
-property_test = settings(
-    max_examples=EXAMPLES,
+PART = 200
+settled = settings(
+    max_examples=min(EXAMPLES, PART),
     deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=list(HealthCheck),
 )
+
+
+def holds_for(**drawn: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[[int], None]]:
+    """Makes a property into tests: a part of its examples each, every part with other ones."""
+
+    def parts(holds: Callable[..., None]) -> Callable[[int], None]:
+        @pytest.mark.parametrize("part", range(-(-EXAMPLES // PART)))
+        def test(part: int) -> None:
+            seed(part)(settled(given(**drawn)(holds)))()
+
+        test.__doc__ = holds.__doc__
+        return test
+
+    return parts
+
+
 seeds = st.integers(0, 1 << 32)
 
 
@@ -85,15 +106,14 @@ def untouched(name: str) -> list[tuple[Any, ...]]:
     return story
 
 
-@property_test
-@given(
+@holds_for(
     name=st.sampled_from(RECORDED),
     changes=st.lists(st.sampled_from(HARMLESS), max_size=4),
     way=st.sampled_from(sorted(WAYS)),
-    seed=seeds,
+    chance=seeds,
 )
-def test_the_same_story_and_no_finding(name: str, changes: list[Change], way: str, seed: int) -> None:
-    random, changed = Random(seed), list(recording(name))
+def test_the_same_story_and_no_finding(name: str, changes: list[Change], way: str, chance: int) -> None:
+    random, changed = Random(chance), list(recording(name))
     for change in changes:
         changed = change(changed, random)
     with TemporaryDirectory() as folder:
@@ -101,15 +121,14 @@ def test_the_same_story_and_no_finding(name: str, changes: list[Change], way: st
     assert (broken, story) == (set(), untouched(name))
 
 
-@property_test
-@given(
+@holds_for(
     name=st.sampled_from(RECORDED),
     shift=st.floats(-INTERFACE_S, INTERFACE_S),
     changes=st.lists(st.sampled_from(HARMLESS), max_size=1),
-    seed=seeds,
+    chance=seeds,
 )
-def test_interfaces_whose_clocks_differ(name: str, shift: float, changes: list[Change], seed: int) -> None:
-    random, changed = Random(seed), list(recording(name))
+def test_interfaces_whose_clocks_differ(name: str, shift: float, changes: list[Change], chance: int) -> None:
+    random, changed = Random(chance), list(recording(name))
     for change in changes:
         changed = change(changed, random)
     with TemporaryDirectory() as folder:
@@ -117,18 +136,17 @@ def test_interfaces_whose_clocks_differ(name: str, shift: float, changes: list[C
     assert (broken, story) == (set(), untouched(name))
 
 
-@property_test
-@given(
+@holds_for(
     name=st.sampled_from(RECORDED),
     first=st.floats(0, 1),
     last=st.floats(0, 1),
     changes=st.lists(st.sampled_from(HARMLESS), max_size=1),
-    seed=seeds,
+    chance=seeds,
 )
-def test_cuts_at_either_end(name: str, first: float, last: float, changes: list[Change], seed: int) -> None:
+def test_cuts_at_either_end(name: str, first: float, last: float, changes: list[Change], chance: int) -> None:
     whole = recording(name)
     begin, end = sorted((round(first * len(whole)), round(last * len(whole))))
-    random, changed = Random(seed), list(whole[begin:end])
+    random, changed = Random(chance), list(whole[begin:end])
     for change in changes:
         changed = change(changed, random)
     with TemporaryDirectory() as folder:
@@ -136,11 +154,45 @@ def test_cuts_at_either_end(name: str, first: float, last: float, changes: list[
     assert broken == set()
 
 
-@property_test
-@given(name=st.sampled_from(RECORDED), lost=st.integers(1, 6), seed=seeds)
-def test_lost_packets_add_nothing(name: str, lost: int, seed: int) -> None:
-    whole = recording(name)
-    gone = Random(seed).sample(range(len(whole)), lost)
+@holds_for(
+    name=st.sampled_from(RECORDED), changes=st.lists(st.sampled_from(HARMLESS), max_size=1), chance=seeds
+)
+def test_one_direction_accuses_nobody(name: str, changes: list[Change], chance: int) -> None:
+    random = Random(chance)
+    changed = one_direction(list(recording(name)), random)
+    for change in changes:
+        changed = change(changed, random)
+    with TemporaryDirectory() as folder:
+        broken, _ = judged(save(Path(folder) / "x.pcap", changed))
+    assert broken == set()
+
+
+@holds_for(
+    name=st.sampled_from(RECORDED), changes=st.lists(st.sampled_from(HARMLESS), max_size=2), chance=seeds
+)
+def test_two_legs_of_a_proxy(name: str, changes: list[Change], chance: int) -> None:
+    """Each leg is a session of its own, to be told as if the other were not there."""
+    random = Random(chance)
+    changed = list(recording(name))
+    for change in (*changes, two_legs):
+        changed = change(changed, random)
+    with TemporaryDirectory() as folder:
+        broken, story = judged(save(Path(folder) / "x.pcap", changed))
+    assert broken == set()
+    assert [leg for leg in untouched(name) if leg not in story] == []
+
+
+@holds_for(
+    name=st.sampled_from(RECORDED),
+    view=st.sampled_from((None, one_direction, two_legs)),
+    lost=st.integers(1, 6),
+    chance=seeds,
+)
+def test_lost_packets_add_nothing(name: str, view: Change | None, lost: int, chance: int) -> None:
+    random, whole = Random(chance), list(recording(name))
+    if view is not None:
+        whole = view(whole, random)
+    gone = random.sample(range(len(whole)), lost)
     with TemporaryDirectory() as folder:
         broken, _ = judged(save(Path(folder) / "x.pcap", without(whole, gone)))
     assert broken == set()
@@ -150,8 +202,7 @@ BROKEN = [path for path in given_files("rules/*.pcap.gz") if path.name[0] in "ab
 
 
 @pytest.mark.skipif(not BROKEN, reason="the given captures are not beside the checkout")
-@property_test
-@given(data=st.data())
+@holds_for(data=st.data())
 def test_lost_packets_accuse_nobody_else(data: st.DataObject) -> None:
     """In a capture with one breach, lost packets do not turn it into another."""
     path = data.draw(st.sampled_from(BROKEN))

@@ -121,7 +121,7 @@ class TlsStream:
             yield from self._inner.feed(item)
         else:
             if not self._refused:
-                yield from self._refuse("it ended before any data", item)
+                yield from self._refuse("ended before any data", item)
             yield item
 
     def _refuse(self, reason: str, item: Chunk | Gap | End) -> Iterator[AnyItem]:

@@ -10,7 +10,7 @@ from dissectors.conversation.conversation import Connection, Conversation, Migra
 from dissectors.framing.events import LinkBytes, Message, Opened
 from dissectors.rules.migration_facts import CONNECTED, END, SETTLED_S, SWITCH, WAIT_S
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
-from dissectors.wire.constants import MsgcBase, MsgcMain, Side
+from dissectors.wire.constants import MsgcBase, MsgcMain, Side, channel_name
 
 #: A client that has left the source sends MIGRATE_END to the target within this time, seconds.
 ARRIVES_S = 1.0
@@ -72,7 +72,7 @@ def client_links_late(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
             yield Broken(
                 "MIG-CLI-020",
                 "CONNECTED only when the channels that the client has are linked to the target",
-                f"a link to channel {kind} after it",
+                f"a link to {channel_name(kind)} {number} after it",
                 answer,
             )
         return

@@ -17,6 +17,7 @@ from dissectors.wire.constants import (
     MsgPlayback,
     MsgRecord,
     Side,
+    channel_name,
 )
 
 #: The messages that a target's channel would send a second time while it restores its state.
@@ -74,7 +75,7 @@ def all_move(view: Conversation) -> Iterator[Ruling]:
             if channel.state in MOVING:
                 yield Kept("MIG-SRC-050")
             elif channel.state is State.OPEN and channel.certain and _left_behind(view, main, channel):
-                seen = f"none on channel {channel.channel}"
+                seen = f"none on {channel_name(channel.channel)} {channel.channel_id}"
                 yield Broken("MIG-SRC-050", "SPICE_MSG_MIGRATE on each channel", seen, main.migrate)
 
 

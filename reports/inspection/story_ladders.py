@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The ladders of a capture: one for the sessions that migrations connect, otherwise one for all sessions.
+"""The ladders of a capture: one for the sessions that migrations connect, otherwise one for all sessions; and
+one for what other connections were found to break.
 
 Unrelated connections, however many, have no column."""
 
@@ -27,17 +28,57 @@ def ladders(
     attempts = Attempts(view)
     groups = _groups(view)
     told: list[tuple[str, Ladder]] = []
+    accused = _accused(view, findings)
+    shown: set[int] = set()
     for migrations in groups[:GROUPS_SHOWN]:
         parties = _of_migrations(view, migrations, attempts)
+        parties |= _at_these_hosts(accused, view, parties)
+        shown |= parties.keys()
         numbers = [view.migrations.index(migration) + 1 for migration in migrations]
         title = f"Migration {', '.join(map(str, numbers))}" if len(view.migrations) > 1 else ""
         told.append((title, ladder(events, findings, parties=parties, limit=limit)))
     if not groups:
-        if parties := _of_sessions(view, attempts):
+        parties = _of_sessions(view, attempts)
+        parties |= _at_these_hosts(accused, view, parties)
+        shown |= parties.keys()
+        if parties:
             told.append(("", ladder(events, findings, parties=parties, limit=limit)))
         elif spoken := _spoken(events):
-            told.append(("", ladder(spoken, findings, limit=limit)))
+            return [("", ladder(spoken, findings, limit=limit))]
+    if parties := _elsewhere([connection for connection in accused if connection.number not in shown]):
+        told.append(("Elsewhere", ladder(events, findings, parties=parties, limit=limit)))
     return told
+
+
+def _accused(view: Conversation, findings: Sequence[Finding]) -> list[Connection]:
+    """The connections with findings, in their order."""
+    numbers = dict.fromkeys(found.connection for found in findings if found.connection is not None)
+    return [view.connections[number] for number in numbers if number in view.connections]
+
+
+def _at_these_hosts(
+    accused: Iterable[Connection], view: Conversation, parties: dict[int, Parties]
+) -> dict[int, Parties]:
+    """Connections with findings that no session has, at hosts that a ladder shows."""
+    names = {view.connections[number].server: pair for number, pair in parties.items()}
+    return {
+        one.number: names[one.server]
+        for one in accused
+        if one.session is None and one.number not in parties and one.server in names
+    }
+
+
+def _elsewhere(accused: Sequence[Connection]) -> dict[int, Parties]:
+    """Connections with findings and their sessions, at as many hosts as a ladder has room for."""
+    parties: dict[int, Parties] = {}
+    for connection in accused:
+        name, session = str(connection.server or "unknown"), connection.session
+        hosts = {pair.server for pair in parties.values()}
+        if name not in hosts and len(hosts) >= LANES - 1:
+            continue
+        more = session.connections() if session is not None else ()
+        parties |= {one.number: Parties(CLIENT, name) for one in (connection, *more)}
+    return parties
 
 
 def _spoken(events: Sequence[Event]) -> list[Event]:

@@ -17,9 +17,10 @@ from dissectors.wire.constants import MsgcMain, MsgMain, Side
 from fixtures.captures import DIRECTORY
 from reports.commands.cli import main
 from reports.run.exit_status import Exit
-from suites.selftest.reports.inspection.scenes import ID, Scene, init, story_of
+from suites.selftest.reports.inspection.scenes import DISPLAY, ID, Scene, init, story_of
 
 A, B, CLIENT = "10.1.0.11", "10.1.0.12", "10.1.0.50"
+UNKNOWN = 150  # a type that no channel has
 EVIL = "host\x1b]0;title\x07\x1b[31mred\r\nNo rule was broken\x9b2J"
 RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -221,3 +222,24 @@ def test_attempts_elsewhere_are_one_line(tmp_path: Path) -> None:
     text = told(scene.path).output
     assert re.search(r"Failed elsewhere: 1,\d\d\d connections", text)
     assert len(text.splitlines()) < 80
+
+
+def test_every_finding_is_in_a_ladder(tmp_path: Path) -> None:
+    """Also one on a connection outside of the migration: at its source, or at a host of another machine."""
+    with Scene(tmp_path / "elsewhere.pcapng") as scene:
+        source = scene.session(CLIENT, A)
+        other = scene.session("10.1.0.77", "10.1.0.99", number=ID + 1)
+        scene.begin(source, B)
+        target = scene.session(CLIENT, B, target=True)
+        scene.moved(source, target)
+        scene.tick(3)
+        old = scene.connect(CLIENT, A)
+        scene.link(old, DISPLAY, ID)  # by the id of a session that is over
+        scene.server(other, UNKNOWN)
+        for connection in (old, other, target):
+            scene.close(connection)
+    result = told(scene.path)
+    ladders = result.output.partition("Migration 1")[2]
+    assert {"CONNID-008", "CHAN-001"} <= {f["requirement"] for f in story_of(scene.path)["findings"]}
+    assert "^ CONNID-008" in ladders.partition("Elsewhere")[0]
+    assert "^ CHAN-001" in ladders.partition("Elsewhere")[2]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,15 +12,18 @@ import pytest
 from dissectors.rules.catalogue import CATALOGUE
 from fixtures.bench import Bench, ConformanceFailure, failure_text, verdict_of
 from fixtures.bench.kept_evidence import marked, tell
-from fixtures.bench.launchers import Launchers, Pairing, pairings
+from fixtures.bench.launchers import Launcher, Launchers, Pairing, is_remote, pairings
 from fixtures.bench.planting import Fault
 from fixtures.builds import old_bug_libraries
 from fixtures.peer import PeerFailure
+from fixtures.remote import DeploymentGone, RemoteLauncher
 from fixtures.system.certificates import Authority
 from fixtures.system.hosts import Ability, HarnessError, Unsupported, UsageError
 from fixtures.system.short_paths import FOR_CERTIFICATES, short_name
+from reports.run.deviations import ends_the_server
 from reports.run.environment import ROOT
 from reports.run.exit_status import Exit
+from reports.run.plugin import DEVIATIONS
 from reports.run.verdict import one_line
 from suites import prove
 
@@ -68,6 +71,10 @@ def pytest_configure(config: pytest.Config) -> None:
         if option("--old-bugs"):
             config.stash[OLD_BUGS], version = _old_bugs(option("planted_faults"))
         config.stash[PAIRINGS] = pairings(option("--server") or [], option("--source"), option("--target"))
+        if any(map(is_remote, config.stash[PAIRINGS])) and getattr(config.option, "numprocesses", None):
+            raise UsageError(
+                "a deployment has one machine, and its tests run one after the other: leave -n out"
+            )
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
     except (HarnessError, Unsupported) as error:  # of a build that is made
@@ -147,6 +154,7 @@ def bench(
 ) -> Iterator[Bench]:
     """A fresh bench; its evidence is kept when the test is over."""
     launchers = request.config.stash[LAUNCHERS]
+    _spare(request.node, launchers.pair(pairing).values())
     fault = planted[1] if planted else None
     made = Bench(
         launchers.pair(pairing),
@@ -169,6 +177,18 @@ def bench(
         del request.node.stash[BENCH]  # an item lives as long as the run
 
 
+def _spare(item: pytest.Item, launchers: Iterable[Launcher]) -> None:
+    """Raises Unsupported if the test is known to end the server, and the deployment cannot restart it."""
+    for launcher in launchers:
+        if isinstance(launcher, RemoteLauncher) and "restart" not in launcher.deployment.commands:
+            known = item.config.stash[DEVIATIONS]
+            entry = ends_the_server(known, item.nodeid, launcher.deployment.version)
+            if entry is not None:
+                raise Unsupported(
+                    f"this is known to end the server, and there is no commands.restart: {entry.reason}"
+                )
+
+
 def _wanted(item: pytest.Item) -> frozenset[Ability]:
     return frozenset(a for mark in item.iter_markers("needs") for a in mark.args)
 
@@ -183,6 +203,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         result = yield
     except (AssertionError, HarnessError) as error:
         failure = error
+    if isinstance(failure, DeploymentGone):
+        pytest.exit(str(failure), returncode=Exit.HARNESS)
     bench = pyfuncitem.stash.get(BENCH, None)
     if bench is None:
         if failure is not None:

@@ -26,11 +26,12 @@ def lives(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
     if event.name == "died" and _ends_with_its_client(view, event):
         yield Kept("ROBUST-001")
     elif event.name == "died":
-        how = event.args.get("signal") or f"status {event.args.get('status')}"
+        signal, status = event.args.get("signal"), event.args.get("status")
+        by = f" by {signal}" if signal else "" if status is None else f" by status {status}"
         yield Broken(
             _cause_of_death(view, event),
             "the server process lives",
-            f"it ended by {how}: {event.args.get('message') or 'no message'}",
+            f"it ended{by}: {event.args.get('message') or 'no message'}",
         )
     elif event.name == "hung":
         yield Broken(

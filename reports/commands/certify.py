@@ -28,6 +28,8 @@ from reports.views.terminal import WIDTH, ProgressLine, summary
 
 #: Beginnings of SPECs whose builds may have to be fetched or built.
 FETCHED = ("debian:", "source:")
+#: The end of a SPEC that is a deployment: its tests run one after the other.
+DEPLOYMENT = ".toml"
 #: Pytest's exit status if no test was collected, or all were left out.
 NOTHING_RAN = 5
 #: Exit statuses of a wrong request: pytest's own, and that of conftest.py's check of the builds.
@@ -83,7 +85,8 @@ class Request:
             options += ["-p", "no:hypothesispytest"]  # takes a quarter of a second to load
         options += ["--brief"] if self.brief else []
         few = self.brief or (bool(self.requirements or self.last_failed) and len(paths) <= FEW_FILES)
-        worth = 1 if few else profiles.processes(self.profiles)
+        one_machine = any(spec.endswith(DEPLOYMENT) for spec in self.servers)
+        worth = 1 if few or one_machine else profiles.processes(self.profiles)
         options += ["-n", self.workers or ("auto" if worth is None else str(worth if worth > 1 else 0))]
         brief = [BRIEF] if self.brief else []
         options += [f"--scope={word}" for word in [*self.left_out, *brief] or [""]]

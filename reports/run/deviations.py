@@ -23,7 +23,7 @@ from packaging.version import Version
 
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import Finding, Level
-from fixtures.system.hosts import Identity, UsageError
+from fixtures.system.hosts import NO_LOG, Identity, UsageError
 from reports.run.run_events import Circumstances, Deviation, deviation
 
 #: The deviations of released servers that the project knows.
@@ -55,6 +55,8 @@ def _checked(table: Any, where: str) -> Deviation:
         names = ", ".join(sorted(known))
         raise UsageError(f"{where}: unknown key {', '.join(sorted(unknown))}; known: {names}")
     for key, value in table.items():
+        if key == "ends" and isinstance(value, bool):
+            continue
         texts = value if key in _LISTS else [value]
         if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
             raise UsageError(f"{where}: {key} must be {'a list of texts' if key in _LISTS else 'a text'}")
@@ -120,7 +122,8 @@ def declares(entry: Deviation, finding: Finding, where: Circumstances) -> bool:
     if not fnmatchcase(finding.requirement, entry.requirement) or not may_show(entry, where):
         return False
     texts = (finding.seen, finding.expected)
-    if not any(entry.symptom in text or fnmatchcase(text, entry.symptom) for text in texts):
+    unlogged = entry.ends and NO_LOG in finding.seen
+    if not unlogged and not any(entry.symptom in text or fnmatchcase(text, entry.symptom) for text in texts):
         return False
     own = where.builds.get(finding.host or "")
     return covers(entry, where.server, own) if own else covers_any(entry, where)
@@ -129,6 +132,15 @@ def declares(entry: Deviation, finding: Finding, where: Circumstances) -> bool:
 def declared(entries: Iterable[Deviation], finding: Finding, where: Circumstances) -> Deviation | None:
     """The first deviation that declares this finding; None if none does."""
     return next((entry for entry in entries if declares(entry, finding, where)), None)
+
+
+def ends_the_server(entries: Iterable[Deviation], test: str, version: str | None) -> Deviation | None:
+    """The first deviation by which a test ends a server of this version (None: of any version)."""
+    for entry in entries:
+        in_range = version is None or version_holds(entry.versions, version)
+        if entry.ends and in_range and any(fnmatchcase(test, glob) for glob in entry.tests):
+            return entry
+    return None
 
 
 def declared_for_others(

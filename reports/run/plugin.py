@@ -380,7 +380,8 @@ class Recorder:
         )
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        self._interrupted = "interrupted"
+        ended = excinfo.value
+        self._interrupted = ended.msg if isinstance(ended, pytest.exit.Exception) else "interrupted"
 
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         self._interrupted = f"internal error: {verdicts.one_line(excinfo.value)}"

@@ -32,7 +32,7 @@ class Deviation:
     `requirement`, `builds`, `tests` and `moves` are globs; `symptom` is a part of (or a glob over) the
     expected or seen text; `versions` a specifier set such as ">=0.12,<=0.16.0", "" for all. `tests`: the
     tests in which it may show. `moves`: the acts of clients and hypervisors that must precede it in `fuzz` or
-    `replay`."""
+    `replay`. `ends`: the server's process ends."""
 
     requirement: str
     symptom: str
@@ -42,6 +42,7 @@ class Deviation:
     tests: tuple[str, ...] = ()
     moves: tuple[str, ...] = ()
     reported: str = ""
+    ends: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 from dissectors.wire.constants import MsgMain
 from fixtures.bench import WAIT_S, Bench
 from fixtures.peer import Client, Deadline, Step
+from fixtures.peer.duties import Duties
 from fixtures.system.hosts import Host
 
 INIT = MsgMain.SPICE_MSG_MAIN_INIT
@@ -30,6 +31,16 @@ def announced(bench: Bench, source: Host, client: Client, target: Host, **told: 
     bench.settle()
     for trouble in client.troubles[met:]:
         raise trouble
+
+
+def unanswered(bench: Bench, duties: Duties, **settings: Any) -> tuple[Host, Host, Client]:
+    """Source, target, and a client on main alone that has received an announcement and not answered it.
+    `settings`: as `Bench.pair` takes them."""
+    source, target = bench.pair(**settings)
+    client = bench.client(source, channels=(), duties=duties)
+    source.announce(target)
+    bench.expect(client.main, BEGIN, proves="MIG-SRC-020")
+    return source, target, client
 
 
 def arrived(bench: Bench, client: Client) -> None:

@@ -52,6 +52,16 @@ class State(StrEnum):
     ORPHAN = "without a session"
 
 
+#: States that no act of a client or a hypervisor leads to, and why.
+NOT_BY_AN_ACT: Mapping[State, str] = MappingProxyType(
+    {
+        State.FLUSH_ONLY_DUE: "no release asks for a flush mark without data",
+        State.TARGET_EARLY: "only a server with a fault gets there",
+        State.ORPHAN: "the server lets no channel in that has no session",
+    }
+)
+
+
 #: States of a target's main channel: before the client's MIGRATE_END, and between that and INIT.
 WAITING = frozenset({State.TARGET_WAIT, State.TARGET_ANSWERED})
 INIT_DUE = frozenset({State.TARGET_INIT, State.TARGET_INIT_DUE})

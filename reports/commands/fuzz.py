@@ -26,12 +26,13 @@ from reports.run.run_recorder import RunRecorder
 from reports.run.verdict import play_verdict
 from reports.views import campaign_page
 from reports.views.publish import publish
-from suites.fuzz.campaign import FINDINGS, coverage, ready
+from suites.fuzz.campaign import FINDINGS, ready
 from suites.fuzz.corpus import Corpus
 from suites.fuzz.dask_workers import DaskWorkers
 from suites.fuzz.finding_file import NAME, PACKETS, Failure
 from suites.fuzz.local_workers import LocalWorkers
 from suites.fuzz.shares import Workers
+from suites.fuzz.table_coverage import coverage, missing
 from suites.fuzz.team import Team
 
 FILE = "fuzz.json"
@@ -166,6 +167,8 @@ class _Telling:
             f"{summary} ({rate:.1f} examples/s); {coverage(campaign.steps)}; seed {campaign.seed}",
             soft_wrap=True,
         )
+        if left := missing(campaign.steps):
+            console.print(f"not reached: {'; '.join(left)}", soft_wrap=True)
 
     def _table(self) -> Table:
         table = Table(title_justify="left", title="Failures", expand=False)

@@ -15,8 +15,6 @@ from typing import Any
 
 from hypothesis.errors import Flaky, HypothesisException
 
-from dissectors.conversation.channel_order import MIGRATING_ORDER, SECONDARY_ORDER
-from dissectors.conversation.main_order import MAIN_ORDER
 from dissectors.rules.judgement import Finding
 from fixtures.bench.launchers import Launcher
 from fixtures.system.hosts import HarnessError, Identity, Settings, Unsupported
@@ -26,8 +24,9 @@ from suites.fuzz.finding_file import Failure, log_lines, play
 from suites.fuzz.minimise import shortest, simplest
 from suites.fuzz.moves import Caps, End, Link, Move, Send, Setup
 from suites.fuzz.playground import NEEDS, Stage
-from suites.fuzz.standing import Key, Standing, Step
+from suites.fuzz.standing import Key, Standing, Step, ranked
 from suites.fuzz.state_machine import drive
+from suites.fuzz.table_coverage import coverage, coverage_of
 from suites.fuzz.walk import Walk
 
 #: How many examples Hypothesis plays in one batch; the campaign checks the time between and within batches.
@@ -158,7 +157,7 @@ class Campaign:
         return Stage(self.launchers, setup) if time.monotonic() < self._end else None
 
     def _walked(self, walk: Walk) -> None:
-        if not walk.kept:
+        if not walk.kept and not walk.goes_on:
             walk.close(judge=walk.new or self.examples % JUDGED == 0)
         if walk.judgement is not None:
             self.kept.update(walk.judgement.kept)
@@ -174,7 +173,7 @@ class Campaign:
         self.provoked.update({Key.of(found) for found in stage.provoked()})
         self.examples += 1
         self.plays += 1
-        self.moves += len(stage.played)
+        self.moves += len(stage.played) - stage.inherited
         self.steps |= stage.steps
         for key, finding in stage.failed().items():
             self.hits[key] += 1
@@ -197,6 +196,7 @@ class Campaign:
             if key not in stage.failed():
                 self.unshown[key] += 1
                 return
+            moves = list(stage.played)
         self.failures[key] = new
         if not self.claim(new):
             return
@@ -262,7 +262,7 @@ class Campaign:
             ],
             "provoked": [
                 {"requirement": key.requirement, "seen": key.symptom, "hits": hits}
-                for key, hits in self.provoked.most_common()
+                for key, hits in ranked(self.provoked)
             ],
         }
 
@@ -277,31 +277,6 @@ def simpler(move: Move) -> Sequence[Move]:
         case End() if move.reset:
             return (replace(move, reset=False),)
     return ()
-
-
-# ---- coverage
-
-_TABLES = ((True, MAIN_ORDER), (True, MIGRATING_ORDER), (False, SECONDARY_ORDER), (False, MIGRATING_ORDER))
-#: Every step in the tables that leads to another state.
-LEADS = frozenset(
-    (main, state, sender, int(kind))
-    for main, table in _TABLES
-    for (state, sender), cells in table.items()
-    for kind in cells.go
-)
-#: Every state in the tables.
-STATES = frozenset((main, state) for main, table in _TABLES for state, _ in table)
-
-
-def coverage_of(steps: set[Step]) -> dict[str, list[int]]:
-    """[reached, of]: states and steps of the tables."""
-    reached = {(main, state) for main, state, _, _ in steps} & STATES
-    return {"states": [len(reached), len(STATES)], "steps": [len(steps & LEADS), len(LEADS)]}
-
-
-def coverage(steps: set[Step]) -> str:
-    """The coverage in words."""
-    return ", ".join(f"{reached} of {all_} {what}" for what, (reached, all_) in coverage_of(steps).items())
 
 
 def ready(launcher: Launcher, server: str) -> None:

@@ -179,6 +179,20 @@ def progress(stage: Standing[Any]) -> list[Choice]:
     return found
 
 
+def course(stage: Standing[Any]) -> Choice:
+    """The next moves of a migration from the source in which client and hypervisor do their duties, with
+    every channel of the machine; empty once it is over."""
+    if due := owed(stage):
+        return due[0]
+    slots = _linked(stage)
+    for main in slots:
+        if main.channel == MAIN and main.host == "source" and stage.known(main).state is State.READY:
+            mine = {slot.channel for slot in slots if (slot.client, slot.host) == (main.client, main.host)}
+            if more := tuple(c for c in stage.setup.channels if c not in mine):
+                return tuple(Link(main.client, main.host, channel, Id.OWN) for channel in more)
+    return next((choice for choice in progress(stage) if choice[-1].host == "source"), ())
+
+
 def clocks(stage: Standing[Any]) -> list[Choice]:
     """Moves the virtual clock of a host on."""
     return [(Pass(host, ms),) for host in stage.labels for ms in TIMES]

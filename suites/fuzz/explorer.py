@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Plays that start from kept situations: each new situation is kept, and branched for later plays.
 
-A play takes a kept situation (or hosts right after set-up), makes a few moves from there and ends. These
-rules steer it:
+A play makes a few moves: from a copy of a kept situation, from hosts right after set-up, or from where the
+play before it has ended, which costs no copy. After several such plays all clients leave, and what they leave
+behind is counted. These rules steer the plays:
 - A situation is kept when it is new: in the states of all connections, the hypervisors' phases, and the
   set-up of the hosts. Situations from which few plays have started come first.
 - A situation whose plays have shown something new is chosen more often.
 - Of a few random moves, the explorer makes the one that was made least often in such a state.
 - A move that is known to end the process in such a state is rare, so that other moves are played there.
+- The first plays, and some that begin after set-up, are the moves of a migration in which client and
+  hypervisor do their duties, one move a play: they lead into the states that chance rarely reaches.
 """
 
 from __future__ import annotations
@@ -36,9 +39,13 @@ DEEPEST = 80
 #: How many choices make one play, and how many random candidates there are for each. Where hosts cannot be
 #: branched, the most choices of a play.
 TOGETHER, OFFERED, ROUNDS = (1, 1, 2, 3, 5), 3, 4
-#: One play in this many begins after set-up; one deadly move in this many is played all the same; one play in
-#: this many ends at every host, not only at those that it has touched.
+#: One start in this many begins after set-up; one deadly move in this many is played all the same; one end in
+#: this many is an end at every host, not only at those that the plays have touched.
 FRESH, DEADLY, EVERYWHERE = 25, 60, 16
+#: One play in this many is not followed by a play that goes on from its end.
+LAST = 5
+#: Of the starts after set-up, one in this many is a migration by duty.
+DUTIFUL = 3
 #: How often each kit of devices is set up: a display's hosts cannot be branched.
 KIT_WEIGHTS = {Kit.INPUTS: 60, Kit.MANY: 37, Kit.DISPLAY: 3}
 #: Kinds of choices, and how often each is chosen.
@@ -155,16 +162,28 @@ class Kept:
         return float((1 + self.news) / (1 + self.starts) ** 1.3)
 
 
+@dataclass(frozen=True)
+class _Next:
+    """Where a play begins. `kept`: the situation of which `walk` is a copy. `duties`: see `Explorer._moves`;
+    None in plays by chance."""
+
+    walk: Walk
+    kept: Kept | None
+    duties: list[Move] | None = None
+
+
 @dataclass
 class Explorer:
     """For one thread; close it after the last play. The same seed plays the same.
 
-    `visits`: how often each state of the tables was reached. `deadly`: how often a move in its state has
-    ended the process, and how often it was played. `found` gets each new situation."""
+    `dutiful`: the first plays are migrations by duty, a seamless one and another. `visits`: how often each
+    state of the tables was reached. `deadly`: how often a move in its state has ended the process, and how
+    often it was played. `found` gets each new situation."""
 
     launchers: Mapping[str, Launcher]
     seed: int
     mutate: bool = True
+    dutiful: bool = True
     situations: dict[Likeness, Kept] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)  # hashes of situations and outcomes
     visits: Counter[tuple[bool, str]] = field(default_factory=Counter)
@@ -176,37 +195,64 @@ class Explorer:
     def __post_init__(self) -> None:
         self._dice = random.Random(self.seed)
         self._grounds = Grounds(self.launchers)
+        self._next: _Next | None = None
+        self._dutiful = [False, True] if self.dutiful else []  # values of `seamless` still to be played
 
     def play(self) -> Walk:
-        """One play, which may be kept as a situation (`kept`); the caller closes it if not.
+        """One play. It may be kept as a situation (`kept`), or the next play goes on from it (`goes_on`); the
+        caller closes it if neither.
 
         Raises HarnessError if no host starts."""
-        kept = self._beginning()
-        walk = kept.walk.copy() if kept else Walk(self._grounds, self._setup())
+        start, self._next = self._next or self._start(), None
+        walk = start.walk
+        walk.goes_on, walk.inherited = False, len(walk.played)
         try:
-            if kept is None:
-                self._some(walk, self._first(walk))
-                if not walk.can_be_copied:
-                    return self._alone(walk)
-                self._keep(walk, None)
-                return walk
-            kept.starts += 1
-            if self._some(walk, self._moves(walk)):
-                kept.news += 1
-                if walk.can_be_copied:
-                    self._keep(walk, kept)
-            if not walk.kept:
-                walk.leave(everywhere=self._dice.randrange(EVERYWHERE) == 0)
+            return self._played(walk, start)
         except BaseException:
             walk.abandon()
             raise
+
+    def _played(self, walk: Walk, start: _Next) -> Walk:
+        moves = self._moves(walk, start.duties) if walk.places else self._first(walk, start.duties)
+        new = self._some(walk, moves)
+        if not walk.can_be_copied:
+            return walk if walk.over else self._alone(walk)
+        if new and start.kept:
+            start.kept.news += 1
+        if new and (kept := self._keep(walk, start.kept)) is not None:
+            if start.duties is not None:
+                self._next = _Next(walk.copy(), kept, start.duties)
+        elif self._goes_on(walk, start.duties):
+            walk.goes_on = True
+            self._next = replace(start, walk=walk)
+        else:
+            walk.leave(everywhere=self._dice.randrange(EVERYWHERE) == 0)
         return walk
+
+    def _goes_on(self, walk: Walk, duties: list[Move] | None) -> bool:
+        if len(walk.played) >= DEEPEST:
+            return False
+        if duties is None:
+            return self._dice.randrange(LAST) > 0
+        return bool(duties) or len(walk.played) > walk.inherited
+
+    def _start(self) -> _Next:
+        """A start that is no other play's end."""
+        kept = None if self._dutiful else self._beginning()
+        if kept is not None:
+            kept.starts += 1
+            return _Next(kept.walk.copy(), kept)
+        setup = self._setup()
+        if self._dutiful:
+            setup = replace(setup, seamless=self._dutiful.pop(), kit=Kit.MANY, many_clients=False)
+            return _Next(Walk(self._grounds, setup), None, [])
+        return _Next(Walk(self._grounds, setup), None, None if self._dice.randrange(DUTIFUL) else [])
 
     def _alone(self, walk: Walk) -> Walk:
         """A play on hosts that cannot be branched: it goes on with the same hosts."""
         for _ in range(self._dice.randint(2, ROUNDS)):
             if not walk.over:
-                self._some(walk, self._moves(walk))
+                self._some(walk, self._moves(walk, None))
         walk.leave(everywhere=True)
         return walk
 
@@ -217,13 +263,16 @@ class Explorer:
         kept = None
         for move in moves:
             if not walk.over and self._some(walk, (move,)) and walk.can_be_copied:
-                if self._keep(walk, kept):
-                    kept, walk = self.situations[likeness(walk)], walk.copy()
+                if (new := self._keep(walk, kept)) is not None:
+                    kept, walk = new, walk.copy()
         walk.leave(everywhere=True)
+        walk.inherited = 0
         return walk
 
     def close(self) -> None:
         """Ends every kept situation, the youngest first: copies end with their originals."""
+        if self._next is not None:
+            self._next.walk.abandon()
         for kept in reversed(list(self.situations.values())):
             kept.walk.abandon()
         self.situations.clear()
@@ -247,25 +296,27 @@ class Explorer:
         kit = dice.choices(list(KIT_WEIGHTS), list(KIT_WEIGHTS.values()))[0]
         return Setup(dice.random() < 0.6, dice.random() < 0.5, kit, dice.random() < 0.15)
 
-    def _first(self, walk: Walk) -> Choice:
-        """The first moves: usually a session; sometimes a client that links to the target without an
+    def _first(self, walk: Walk, duties: list[Move] | None) -> Choice:
+        """The first moves: a session; by chance sometimes a client that links to the target without an
         announcement."""
+        if duties is not None:
+            return choices.links(walk)[0]
         dice = self._dice
         first = choices.links(walk) if dice.random() < 0.5 else choices.links(walk)[:1]
         return dice.choice(choices.odd_links(walk) if dice.random() < 0.1 else first)
 
-    def _keep(self, walk: Walk, parent: Kept | None) -> bool:
+    def _keep(self, walk: Walk, parent: Kept | None) -> Kept | None:
         """Keeps a play as a situation if it is a new one."""
         like = likeness(walk)
         if like in self.situations or len(walk.played) > DEEPEST:
-            return False
+            return None
         walk.freeze()
         self.found(walk.setup, walk.played)
         kept = self.situations[like] = Kept(walk, parent, _table_states(walk))
         if parent:
             parent.children += 1
         self._make_room(kept)
-        return True
+        return kept
 
     def _make_room(self, new: Kept) -> None:
         """Ends the situation with the lowest priority, of those from which no other was branched."""
@@ -284,8 +335,11 @@ class Explorer:
 
     # ---- moves
 
-    def _moves(self, walk: Walk) -> Choice:
-        """The moves of one play."""
+    def _moves(self, walk: Walk, duties: list[Move] | None) -> Choice:
+        """The moves of one play. `duties`: what is left of the duties that are played, one each time."""
+        if duties is not None:
+            duties += () if duties else choices.course(walk)
+            return (duties.pop(0),) if duties else ()
         dice = self._dice
         menu = _Menu(walk)
         moves: list[Move] = []

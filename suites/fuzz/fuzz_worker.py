@@ -55,7 +55,8 @@ def main() -> int:
     try:
         launcher = launchers.of(order["server"])
         ready(launcher, order["server"])
-        explorer = Explorer({"source": launcher, "target": launcher}, order["seed"])
+        dutiful = order["number"] == 0  # one process explores them for all
+        explorer = Explorer({"source": launcher, "target": launcher}, order["seed"], dutiful=dutiful)
         campaign = Campaign({"source": launcher, "target": launcher}, order["server"], order["seed"], out)
         campaign.explorer = explorer
         campaign.corpus = Corpus(order["corpus"]) if order["corpus"] else None

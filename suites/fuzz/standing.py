@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
@@ -70,6 +70,11 @@ class Key:
         return cls(finding.requirement, crash[0] if crash else _FIGURES.sub("#", seen))
 
 
+def ranked(counter: Mapping[Key, int]) -> list[tuple[Key, int]]:
+    """The most frequent first, in the same order in every process."""
+    return sorted(counter.items(), key=lambda counted: (-counted[1], counted[0]))
+
+
 class Linked(Protocol):
     """What a play needs to know of a connection."""
 
@@ -89,7 +94,8 @@ C = TypeVar("C", bound=Linked)
 
 
 class Standing(Generic[C]):
-    """One play. `steps`: the steps of the oracle's tables that were made. `played`: the moves so far.
+    """One play. `steps`: the steps of the oracle's tables that were made. `played`: the moves so far, the
+    first `inherited` of them by earlier plays.
 
     `running`: whether a host's machine runs; `ids`: each client's session id; `labels`: the hosts that have
     been started."""
@@ -105,6 +111,7 @@ class Standing(Generic[C]):
         self.ids: dict[int, int] = {}
         self.slots: dict[Slot, C] = {}
         self.played: list[Move] = []
+        self.inherited = 0
         self.steps: set[Step] = set()
         self._breach: int | None = None  # findings before a client's first breach of the protocol
 
@@ -114,6 +121,7 @@ class Standing(Generic[C]):
         self.guests, self.ids = set(other.guests), dict(other.ids)
         self.unplugged, self.sounding = set(other.unplugged), set(other.sounding)
         self.played, self.steps, self._breach = list(other.played), set(other.steps), other._breach
+        self.inherited = len(other.played)
 
     @property
     def labels(self) -> Collection[str]:

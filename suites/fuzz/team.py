@@ -19,11 +19,12 @@ from typing import Any
 from dissectors.conversation.connection_states import State
 from dissectors.wire.constants import Side
 from fixtures.system.hosts import HarnessError, Identity
-from suites.fuzz.campaign import FINDINGS, Told, coverage, coverage_of
+from suites.fuzz.campaign import FINDINGS, Told
 from suites.fuzz.finding_file import NAME, Failure, read, unpack
 from suites.fuzz.local_workers import LocalWorkers
 from suites.fuzz.shares import Line, Over, Share, Workers
-from suites.fuzz.standing import Key, Step
+from suites.fuzz.standing import Key, Step, ranked
+from suites.fuzz.table_coverage import coverage, coverage_of, missing
 
 #: How many workers may be replaced, in all.
 REPLACED = 8
@@ -259,6 +260,7 @@ class Team:
             "inconsistent": self.inconsistent,
             "avoided": self._sum("avoided"),
             "coverage": coverage_of(steps),
+            "missing": missing(steps),
             "points": self.points,
             "visits": [
                 {"channel": "main" if main else "other", "state": state, "visits": count}
@@ -282,6 +284,6 @@ class Team:
             ],
             "provoked": [
                 {"requirement": key.requirement, "seen": key.symptom, "hits": count}
-                for key, count in self._keys("provoked").most_common()
+                for key, count in ranked(self._keys("provoked"))
             ],
         }

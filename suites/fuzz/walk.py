@@ -124,6 +124,7 @@ class Walk(Standing[Inner]):
         self.judgement: Judgement | None = None
         self.new = False  # it has shown what no other play has
         self.kept = False  # whether others start from it as from a situation
+        self.goes_on = False  # whether the next play begins where this one has ended
         self._conversation = Conversation()
         self._found: list[Finding] = []  # ends of processes, and leftovers
         self._all: dict[int, Inner] = {}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from dissectors.conversation.connection_states import State
+from dissectors.conversation.connection_states import NOT_BY_AN_ACT, State
 from dissectors.wire.constants import ChannelType, MsgcBase, MsgcDisplay, MsgcMain, channel_name
 from suites.matrix.acts import MAIN, Act, Call, Id, Leave, Link, Pass, Send
 
@@ -164,13 +164,11 @@ NOT_HELD: Mapping[State, str] = MappingProxyType(
         State.CONNECTED_AGAIN: "the server answers a second CONNECTED in the turn in which it reads it",
         State.SEAMLESS_AGAIN: "the server answers a second CONNECTED in the turn in which it reads it",
         State.DATA_DUE: "the server sends MIGRATE_DATA in the turn in which it reads FLUSH_MARK",
-        State.FLUSH_ONLY_DUE: "no release asks for a flush mark without data",
         State.TARGET_ASKED: "the server answers DST_DO_SEAMLESS in the turn in which it reads it",
         State.TARGET_REASKED: "the server answers DST_DO_SEAMLESS in the turn in which it reads it",
         State.TARGET_INIT: "the server sends INIT in the turn in which it reads MIGRATE_END",
         State.TARGET_INIT_DUE: "the server sends INIT in the turn in which it reads MIGRATE_END",
-        State.TARGET_EARLY: "only a server with a fault gets there",
-        State.ORPHAN: "the server lets no channel in that has no session",
+        **NOT_BY_AN_ACT,
     }
 )
 

@@ -27,7 +27,7 @@ from suites.fuzz.corpus import KEY, Corpus
 from suites.fuzz.explorer import MOST, Explorer
 from suites.fuzz.finding_file import play
 from suites.fuzz.local_workers import LocalWorkers
-from suites.fuzz.moves import MAIN, Call, Id, Link, Setup, Slot
+from suites.fuzz.moves import MAIN, Call, Id, Kit, Link, Setup, Slot
 from suites.fuzz.playground import Stage
 from suites.fuzz.team import Team
 from suites.fuzz.walk import Grounds, Walk
@@ -128,11 +128,29 @@ def test_the_same_seed_explores_the_same(launchers: Mapping[str, Launcher]) -> N
         explorer = Explorer(launchers, 7)
         walks = [explorer.play() for _ in range(40)]
         for walk in reversed(walks):
-            if not walk.kept:
+            if not walk.kept and not walk.goes_on:
                 walk.close()
         told.append([[str(move) for move in walk.played] for walk in walks])
         explorer.close()
     assert told[0] == told[1]
+
+
+def test_the_first_plays_are_migrations_by_duty(launchers: Mapping[str, Launcher]) -> None:
+    """A seamless and a semi-seamless migration come first and run to their end, whatever the seed."""
+    explorer = Explorer(launchers, 11)
+    reached: set[tuple[bool, State]] = set()
+    while explorer._dutiful or explorer._next is not None:
+        walk = explorer.play()
+        assert walk.setup.kit is Kit.MANY
+        assert not walk.over
+        reached |= {(main, state) for main, state, _, _ in walk.steps}
+        reached |= {(slot.channel == MAIN, walk.known(slot).state) for slot in walk.slots}
+        if not walk.kept and not walk.goes_on:
+            walk.close()
+            assert not walk.failures()
+    explorer.close()
+    assert {(True, State.GONE), (False, State.GONE), (False, State.TARGET_RESTORING)} <= reached
+    assert {(True, State.ENDED), (False, State.TARGET_SILENT)} <= reached
 
 
 def test_many_plays_leave_nothing_behind(tmp_path: Path) -> None:

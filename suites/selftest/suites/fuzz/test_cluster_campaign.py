@@ -30,7 +30,7 @@ from suites.fuzz.team import Team
 
 pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
-SEED, EXAMPLES = 3, 14
+SEED, EXAMPLES = 3, 20
 #: Processes below a Dask worker when it is in the middle of its plays: the one that plays, and its hosts.
 BUSY = 6
 START_SECONDS, END_SECONDS = 60.0, 30.0

@@ -22,6 +22,7 @@ from suites.fuzz import bodies, campaign, choices, minimise, moves
 from suites.fuzz import finding_file as finding
 from suites.fuzz import playground as stage
 from suites.fuzz.moves import MAIN, Call, Caps, End, Id, Link, Move, Pass, Send, Setup, Slot, Upto
+from suites.fuzz.table_coverage import LEADS, coverage_of
 from suites.selftest.suites.fuzz.fuzz_samples import FLUSH_MARK, LINK, failure
 
 EVERY_KIND: list[Move] = [
@@ -217,6 +218,6 @@ def test_a_failure_is_shortened(launchers: Mapping[str, Launcher]) -> None:
 
 def test_coverage_counts_what_the_tables_name() -> None:
     """Without plays the coverage is zero; with every step of the tables it is complete."""
-    assert campaign.coverage_of(set())["steps"] == [0, len(campaign.LEADS)]
-    everything = campaign.coverage_of(set(campaign.LEADS))
-    assert everything["steps"] == [len(campaign.LEADS)] * 2
+    assert coverage_of(set())["steps"] == [0, len(LEADS)]
+    everything = coverage_of(set(LEADS))
+    assert everything["steps"] == [len(LEADS)] * 2

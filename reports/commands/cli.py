@@ -168,6 +168,12 @@ def inspect(**asked: Any) -> None:
     "--keylog", type=PATH, metavar="FILE", help="TLS secrets of the capture (SSLKEYLOGFILE format)."
 )
 @click.option("--password", metavar="TEXT", help="The ticket that the servers get (default: one of ours).")
+@click.option(
+    "--deviations",
+    type=PATH,
+    metavar="FILE",
+    help="Declared deviations instead of the shipped (/dev/null: none).",
+)
 def replay(recorded: Path, **how: Any) -> None:
     """Play a recorded conversation against another server process and judge it."""
     from reports.commands.replay import main as play

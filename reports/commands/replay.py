@@ -18,12 +18,14 @@ from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import Verdict
 from fixtures.bench import Bench
 from fixtures.bench.launchers import Launcher, Launchers
+from fixtures.qemu import QemuLauncher
 from fixtures.system.certificates import Authority
-from fixtures.system.hosts import HarnessError, UsageError
+from fixtures.system.hosts import HarnessError, Unsupported, UsageError
 from reports.commands.fetching import drawn
 from reports.ladder.both_ladders import Both, both_ladders, columns
-from reports.run import deviations
 from reports.run import run_directory as directory
+from reports.run.deviations import SHIPPED, load
+from reports.run.deviations import declared as is_declared
 from reports.run.exit_status import Exit
 from reports.run.run_events import CaseFinished, Deviation
 from reports.run.run_recorder import RunRecorder
@@ -31,6 +33,8 @@ from reports.run.verdict import play_verdict
 from reports.views.publish import publish
 from suites.fuzz import finding_file as findings
 from suites.fuzz.campaign import ready
+from suites.fuzz.playground import Stage
+from suites.fuzz.qemu_stage import QemuStage, unplayable
 from suites.model import findings as model_findings
 from suites.model.comparison import essence
 from suites.model.findings import ModelFinding
@@ -53,8 +57,10 @@ def main(
     out: Path | None = None,
     password: str | None = None,
     keylog: Path | None = None,
+    deviations: Path | None = None,
 ) -> Exit:
-    """The exit status is the run's. `password`: the ticket for the servers, instead of one of ours.
+    """The exit status is the run's. `password`: the ticket for the servers, instead of one of ours;
+    `deviations`: a file of declared deviations, instead of the shipped.
 
     Raises UsageError, HarnessError, Unsupported."""
     path = recorded / findings.NAME if recorded.is_dir() else recorded
@@ -62,13 +68,14 @@ def main(
     learned = model_findings.read(path) if is_finding else None
     failure = findings.read(path) if is_finding and learned is None else None
     script = None if is_finding else recording.read(path, keylog=keylog)
+    declared = load(deviations or SHIPPED)
     with drawn(server) as (progress, say):
         launchers = Launchers(say, progress)
         launcher = launchers.of(server)
     try:
         results = directory.prepare(out or directory.fresh())
-        declared = deviations.load()
         command = ["spice-conform", "replay", str(recorded), "--server", server]
+        command += ["--deviations", str(deviations)] if deviations else []
         run = RunRecorder(results, kind="replay", servers=[server], deviations=declared, command=command)
         if learned is not None:
             case = replay_learned(learned, launcher, server, results, declared)
@@ -100,12 +107,12 @@ def replay_finding(
     declared: Sequence[Deviation],
 ) -> CaseFinished:
     """Plays a finding's moves on fresh hosts and reports the findings."""
-    ready(launcher, server)
+    stage = _fresh_stage(failure, launcher, server)
     click.echo(f"{failure.key.requirement}: {failure.finding.seen}")
     for move in failure.moves:
         click.echo(f"    {move}")
     begun = time.monotonic()
-    stage = findings.play({"source": launcher, "target": launcher}, failure.setup, failure.moves)
+    findings.play_on(stage, failure.moves)
     stage.pump.tape.write_pcapng(results / findings.PACKETS)
     shown = stage.failed()
     broken = {key.requirement for key in shown}
@@ -127,11 +134,21 @@ def replay_finding(
     )
     case = play_verdict(case, declared)
     for found in shown.values():
-        known = deviations.declared(declared, found, case.circumstances)
+        known = is_declared(declared, found, case.circumstances)
         click.echo(f"seen ({'declared' if known else 'not declared'}): {found.requirement}: {found.seen}")
     if failure.key not in shown:
         click.echo(NOT_SHOWN)
     return case
+
+
+def _fresh_stage(failure: findings.Failure, launcher: Launcher, server: str) -> Stage:
+    both = {"source": launcher, "target": launcher}
+    if not isinstance(launcher, QemuLauncher):
+        ready(launcher, server)
+        return Stage(both, failure.setup)
+    if (move := unplayable(failure.moves)) is not None:
+        raise Unsupported(f"{server}: a QEMU without a guest cannot make the move '{move}'")
+    return QemuStage(both, failure.setup, failure.key)
 
 
 def replay_learned(
@@ -251,7 +268,7 @@ def _tell(replay: Replay, case: CaseFinished, declared: Sequence[Deviation]) -> 
         for line in columns(replay.script.names[number], *replay.accounts[number]):
             click.echo(line)
     for found in case.findings:
-        word = "declared" if deviations.declared(declared, found, case.circumstances) else found.level
+        word = "declared" if is_declared(declared, found, case.circumstances) else found.level
         click.echo(f"{found.requirement} ({word}): expected {found.expected}; seen {found.seen}")
     if not any(CATALOGUE[f.requirement].duty == "server" for f in case.findings):
         click.echo("no requirement was broken")

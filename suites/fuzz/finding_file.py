@@ -138,7 +138,11 @@ def play(
 ) -> Stage:
     """Plays moves on fresh hosts to the end, or until a failure shows; the hosts have ended when it
     returns."""
-    stage = Stage(launchers, setup)
+    return play_on(Stage(launchers, setup), moves, until)
+
+
+def play_on(stage: Stage, moves: Sequence[Move], until: Key | None = None) -> Stage:
+    """As `play`, on a new stage."""
     try:
         stage.play_all(moves, until)
     finally:

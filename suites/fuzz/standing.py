@@ -41,8 +41,8 @@ WRONG_ID = 0xC0DE_F00D
 
 _CRASH = re.compile(r"it ended by SIG(SEGV|BUS|ILL|FPE|KILL)")
 #: An assertion: releases differ in the signal, in the place and language of the source file, and in the form
-#: of the function's name, which is a method in the later releases.
-_ASSERTION = re.compile(r"SIG(?:TRAP|ABRT): (?:\S*/)?([\w-]+)\.(?:c\w*|h):\d+:(?:\w+:)? ?")
+#: of the function's name, which is a method in the later releases. QEMU writes its own name first.
+_ASSERTION = re.compile(r"SIG(?:TRAP|ABRT): (?:.*? )?(?:\S*/)?([\w-]+)\.(?:c\w*|h):\d+:(?:\w+:)? ?")
 _FIGURES = re.compile(r"0x[0-9a-f]+|\b\d+\b")
 #: An assertion's `this->that`: later releases print `that` alone, a member of the class.
 _OWNER = re.compile(r"\b\w+->")

@@ -3,20 +3,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dissectors.rules.judgement import Verdict
+from fixtures.bench.launchers import Launchers
 from reports.run.environment import ROOT
 from reports.views.job_summary import github_errors, markdown
+from suites.fuzz.finding_file import Failure, play
+from suites.fuzz.moves import MAIN, Call, Link, Move, Setup
 from suites.selftest.reports.run.report_samples import MUST, case, found, run
 
 yaml = pytest.importorskip("yaml", reason="UNSUPPORTED: PyYAML is not installed")
@@ -99,7 +104,7 @@ for line in open("/proc/self/maps"):
     if begin <= address < end:
         print(address - begin + int(line.split()[2], 16))
 """
-RETURN = b"\xc3"  # x86-64
+RETURN, TRAP = b"\xc3", b"\xcc"  # x86-64
 
 
 def _git(directory: Path, *words: str) -> str:
@@ -111,16 +116,18 @@ def _git(directory: Path, *words: str) -> str:
     ).stdout  # fmt: skip
 
 
-@needs_library
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="UNSUPPORTED: a fault is planted in x86-64 code")
-@pytest.mark.skipif(shutil.which("git") is None, reason="UNSUPPORTED: git is not installed")
-def test_bisect_finds_the_commit(tmp_path: Path) -> None:
-    """In a repository with good servers, one that does not build, and some that forget the machine's name."""
-    program = [sys.executable, "-c", PLACE, LIBRARY, "spice_server_set_name"]
+def _planted(tmp_path: Path, function: str, code: bytes) -> None:
+    """`good.so`: the installed library; `bad.so`: the same with other code at the beginning of a function."""
+    program = [sys.executable, "-c", PLACE, LIBRARY, function]
     place = int(subprocess.run(program, check=True, capture_output=True, text=True).stdout)
     good = Path(LIBRARY).read_bytes()
     (tmp_path / "good.so").write_bytes(good)
-    (tmp_path / "bad.so").write_bytes(good[:place] + RETURN + good[place + 1 :])
+    (tmp_path / "bad.so").write_bytes(good[:place] + code + good[place + 1 :])
+
+
+def _bisected(tmp_path: Path, what: str) -> None:
+    """Git finds the first bad commit of a repository with good servers, one that does not build, and bad
+    ones."""
     repository = tmp_path / "server"
     repository.mkdir()
     _git(repository, "init", "-q")
@@ -132,12 +139,57 @@ def test_bisect_finds_the_commit(tmp_path: Path) -> None:
         commits.append(_git(repository, "rev-parse", "HEAD").strip())
     _git(repository, "bisect", "start", "HEAD", commits[0])
     build = "read built number < source && cp ../$built.so libspice-server.so.1"
-    recipe = [f"{RECIPES}/bisect.sh", "MAIN-007", "libspice-server.so.1", "sh", "-c", build]
+    recipe = [f"{RECIPES}/bisect.sh", what, "libspice-server.so.1", "sh", "-c", build]
     told = _git(repository, "bisect", "run", *recipe)
     assert f"{commits[4]} is the first bad commit" in told
     log = _git(repository, "bisect", "log")
     for word, commit in (("good", commits[3]), ("bad", commits[4]), ("skip", commits[2])):
         assert f"git bisect {word} {commit}" in log
+
+
+x86 = pytest.mark.skipif(
+    platform.machine() != "x86_64", reason="UNSUPPORTED: a fault is planted in x86-64 code"
+)
+needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="UNSUPPORTED: git is not installed")
+
+
+@needs_library
+@x86
+@needs_git
+def test_bisect_finds_the_commit(tmp_path: Path) -> None:
+    """The first server that forgets the machine's name."""
+    _planted(tmp_path, "spice_server_set_name", RETURN)
+    _bisected(tmp_path, "MAIN-007")
+
+
+def _died_at_announcement(bad: Path) -> Failure:
+    """The finding of a server that ends when a migration is announced."""
+    link = Link(0, "source", MAIN)
+    moves: list[Move] = [link, Call("source", "announce")]
+    launchers = Launchers()
+    try:
+        launcher = launchers.of(f"lib:{bad}")
+        stage = play({"source": launcher, "target": launcher}, Setup(), moves)
+    finally:
+        launchers.close()
+    (found,) = (f for f in stage.failed().values() if f.requirement == "ROBUST-001")
+    return Failure(found, Setup(), moves, f"lib:{bad}", 0, 0, len(moves))
+
+
+@needs_library
+@x86
+@needs_git
+def test_bisect_finds_the_commit_of_a_finding(tmp_path: Path) -> None:
+    """The first server on which a finding shows; one on which something else shows is left out."""
+    _planted(tmp_path, "spice_server_migrate_connect", TRAP)
+    finding = tmp_path / "finding.json"
+    failure = _died_at_announcement(tmp_path / "bad.so")
+    finding.write_text(json.dumps(failure.as_dict()))
+    _bisected(tmp_path, str(finding))
+    other = replace(failure, finding=replace(failure.finding, seen="it ended by SIGABRT: something else"))
+    finding.write_text(json.dumps(other.as_dict()))
+    line = f"{RECIPES}/bisect.sh {finding} {tmp_path / 'bad.so'} true"
+    assert _shell(line, tmp_path, SPICE_CONFORM=str(TOOL)).returncode == 125
 
 
 def test_summary_and_errors() -> None:

@@ -8,6 +8,7 @@ import struct
 
 import pytest
 
+from dissectors.channels.agent_enums import AgentType
 from dissectors.framing.events import DISCONNECTED
 from dissectors.wire.constants import (
     ChannelType,
@@ -19,7 +20,6 @@ from dissectors.wire.constants import (
     MsgPlayback,
     MsgSmartcard,
     MsgSpicevmc,
-    SpicevmcCap,
 )
 from dissectors.wire.enums import VscMessageType
 from fixtures.bench import Bench
@@ -35,8 +35,9 @@ from fixtures.bench.planting import (
     timers,
 )
 from fixtures.peer import Client, Connection
-from fixtures.peer.peer_connection import EVERYTHING
 from fixtures.system.hosts import Ability, Host
+from suites.channel_devices import SPICEVMC, UNCOMPRESSED
+from suites.guest_agent import agent_message, chunk, read_by_guest
 
 INIT, LIST = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
 TO_GUEST, FROM_GUEST = MsgcSpicevmc.SPICE_MSGC_SPICEVMC_DATA, MsgSpicevmc.SPICE_MSG_SPICEVMC_DATA
@@ -44,18 +45,12 @@ CARD_TO_GUEST, CARD_FROM_GUEST = (
     MsgcSmartcard.SPICE_MSGC_SMARTCARD_DATA,
     MsgSmartcard.SPICE_MSG_SMARTCARD_DATA,
 )
-VMC = {
-    "usbredir": ChannelType.SPICE_CHANNEL_USBREDIR,
-    "port:org.example": ChannelType.SPICE_CHANNEL_PORT,
-    "webdav": ChannelType.SPICE_CHANNEL_WEBDAV,
-}
-WITH_STATE = {**VMC, "smartcard": ChannelType.SPICE_CHANNEL_SMARTCARD}
+WITH_STATE = {**SPICEVMC, "smartcard": ChannelType.SPICE_CHANNEL_SMARTCARD}
 CAN_GO = {
-    **VMC,
+    **SPICEVMC,
     "playback": ChannelType.SPICE_CHANNEL_PLAYBACK,
     "record": ChannelType.SPICE_CHANNEL_RECORD,
 }
-UNCOMPRESSED = EVERYTHING.without(SpicevmcCap.SPICE_SPICEVMC_CAP_DATA_COMPRESS_LZ4)
 #: Bytes that a guest writes at once, and how many times at most: the server stops reading when this much
 #: waits.
 BLOCK, BLOCKS, WAITING = 32_000, 400, 8 * 32_000
@@ -83,12 +78,6 @@ def of(client: Client, channel: int, number: int = 0) -> Connection:
 def states(bench: Bench) -> list[bool]:
     """The client states that a character device was notified of so far: connected, or gone."""
     return [bool(e.args["connected"]) for e in bench.pump.tape.host_events if e.name == "chardev_state"]
-
-
-def at_guest(bench: Bench) -> bytes:
-    """What the guest has read from its device."""
-    events = [e for e in bench.pump.tape.host_events if e.name == "chardev_write"]
-    return b"".join(bytes.fromhex(e.args["hex"]) for e in events)
 
 
 @requirement(
@@ -121,7 +110,7 @@ def test_device_hears_of_its_client(bench: Bench, device: str) -> None:
 
 
 @requirement("CHAN-069", fault=changed("its last byte", FROM_GUEST, lambda b: b[:-1] if b[-1] else b))
-@pytest.mark.parametrize("device", VMC, ids=short)
+@pytest.mark.parametrize("device", SPICEVMC, ids=short)
 def test_client_after_one_that_did_not_read(bench: Bench, device: str) -> None:
     """A client leaves with much unread data while the server has stopped reading from the guest: the next
     client gets what the guest sends."""
@@ -142,7 +131,7 @@ def test_client_after_one_that_did_not_read(bench: Bench, device: str) -> None:
         waits = waits and source.call("chardev_send", device=device, hex="")
     bench.settle()
     bench.claim(not waits, "a server that reads from the guest again", f"{waits} bytes left")
-    bodies = [m.body for m in of(client, VMC[device]).got(FROM_GUEST)]
+    bodies = [m.body for m in of(client, SPICEVMC[device]).got(FROM_GUEST)]
     told = bodies[-1][-9:] if bodies else b"nothing"
     bench.claim(told == b"here I am", "what the guest says to the next client", told)
 
@@ -175,7 +164,7 @@ def test_device_is_unplugged(bench: Bench, device: str) -> None:
 @requirement("CHAN-071", fault=timers(+1, case="agent-0"))
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 @pytest.mark.parametrize("room", [0, 5])
-@pytest.mark.parametrize("device", ["agent", *VMC], ids=short)
+@pytest.mark.parametrize("device", ["agent", *SPICEVMC], ids=short)
 def test_guest_that_takes_it_later(bench: Bench, device: str, room: int) -> None:
     """The guest takes nothing, or a part, and after 100 ms everything: the server tries again by itself and
     delivers all bytes in order."""
@@ -185,19 +174,19 @@ def test_guest_that_takes_it_later(bench: Bench, device: str, room: int) -> None
         client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", 10))
     bench.settle()
     source.call("chardev_take", device=device, room=room, wakes=False)
-    parts = [struct.pack("<IIQI", 1, 3, 0, 8) + bytes([number]) * 8 for number in range(3)]
+    parts = [agent_message(AgentType.VD_AGENT_REPLY, bytes([number]) * 8) for number in range(3)]
     for part in parts:
         if device == "agent":
             client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, part)
         else:
-            of(client, VMC[device]).send(TO_GUEST, part)
+            of(client, SPICEVMC[device]).send(TO_GUEST, part)
     bench.settle()
-    bench.claim(len(at_guest(bench)) == room, f"{room} bytes at first", len(at_guest(bench)))
+    bench.claim(len(read_by_guest(bench)) == room, f"{room} bytes at first", len(read_by_guest(bench)))
     source.call("chardev_take", device=device, room=None, wakes=False)
     bench.pass_time(source, RETRY_MS)
-    head = struct.pack("<II", 1, len(parts[0])) if device == "agent" else b""
-    wanted = b"".join(head + part for part in parts)
-    bench.claim(at_guest(bench) == wanted, f"{len(wanted)} bytes in order", at_guest(bench).hex() or "none")
+    wanted = b"".join(chunk(part) if device == "agent" else part for part in parts)
+    read = read_by_guest(bench)
+    bench.claim(read == wanted, f"{len(wanted)} bytes in order", read.hex() or "none")
 
 
 def card(kind: VscMessageType, reader: int, content: bytes = b"", order: str = "<") -> bytes:
@@ -223,7 +212,8 @@ def test_card_and_reader(bench: Bench, said: int) -> None:
     channel.send(CARD_TO_GUEST, card(READER_ADD, NO_READER, b"r\0"))
     bench.settle()
     wanted = card(READER_ADD, 0, order=">")
-    bench.claim(at_guest(bench) == wanted, f"ReaderAdd at the guest {wanted.hex()}", at_guest(bench).hex())
+    read = read_by_guest(bench)
+    bench.claim(read == wanted, f"ReaderAdd at the guest {wanted.hex()}", read.hex())
     source.call("chardev_send", device="smartcard", hex=card(APDU, said, b"answer", ">").hex())
     bench.settle()
     told = [m.body for m in channel.got(CARD_FROM_GUEST)]
@@ -231,7 +221,8 @@ def test_card_and_reader(bench: Bench, said: int) -> None:
     client.close()
     bench.settle()
     wanted += card(READER_REMOVE, 0, order=">")
-    bench.claim(at_guest(bench) == wanted, f"then ReaderRemove {wanted.hex()}", at_guest(bench).hex())
+    read = read_by_guest(bench)
+    bench.claim(read == wanted, f"then ReaderRemove {wanted.hex()}", read.hex())
 
 
 @requirement("MAIN-019", fault=changed("id 0", LIST, lambda b: b[:-1] + b"\0", nth=2))
@@ -254,7 +245,7 @@ def test_second_channel_of_a_type_that_comes_later(bench: Bench) -> None:
     fault=(never("chardev_write", case="agent-before"), lost(FROM_GUEST, case="webdav-meanwhile")),
 )
 @pytest.mark.parametrize("plugged", ["before", "meanwhile"])
-@pytest.mark.parametrize("device", ["agent", *VMC], ids=short)
+@pytest.mark.parametrize("device", ["agent", *SPICEVMC], ids=short)
 def test_machine_that_stands_still(bench: Bench, device: str, plugged: str) -> None:
     """While the machine is stopped, the server neither writes to its devices nor reads from them, whether
     they were plugged before or after the stop; once it runs, all data arrives in order."""
@@ -266,17 +257,17 @@ def test_machine_that_stands_still(bench: Bench, device: str, plugged: str) -> N
     client = bench.client(source, capabilities=UNCOMPRESSED)
     if agent:
         client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", 10))
-    channel = client.main if agent else of(client, VMC[device])
+    channel = client.main if agent else of(client, SPICEVMC[device])
     bench.settle()
-    message = struct.pack("<IIQI", 1, 3, 0, 8) + b"12345678"
+    message = agent_message(AgentType.VD_AGENT_REPLY, b"12345678")
     channel.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA if agent else TO_GUEST, message)
     whole = (struct.pack("<II", 1, len(message)) if agent else b"") + message
     source.call("chardev_send", device=device, hex=whole.hex())
     bench.settle()
     kind = MsgMain.SPICE_MSG_MAIN_AGENT_DATA if agent else FROM_GUEST
-    seen = at_guest(bench), [m.body for m in channel.got(kind)]
+    seen = read_by_guest(bench), [m.body for m in channel.got(kind)]
     bench.claim(seen == (b"", []), "nothing at guest and client", seen)
     source.call("vm_start")
     bench.settle()
-    seen = at_guest(bench), [m.body for m in channel.got(kind)]
+    seen = read_by_guest(bench), [m.body for m in channel.got(kind)]
     bench.claim(seen == (whole, [message]), "what was said, at guest and client", seen)

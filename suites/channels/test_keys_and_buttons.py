@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from dissectors.channels.agent_enums import AgentPort, AgentType
 from dissectors.channels.inputs import (
     SpiceMsgcInputsKeyDown,
     SpiceMsgcInputsKeyModifiers,
@@ -26,6 +27,7 @@ from fixtures.bench import Bench
 from fixtures.bench.planting import changed, lost, never, put, requirement, stuck_after, timers, twice
 from fixtures.peer import Client, Connection
 from fixtures.system.hosts import Ability, Host
+from suites.guest_agent import agent_message, chunk, read_by_guest
 
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 KEY_DOWN, KEY_UP = MsgcInputs.SPICE_MSGC_INPUTS_KEY_DOWN, MsgcInputs.SPICE_MSGC_INPUTS_KEY_UP
@@ -240,7 +242,7 @@ def agent_state(x: int, y: int, buttons: int, display: int) -> bytes:
     """VD_AGENT_MOUSE_STATE as the guest's agent reads it: VDIChunkHeader (the server's port), VDAgentMessage,
     VDAgentMouseState."""
     state = struct.pack("<IIIB", x, y, buttons, display)
-    return struct.pack("<II", 2, 20 + len(state)) + struct.pack("<IIQI", 1, 1, 0, len(state)) + state
+    return chunk(agent_message(AgentType.VD_AGENT_MOUSE_STATE, state), AgentPort.VDP_SERVER_PORT)
 
 
 @requirement(
@@ -266,12 +268,11 @@ def test_mouse_reaches_the_agent(bench: Bench, button: str) -> None:
     inputs.send(SpiceMsgcInputsMousePress(button=DOWN, buttons_state=mask))
     inputs.send(SpiceMsgcInputsMouseRelease(button=number, buttons_state=0))
     bench.settle()
-    events = [e for e in bench.pump.tape.host_events if e.name == "chardev_write"]
-    told = b"".join(bytes.fromhex(e.args["hex"]) for e in events)
+    read = read_by_guest(bench)
     held = mask << 1  # vd_agent.h, VD_AGENT_*BUTTON_MASK: one bit above the protocol's
     states = (held, held, held | AGENT_UP, held | AGENT_DOWN, 0)
     wanted = b"".join(agent_state(17, 222, buttons, 3) for buttons in states)
-    bench.claim(told == wanted, f"at the agent {wanted.hex()}", told.hex() or "nothing")
+    bench.claim(read == wanted, f"at the agent {wanted.hex()}", read.hex() or "nothing")
     bench.claim(not moved(bench), "nothing at mouse and tablet", moved(bench))
 
 

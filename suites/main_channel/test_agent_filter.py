@@ -8,12 +8,14 @@ import struct
 
 import pytest
 
+from dissectors.channels.agent_enums import AgentPort
 from dissectors.framing.events import DISCONNECTED
 from dissectors.wire.constants import MsgcMain, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import Fault, added, changed, lost, requirement, stuck_after
 from fixtures.peer import Connection
 from fixtures.system.hosts import Ability, Host
+from suites.guest_agent import CHUNK, HEADER, agent_message, chunk, read_by_guest
 
 INIT, AGENT_DATA = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_AGENT_DATA
 GONE = MsgMain.SPICE_MSG_MAIN_AGENT_DISCONNECTED
@@ -27,21 +29,9 @@ GRAPHICS_DEVICE_INFO_CAP = 1 << 15
 CLIPBOARD_CAPS = 1 << 3 | 1 << 5 | 1 << 6  # CLIPBOARD, CLIPBOARD_BY_DEMAND, CLIPBOARD_SELECTION
 FILE_XFER_DISABLED = 1 << 13
 ALL_CAPS = 0x3DFFF  # every bit but FILE_XFER_DISABLED
-#: The port in a chunk's header at the guest's device (spice/vd_agent.h, VDP_CLIENT_PORT and VDP_SERVER_PORT).
-CLIENT_PORT, SERVER_PORT = 1, 2
-HEADER = 20
+SERVER_PORT = AgentPort.VDP_SERVER_PORT
 
 pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
-
-
-def message(kind: int, content: bytes = b"", *, protocol: int = 1, size: int | None = None) -> bytes:
-    """A VDAgentMessage."""
-    return struct.pack("<IIQI", protocol, kind, 0, len(content) if size is None else size) + content
-
-
-def chunk(content: bytes, port: int = CLIENT_PORT) -> bytes:
-    """The message as the guest's device carries it: VDIChunkHeader and content."""
-    return struct.pack("<II", port, len(content)) + content
 
 
 def talking(bench: Bench, **switches: int) -> tuple[Host, Connection]:
@@ -57,21 +47,15 @@ def talking(bench: Bench, **switches: int) -> tuple[Host, Connection]:
     return source, main
 
 
-def at_guest(bench: Bench) -> bytes:
-    """What the guest has read from its device."""
-    events = [e for e in bench.pump.tape.host_events if e.name == "chardev_write"]
-    return b"".join(bytes.fromhex(e.args["hex"]) for e in events)
-
-
 def passed(bench: Bench, source: Host, main: Connection, kind: int) -> tuple[bool, bool]:
     """Whether a message of this kind reaches the guest, and the client; a message of another kind that
     follows it must reach both."""
-    sent, mark = message(kind, b"12345678"), message(REPLY, b"mark" * 2)
+    sent, mark = agent_message(kind, b"12345678"), agent_message(REPLY, b"mark" * 2)
     main.send(TO_AGENT, sent)
     main.send(TO_AGENT, mark)
     source.call("agent_send", hex=(chunk(sent) + chunk(mark)).hex())
     bench.settle()
-    there, here = at_guest(bench), [m.body for m in main.got(AGENT_DATA)]
+    there, here = read_by_guest(bench), [m.body for m in main.got(AGENT_DATA)]
     bench.claim(chunk(mark) in there, "the next message at the guest", "it is missing", proves="MAIN-013")
     bench.claim(mark in here, "the next message at the client", "it is missing", proves="MAIN-013")
     return chunk(sent) in there, sent in here
@@ -80,8 +64,8 @@ def passed(bench: Bench, source: Host, main: Connection, kind: int) -> tuple[boo
 @requirement(
     "MAIN-043",
     fault=(
-        added(INIT, AGENT_DATA, message(4, b"12345678"), case="copypaste-CLIPBOARD"),
-        added(INIT, AGENT_DATA, message(12, b"12345678"), case="file_xfer-FILE_XFER_DATA"),
+        added(INIT, AGENT_DATA, agent_message(4, b"12345678"), case="copypaste-CLIPBOARD"),
+        added(INIT, AGENT_DATA, agent_message(12, b"12345678"), case="file_xfer-FILE_XFER_DATA"),
     ),
 )
 @pytest.mark.parametrize(
@@ -99,7 +83,8 @@ def test_kind_that_is_switched_off(bench: Bench, switch: str, kind: str) -> None
 
 
 @requirement(
-    "MAIN-043", fault=(lost(TO_AGENT, nth=3), added(AGENT_DATA, AGENT_DATA, message(4, b"12345678"), nth=1))
+    "MAIN-043",
+    fault=(lost(TO_AGENT, nth=3), added(AGENT_DATA, AGENT_DATA, agent_message(4, b"12345678"), nth=1)),
 )
 @pytest.mark.parametrize("switch", ["copypaste", "file_xfer"])
 def test_switched_while_connected(bench: Bench, switch: str) -> None:
@@ -108,19 +93,19 @@ def test_switched_while_connected(bench: Bench, switch: str) -> None:
     source, main = talking(bench)
     for enable in (1, 0, 1):
         source.call(f"set_agent_{switch}", enable=enable)
-        before, told = len(at_guest(bench)), len(main.got(AGENT_DATA))
-        sent = message(kind, bytes([enable]) * 8)
+        before, told = len(read_by_guest(bench)), len(main.got(AGENT_DATA))
+        sent = agent_message(kind, bytes([enable]) * 8)
         main.send(TO_AGENT, sent)
         source.call("agent_send", hex=chunk(sent).hex())
         bench.settle()
-        there = at_guest(bench)[before:] == chunk(sent) * enable
+        there = read_by_guest(bench)[before:] == chunk(sent) * enable
         here = [m.body for m in main.got(AGENT_DATA)][told:] == [sent] * enable
         wanted = "passed" if enable else "kept back"
         bench.claim(there and here, f"{wanted}, both ways, at {switch} {enable}", (there, here))
 
 
 def _caps(change: int) -> bytes:
-    return message(ANNOUNCE, struct.pack("<II", 1, change))
+    return agent_message(ANNOUNCE, struct.pack("<II", 1, change))
 
 
 @requirement(
@@ -156,16 +141,16 @@ def test_graphics_devices(bench: Bench, able: bool) -> None:
     for _ in range(2):
         source.call("agent_send", hex=chunk(_caps(announced)).hex())
         bench.settle()
-    told = at_guest(bench)
-    wanted = chunk(message(GRAPHICS_DEVICE_INFO, bytes(4)), SERVER_PORT) * 2 * able
+    told = read_by_guest(bench)
+    wanted = chunk(agent_message(GRAPHICS_DEVICE_INFO, bytes(4)), SERVER_PORT) * 2 * able
     bench.claim(told == wanted, f"at the guest {wanted.hex() or 'nothing'}", told.hex() or "nothing")
 
 
 MALFORMED = {
-    "another protocol": message(REPLY, b"12345678", protocol=2),
-    "a header cut": message(REPLY)[: HEADER - 1],
-    "longer than it says": message(REPLY, b"12345678", size=7),
-    "longer than a message": message(REPLY, bytes(2049 - HEADER)),
+    "another protocol": agent_message(REPLY, b"12345678", protocol=2),
+    "a header cut": agent_message(REPLY)[: HEADER.size - 1],
+    "longer than it says": agent_message(REPLY, b"12345678", size=7),
+    "longer than a message": agent_message(REPLY, bytes(2049 - HEADER.size)),
 }
 
 
@@ -178,8 +163,9 @@ def test_malformed_message_of_the_client(bench: Bench, how: str) -> None:
     main.send(TO_AGENT, MALFORMED[how])
     ending = main.expect_end(deadline=2)
     bench.claim(ending in DISCONNECTED, "the session's end", ending)
-    told = [head for head in (at_guest(bench)[:8],) if head and head != struct.pack("<II", 2, HEADER)]
-    bench.claim(not told, "nothing at the guest", [head.hex() for head in told])
+    first = read_by_guest(bench)[: CHUNK.size]
+    from_server = CHUNK.pack(SERVER_PORT, HEADER.size)  # CLIENT_DISCONNECTED
+    bench.claim(first in (b"", from_server), "nothing at the guest", first.hex())
     bench.alive("after a malformed agent message", source)
 
 
@@ -198,15 +184,15 @@ def test_malformed_message_of_the_guest(bench: Bench, how: str) -> None:
 
 
 @requirement("MAIN-047", fault=Fault("the guest misses a byte", plant=("clip:agent",)))
-@pytest.mark.parametrize("size", [0, 1, 2048 - HEADER])
+@pytest.mark.parametrize("size", [0, 1, 2048 - HEADER.size])
 def test_chunk_header_at_the_guest(bench: Bench, size: int) -> None:
     """The guest reads each message behind a header that names the client's port and the size."""
     _, main = talking(bench)
-    sent = [message(REPLY, bytes((n + size) & 0xFF for n in range(size))) for _ in range(3)]
+    sent = [agent_message(REPLY, bytes((n + size) & 0xFF for n in range(size))) for _ in range(3)]
     for one in sent:
         main.send(TO_AGENT, one)
     bench.settle()
-    wanted, seen = b"".join(map(chunk, sent)), at_guest(bench)
+    wanted, seen = b"".join(map(chunk, sent)), read_by_guest(bench)
     fine = seen == wanted
     bench.claim(fine, f"{len(wanted)} bytes: {wanted[:28].hex()}...", f"{len(seen)}: {seen[:28].hex()}...")
 
@@ -216,10 +202,10 @@ def test_chunk_header_at_the_guest(bench: Bench, size: int) -> None:
 def test_guest_hears_that_the_last_client_has_left(bench: Bench, leaves: str) -> None:
     """The guest gets CLIENT_DISCONNECTED once, in a chunk of the server's own port."""
     _, main = talking(bench)
-    main.send(TO_AGENT, message(REPLY))
+    main.send(TO_AGENT, agent_message(REPLY))
     bench.settle()
     main.close() if leaves == "closes" else main.reset()
     bench.settle()
-    wanted = chunk(message(REPLY)) + chunk(message(CLIENT_DISCONNECTED), SERVER_PORT)
-    seen = at_guest(bench)
+    wanted = chunk(agent_message(REPLY)) + chunk(agent_message(CLIENT_DISCONNECTED), SERVER_PORT)
+    seen = read_by_guest(bench)
     bench.claim(seen == wanted, wanted.hex(), seen.hex())

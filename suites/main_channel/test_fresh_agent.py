@@ -21,6 +21,7 @@ from fixtures.bench.planting import (
 )
 from fixtures.peer import Connection
 from fixtures.system.hosts import Ability, Host
+from suites.guest_agent import agent_message, chunk, read_by_guest
 
 INIT, AGENT_DATA = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_AGENT_DATA
 BACK_AGAIN = MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS
@@ -32,18 +33,8 @@ WAIT_MS = 30_000  # server/char-device.cpp, RED_CHAR_DEVICE_WAIT_TOKENS_TIMEOUT
 pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 
 
-def message(content: bytes) -> bytes:
-    """A VDAgentMessage."""
-    return struct.pack("<IIQI", 1, REPLY, 0, len(content)) + content
-
-
-def chunk(content: bytes) -> bytes:
-    """The message as the guest's device carries it: VDIChunkHeader (the client's port) and content."""
-    return struct.pack("<II", 1, len(content)) + content
-
-
 #: The unfinished message, and the whole one that follows it.
-OLD, NEW = message(b"old" * 20), message(b"new!" * 5)
+OLD, NEW = agent_message(REPLY, b"old" * 20), agent_message(REPLY, b"new!" * 5)
 
 
 def talking(bench: Bench, host: Host, grants: int = WINDOW) -> Connection:
@@ -63,12 +54,6 @@ def plugged_again(bench: Bench, host: Host, main: Connection) -> None:
     bench.until(lambda: len(main.got(BACK_AGAIN)) > before, "AGENT_CONNECTED_TOKENS", proves="MAIN-009")
     main.send(START, struct.pack("<I", WINDOW))
     bench.settle()
-
-
-def at_guest(bench: Bench) -> bytes:
-    """What the guest has read from its device."""
-    events = [e for e in bench.pump.tape.host_events if e.name == "chardev_write"]
-    return b"".join(bytes.fromhex(e.args["hex"]) for e in events)
 
 
 def heard(main: Connection) -> bytes:
@@ -100,12 +85,12 @@ def test_agent_is_unplugged_within_the_clients_message(bench: Bench) -> None:
     main = talking(bench, source)
     main.send(TO_AGENT, OLD[:50])
     bench.settle()
-    before = len(at_guest(bench))
+    before = len(read_by_guest(bench))
     plugged_again(bench, source, main)
     main.send(TO_AGENT, OLD[50:])
     main.send(TO_AGENT, NEW)
     bench.settle()
-    told = at_guest(bench)[before:]
+    told = read_by_guest(bench)[before:]
     bench.claim(told == chunk(NEW), "the next message alone at the guest", told.hex() or "nothing")
 
 
@@ -138,7 +123,7 @@ def test_client_leaves_within_its_message(bench: Bench, said: int) -> None:
     main = talking(bench, source)
     main.send(TO_AGENT, NEW)
     bench.settle()
-    told = at_guest(bench)
+    told = read_by_guest(bench)
     bench.claim(told.endswith(chunk(NEW)), "the next client's message at the guest", told[-60:].hex())
     bench.claim(main.ending is None, "the session goes on", main.ending)
 
@@ -158,13 +143,13 @@ def test_window_of_a_fresh_agent_is_whole(bench: Bench, used: int, reads: bool) 
     bench.settle()
     plugged_again(bench, source, main)
     source.call("chardev_take", device="agent", room=0)  # what is read would bring tokens back
-    before = len(at_guest(bench))
+    before = len(read_by_guest(bench))
     for _ in range(WINDOW):
         main.send(TO_AGENT, NEW)
     bench.settle()
     source.call("chardev_take", device="agent")
     bench.settle()
-    told = at_guest(bench)[before:].count(chunk(NEW))
+    told = read_by_guest(bench)[before:].count(chunk(NEW))
     bench.claim(told == WINDOW, f"{WINDOW} messages at the guest", told)
     bench.claim(main.ending is None, "the session goes on", main.ending)
 

@@ -13,6 +13,7 @@ from fixtures.bench import Bench
 from fixtures.bench.planting import changed, requirement
 from fixtures.peer import Client
 from fixtures.system.hosts import Ability, Host
+from suites.guest_agent import agent_message, read_by_guest
 
 AGENT_START, AGENT_DATA = MsgcMain.SPICE_MSGC_MAIN_AGENT_START, MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA
 DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
@@ -31,7 +32,7 @@ def configuration(monitors: list[list[int]]) -> bytes:
     """The agent's message with its header."""
     body = struct.pack("<II", len(monitors), USE_POSITION)
     body += b"".join(struct.pack("<IIIii", h, w, d, x, y) for w, h, d, x, y in monitors)
-    return struct.pack("<IIQI", 1, MONITORS_CONFIG, 0, len(body)) + body
+    return agent_message(MONITORS_CONFIG, body)
 
 
 def wishing(bench: Bench, takes: bool) -> tuple[Host, Client]:
@@ -53,9 +54,7 @@ def at_card(bench: Bench) -> list[list[list[int]]]:
 
 def at_agent(bench: Bench) -> str:
     """What the agent has read, in hex, without the server's chunk headers (port and size, 8 bytes)."""
-    raw = b"".join(
-        bytes.fromhex(e.args["hex"]) for e in bench.pump.tape.host_events if e.name == "chardev_write"
-    )
+    raw = read_by_guest(bench)
     content = b""
     while len(raw) >= 8:
         (size,) = struct.unpack_from("<I", raw, 4)

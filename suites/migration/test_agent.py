@@ -12,6 +12,7 @@ from dissectors.wire.constants import MsgcMain, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import changed, lost, requirement
 from fixtures.system.hosts import Ability, Host
+from suites.guest_agent import agent_message, read_by_guest
 from suites.steps import migrated
 
 AGENT_DATA, AGENT_CONNECTED_TOKENS = (
@@ -20,7 +21,7 @@ AGENT_DATA, AGENT_CONNECTED_TOKENS = (
 )
 #: VDAgentMessages (protocol 1, clipboard release, no data) that differ in their opaque number, and the
 #: VDIChunkHeader that the guest puts before each.
-FROM_CLIENT, FROM_GUEST = struct.pack("<IIQI", 1, 9, 0xC1, 0), struct.pack("<IIQI", 1, 9, 0x6E57, 0)
+FROM_CLIENT, FROM_GUEST = agent_message(9, opaque=0xC1), agent_message(9, opaque=0x6E57)
 CHUNK = struct.pack("<II", 1, len(FROM_GUEST))
 WITH_AGENT = ("keyboard", "mouse", "agent")
 
@@ -29,11 +30,7 @@ pytestmark = pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.CALLS, Ability.DEV
 
 def heard(bench: Bench, host: Host) -> int:
     """How many times the guest has read the client's message."""
-    return sum(
-        str(e.args.get("hex", "")).count(FROM_CLIENT.hex())
-        for e in bench.pump.tape.host_events
-        if e.host == host.label and e.name == "chardev_write"
-    )
+    return read_by_guest(bench, host).count(FROM_CLIENT)
 
 
 @requirement(

@@ -14,6 +14,7 @@ from fixtures.bench import Bench
 from fixtures.bench.planting import added, changed, lost, requirement
 from fixtures.peer import Client, PeerFailure
 from fixtures.system.hosts import Ability, HarnessError, Host
+from suites.guest_agent import agent_message, chunk, read_by_guest
 from suites.steps import migrated
 
 AGENT_DATA, TO_AGENT = MsgMain.SPICE_MSG_MAIN_AGENT_DATA, MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA
@@ -24,18 +25,8 @@ CLIPBOARD, REPLY = 4, 3  # spice/vd_agent.h, VD_AGENT_CLIPBOARD and VD_AGENT_REP
 pytestmark = pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.CALLS, Ability.DEVICES)
 
 
-def message(kind: int, content: bytes) -> bytes:
-    """A VDAgentMessage."""
-    return struct.pack("<IIQI", 1, kind, 0, len(content)) + content
-
-
-def chunk(content: bytes) -> bytes:
-    """The message as the guest's device carries it: VDIChunkHeader (the client's port) and content."""
-    return struct.pack("<II", 1, len(content)) + content
-
-
 #: A message in two parts, and the message that follows it.
-CUT, NEXT = message(CLIPBOARD, bytes(range(100))), message(REPLY, b"the next")
+CUT, NEXT = agent_message(CLIPBOARD, bytes(range(100))), agent_message(REPLY, b"the next")
 FIRST, SECOND = CUT[:60], CUT[60:]
 
 
@@ -62,8 +53,7 @@ def test_clients_message_in_two_parts(bench: Bench, copypaste: int) -> None:
     client.main.send(TO_AGENT, SECOND)
     client.main.send(TO_AGENT, NEXT)
     bench.settle()
-    events = [e for e in bench.pump.tape.host_events if e.name == "chardev_write"]
-    told = b"".join(bytes.fromhex(e.args["hex"]) for e in events)
+    told = read_by_guest(bench)
     wanted = (chunk(FIRST) + chunk(SECOND)) * copypaste + chunk(NEXT)
     bench.claim(told == wanted, f"at the guest {wanted.hex()}", told.hex() or "nothing", target)
     bench.claim(client.main.ending is None, "the session goes on", client.main.ending, target)

@@ -10,12 +10,14 @@ from contextlib import suppress
 
 import pytest
 
+from dissectors.channels.agent_enums import AgentType
 from dissectors.wire.constants import MsgcBase, MsgcMain, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import Fault, changed, dies_at, lost, requirement
 from fixtures.peer import Client, PeerFailure
 from fixtures.peer.duties import DUTIFUL, Duties, Step
 from fixtures.system.hosts import Ability, HarnessError, Host
+from suites.guest_agent import CHUNK, HEADER, agent_message, chunk, read_by_guest
 from suites.steps import announced, migrated, moved
 
 AGENT_DATA, AGENT_TOKEN = MsgMain.SPICE_MSG_MAIN_AGENT_DATA, MsgMain.SPICE_MSG_MAIN_AGENT_TOKEN
@@ -27,20 +29,14 @@ PLAIN, WITH_AGENT = ("keyboard", "mouse"), ("keyboard", "mouse", "agent")
 #: The tokens that a client grants the server with AGENT_START, and the server the client with INIT
 #: (spice.proto; server/reds.h, REDS_AGENT_WINDOW_SIZE).
 TOKENS = 10
-CHUNK = struct.Struct("<II")  # VDIChunkHeader: port (1: the client), size
-HEADER = 20  # VDAgentMessage without its data
 
 pytestmark = pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.CALLS, Ability.DEVICES)
 
 
 def message(number: int, size: int = 0) -> bytes:
     """A VDAgentMessage (protocol 1, clipboard) with this opaque number and data."""
-    return struct.pack("<IIQI", 1, 4, number, size) + bytes((number + at) & 0xFF for at in range(size))
-
-
-def chunk(content: bytes) -> bytes:
-    """The message as the guest's device carries it."""
-    return CHUNK.pack(1, len(content)) + content
+    content = bytes((number + at) & 0xFF for at in range(size))
+    return agent_message(AgentType.VD_AGENT_CLIPBOARD, content, opaque=number)
 
 
 def started(bench: Bench, source: Host, duties: Duties = DUTIFUL) -> Client:
@@ -49,12 +45,6 @@ def started(bench: Bench, source: Host, duties: Duties = DUTIFUL) -> Client:
     client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", TOKENS))
     bench.settle()
     return client
-
-
-def written(bench: Bench, *hosts: Host) -> bytes:
-    """What the guest has read from its device, first at one host, then at the other."""
-    events = [e for e in bench.pump.tape.host_events if e.name == "chardev_write"]
-    return b"".join(bytes.fromhex(e.args["hex"]) for host in hosts for e in events if e.host == host.label)
 
 
 SPOKEN, NEXT = message(0x6E57, 64), message(0x4E58)
@@ -73,9 +63,9 @@ WHOLE = chunk(SPOKEN)
         CHUNK.size - 1,
         CHUNK.size,
         CHUNK.size + 1,
-        CHUNK.size + HEADER - 1,
-        CHUNK.size + HEADER,
-        CHUNK.size + HEADER + 1,
+        CHUNK.size + HEADER.size - 1,
+        CHUNK.size + HEADER.size,
+        CHUNK.size + HEADER.size + 1,
         len(WHOLE) - 1,
         len(WHOLE),
     ],
@@ -131,7 +121,7 @@ def test_messages_that_the_guest_has_not_taken(bench: Bench, room: int, attached
     if attached == "after":
         target.call("agent_attach")
     bench.settle()
-    taken, due = written(bench, source, target), b"".join(map(chunk, sent))
+    taken, due = read_by_guest(bench, source, target), b"".join(map(chunk, sent))
     bench.claim(taken == due, due.hex(), taken.hex(), target, proves="MIG-DST-041")
     target.call("agent_send", hex=chunk(NEXT).hex())
     bench.until(

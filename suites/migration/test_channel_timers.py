@@ -11,23 +11,13 @@ from fixtures.bench import Bench
 from fixtures.bench.planting import added, message_after_result, requirement
 from fixtures.peer.duties import DUTIFUL, Step
 from fixtures.system.hosts import Ability
+from suites.channel_devices import DEVICES as CHANNEL_DEVICES
 from suites.steps import announced, moved
 
 MIGRATE, PING, DATA = MsgBase.SPICE_MSG_MIGRATE, MsgBase.SPICE_MSG_PING, MsgBase.SPICE_MSG_MIGRATE_DATA
 MAIN = ChannelType.SPICE_CHANNEL_MAIN
-#: Channel -> the devices that give a machine this channel.
-DEVICES = {
-    MAIN: (),
-    ChannelType.SPICE_CHANNEL_INPUTS: ("keyboard", "mouse"),
-    ChannelType.SPICE_CHANNEL_DISPLAY: ("display",),
-    ChannelType.SPICE_CHANNEL_CURSOR: ("display",),
-    ChannelType.SPICE_CHANNEL_PLAYBACK: ("playback",),
-    ChannelType.SPICE_CHANNEL_RECORD: ("record",),
-    ChannelType.SPICE_CHANNEL_SMARTCARD: ("smartcard",),
-    ChannelType.SPICE_CHANNEL_USBREDIR: ("usbredir",),
-    ChannelType.SPICE_CHANNEL_PORT: ("port:org.example",),
-    ChannelType.SPICE_CHANNEL_WEBDAV: ("webdav",),
-}
+#: An agent would talk on main.
+DEVICES = {**CHANNEL_DEVICES, MAIN: ()}
 OF_A_WORKER = (ChannelType.SPICE_CHANNEL_DISPLAY, ChannelType.SPICE_CHANNEL_CURSOR)
 #: The first PING of a channel is due 100 ms after its link. Where a host has its own clock, the tests let
 #: much more time pass, but less than the 10 s for which a source waits for its clients; a display's worker

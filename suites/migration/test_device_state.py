@@ -23,6 +23,7 @@ from fixtures.bench import Bench
 from fixtures.bench.planting import Fault, changed, lost, put, requirement
 from fixtures.peer import Client, Connection
 from fixtures.system.hosts import Ability, Host
+from suites.guest_agent import read_by_guest
 from suites.steps import migrated
 
 MIGRATE, DATA = MsgBase.SPICE_MSG_MIGRATE, MsgBase.SPICE_MSG_MIGRATE_DATA
@@ -131,12 +132,6 @@ def opened(bench: Bench, carrier: Carrier) -> tuple[Host, Host, Client]:
     return source, target, client
 
 
-def written(bench: Bench, *hosts: Host) -> bytes:
-    """What the guest has read from its device, first at one host, then at the other."""
-    events = [e for e in bench.pump.tape.host_events if e.name == "chardev_write"]
-    return b"".join(bytes.fromhex(e.args["hex"]) for host in hosts for e in events if e.host == host.label)
-
-
 @requirement(
     "MIG-SRC-063",
     fault=(
@@ -165,7 +160,7 @@ def test_what_each_channel_asks_for(bench: Bench) -> None:
 def test_data_that_the_guest_has_not_taken(bench: Bench, carrier: Carrier, room: int) -> None:
     """Three messages wait at the source, the first perhaps partly read."""
     source, target, client = opened(bench, carrier)
-    before = len(written(bench, source))
+    before = len(read_by_guest(bench, source))
     source.call("chardev_take", device=carrier.device, room=room)
     sent = [b"first, 16 bytes.", b"2nd", b"the third message"]
     for one in sent:
@@ -173,7 +168,7 @@ def test_data_that_the_guest_has_not_taken(bench: Bench, carrier: Carrier, room:
     bench.settle()
     migrated(bench, source, client, target)
     bench.settle()
-    taken, due = written(bench, source, target)[before:], b"".join(map(carrier.at_guest, sent))
+    taken, due = read_by_guest(bench, source, target)[before:], b"".join(map(carrier.at_guest, sent))
     bench.claim(taken == due, due.hex(), taken.hex(), target)
 
 
@@ -189,7 +184,7 @@ def test_data_at_the_target(bench: Bench, carrier: Carrier) -> None:
     """Data passes both ways at the target, as at the source."""
     source, target, client = opened(bench, carrier)
     for host in (source, target):
-        before = len(written(bench, host))
+        before = len(read_by_guest(bench, host))
         carrier.say(client, b"from the client")
         host.call("chardev_send", device=carrier.device, hex=carrier.at_guest(b"from the guest").hex())
         connection = carrier.connection(client)
@@ -198,7 +193,7 @@ def test_data_at_the_target(bench: Bench, carrier: Carrier) -> None:
         bench.settle()
         bodies = [m.body for m in connection.got(carrier.guest_says)]
         bench.claim(bodies == [carrier.on_wire(b"from the guest")], "what the guest has said", bodies, host)
-        taken, due = written(bench, host)[before:], carrier.at_guest(b"from the client")
+        taken, due = read_by_guest(bench, host)[before:], carrier.at_guest(b"from the client")
         bench.claim(taken == due, due.hex(), taken.hex(), host)
         if host is source:
             migrated(bench, source, client, target)

@@ -19,23 +19,11 @@ from fixtures.peer import Client, Connection, Deadline, LinkRefused
 from fixtures.peer.duties import DUTIFUL
 from fixtures.peer.peer_client import start
 from fixtures.system.hosts import Ability, HarnessError, Host
+from suites.channel_devices import DEVICES
 from suites.steps import announced
 
 MAIN, DISPLAY = ChannelType.SPICE_CHANNEL_MAIN, ChannelType.SPICE_CHANNEL_DISPLAY
 INIT = MsgMain.SPICE_MSG_MAIN_INIT
-#: Channel -> the devices that give a machine this channel.
-DEVICES = {
-    MAIN: ("keyboard", "mouse", "agent"),
-    ChannelType.SPICE_CHANNEL_INPUTS: ("keyboard", "mouse"),
-    DISPLAY: ("display",),
-    ChannelType.SPICE_CHANNEL_CURSOR: ("display",),
-    ChannelType.SPICE_CHANNEL_PLAYBACK: ("playback",),
-    ChannelType.SPICE_CHANNEL_RECORD: ("record",),
-    ChannelType.SPICE_CHANNEL_SMARTCARD: ("smartcard",),
-    ChannelType.SPICE_CHANNEL_USBREDIR: ("usbredir",),
-    ChannelType.SPICE_CHANNEL_PORT: ("port:org.example",),
-    ChannelType.SPICE_CHANNEL_WEBDAV: ("webdav",),
-}
 #: The size of the fixed part of each channel's migration data, bytes, with the header
 #: (server/migration-protocol.h, packed).
 FIXED = {

@@ -10,20 +10,15 @@ from contextlib import suppress
 import pytest
 
 from dissectors.framing.events import Ending
-from dissectors.wire.constants import ChannelType, MsgcMain, MsgcSpicevmc, MsgMain, MsgSpicevmc, SpicevmcCap
+from dissectors.wire.constants import MsgcMain, MsgcSpicevmc, MsgMain, MsgSpicevmc
 from fixtures.bench import Bench
 from fixtures.bench.planting import Fault, changed, dies_at, lost, requirement, swells
 from fixtures.peer import Client, Connection, Deadline
-from fixtures.peer.peer_connection import EVERYTHING
 from fixtures.system.hosts import Ability, HarnessError, Host
+from suites.channel_devices import SPICEVMC, UNCOMPRESSED
 
 AGENT_START, AGENT_DATA = MsgcMain.SPICE_MSGC_MAIN_AGENT_START, MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA
 MONITORS_CONFIG = 2  # spice/vd_agent.h, VD_AGENT_MONITORS_CONFIG
-VMC = {
-    "usbredir": ChannelType.SPICE_CHANNEL_USBREDIR,
-    "port:org.example": ChannelType.SPICE_CHANNEL_PORT,
-    "webdav": ChannelType.SPICE_CHANNEL_WEBDAV,
-}
 #: This many messages of this many bytes, 8 MB; the server holds 128 of them (server/spicevmc.cpp,
 #: self-tokens).
 COUNT, SIZE, HELD = 256, 32_000, 6_000_000
@@ -31,9 +26,8 @@ GUEST_COUNT, GUEST_HELD = 240, 6_700_000
 #: Agent messages of 2,000 bytes; a monitors configuration of 256 monitors takes 5,148 bytes.
 PIECE, PIECES, TOO_LONG = 2_000, 40, 1 << 20
 
-UNCOMPRESSED = EVERYTHING.without(SpicevmcCap.SPICE_SPICEVMC_CAP_DATA_COMPRESS_LZ4)
 
-every_vmc = pytest.mark.parametrize("device", list(VMC), ids=lambda d: d.partition(":")[0])
+every_vmc = pytest.mark.parametrize("device", list(SPICEVMC), ids=lambda d: d.partition(":")[0])
 pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 
 
@@ -42,7 +36,7 @@ def carrier(bench: Bench, device: str) -> tuple[Host, Connection]:
     source = bench.start(devices=(device,))
     client = bench.client(source, capabilities=UNCOMPRESSED)
     bench.settle()
-    return source, client.current.channels[VMC[device], 0]
+    return source, client.current.channels[SPICEVMC[device], 0]
 
 
 def with_agent(bench: Bench, *, monitors: bool = False) -> tuple[Host, Client]:

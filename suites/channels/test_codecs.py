@@ -17,13 +17,12 @@ from fixtures.bench.planting import Fault, changed, lost, put, requirement
 from fixtures.peer import Connection
 from fixtures.peer.peer_connection import EVERYTHING
 from fixtures.system.hosts import Ability, Host, Unsupported
-from suites.channels.test_display_capabilities import SIDE, came, drawn, opened
+from suites.channels.test_display_capabilities import SIDE, came, opened
+from suites.guest_pictures import STREAM_CREATE, begin_video, drawn
 
 DISPLAY, PLAYBACK = ChannelType.SPICE_CHANNEL_DISPLAY, ChannelType.SPICE_CHANNEL_PLAYBACK
-STREAM_CREATE = MsgDisplay.SPICE_MSG_DISPLAY_STREAM_CREATE
 SOME = 10
 SLOW_US = 50_000  # of the client's line in the net test
-STREAM_ALL, FRAMES = 2, 60  # SPICE_STREAM_VIDEO_ALL; a stream begins with the 20th picture
 ALWAYS, NEVER = 2, 3  # spice_wan_compression_t
 LATE_MS = -400  # how late the last frame came
 REPORT = MsgDisplay.SPICE_MSG_DISPLAY_STREAM_ACTIVATE_REPORT
@@ -41,16 +40,6 @@ def image(bench: Bench, source: Host, display: Connection) -> int:
     drawn(bench, source)
     bench.until(lambda: came(display), "an image")
     return came(display)[-1]
-
-
-def streams(bench: Bench, source: Host, display: Connection) -> bool:
-    """Whether pictures that the guest draws at one place, one after the other, become a video stream."""
-    for frame in range(FRAMES):
-        source.call("qxl_image", seed=frame)
-        drawn(bench, source)
-        if display.got(STREAM_CREATE):
-            return True
-    return False
 
 
 def retyped(kind: ImageType, case: str) -> Fault:
@@ -114,13 +103,11 @@ def test_lists_of_video_codecs(bench: Bench) -> None:
     """A valid list, one with an invalid entry, one of invalid entries alone; the video that follows is
     MJPEG."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
-    source.call("set_streaming_video", value=STREAM_ALL)
     lists = ["spice:mjpeg", "nobody:mjpeg;spice:mjpeg", "spice:nothing", "mjpeg", ""]
     returned = [source.call("set_video_codecs", codecs=codecs) for codecs in lists]
     bench.claim(returned == [0, 0, -1, -1, -1], "0, 0, -1, -1, -1", returned)
     display = opened(bench, source)
-    if not streams(bench, source, display):
-        raise Unsupported("this build makes no stream of 60 pictures at one place")
+    begin_video(bench, source, display)
     codecs = {int(m.packet.codec_type) for m in display.got(STREAM_CREATE)}
     bench.claim(codecs == {1}, "MJPEG", codecs)
 
@@ -131,7 +118,6 @@ def test_latency_by_capability(bench: Bench, able: bool) -> None:
     """The guest plays sound while a video runs over a slow line, and the client reports that its frames come
     late."""
     source = bench.start(devices=("keyboard", "mouse", "display", "playback"))
-    source.call("set_streaming_video", value=STREAM_ALL)
     without = () if able else (PlaybackCap.SPICE_PLAYBACK_CAP_LATENCY,)
     able_to = EVERYTHING.without(*without)
     client = bench.client(source, channels=(DISPLAY, PLAYBACK), capabilities=able_to, slow_us=SLOW_US)
@@ -139,10 +125,9 @@ def test_latency_by_capability(bench: Bench, able: bool) -> None:
     display, playback = (client.current.channels[channel, 0] for channel in (DISPLAY, PLAYBACK))
     source.call("playback_start")
     source.call("playback_put")
-    if not streams(bench, source, display):
-        raise Unsupported("this build makes no stream of 60 pictures at one place")
+    pictures = begin_video(bench, source, display)
     bench.until(lambda: display.got(REPORT), "STREAM_ACTIVATE_REPORT", proves="CHAN-053")
-    source.call("qxl_image", seed=FRAMES, times=SOME)  # whose sizes tell the server how long one takes
+    source.call("qxl_image", seed=pictures, times=SOME)  # whose sizes tell the server how long one takes
     drawn(bench, source)
     asked = display.got(REPORT)[-1].packet
     report = {"stream_id": int(asked.stream_id), "unique_id": int(asked.unique_id), "num_frames": 5}

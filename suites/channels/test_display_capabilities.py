@@ -15,13 +15,14 @@ from fixtures.bench import Bench
 from fixtures.bench.planting import added, changed, lost, put, requirement
 from fixtures.peer import Connection
 from fixtures.peer.peer_connection import EVERYTHING
-from fixtures.system.hosts import Ability, Host, Unsupported
+from fixtures.system.hosts import Ability, Host
+from suites.guest_pictures import STREAM_CREATE, begin_video, drawn
 
 WIDTH, HEIGHT = 640, 480  # of the primary surface
 #: A MONITORS_CONFIG of one head that shows it.
 DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
 MONITORS = MsgDisplay.SPICE_MSG_DISPLAY_MONITORS_CONFIG
-DRAW_COPY, STREAM_CREATE = MsgDisplay.SPICE_MSG_DISPLAY_DRAW_COPY, MsgDisplay.SPICE_MSG_DISPLAY_STREAM_CREATE
+DRAW_COPY = MsgDisplay.SPICE_MSG_DISPLAY_DRAW_COPY
 SURFACE_CREATE = MsgDisplay.SPICE_MSG_DISPLAY_SURFACE_CREATE
 DRAW_FILL = MsgDisplay.SPICE_MSG_DISPLAY_DRAW_FILL
 REPORT = MsgDisplay.SPICE_MSG_DISPLAY_STREAM_ACTIVATE_REPORT
@@ -35,7 +36,6 @@ IMAGES = {
     COMPRESSION.SPICE_IMAGE_COMPRESSION_GLZ: TYPE.SPICE_IMAGE_TYPE_GLZ_RGB,
 }
 SIDE = 144  # of an image, pixels
-STREAM_ALL, FRAMES = 2, 60  # spice-server.h, SPICE_STREAM_VIDEO_ALL; a stream begins with the 20th picture
 
 pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 
@@ -45,13 +45,6 @@ def opened(bench: Bench, source: Host, *without: DisplayCap) -> Connection:
     client = bench.client(source, channels=(DISPLAY,), capabilities=EVERYTHING.without(*without))
     bench.settle()
     return client.current.channels[DISPLAY, 0]
-
-
-def drawn(bench: Bench, source: Host) -> None:
-    """The display's worker has processed what the guest has drawn."""
-    bench.until(lambda: not source.call("qxl_left"), "the display's worker", proves="ROBUST-002")
-    source.call("qxl_sync")
-    bench.settle()
 
 
 @requirement(
@@ -109,17 +102,10 @@ def test_streams_by_capability(bench: Bench, able: bool) -> None:
     """A video reaches a client without codec capabilities as MJPEG; the server requests reports on it only
     from a client that has STREAM_REPORT."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
-    source.call("set_streaming_video", value=STREAM_ALL)
     only = [cap for cap in DisplayCap if "CODEC_" in cap.name and not cap.name.endswith("MJPEG")]
     report = () if able else (DisplayCap.SPICE_DISPLAY_CAP_STREAM_REPORT,)
     display = opened(bench, source, *only, *report)
-    for frame in range(FRAMES):
-        source.call("qxl_image", seed=frame)
-        drawn(bench, source)
-        if display.got(STREAM_CREATE):
-            break
-    else:
-        raise Unsupported("this build makes no stream of 60 pictures at one place")
+    begin_video(bench, source, display)
     codecs = {int(m.packet.codec_type) for m in display.got(STREAM_CREATE)}
     mjpeg = int(VideoCodecType.SPICE_VIDEO_CODEC_TYPE_MJPEG)
     bench.claim(codecs == {mjpeg}, VideoCodecType.SPICE_VIDEO_CODEC_TYPE_MJPEG.name, codecs)

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a guest draws: single pictures, and videos, of which the server makes streams."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+import pytest
+
+from dissectors.wire.constants import MsgDisplay
+from fixtures.bench import Bench
+from fixtures.peer import Connection
+from fixtures.system.hosts import Host, Unsupported
+
+STREAM_CREATE = MsgDisplay.SPICE_MSG_DISPLAY_STREAM_CREATE
+STREAM_ALL = 2  # spice-server.h, SPICE_STREAM_VIDEO_ALL
+#: The 20th picture at one place begins a stream, if each came within 200 ms of the one before
+#: (server/video-stream.h). A build that makes none of so many in a row makes none at all.
+ENOUGH = 60
+BATCH = 30
+#: A machine that does not draw so many in a row within this time, seconds, cannot show a video.
+PATIENCE_S = 60.0
+
+
+def drawn(bench: Bench, host: Host) -> None:
+    """Waits until the display's worker has processed what the guest has drawn."""
+    bench.until(lambda: not host.call("qxl_left"), "the display's worker", proves="ROBUST-002")
+    host.call("qxl_sync")
+    bench.settle()
+
+
+def begin_video(bench: Bench, host: Host, display: Connection) -> int:
+    """The guest draws pictures at one place until the server makes a stream of them. Returns their number.
+
+    A machine that stands still between two pictures begins a new row. Raises Unsupported if the build
+    makes no stream of a whole row; skips the test (INCONCLUSIVE) if the machine never draws such a row."""
+    host.call("set_streaming_video", value=STREAM_ALL)
+    count, end = 0, monotonic() + PATIENCE_S
+    while monotonic() < end:
+        host.call("qxl_image", seed=count, times=BATCH)
+        count += BATCH
+        drawn(bench, host)
+        if display.got(STREAM_CREATE):
+            return count
+        if host.call("qxl_row") >= ENOUGH:
+            raise Unsupported(f"this build makes no stream of {ENOUGH} pictures at one place")
+    pytest.skip(f"INCONCLUSIVE: this machine is too slow to draw {ENOUGH} pictures in a row")

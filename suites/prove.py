@@ -53,16 +53,17 @@ def parametrize_old_bugs(metafunc: pytest.Metafunc, libraries: Mapping[str, Path
 def one_of_each(items: list[pytest.Item]) -> list[pytest.Item]:
     """Each fault once: in the case that it names, or in the first case. Raises UsageError if the test has no
     such case."""
-    found: dict[tuple[str, str, str], pytest.Item] = {}
-    declared: dict[tuple[str, str, str], Fault] = {}
+    found: dict[tuple[str, ...], pytest.Item] = {}
+    declared: dict[tuple[str, ...], Fault] = {}
     for item in items:
         if planted := planted_in(item):
-            key = (item.nodeid.split("[")[0], planted[0], planted[1].name)
+            key: tuple[str, ...] = (item.nodeid.split("[")[0], planted[0], planted[1].name, planted[1].case)
             declared[key] = planted[1]
             if item.name.endswith(f"{planted[1].case}]"):
                 found.setdefault(key, item)
-    for (test, identifier, _), fault in declared.items():
-        if (test, identifier, fault.name) not in found:
+    for key, fault in declared.items():
+        if key not in found:
+            test, identifier, *_ = key
             raise pytest.UsageError(
                 f"{test}: no case ends with {fault.case!r}, named by a fault of {identifier}"
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Steps of a migration that many tests share; each wait names the requirement that it proves."""
+"""Steps that many tests share, most of a migration; each wait names the requirement that it proves."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ from fixtures.system.hosts import Host
 INIT = MsgMain.SPICE_MSG_MAIN_INIT
 BEGIN = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN
 BEGIN_SEAMLESS = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS
+
+
+def served(bench: Bench, host: Host, what: str, proves: str | None = None) -> None:
+    """The host lives, and a new client gets a session. `what`: such as "after a wrong message"."""
+    bench.alive(what, host, proves=proves)
+    if host.life().alive:
+        with bench.owed(proves):
+            bench.link(host).expect(INIT)
 
 
 def announced(bench: Bench, source: Host, client: Client, target: Host, **told: Any) -> None:

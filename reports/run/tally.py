@@ -25,7 +25,7 @@ from reports.run.run_events import (
     RunStarted,
     read_events,
 )
-from reports.run.verdict import weigh, worst
+from reports.run.verdict import applies, weigh, worst
 
 #: The part of a test's id that names its repetition (conftest.py, `--repeat`).
 _REPETITION = re.compile(r"\b\d+of\d+-?|-\d+of\d+\b")
@@ -116,17 +116,22 @@ def findings_of(case: CaseFinished, requirement: str) -> tuple[Finding, ...]:
 def evidence_of(
     case: CaseFinished, requirement: Requirement, declared: Sequence[Deviation]
 ) -> Evidence | None:
-    """What a case shows of a requirement; None if nothing."""
+    """What a case shows of a requirement; None if nothing. UNSUPPORTED: the requirement does not apply to the
+    build's version."""
     found = findings_of(case, requirement.id)
     if found:
         weight = weigh(found, case.circumstances, declared)
         assert weight.verdict is not None
         return Evidence(case, weight.verdict, found, weight.declared)
     marked = requirement.id in case.requirements
-    if case.kept.get(requirement.id) or (marked and case.verdict is Verdict.PASS):
+    if case.kept.get(requirement.id):
         return Evidence(case, Verdict.PASS)
     if not marked:
         return None
+    if not applies(requirement, case.identities.values()):
+        return Evidence(case, Verdict.UNSUPPORTED)
+    if case.verdict is Verdict.PASS:
+        return Evidence(case, Verdict.PASS)
     own = (Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.UNSUPPORTED)
     return Evidence(case, case.verdict if case.verdict in own else Verdict.INCONCLUSIVE)
 

@@ -215,11 +215,16 @@ def _why(weight: Weight, reason: str, findings: Sequence[Finding]) -> str:
 
 
 def owed(found: Finding, catalogue: Mapping[str, Requirement], builds: Mapping[str, Identity]) -> bool:
-    """Whether the requirement applies to the build's version (an unknown version: yes)."""
-    versions = catalogue[found.requirement].versions if found.requirement in catalogue else ""
+    """Whether the requirement applies to the build at which the finding points, or to any build."""
     own = builds.get(found.host or "")
-    known = [b.version for b in ([own] if own else builds.values()) if b.version]
-    return not known or any(deviations.version_holds(versions, version) for version in known)
+    known = catalogue.get(found.requirement)
+    return known is None or applies(known, [own] if own else builds.values())
+
+
+def applies(requirement: Requirement, builds: Iterable[Identity]) -> bool:
+    """Whether the requirement applies to the version of any of the builds (an unknown version: yes)."""
+    known = [build.version for build in builds if build.version]
+    return not known or any(deviations.version_holds(requirement.versions, version) for version in known)
 
 
 def _skip(reason: str) -> tuple[Verdict, str]:

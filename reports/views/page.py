@@ -20,7 +20,7 @@ from reports.ladder import ladder_svg
 from reports.run.exit_status import Exit
 from reports.run.run_events import CaseFinished
 from reports.run.tally import Result, Run
-from reports.run.verdict import WORST_FIRST
+from reports.run.verdict import WORST_FIRST, applies
 from reports.views import known_verdicts
 from reports.views.certificate import NOT_JUDGED, counted, timestamp
 from reports.views.known_verdicts import Known
@@ -126,6 +126,8 @@ class View:
         declared = [d.reason for e in evidence for d in e.declared]
         seen = [f"seen: {f.seen}" for e in evidence for f in e.findings]
         missing = [f"not judged: {requirement.needs}"] if not any(r.evidence for r in results) else []
+        other = [e for e in evidence if not applies(requirement, e.case.identities.values())]
+        missing += [f"not judged: it applies to versions {requirement.versions}"] if other else []
         return list(dict.fromkeys(declared or seen[:1] or missing))
 
     def agreement(self, requirements: list[Requirement]) -> str:

@@ -12,9 +12,11 @@ from dissectors.wire.link_packets import SpiceLinkMess
 from fixtures.bench import Bench
 from fixtures.bench.planting import (
     PING_BODY,
+    Fault,
     accepted,
     before,
     changed,
+    closed_instead,
     dies,
     lost,
     put,
@@ -23,9 +25,11 @@ from fixtures.bench.planting import (
     requirement,
     result,
     serial,
+    stuck_after,
 )
 from fixtures.peer import Connection, LinkRefused
 from fixtures.peer.peer_connection import EVERYTHING
+from suites.steps import served
 
 DENIED = LinkErr.SPICE_LINK_ERR_PERMISSION_DENIED
 LIST = MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
@@ -100,7 +104,21 @@ def test_wrong_magic(bench: Bench, magic: bytes) -> None:
     refusal(bench, main, proves="LINK-004")
 
 
-@requirement("LINK-005", fault=reply(LinkErr.SPICE_LINK_ERR_INVALID_DATA, where=refused, case="3"))
+def taken_for_2(version: int) -> Fault:
+    """A planted fault: the server takes that major version for its own."""
+    return changed(
+        f"major version {version} is taken", "mess", lambda b: b[:4] + b"\2\0\0\0" + b[8:], case=f"-{version}"
+    )
+
+
+@requirement(
+    "LINK-005",
+    fault=(
+        reply(LinkErr.SPICE_LINK_ERR_INVALID_DATA, where=refused, case="3"),
+        closed_instead("reply", case="1"),
+        *(taken_for_2(version) for version in (0, 1, 3)),
+    ),
+)
 @pytest.mark.parametrize("version", [0, 1, 3, 0xFFFFFFFF, 0x02000000])
 def test_wrong_major_version(bench: Bench, version: int) -> None:
     """The server answers another major version with VERSION_MISMATCH."""
@@ -121,13 +139,16 @@ def test_other_minor_version(bench: Bench, version: int) -> None:
 
 
 @requirement("LINK-007", fault=reply(LinkErr.SPICE_LINK_ERR_VERSION_MISMATCH, where=refused))
+@requirement("ROBUST-015", fault=stuck_after("result", nth=1, case="-4294967295"))
 @requirement("LINK-016")
 @pytest.mark.parametrize("size", [0, 1, 17, 4097, 0x10000, 0x7FFFFFFF, 0xAAAAAAAA, 0xFFFFFFFF])
 def test_wrong_size(bench: Bench, size: int) -> None:
     """The server answers a size shorter than the fixed part or longer than 4096 with INVALID_DATA."""
-    main = bench.connect(bench.start())
+    source = bench.start()
+    main = bench.connect(source)
     main.send_mess(size=size)
     refusal(bench, main, proves="LINK-007")
+    served(bench, source, "after a wrong size", proves="ROBUST-015")
 
 
 @requirement("LINK-007", "LINK-016")
@@ -140,7 +161,7 @@ def test_size_without_capabilities(bench: Bench, size: int) -> None:
 
 
 @requirement("LINK-008", fault=reply(LinkErr.SPICE_LINK_ERR_VERSION_MISMATCH, where=refused))
-@requirement("ROBUST-015", fault=dies(1))
+@requirement("ROBUST-015", fault=(dies(1), lost(INIT, nth=1)))
 @requirement("LINK-016")
 @pytest.mark.parametrize(
     "fields",
@@ -171,7 +192,7 @@ def test_capabilities_out_of_range(bench: Bench, fields: dict[str, int]) -> None
     raw[12:16] = size.to_bytes(4, "little")
     main.send_raw(bytes(raw[: 16 + size]).ljust(16 + size, b"\0"))
     refusal(bench, main, proves="LINK-008")
-    bench.alive("after capability words out of range", source, proves="ROBUST-015")
+    served(bench, source, "after capability words out of range", proves="ROBUST-015")
 
 
 @requirement("LINK-029", fault=put("reply", common_caps=[0b0011]))
@@ -268,13 +289,21 @@ def test_keys_differ(bench: Bench) -> None:
         connection.expect_reply()
 
 
-@requirement("CONNID-011", fault=dies(2))
+@requirement(
+    "CONNID-011",
+    fault=(
+        put("mess", channel_type=ChannelType.SPICE_CHANNEL_INPUTS, nth=2),
+        stuck_after("mess", nth=2),
+        dies(2),
+    ),
+)
 @pytest.mark.parametrize("channel", [ChannelType.SPICE_CHANNEL_SMARTCARD, 7, 12, 255], ids=str)
 def test_missing_channel(bench: Bench, channel: int) -> None:
     """The server refuses a link to a channel that does not exist."""
     source = bench.start()
     client = bench.client(source, channels=())
     absent = bench.connect(source, channel=channel, connection_id=client.session_id)
-    error = bench.try_link(absent)
+    with bench.owed("CONNID-011"):
+        error = bench.try_link(absent)
     bench.claim(error != LinkErr.SPICE_LINK_ERR_OK, "an error or the connection's end", error)
     bench.alive("after a link to a missing channel", source)

@@ -16,6 +16,7 @@ from fixtures.bench.planting import (
     changed,
     closed_after,
     dies,
+    dies_at,
     hangs,
     lost,
     put,
@@ -61,7 +62,7 @@ VDI_CHUNK = struct.pack("<II", 1, len(AGENT_MESSAGE))
     ),
 )
 @requirement("MAIN-001", "CONNID-001")
-@requirement("ROBUST-001", fault=dies(1))
+@requirement("ROBUST-001", fault=(dies(1), dies_at(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS, case="-5")))
 @requirement("ROBUST-002", fault=hangs(1))
 @pytest.mark.parametrize(
     "devices", [(), ("keyboard", "mouse"), ("keyboard", "mouse", "tablet", "display", "agent")], ids=len

@@ -16,6 +16,7 @@ from suites.matrix.sheet import Sheet
 
 #: How a planted fault shows.
 SHOWN_BY: Mapping[str, type[Act]] = {
+    "ROBUST-001": Send,
     "CELL-001": Send,
     "CELL-002": Send,
     "CELL-003": Call,

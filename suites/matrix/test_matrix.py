@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from dissectors.wire.constants import MsgInputs, MsgMain
+from dissectors.wire.constants import MsgcMain, MsgInputs, MsgMain
 from fixtures.bench import Bench
-from fixtures.bench.planting import lost, requirement, stuck_after
+from fixtures.bench.planting import dies_at, lost, requirement, stuck_after
 from fixtures.peer import Pump
 from fixtures.system.hosts import Ability
 from suites.matrix.acts import MAIN
@@ -38,7 +38,8 @@ def steady(main: bool) -> list[Any]:
     return [pytest.param(p, id=str(p)) for p in PLACES[main]]
 
 
-@requirement("ROBUST-001", "ROBUST-002", "ROBUST-003")
+@requirement("ROBUST-001", fault=dies_at(MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST, case="main: session"))
+@requirement("ROBUST-002", "ROBUST-003")
 @requirement("CELL-001", fault=lost(M.SPICE_MSG_MAIN_MIGRATE_CANCEL, case="main: session"))
 @requirement("CELL-002", fault=lost(M.SPICE_MSG_MAIN_MIGRATE_CANCEL, case="main: connected"))
 @requirement("CELL-003", fault=lost(M.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST, case="main: refused"))

@@ -19,7 +19,7 @@ from fixtures.peer import Client, Connection, Deadline
 from fixtures.peer.duties import DUTIFUL, Step
 from fixtures.peer.peer_connection import EVERYTHING
 from fixtures.system.hosts import Ability, Host
-from suites.steps import announced
+from suites.steps import announced, served
 
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 INIT = MsgMain.SPICE_MSG_MAIN_INIT
@@ -37,14 +37,6 @@ IDS = (0x8A000001, 0x8B000002)
 GROWTH_BYTES, PONG_BYTES = 24 << 20, 4000
 #: A link, its two ends, and one more session: what may stay open in a host that serves one client.
 SLACK_FDS = 6
-
-
-def served(bench: Bench, host: Host, what: str, proves: str | None = None) -> None:
-    """The host lives, and a new client gets a session."""
-    bench.alive(what, host, proves=proves)
-    if host.life().alive:
-        with bench.owed(proves):
-            bench.link(host).expect(INIT)
 
 
 def target_link(bench: Bench, host: Host, number: int = 0) -> Connection:

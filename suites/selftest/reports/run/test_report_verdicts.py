@@ -14,7 +14,7 @@ from fixtures.system.hosts import HarnessError, Unsupported, UsageError
 from reports.run import run_events as record
 from reports.run.exit_status import Exit
 from reports.run.run_events import CasesFound, RunEvent, RunFinished, decode, encode
-from reports.run.tally import Run, apart, merge
+from reports.run.tally import Run, apart, evidence_of, merge
 from reports.run.verdict import Trouble, decide, one_line, told, trouble_of, worst
 from reports.views.titles import parameters
 from suites.selftest.reports.run.report_samples import (
@@ -89,6 +89,16 @@ def test_a_requirement_of_other_versions_is_not_broken() -> None:
     newer = Requirement("X-1", MUST.level, "a", "t", "s", versions=">=0.16")
     decision = decide(told(_told(found(newer))), None, "", catalogue={"X-1": newer}, declared=[])
     assert (decision.verdict, decision.findings) == (Verdict.PASS, ())
+
+
+def test_a_requirement_of_other_versions_is_not_kept_by_a_test_that_passed() -> None:
+    """The marker of a test that passed counts only on a build to which the requirement applies."""
+    newer = Requirement("X-1", MUST.level, "a", "t", "s", versions=">=0.16")
+    for version, verdict in (("0.15.1", Verdict.UNSUPPORTED), ("0.16.0", Verdict.PASS), (None, Verdict.PASS)):
+        passed = case("a", Verdict.PASS, newer, version=version)
+        shown = evidence_of(passed, newer, ())
+        assert shown is not None
+        assert shown.verdict is verdict
 
 
 class ConformanceFailure(Exception):

@@ -28,6 +28,16 @@ class Planting:
     launcher: Launcher
     bench: Bench
 
+    @property
+    def kind(self) -> str:
+        """Of the launcher."""
+        return self.launcher.kind
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        """Of the launcher."""
+        return self.launcher.abilities
+
     def start(self, label: str, settings: Settings | None = None) -> Host:
         """A fresh host, with the fault if there is one."""
         plants = self.bench.fault.plants(label) if self.bench.fault else ()

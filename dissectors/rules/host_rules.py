@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from dissectors.conversation.connection_states import State
 from dissectors.conversation.conversation import ANSWERS, Connection, Conversation, Server
@@ -96,36 +96,49 @@ def connect_complete(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
     if event.name != CONNECT_DONE:
         return
     host = view.host_of(event.host)
-    calls = _calls(host, CONNECT)
-    if not calls:
-        yield Broken("MIG-SRC-012", "no callback without a call", event.name)
-        return
-    call = calls[-1]
-    earlier = [c for c in host.calls if c.name == CONNECT_DONE and c.time >= call.time]
-    yield check(
-        "MIG-SRC-013", not earlier, "migrate_connect_complete once for each migrate_connect", "once more"
-    )
-    if earlier:
+    call = yield from _completed_call(host, CONNECT, event, cause="MIG-SRC-012", once="MIG-SRC-013")
+    if call is None:
         return
     causes = list(_causes(view, host, call, event))
     if causes:
         yield Kept("MIG-SRC-012")
         yield from map(Kept, sorted(set(causes)))
         return
-    waited = _waited(call, event)
+    yield from _at_timeout(
+        host,
+        call,
+        event,
+        ("TIME-001", f"completion after {TIMEOUT_MS} ms without an answer"),
+        ("MIG-SRC-012", "completion only for a cause or at the timeout"),
+    )
+
+
+def _completed_call(
+    host: Server, name: str, callback: HostEvent, *, cause: str, once: str
+) -> Generator[Ruling, None, HostEvent | None]:
+    """The call that a callback completes; None if there is none, or if an earlier callback has completed it.
+    `cause`, `once`: the requirements that a callback without a call and a second callback break."""
+    calls = _calls(host, name)
+    if not calls:
+        yield Broken(cause, "no callback without a call", callback.name)
+        return None
+    earlier = any(c.name == callback.name and c.time >= calls[-1].time for c in host.calls)
+    yield check(once, not earlier, f"{callback.name} once for each {name}", "once more")
+    return None if earlier else calls[-1]
+
+
+def _at_timeout(
+    host: Server, call: HostEvent, callback: HostEvent, in_time: tuple[str, str], not_early: tuple[str, str]
+) -> Iterator[Ruling]:
+    """Judges a callback that only the timeout of its call explains. `in_time`, `not_early`: requirement and
+    what it expects."""
+    waited = _waited(call, callback)
     if waited is None:
         return
     early, late = (0.0, 0.0) if host.settings.get("virtual_clock") else (EARLY_MS, LATE_MS)
-    in_time = TIMEOUT_MS - early <= waited <= TIMEOUT_MS + late
-    yield check(
-        "TIME-001", in_time, f"completion after {TIMEOUT_MS} ms without an answer", f"after {waited:.0f} ms"
-    )
-    yield check(
-        "MIG-SRC-012",
-        waited >= TIMEOUT_MS - early,
-        "completion only for a cause or at the timeout",
-        f"after {waited:.0f} ms",
-    )
+    seen = f"after {waited:.0f} ms"
+    yield check(in_time[0], TIMEOUT_MS - early <= waited <= TIMEOUT_MS + late, in_time[1], seen)
+    yield check(not_early[0], waited >= TIMEOUT_MS - early, not_early[1], seen)
 
 
 def _waited(call: HostEvent, event: HostEvent) -> float | None:
@@ -208,18 +221,13 @@ def end_complete(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
     if event.name != END_DONE:
         return
     host = view.host_of(event.host)
-    calls = _calls(host, END)
-    if not calls:
-        yield Broken("MIG-SRC-033", "no callback without a call", event.name)
+    call = yield from _completed_call(host, END, event, cause="MIG-SRC-033", once="MIG-SRC-034")
+    if call is None:
         return
-    call = calls[-1]
-    earlier = [c for c in host.calls if c.name == END_DONE and c.time >= call.time]
-    yield check("MIG-SRC-034", not earlier, "migrate_end_complete once for each migrate_end", "once more")
     here = [m for m in _mains(view, host) if m.closed is None or m.closed.time > call.time]
     left = [m for m in here if m.closed is not None and m.closed.time <= event.time]
-    if not here and not earlier:
+    if not here:
         yield Kept("MIG-SRC-033")
-    if earlier or not here:
         return
     if not call.args.get("completed"):
         yield Broken("MIG-SRC-035", "no migrate_end_complete after a failed migration", event.name)
@@ -227,22 +235,12 @@ def end_complete(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
     if left or _newcomer(view, host, call, event) or not any(c.name == f"call:{CONNECT}" for c in host.calls):
         yield Kept("MIG-SRC-033")
         return
-    waited = _waited(call, event)
-    if waited is None:
-        return
-    early, late = (0.0, 0.0) if host.settings.get("virtual_clock") else (EARLY_MS, LATE_MS)
-    in_time = TIMEOUT_MS - early <= waited <= TIMEOUT_MS + late
-    yield check(
-        "TIME-002",
-        in_time,
-        f"completion after {TIMEOUT_MS} ms though the client stays",
-        f"after {waited:.0f} ms",
-    )
-    yield check(
-        "MIG-SRC-033",
-        waited >= TIMEOUT_MS - early,
-        "completion when the client has left, or at the timeout",
-        f"after {waited:.0f} ms",
+    yield from _at_timeout(
+        host,
+        call,
+        event,
+        ("TIME-002", f"completion after {TIMEOUT_MS} ms though the client stays"),
+        ("MIG-SRC-033", "completion when the client has left, or at the timeout"),
     )
 
 

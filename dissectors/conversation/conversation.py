@@ -168,7 +168,8 @@ class Conversation:
         if event.kind in ("mess", "reply", "mechanism", "ticket", "result"):
             if event.kind == "reply" and connection.reply is not None:
                 return  # a second reply in place of the result: the link rules judge it
-            setattr(connection, event.kind, event)
+            if event.whole:
+                setattr(connection, event.kind, event)
         if event.kind == "mess" and len(event.raw) > LINK_HEADER_BYTES + 6:
             packet = event.packet
             connection.channel, connection.channel_id = int(packet.channel_type), int(packet.channel_id)

@@ -32,6 +32,7 @@ class Direction:
     stage: Stage
     buffer: bytearray = field(default_factory=bytearray)
     missing: int = 0  # missing bytes of the present message
+    passing: int = 0  # bytes still to come of a packet of the link stage that is not whole, and not shown
     skipping: int = 0  # bytes of a counted message that are still to come; the earlier ones were dropped
     skipped: tuple[int, int] = (0, 0)  # type and whole size of that message
     serial: int | None = None  # of the last message, with full headers
@@ -49,5 +50,5 @@ class Direction:
         self.stage = Stage.LOST
         self.spilled = bytes(self.buffer[-MAX_SPILLED_BYTES:])
         self.buffer.clear()
-        self.missing = self.skipping = 0
+        self.missing = self.skipping = self.passing = 0
         self.serial = None

@@ -99,13 +99,15 @@ class Opened(ConnectionEvent):
 class LinkBytes(ConnectionEvent):
     """One packet of the link stage, named by its Scapy class (`dissectors.wire.link_packets`).
 
-    `kind`: "mess", "reply", "mechanism", "ticket", "result", "sasl". `raw` is the whole packet.
+    `kind`: "mess", "reply", "mechanism", "ticket", "result", "sasl". `raw` is the whole packet;
+    of a link message that is not `whole`, the beginning that the capture holds.
     """
 
     sender: Side
     kind: str
     raw: bytes
     channel: int = 0  # the connection's channel type, once the link message has named it
+    whole: bool = True
 
     @cached_property
     def packet(self) -> Packet:

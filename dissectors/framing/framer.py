@@ -27,6 +27,7 @@ __all__ = ["FULL", "MAX_BODY_BYTES", "MINI", "NO_QUIET", "Framer", "Mark", "Stag
 MAX_WAITING_BYTES = 1 << 20  # of one side, while only the other side can show their kind
 MAX_BODY_BYTES = 64 << 20  # no SPICE peer sends larger messages; bounds memory
 NO_QUIET: frozenset[int] = frozenset()
+_SELECTS = CommonCap.SPICE_COMMON_CAP_PROTOCOL_AUTH_SELECTION
 _offset = itemgetter(0)
 
 #: (offset in a chunk, time in s, frame): bytes from this offset on came in that frame.
@@ -47,6 +48,7 @@ class Framer:
         self.mini = False
         self.linked = False
         self._header_known = False
+        self._caps_cut = False  # bytes of a link message or reply are missing: its capabilities are not known
         self._quiet = quiet or (lambda _: NO_QUIET)
         self._client_caps: frozenset[int] = frozenset()
         self._server_caps: frozenset[int] = frozenset()
@@ -109,7 +111,7 @@ class Framer:
     ) -> list[ConnectionEvent]:
         """`size` bytes of `sender` are missing (None: unknown how many; `cut`: by the capture's snap length).
 
-        Inside a message whose size is known the framer keeps its place; else the direction is lost until
+        Inside a packet whose size is known the framer keeps its place; else the direction is lost until
         `resume` finds a boundary.
         """
         direction = self._dir[sender]
@@ -126,6 +128,10 @@ class Framer:
                 if size <= at + head(direction.buffer, 0, self.mini)[1] - there:
                     direction.missing += size
                     return [inside, *self._drain(sender, lambda _: None)]
+        if size is not None and direction.stage is Stage.MESS and self._names_the_channel(size):
+            return [event, self._cut_mess(size)]
+        if size is not None and self._passes_over(sender, size):
+            return [event]
         if direction.stage is not Stage.OVER:
             if direction.stage is not Stage.DATA and sender is Side.SERVER:
                 self._lose_client()
@@ -133,6 +139,55 @@ class Framer:
             direction.spilled = b""  # it ends with the hole
         direction.buffer.clear()
         return [event]
+
+    def _names_the_channel(self, size: int) -> bool:
+        """Whether the missing bytes are capabilities of a link message, whose end is known."""
+        head = self._dir[Side.CLIENT].buffer
+        whole = link_sizes.mess_end(head) or 0
+        return len(head) >= link_sizes.MESS_CAPS_AT and len(head) + size <= whole
+
+    def _cut_mess(self, size: int) -> LinkBytes:
+        """A link message without its capabilities."""
+        client, (time, frame) = self._dir[Side.CLIENT], self._at
+        raw = bytes(client.buffer)
+        client.passing = (link_sizes.mess_end(raw) or 0) - len(raw) - size
+        client.buffer.clear()
+        self._caps_cut = True
+        self._after_mess(raw)
+        return LinkBytes(
+            time=time,
+            frame=frame,
+            connection=self.connection,
+            sender=Side.CLIENT,
+            kind="mess",
+            raw=raw,
+            channel=self.channel,
+            whole=False,
+        )
+
+    def _passes_over(self, sender: Side, size: int) -> bool:
+        """Whether missing bytes belong to a link reply or a ticket whose end is known all the same, as where
+        each packet is cut by a snap length. What is there of that packet is not shown."""
+        direction, client = self._dir[sender], self._dir[Side.CLIENT]
+        if size <= direction.passing:
+            direction.passing -= size
+            return True
+        there = len(direction.buffer) + size
+        selects = self._caps_cut or _SELECTS in self._client_caps
+        if direction.stage is Stage.TICKET and there <= TICKET_BYTES:
+            end = TICKET_BYTES
+            self._after_ticket(b"")
+        elif direction.stage is Stage.REPLY and client.stage is Stage.WAIT and selects:
+            end = link_sizes.reply_end(direction.buffer) or 0
+            if there > end:
+                return False
+            self._caps_cut = True
+            client.stage, direction.stage = Stage.MECHANISM, Stage.RESULT
+        else:
+            return False
+        direction.passing = end - there
+        direction.buffer.clear()
+        return True
 
     def _lose_client(self) -> None:
         """Without the server's part of the link stage the beginning of the client's messages is unknown."""
@@ -161,7 +216,9 @@ class Framer:
 
     def _drain(self, sender: Side, locate: Callable[[int], None]) -> Iterator[ConnectionEvent]:
         direction = self._dir[sender]
-        used = 0
+        used = min(direction.passing, len(direction.buffer))
+        direction.passing -= used
+        del direction.buffer[:used]
         while direction.buffer:
             if direction.stage is Stage.DATA:
                 yield from self._messages(sender, direction, lambda end, base=used: locate(base + end))  # type: ignore[misc]
@@ -214,6 +271,9 @@ class Framer:
         return link_sizes.reply_size(direction.buffer)
 
     def _fixed(self, direction: Direction) -> int | None:
+        if direction.stage is Stage.RESULT and self._caps_cut and self._mechanism is None:
+            direction.lose()  # it may be SASL
+            return None
         size = TICKET_BYTES if direction.stage is Stage.TICKET else 4
         return size if len(direction.buffer) >= size else None
 
@@ -225,8 +285,9 @@ class Framer:
 
     def _after_mess(self, raw: bytes) -> None:
         self._dir[Side.CLIENT].stage = Stage.WAIT
-        if len(raw) >= LINK_HEADER_BYTES + link_sizes.MESS_FIXED_BYTES:
+        if len(raw) >= link_sizes.MESS_CAPS_AT:
             _, self.channel, self.channel_id = struct.unpack_from("<IBB", raw, LINK_HEADER_BYTES)
+        if len(raw) >= LINK_HEADER_BYTES + link_sizes.MESS_FIXED_BYTES:
             self._client_caps = link_sizes.common_caps(raw, link_sizes.MESS_CAPS_AT)
 
     def _after_reply(self, raw: bytes) -> None:
@@ -238,20 +299,26 @@ class Framer:
         both = self._client_caps & self._server_caps
         server.stage = Stage.RESULT
         if client.stage is Stage.WAIT:
-            self._header_known = True
+            self._header_known = not self._caps_cut
             self.mini = CommonCap.SPICE_COMMON_CAP_MINI_HEADER in both
-            selects = CommonCap.SPICE_COMMON_CAP_PROTOCOL_AUTH_SELECTION in both
+            selects = _SELECTS in (self._server_caps if self._caps_cut else both)
             client.stage = Stage.MECHANISM if selects else Stage.TICKET
 
     def _after_mechanism(self, raw: bytes) -> None:
         (self._mechanism,) = struct.unpack("<I", raw)
         sasl = self._mechanism == CommonCap.SPICE_COMMON_CAP_AUTH_SASL
         self._dir[Side.CLIENT].stage = Stage.SASL if sasl else Stage.TICKET
+        if self._caps_cut and not sasl and self._mechanism != CommonCap.SPICE_COMMON_CAP_AUTH_SPICE:
+            for direction in self._dir.values():  # it was no mechanism
+                direction.lose()
         if sasl:
             self._dir[Side.SERVER].stage = Stage.SASL
 
     def _after_ticket(self, raw: bytes) -> None:
-        self._dir[Side.CLIENT].stage = Stage.DATA if self.linked else Stage.WAIT
+        client = self._dir[Side.CLIENT]
+        client.stage = Stage.DATA if self.linked else Stage.WAIT
+        if self.linked and self._caps_cut:
+            client.lose()
 
     def _after_sasl(self, raw: bytes) -> None:
         server = self._dir[Side.SERVER]
@@ -270,6 +337,8 @@ class Framer:
                 direction.stage = Stage.DATA  # read a ticket first that the capture shows late
         if self.linked and not self._header_known:
             self._dir[Side.SERVER].lose()
+            if self._dir[Side.CLIENT].stage is Stage.DATA:
+                self._dir[Side.CLIENT].lose()
 
     # ---- the data stage
 

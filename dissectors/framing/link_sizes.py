@@ -30,14 +30,27 @@ def mess_size(head: Buffer) -> int | None:
     return LINK_HEADER_BYTES + int(size) if len(head) >= LINK_HEADER_BYTES + size else None
 
 
+def mess_end(head: Buffer) -> int | None:
+    """What a link message's header gives as the size of the whole packet; None: it is none."""
+    return reply_end(head) if head[4:8] == struct.pack("<I", SPICE_VERSION_MAJOR) else None
+
+
 def reply_size(head: Buffer) -> int | None:
     """Of a link reply."""
     if len(head) < LINK_HEADER_BYTES:
         return None
-    magic, _, _, size = struct.unpack_from("<4sIII", head)
-    if magic != SPICE_MAGIC or size > MAX_LINK_BYTES:
+    whole = reply_end(head)
+    if whole is None:
         return len(head)
-    return LINK_HEADER_BYTES + int(size) if len(head) >= LINK_HEADER_BYTES + size else None
+    return whole if len(head) >= whole else None
+
+
+def reply_end(head: Buffer) -> int | None:
+    """What a link reply's header gives as the size of the whole packet; None: it is none."""
+    if len(head) < LINK_HEADER_BYTES:
+        return None
+    magic, _, _, size = struct.unpack_from("<4sIII", head)
+    return LINK_HEADER_BYTES + int(size) if magic == SPICE_MAGIC and size <= MAX_LINK_BYTES else None
 
 
 def sasl_size(head: Buffer, *, is_answer: bool) -> int | None:

@@ -88,7 +88,9 @@ class _Story:
     def _capture(self) -> dict[str, Any]:
         reader, judgement = self._source.reader, self._inspection.oracle.judgement
         spice = {c.number for s in self._view.sessions for c in s.connections()}
-        spice |= {c.number for c in self._view.connections.values() if c.mess is not None}
+        spice |= {
+            c.number for c in self._view.connections.values() if c.mess is not None or c.result is not None
+        }
         read = sum(sum(c.messages.values()) for c in self._view.connections.values())
         return {
             "files": [str(path) for path in self._inspection.paths],

@@ -237,7 +237,9 @@ def result(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
     error = link_error(event)
     yield check("LINK-015", isinstance(error, LinkErr), "a value of SpiceLinkErr", _name(error))
     mechanism = _mechanism(connection)
-    if mechanism is not None and mechanism not in _offered(view, connection):
+    if connection.reply is None or mechanism is None:
+        return  # what the server offers is not known
+    if mechanism not in _offered(view, connection):
         refused = error != OK
         yield check("LINK-013", refused, "a mechanism that is not configured is refused", _name(error))
         if refused:

@@ -10,7 +10,7 @@ from typing import Any
 
 from dissectors.conversation.conversation import Conversation
 from dissectors.conversation.order_rows import NOTHING
-from dissectors.framing.events import CLAIM, ConnectionEvent, Event, HostEvent, Message, Quiet
+from dissectors.framing.events import CLAIM, ConnectionEvent, Event, HostEvent, LinkBytes, Message, Quiet
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import Finding, Judgement, Level, Requirement, layout_requirement
 from dissectors.rules.rule_engine import (
@@ -82,8 +82,9 @@ class Oracle:
         else:
             if isinstance(event, Quiet):
                 self.judgement.unlooked[layout_requirement(event.sender)] += event.count
-            for rule in self._rules_for(type(event)):
-                self._ask(rule, event)
+            if not isinstance(event, LinkBytes) or event.whole:
+                for rule in self._rules_for(type(event)):
+                    self._ask(rule, event)
             legs = len(self.conversation.legs)
             self.conversation.apply(event)
             if len(self.conversation.legs) > legs:

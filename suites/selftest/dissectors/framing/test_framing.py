@@ -189,6 +189,55 @@ def test_a_large_message_in_small_pieces_is_not_copied_again_and_again() -> None
     assert time.process_time() - begun < 3  # 0.05 s; with a copy for each piece 10 s
 
 
+def in_cut_packets(turns: Iterable[Turn], snap: int) -> tuple[Framer, list[ConnectionEvent]]:
+    """A link stage of which the capture has `snap` bytes of each packet."""
+    framer, events = Framer(1), []
+    for side, data in turns:
+        events += framer.feed(side, data[:snap], 0.0)
+        if len(data) > snap:
+            events += framer.gap(side, len(data) - snap, 0.0, cut=True)
+    return framer, events
+
+
+@pytest.mark.parametrize("snap", [22, 30, 42, 150])
+@pytest.mark.parametrize("result", [0, 7])
+def test_cut_packets_of_the_link_stage_keep_the_place(snap: int, result: int) -> None:
+    """96 bytes of a packet are 42 of its payload, or 30 with TCP timestamps: the channel, the mechanism and
+    the result are there."""
+    turns = [*stage(MAIN)[:-1], (Side.SERVER, struct.pack("<I", result))]
+    framer, events = in_cut_packets(turns, snap)
+    link = [event for event in events if isinstance(event, LinkBytes)]
+    assert [event.kind for event in link if event.kind not in ("reply", "ticket")] == [
+        "mess",
+        "mechanism",
+        "result",
+    ]
+    assert link[0].whole is (snap >= len(turns[0][1]))
+    assert (framer.channel, link[-1].raw, framer.linked) == (MAIN, struct.pack("<I", result), not result)
+    if not result:  # the capabilities are not known: the first message shows the header
+        assert all(framer.lost(side) for side in Side)
+
+
+def test_cut_packets_before_sasl_show_no_result() -> None:
+    """The length of the server's list of mechanisms is no link result."""
+    sasl = CommonCap.SPICE_COMMON_CAP_AUTH_SASL
+    turns = [*stage(MAIN, mechanism=sasl)[:3], (Side.SERVER, struct.pack("<I", 7) + b"GSSAPI,")]
+    _, events = in_cut_packets(turns, 42)
+    assert [e.kind for e in events if isinstance(e, LinkBytes)] == ["mess", "mechanism", "sasl"]
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_lost_packet_of_a_cut_link_stage_shows_no_result(at: int) -> None:
+    """Without the mechanism the server's next bytes may be SASL."""
+    framer = Framer(1)
+    turns = stage(MAIN)
+    framer.feed(*turns[0], 0.0)
+    framer.feed(Side.SERVER, turns[1][1][:42], 0.0)
+    framer.gap(Side.SERVER, len(turns[1][1]) - 42 + (at - 1), 0.0)
+    events = framer.feed(Side.SERVER, struct.pack("<I", 7), 0.0)
+    assert not [event for event in events if isinstance(event, LinkBytes)]
+
+
 def test_sasl_is_recognised() -> None:
     """Steps: the server's mechanisms; then each way length and bytes, the server's with a flag behind, and
     with the outcome where that was all; the link result comes after it."""

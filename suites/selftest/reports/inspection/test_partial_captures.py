@@ -14,8 +14,8 @@ from dissectors.wire.constants import MsgcMain, MsgMain, Side
 from fixtures.captures import DIRECTORY
 from suites.selftest.dissectors.capture.capture_mutations import Packet, cut, packets, save, without
 from suites.selftest.dissectors.capture.harmless_changes import ports, server_ports
-from suites.selftest.dissectors.rules.test_harmless_changes import bare_packets
-from suites.selftest.reports.inspection.scenes import Scene, init, outcomes, story_of
+from suites.selftest.dissectors.rules.test_harmless_changes import bare, bare_packets
+from suites.selftest.reports.inspection.scenes import DENIED, ID, Scene, init, outcomes, story_of
 
 A, B, CLIENT, OTHER = "10.1.0.11", "10.1.0.12", "10.1.0.50", "10.1.0.51"
 RECORDED = ("semi-seamless", "seamless", "switch-host", "late")
@@ -103,6 +103,23 @@ def test_cut_packets_lose_no_client(tmp_path: Path, name: str, snap: int) -> Non
     story = told(tmp_path, cut(recorded(name), snap))
     assert all(m["outcome"] != "did not arrive" for m in story["migrations"])
     assert story["findings"] == []
+
+
+@pytest.mark.parametrize("snap", [70, 82])  # raw IPv4: 30 and 42 bytes of payload
+def test_a_refusal_in_cut_packets_is_told(tmp_path: Path, snap: int) -> None:
+    """A target that refuses the client, seen by tcpdump -s 96, with TCP timestamps or without."""
+    with Scene(tmp_path / "scene.pcapng") as scene:
+        source = scene.session(CLIENT, A)
+        scene.begin(source, B)
+        target = scene.connect(CLIENT, B)
+        scene.link(target, session=ID, error=DENIED)
+        scene.close(target, Side.SERVER)
+        scene.client(source, MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR)
+        scene.close(source)
+    story = told(tmp_path, cut(list(map(bare, packets(scene.path))), snap))
+    assert story["capture"]["spice_streams"] == 2
+    assert outcomes(story) == [("did not arrive", "permission denied")]
+    assert (story["findings"], story["doubtful"]) == ([], [])
 
 
 def test_the_last_packets_of_a_migration(tmp_path: Path) -> None:

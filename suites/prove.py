@@ -111,8 +111,8 @@ def table(rows: list[Any]) -> str:
 def summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Prints the table of this run, or a table that a self-test has made."""
     reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, ())]
-    told = [(name, value) for r in reports if r.when == "call" for name, value in r.user_properties]
-    if rows := [value for name, value in told if name == PLANTED]:
+    properties = [(name, value) for r in reports if r.when == "call" for name, value in r.user_properties]
+    if rows := [value for name, value in properties if name == PLANTED]:
         terminalreporter.write_line(f"\n{table(rows)}")
         verdicts = Counter(value[3] for value in rows)
         red = len(rows) - verdicts[GREEN]
@@ -120,5 +120,5 @@ def summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
             f"{red} of {len(rows)} planted faults turn their requirement red; {proven} requirements"
         )
-    for text in [value for name, value in told if name == TABLE]:
+    for text in [value for name, value in properties if name == TABLE]:
         terminalreporter.write_line(f"\n{text}")

@@ -24,11 +24,11 @@ def served(bench: Bench, host: Host, what: str, proves: str | None = None) -> No
             bench.link(host).expect(INIT)
 
 
-def announced(bench: Bench, source: Host, client: Client, target: Host, **told: Any) -> None:
+def announced(bench: Bench, source: Host, client: Client, target: Host, **arguments: Any) -> None:
     """Calls migrate_connect and waits for the client's answer. Raises the error that the client met at the
-    target. `told`: as `Host.announce` takes it."""
+    target. `arguments`: as `Host.announce` takes it."""
     met, before = len(client.troubles), len(client.main.got(BEGIN, BEGIN_SEAMLESS))
-    source.announce(target, **told)
+    source.announce(target, **arguments)
     heard = lambda: len(client.main.got(BEGIN, BEGIN_SEAMLESS)) > before  # noqa: E731
     bench.until(heard, "SPICE_MSG_MAIN_MIGRATE_BEGIN or _BEGIN_SEAMLESS", proves="MIG-SRC-020")
     try:

@@ -56,7 +56,7 @@ class Attempt:
     first_frame: int
     last: float
     last_frame: int
-    told: bool = False  # the failure is reported
+    reported: bool = False  # its failure
 
     def again(self, time: float, frame: int) -> None:
         """Adds a SYN, unless it is the last one captured a second time."""

@@ -212,7 +212,7 @@ class HttpStream:
         method = request.method if request else b""
         if request is not None and method == b"CONNECT":
             tunnel = self._tunnel(request, head)
-            yield from self._begin.facts.tell(tunnel)
+            yield from self._begin.facts.report(tunnel)
             if not tunnel.refused:
                 yield from self._become(
                     self._context.opening(
@@ -267,7 +267,7 @@ class HttpStream:
     def _end(self, item: End) -> Iterator[AnyItem]:
         """The connection ends as HTTP: of interest where a tunnel was asked for."""
         if self._asked and self._asked[0].method == b"CONNECT":
-            yield from self._begin.facts.tell(self._tunnel(self._asked[0], None))
+            yield from self._begin.facts.report(self._tunnel(self._asked[0], None))
         yield from self._leave()
         if self._inner is not None:
             yield from self._inner.feed(item)
@@ -275,7 +275,7 @@ class HttpStream:
     def _leave(self) -> Iterator[AnyItem]:
         """Ignores the rest; reports a proxy's answer."""
         tunnels = any(isinstance(fact, ProxyTunnel) for fact in self._begin.facts.waiting)
-        if tunnels or self._begin.facts.told:
+        if tunnels or self._begin.facts.reported:
             yield from announced(self._begin)
             self._inner = OnlyTheEnd()
         else:
@@ -296,6 +296,6 @@ class HttpStream:
                     client_speaks=names[Side.CLIENT],
                     server_speaks=names[Side.SERVER],
                 )
-                yield from self._begin.facts.tell(wrong)
+                yield from self._begin.facts.report(wrong)
                 yield from announced(self._begin)
         yield from self._leave()

@@ -42,11 +42,11 @@ class Facts:
     """Events of a connection that wait until its `Begin` is reported."""
 
     waiting: list[ConnectionEvent] = field(default_factory=list)
-    told: bool = False
+    reported: bool = False
 
-    def tell(self, event: ConnectionEvent) -> Iterator[ConnectionEvent]:
+    def report(self, event: ConnectionEvent) -> Iterator[ConnectionEvent]:
         """Reports the event, now or with the connection's `Begin`."""
-        if self.told:
+        if self.reported:
             yield event
         elif len(self.waiting) < MOST_FACTS:
             self.waiting.append(event)

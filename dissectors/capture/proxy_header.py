@@ -104,7 +104,7 @@ class ProxyHeaderStream:
             source=source,
             destination=destination,
         )
-        yield from self._begin.facts.tell(header)
+        yield from self._begin.facts.report(header)
         begin = replace(self._begin, origin=source, depth=self._begin.depth + 1)
         self._inner = inner = self._context.opening(begin, self._context)
         for item in sorted([*self._client.rest(), *self._early], key=lambda item: item.frame):

@@ -216,7 +216,7 @@ class SocksStream:
     ) -> Iterator[AnyItem]:
         frame, time = self._spoken[Side.SERVER].at(server.place - 1)
         begin = self._begin
-        yield from begin.facts.tell(self._event(request, answer, refused, frame, time))
+        yield from begin.facts.report(self._event(request, answer, refused, frame, time))
         if refused:
             yield from announced(begin)
             self._inner = OnlyTheEnd()
@@ -256,7 +256,7 @@ class SocksStream:
         except (Unfinished, Unfit):
             self._inner = self._context.foreign(self._begin)
             return
-        yield from self._begin.facts.tell(self._event(request, None, False, item.frame, item.time))
+        yield from self._begin.facts.report(self._event(request, None, False, item.frame, item.time))
         yield from announced(self._begin)
         self._inner = OnlyTheEnd()
         yield from self._inner.feed(item)

@@ -53,8 +53,8 @@ class StreamContext:
 
 def announced(begin: Begin) -> Iterator[AnyItem]:
     """Reports the connection and its held events, once."""
-    if not begin.facts.told:
-        begin.facts.told = True
+    if not begin.facts.reported:
+        begin.facts.reported = True
         yield begin
         yield from begin.facts.waiting
         begin.facts.waiting.clear()

@@ -248,20 +248,22 @@ class Reassembler:
         flow, (frame, time, _) = half.flow, where
         if flow.attempt is None or flow.ended or ack not in (-1, half.peer.first):
             return
-        if not flow.attempt.told:
+        if not flow.attempt.reported:
             self.failed += 1
             self._out.item(flow.attempt.refused(flow.begin, time, frame))
-        flow.attempt.told = True
+        flow.attempt.reported = True
         self._retire(flow)
 
     def _icmp_error(self, half: Half | None, segment: Segment, where: Where) -> None:
         """An ICMP error about a packet of the other end of `half`: it matters while that end connects."""
-        if half is None or half.flow.attempt is None or half.flow.attempt.told or half.sender is Side.CLIENT:
+        if half is None or half.sender is Side.CLIENT:
+            return
+        if half.flow.attempt is None or half.flow.attempt.reported:
             return
         frame, time, _ = where
         failed = half.flow.attempt.turned_away(half.flow.begin, segment[4], time, frame)
         if failed is not None:
-            half.flow.attempt.told = True
+            half.flow.attempt.reported = True
             self.failed += 1
             self._out.item(failed)
 
@@ -406,7 +408,7 @@ class Reassembler:
         if flow.attempt is None or flow.ended:
             flow.halves[0].end(None, *where, self._out)
             return
-        if not flow.attempt.told:
+        if not flow.attempt.reported:
             self.failed += 1
             self._out.item(flow.attempt.unanswered(flow.begin, where[1]))
         flow.ended = True

@@ -138,13 +138,13 @@ class TlsStream:
         """Reports the handshake's facts from the present chunk."""
         facts, self._facts = self._facts, []
         for fact in facts:
-            yield from self._begin.facts.tell(fact)
+            yield from self._begin.facts.report(fact)
 
     def _wrong_protocol(self, chunk: Chunk, name: str) -> Iterator[AnyItem]:
         """The server's first bytes are no TLS."""
         frame, time = chunk.at(0)
         self._silent = True
-        yield from self._begin.facts.tell(
+        yield from self._begin.facts.report(
             WrongProtocol(
                 time=time,
                 frame=frame,
@@ -193,7 +193,7 @@ class TlsStream:
             if sealed:
                 frame, time = chunk.at(max(-base - 1, 0)) if chunk.data else (chunk.frame, chunk.time)
                 number, finished = chunk.connection, self._data
-                yield from self._begin.facts.tell(
+                yield from self._begin.facts.report(
                     encrypted_alert(
                         connection=number, sender=chunk.sender, time=time, frame=frame, finished=finished
                     )

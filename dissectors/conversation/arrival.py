@@ -256,13 +256,13 @@ def _phases(migration: Migration) -> Iterator[tuple[str, Event]]:
 def _at_target(migration: Migration, steps: Sequence[Message]) -> Iterator[tuple[str, Event]]:
     target = migration.target.main.number if migration.target is not None else None
     here = [step for step in steps if step.connection == target]
-    told: dict[str, Message] = {}
+    found: dict[str, Message] = {}
     for step in here:
         match step:
             case Message(sender=Side.CLIENT, type=MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END):
-                told.setdefault("ended", step)
+                found.setdefault("ended", step)
             case Message(sender=Side.CLIENT, type=MsgcBase.SPICE_MSGC_MIGRATE_DATA):
-                told.setdefault("arrived", step)
+                found.setdefault("arrived", step)
             case Message(sender=Side.SERVER, type=MsgMain.SPICE_MSG_MAIN_INIT):
-                told.setdefault("arrived", step)
-    yield from told.items()
+                found.setdefault("arrived", step)
+    yield from found.items()

@@ -40,8 +40,8 @@ MOST_ATTEMPTS, MOST_NEARBY = 200, 20
 
 def story(inspection: Inspection) -> dict[str, Any]:
     """The story so far; unknown values are None. Times in seconds, durations in ms."""
-    told: dict[str, Any] = all_visible(_Story(inspection).whole())
-    return told
+    story: dict[str, Any] = all_visible(_Story(inspection).whole())
+    return story
 
 
 class _Story:
@@ -247,8 +247,8 @@ class _Story:
                 found.append(attempt)
             elif not hosts or failed.server.host in hosts:
                 nearby.append(attempt)
-        told = found[:MOST_ATTEMPTS] + nearby[:MOST_NEARBY]
-        return sorted(told, key=lambda attempt: attempt.event.time)
+        listed = found[:MOST_ATTEMPTS] + nearby[:MOST_NEARBY]
+        return sorted(listed, key=lambda attempt: attempt.event.time)
 
     def _attempt(self, attempt: Attempt) -> dict[str, Any]:
         connection = attempt.connection

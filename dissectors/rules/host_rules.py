@@ -45,11 +45,11 @@ def lives(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
 def _ends_with_its_client(view: Conversation, event: HostEvent) -> bool:
     """Whether exit_on_disconnect was set, a client had left, and the process ended with status 0."""
     host = view.host_of(event.host)
-    told = [c.args.get("enable", 1) for c in host.calls if c.name == "call:set_exit_on_disconnect"]
+    switches = [c.args.get("enable", 1) for c in host.calls if c.name == "call:set_exit_on_disconnect"]
     ended = event.args.get("signal") is None and event.args.get("status") == 0
     index = view.hosts.index(host)
     left = any(c.host == index and c.is_main and c.closed is not None for c in view.connections.values())
-    return bool(told and told[-1]) and ended and left
+    return bool(switches and switches[-1]) and ended and left
 
 
 def _cause_of_death(view: Conversation, event: HostEvent) -> str:

@@ -208,11 +208,11 @@ def _allowed(host: Server, channel: int | None) -> int:
     others = _TLS if "all" in secure else _PLAIN | _TLS
     for call in host.calls:
         if call.name == "call:set_channel_security":
-            told = int(call.args["security"])
+            security = int(call.args["security"])
             if call.args.get("channel") is None:
-                others = told
+                others = security
             elif call.args["channel"] == name:
-                own = told
+                own = security
     return others if own is None else own
 
 

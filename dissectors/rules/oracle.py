@@ -59,16 +59,16 @@ class Oracle:
         self.judgement = Judgement()
         self._catalogue = catalogue
         self._named_death = False  # a test has named the input that ended the process
-        self._told: set[tuple[str, int | None, str | None, str]] = set()
+        self._reported: set[tuple[str, int | None, str | None, str]] = set()
         self._rules: dict[type[Event], list[AnyRule]] = {}
 
     def remembered(self) -> tuple[bool, set[Any]]:
         """The oracle's state besides conversation and judgement, for `remember`."""
-        return self._named_death, self._told
+        return self._named_death, self._reported
 
     def remember(self, known: tuple[bool, set[Any]]) -> None:
         """Takes over another oracle's `remembered` state."""
-        self._named_death, self._told = known
+        self._named_death, self._reported = known
 
     def observe(self, event: Event) -> list[Finding]:
         """Judges one event; returns its new findings."""
@@ -118,8 +118,8 @@ class Oracle:
         if event.args.get("kept"):
             self.judgement.kept[requirement.id] += 1
             return
-        told = {key: str(event.args.get(key)) for key in ("expected", "seen")}
-        found = Finding.at(requirement, event, told["expected"], told["seen"])
+        texts = {key: str(event.args.get(key)) for key in ("expected", "seen")}
+        found = Finding.at(requirement, event, texts["expected"], texts["seen"])
         about, connection = event.args.get("about"), event.args.get("connection")
         found = replace(
             found,
@@ -171,8 +171,8 @@ class Oracle:
         if self._named_death and finding.requirement == GENERAL:
             return
         key = (finding.requirement, finding.connection, finding.host, finding.seen)
-        if key not in self._told:  # a repeated breach is one finding
-            self._told.add(key)
+        if key not in self._reported:  # a repeated breach is one finding
+            self._reported.add(key)
             self.judgement.findings.append(finding)
 
     def _with_host(self, finding: Finding) -> Finding:

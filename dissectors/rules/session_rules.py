@@ -169,14 +169,14 @@ def multimedia_time(view: Conversation, event: Message) -> Iterator[Ruling]:
     session = connection.session
     if session is None or session.clock is None or not connection.certain or event.packet.problems():
         return
-    then, told = session.clock
-    went = ((int(event.packet.multi_media_time) - told + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+    then, stated = session.clock
+    went = ((int(event.packet.multi_media_time) - stated + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
     passed = (event.time - then) * 1000
     if passed >= 0:
         yield check(
             "MAIN-018",
             -LATENCY_MS <= went <= passed + LATENCY_MS,
-            f"about {told} ms and the {passed:.0f} ms that have passed since",
+            f"about {stated} ms and the {passed:.0f} ms that have passed since",
             f"{int(event.packet.multi_media_time)} ms",
         )
 

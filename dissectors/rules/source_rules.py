@@ -86,9 +86,9 @@ def _switch_repeats(connection: Connection, packet: Any) -> Iterator[Ruling]:
     migration = session.migration if session is not None else None
     if migration is None or migration.begin is None or migration.ended is not None:
         return
-    told = (migration.host, migration.port, migration.tls_port, migration.subject)
+    announced = (migration.host, migration.port, migration.tls_port, migration.subject)
     now = (_text(packet.host), int(packet.port), int(packet.sport), packet.cert_subject)
-    yield check("MIG-SRC-019", now == told, f"the address of BEGIN: {told}", now)
+    yield check("MIG-SRC-019", now == announced, f"the address of BEGIN: {announced}", now)
 
 
 def _as_called(host: Server | None, event: Message, packet: Any) -> Iterator[Ruling]:

@@ -89,13 +89,13 @@ def test_compression_for_slow_lines(bench: Bench, which: str, how: int) -> None:
     source.call("vm_start")
     display = opened(bench, source)
     kind = image(bench, source, display)
-    told = {
+    wanted = {
         ("jpeg", ALWAYS): TYPE.SPICE_IMAGE_TYPE_JPEG,
         ("jpeg", NEVER): TYPE.SPICE_IMAGE_TYPE_QUIC,
         ("zlib_glz", ALWAYS): TYPE.SPICE_IMAGE_TYPE_ZLIB_GLZ_RGB,
         ("zlib_glz", NEVER): TYPE.SPICE_IMAGE_TYPE_GLZ_RGB,
     }
-    bench.claim(kind == told[which, how], told[which, how].name, kind)
+    bench.claim(kind == wanted[which, how], wanted[which, how].name, kind)
 
 
 @requirement("CHAN-093", fault=put(STREAM_CREATE, codec_type=2))
@@ -136,5 +136,5 @@ def test_latency_by_capability(bench: Bench, able: bool) -> None:
     bench.settle()
     if able:
         bench.until(lambda: playback.got(LATENCY), LATENCY.name)
-    told = [int(m.packet.latency_ms) for m in playback.got(LATENCY)]
-    bench.claim(bool(told) == able and all(told), f"LATENCY of more than 0 ms: {able}", told)
+    seen = [int(m.packet.latency_ms) for m in playback.got(LATENCY)]
+    bench.claim(bool(seen) == able and all(seen), f"LATENCY of more than 0 ms: {able}", seen)

@@ -132,8 +132,8 @@ def test_client_after_one_that_did_not_read(bench: Bench, device: str) -> None:
     bench.settle()
     bench.claim(not waits, "a server that reads from the guest again", f"{waits} bytes left")
     bodies = [m.body for m in of(client, SPICEVMC[device]).got(FROM_GUEST)]
-    told = bodies[-1][-9:] if bodies else b"nothing"
-    bench.claim(told == b"here I am", "what the guest says to the next client", told)
+    seen = bodies[-1][-9:] if bodies else b"nothing"
+    bench.claim(seen == b"here I am", "what the guest says to the next client", seen)
 
 
 @requirement("CHAN-070", fault=stuck_after(MsgPlayback.SPICE_MSG_PLAYBACK_MODE, case="playback"))
@@ -216,8 +216,8 @@ def test_card_and_reader(bench: Bench, said: int) -> None:
     bench.claim(read == wanted, f"ReaderAdd at the guest {wanted.hex()}", read.hex())
     source.call("chardev_send", device="smartcard", hex=card(APDU, said, b"answer", ">").hex())
     bench.settle()
-    told = [m.body for m in channel.got(CARD_FROM_GUEST)]
-    bench.claim(told == [card(APDU, 0, b"answer")], "the guest's message with reader 0", told)
+    seen = [m.body for m in channel.got(CARD_FROM_GUEST)]
+    bench.claim(seen == [card(APDU, 0, b"answer")], "the guest's message with reader 0", seen)
     client.close()
     bench.settle()
     wanted += card(READER_REMOVE, 0, order=">")
@@ -235,9 +235,9 @@ def test_second_channel_of_a_type_that_comes_later(bench: Bench) -> None:
     bench.expect(main, LIST, proves="MAIN-008")
     for number in (1, 2):
         source.call("chardev_attach", device=f"port:late.example.{number}")
-        told = [(int(c.type), int(c.id)) for c in bench.expect(main, LIST).packet.channels]
+        seen = [(int(c.type), int(c.id)) for c in bench.expect(main, LIST).packet.channels]
         wanted = [(int(ChannelType.SPICE_CHANNEL_PORT), number)]
-        bench.claim(told == wanted, f"the new channel {wanted}", told)
+        bench.claim(seen == wanted, f"the new channel {wanted}", seen)
 
 
 @requirement(

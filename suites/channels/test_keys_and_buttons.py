@@ -189,10 +189,10 @@ def test_keys_that_are_held(bench: Bench, end: Callable[[Bench, Client, Host], N
     before = len(typed(bench))
     end(bench, client, source)
     bench.settle()
-    told = typed(bench)[before:]
-    codes = sorted(told.replace("e0c8", "").replace("9e", "9e ").replace("b0", "b0 ").split())
-    wanted = codes == ["9e", "b0"] and told.count("e0c8") == 1
-    bench.claim(wanted, "9e, b0 and e0c8, the releases of what was held", told or "nothing")
+    seen = typed(bench)[before:]
+    codes = sorted(seen.replace("e0c8", "").replace("9e", "9e ").replace("b0", "b0 ").split())
+    wanted = codes == ["9e", "b0"] and seen.count("e0c8") == 1
+    bench.claim(wanted, "9e, b0 and e0c8, the releases of what was held", seen or "nothing")
 
 
 @requirement(
@@ -211,8 +211,8 @@ def test_lights_that_the_client_wishes(bench: Bench, lights: int, wish: int) -> 
     bench.settle()
     differ = [key for light, key in LOCKS.items() if (lights ^ wish) & light]
     wanted = sorted(bytes([key, key | 0x80]).hex() for key in differ)
-    told = sorted(typed(bench)[at : at + 4] for at in range(0, len(typed(bench)), 4))
-    bench.claim(told == wanted, f"pressed and released: {wanted}", told)
+    seen = sorted(typed(bench)[at : at + 4] for at in range(0, len(typed(bench)), 4))
+    bench.claim(seen == wanted, f"pressed and released: {wanted}", seen)
     inputs.send(SpiceMsgcInputsKeyModifiers(modifiers=wish))
     bench.settle()
     more = len(typed(bench)) // 4 - len(wanted)
@@ -231,11 +231,11 @@ def test_lights_are_told_again(bench: Bench, by: str) -> None:
     bench.settle()
     source = bench.hosts[0]
     bench.pass_time(source, LIGHTS_MS - 1)
-    told = [int(m.packet.modifiers) for m in inputs.got(LIGHTS)]
-    bench.claim(not told, f"nothing before {LIGHTS_MS} ms", told)
+    seen = [int(m.packet.modifiers) for m in inputs.got(LIGHTS)]
+    bench.claim(not seen, f"nothing before {LIGHTS_MS} ms", seen)
     bench.pass_time(source, 1)
-    told = [int(m.packet.modifiers) for m in inputs.got(LIGHTS)]
-    bench.claim(told == [2], f"num lock in KEY_MODIFIERS after {LIGHTS_MS} ms", told)
+    seen = [int(m.packet.modifiers) for m in inputs.got(LIGHTS)]
+    bench.claim(seen == [2], f"num lock in KEY_MODIFIERS after {LIGHTS_MS} ms", seen)
 
 
 def agent_state(x: int, y: int, buttons: int, display: int) -> bytes:
@@ -284,5 +284,5 @@ def test_tablet_is_told_the_screen(bench: Bench) -> None:
     bench.settle()
     source.call("chardev_attach", device="tablet")
     bench.settle()
-    told = [(e.args["w"], e.args["h"]) for e in bench.pump.tape.host_events if e.name == "tablet_size"]
-    bench.claim(told[-1:] == [SCREEN], f"the size {SCREEN}", told)
+    seen = [(e.args["w"], e.args["h"]) for e in bench.pump.tape.host_events if e.name == "tablet_size"]
+    bench.claim(seen[-1:] == [SCREEN], f"the size {SCREEN}", seen)

@@ -40,12 +40,12 @@ def test_lights_of_the_guest(bench: Bench, lights: int) -> None:
     source = bench.start()
     source.call("kbd_leds", leds=lights)
     inputs = bench.client(source, channels=(INPUTS,)).current.channels[INPUTS, 0]
-    told = int(bench.expect(inputs, INPUTS_INIT).packet.keyboard_modifiers)
-    bench.claim(told == lights, f"lights {lights} in INPUTS_INIT", told)
+    seen = int(bench.expect(inputs, INPUTS_INIT).packet.keyboard_modifiers)
+    bench.claim(seen == lights, f"lights {lights} in INPUTS_INIT", seen)
     for changed in (lights ^ 1, lights ^ 7):
         source.call("kbd_leds", leds=changed)
-        told = int(bench.expect(inputs, LIGHTS).packet.modifiers)
-        bench.claim(told == changed, f"lights {changed} in KEY_MODIFIERS", told)
+        seen = int(bench.expect(inputs, LIGHTS).packet.modifiers)
+        bench.claim(seen == changed, f"lights {changed} in KEY_MODIFIERS", seen)
 
 
 @requirement(
@@ -63,8 +63,8 @@ def test_places_count_as_motions(bench: Bench, motions: int, positions: int) -> 
     for number, move in enumerate(moves * 2, 1):
         inputs.send(move)
         bench.settle()
-        told = len(inputs.got(MOTION_ACK))
-        bench.claim(told == number // BUNCH, f"{number // BUNCH} after {number} messages", told)
+        seen = len(inputs.got(MOTION_ACK))
+        bench.claim(seen == number // BUNCH, f"{number // BUNCH} after {number} messages", seen)
 
 
 @requirement("MAIN-050", fault=(lost(MODE, nth=2), put(MODE, supported_modes=3, nth=2)))
@@ -80,6 +80,6 @@ def test_tablet_that_is_removed(bench: Bench) -> None:
     bench.claim(before == [CLIENT_MODE], "the client's mode before", before, proves="MAIN-012")
     source.call("chardev_detach", device="tablet")
     bench.settle()
-    told = [(int(m.packet.supported_modes), int(m.packet.current_mode)) for m in client.main.got(MODE)]
+    seen = [(int(m.packet.supported_modes), int(m.packet.current_mode)) for m in client.main.got(MODE)]
     wanted = (int(SERVER_MODE), int(SERVER_MODE))
-    bench.claim(told[-1] == wanted and len(told) == 2, f"MOUSE_MODE {wanted} once", told[1:])
+    bench.claim(seen[-1] == wanted and len(seen) == 2, f"MOUSE_MODE {wanted} once", seen[1:])

@@ -86,8 +86,10 @@ def test_display_begins(bench: Bench, anew: bool) -> None:
     display = opened(bench, source, DISPLAY)
     bench.expect(display, MARK)
     worked(bench, source)
-    told = shown(display)
-    bench.claim(told == ["SURFACE_CREATE", "DRAW_COPY", "MARK"], "SURFACE_CREATE, DRAW_COPY, MARK", told)
+    observed = shown(display)
+    bench.claim(
+        observed == ["SURFACE_CREATE", "DRAW_COPY", "MARK"], "SURFACE_CREATE, DRAW_COPY, MARK", observed
+    )
     made = [surface(m) for m in display.got(CREATE)]
     bench.claim(made == [PRIMARY], f"number, width, height, format, flags {PRIMARY}", made)
     for box in (m.packet.base.box for m in display.got(COPY)):
@@ -97,9 +99,9 @@ def test_display_begins(bench: Bench, anew: bool) -> None:
         count = len(display.messages)
         source.call("qxl_reset")
         worked(bench, source)
-        told = [name for name in shown(display, count) if name != "DRAW_COPY"]
+        observed = [name for name in shown(display, count) if name != "DRAW_COPY"]
         wanted = ["SURFACE_DESTROY", "SURFACE_CREATE", "MARK"]
-        bench.claim(told == wanted, ", ".join(wanted), told)
+        bench.claim(observed == wanted, ", ".join(wanted), observed)
         made = [surface(m) for m in display.got(CREATE)[1:]]
         bench.claim(made == [PRIMARY], f"the primary surface {PRIMARY} again", made)
 
@@ -154,14 +156,14 @@ def test_cursor_changes(bench: Bench) -> None:
     for kind, x, y in (("set", 5, 6), ("move", 0x141, 0xB2), ("hide", 0, 0), ("move", 7, 8), ("set", 1, 2)):
         source.call("qxl_cursor", kind=kind, x=x, y=y)
         worked(bench, source)
-    told = [m for m in cursor.messages if m.type in (SET, MOVE, HIDE)]
-    kinds = [int(m.type) for m in told]
+    seen = [m for m in cursor.messages if m.type in (SET, MOVE, HIDE)]
+    kinds = [int(m.type) for m in seen]
     wanted = [SET, MOVE, HIDE, MOVE, SET]
-    names = [m.name for m in told]
+    names = [m.name for m in seen]
     bench.claim(kinds == wanted, [kind.name for kind in wanted], names)
-    places = [place(m) for m in told if m.type == MOVE]
+    places = [place(m) for m in seen if m.type == MOVE]
     bench.claim(places == [(0x141, 0xB2), (7, 8)], "the places of both moves", places)
-    visible = [int(m.packet.visible) for m in told if m.type == SET]
+    visible = [int(m.packet.visible) for m in seen if m.type == SET]
     bench.claim(visible == [1, 1], "a cursor that is seen, twice", visible)
 
 
@@ -184,6 +186,6 @@ def test_cursor_in_the_clients_mode(bench: Bench) -> None:
             before = len(cursor.got(SET, MOVE, HIDE))
             source.call("qxl_cursor", kind=kind, x=9, y=8)
             worked(bench, source)
-            told = [m.name for m in cursor.got(SET, MOVE, HIDE)[before:]]
+            seen = [m.name for m in cursor.got(SET, MOVE, HIDE)[before:]]
             names = [wanted.name] if wanted else []
-            bench.claim(told == names, f"{names} for '{kind}' in mode {int(mode)}", told)
+            bench.claim(seen == names, f"{names} for '{kind}' in mode {int(mode)}", seen)

@@ -69,8 +69,8 @@ def test_port_init(bench: Bench, is_open: bool, device: str) -> None:
     said = bytes(init.port_name).rstrip(b"\0"), int(init.opened)
     wanted = PORTS[device][1], int(is_open)
     bench.claim(said == wanted, f"name and state {wanted}", said)
-    told = len(port.got(PORT_INIT))
-    bench.claim(told == 1, "PORT_INIT once", told)
+    seen = len(port.got(PORT_INIT))
+    bench.claim(seen == 1, "PORT_INIT once", seen)
 
 
 @requirement("CHAN-046", fault=(lost(PORT_EVENT, nth=3), put(PORT_EVENT, event=0, nth=2)))
@@ -83,8 +83,8 @@ def test_port_events_of_the_guest(bench: Bench, device: str) -> None:
     for event in events:
         source.call("port_event", device=device, event=event)
     bench.settle()
-    told = [int(m.packet.event) for m in port.got(PORT_EVENT)]
-    bench.claim(told == events, events, told)
+    seen = [int(m.packet.event) for m in port.got(PORT_EVENT)]
+    bench.claim(seen == events, events, seen)
 
 
 @requirement(
@@ -105,8 +105,8 @@ def test_port_events_of_the_client(bench: Bench, device: str) -> None:
         port.send(MsgcPort.SPICE_MSGC_PORT_EVENT, struct.pack("<B", event))
     bench.settle()
     tape = [e.args for e in bench.pump.tape.host_events if e.name == "chardev_event"]
-    told = [args["event"] for args in tape if args["device"] == device]
-    bench.claim(told == events, events, told)
+    seen = [args["event"] for args in tape if args["device"] == device]
+    bench.claim(seen == events, events, seen)
 
 
 @requirement(
@@ -129,10 +129,10 @@ def test_compressed_data_of_the_guest(bench: Bench, able: bool, device: str) -> 
     for data in (LARGE, SMALL):
         source.call("chardev_send", device=device, hex=data.hex())
         bench.settle()
-    told = [m for m in channel.messages if m.type in (DATA, COMPRESSED)]
-    plain = [m.body for m in told if m.type == DATA]
+    seen = [m for m in channel.messages if m.type in (DATA, COMPRESSED)]
+    plain = [m.body for m in seen if m.type == DATA]
     bench.claim(plain == ([SMALL] if both else [LARGE, SMALL]), "plain data", [len(body) for body in plain])
-    packed = [m.packet for m in told if m.type == COMPRESSED]
+    packed = [m.packet for m in seen if m.type == COMPRESSED]
     shapes = [(int(p.type), int(p.uncompressed_size or 0)) for p in packed]
     wanted = [(int(LZ4_TYPE), len(LARGE))] if both else []
     bench.claim(shapes == wanted, f"compressed data {wanted}", shapes)

@@ -86,9 +86,9 @@ def test_mode_that_the_client_can(bench: Bench, hertz: int, compression: bool, a
     source.call("playback_start")
     source.call("playback_put")
     bench.expect(playback, MsgPlayback.SPICE_MSG_PLAYBACK_DATA)
-    told = [m for m in playback.messages if m.type in (MODE, MsgPlayback.SPICE_MSG_PLAYBACK_DATA)]
-    modes = [int(m.packet.mode) for m in told if m.type == MODE]
-    fine = modes == [wanted] and told[0].type == MODE
+    seen = [m for m in playback.messages if m.type in (MODE, MsgPlayback.SPICE_MSG_PLAYBACK_DATA)]
+    modes = [int(m.packet.mode) for m in seen if m.type == MODE]
+    fine = modes == [wanted] and seen[0].type == MODE
     bench.claim(fine, f"MODE {wanted.name} once, before the sound", modes)
 
 
@@ -110,9 +110,9 @@ def test_compression_that_is_switched(bench: Bench) -> None:
         before = len(playback.got(data))
         source.call("playback_put")
         bench.until(lambda n=before: len(playback.got(data)) > n, "the guest's sound")  # type: ignore[misc]
-    told = [int(m.packet.mode) if m.type == MODE else "data" for m in playback.got(MODE, data)]
+    seen = [int(m.packet.mode) if m.type == MODE else "data" for m in playback.got(MODE, data)]
     wanted = [int(OPUS_MODE), "data", int(RAW_MODE), "data", int(OPUS_MODE), "data"]
-    bench.claim(told == wanted, f"modes and data: {wanted}", told)
+    bench.claim(seen == wanted, f"modes and data: {wanted}", seen)
 
 
 @requirement(

@@ -71,9 +71,9 @@ def test_beginning_and_end(bench: Bench, device: str, comes: str) -> None:
         bench.settle()
         source.call(f"{device}_start")
     bench.settle()
-    told = [int(m.type) for m in sound.messages if m.type in (start, stop)]
+    seen = [int(m.type) for m in sound.messages if m.type in (start, stop)]
     wanted = [start, stop, start, stop, start]
-    bench.claim(told == wanted, [kind.name for kind in wanted], [m.name for m in sound.got(start, stop)])
+    bench.claim(seen == wanted, [kind.name for kind in wanted], [m.name for m in sound.got(start, stop)])
     for packet in (m.packet for m in sound.got(start)):
         shape = int(packet.channels), int(packet.format)
         wanted_shape = 2, int(AudioFmt.SPICE_AUDIO_FMT_S16)
@@ -104,14 +104,14 @@ def test_frames_that_the_guest_plays(bench: Bench) -> None:
     for _ in range(4):
         played += bool(source.call("playback_put", frames=FRAMES))
         bench.settle()
-    told = sound.got(PLAY_DATA)
-    bench.claim(len(told) == played == 4, "4 packets", f"{len(told)} of {played}")
+    seen = sound.got(PLAY_DATA)
+    bench.claim(len(seen) == played == 4, "4 packets", f"{len(seen)} of {played}")
     tone = b"".join(struct.pack("<I", number * 0x0101) for number in range(FRAMES))
-    other = [len(m.body) for m in told if m.body[4:][: len(tone)] != tone[: len(m.body) - 4]]
+    other = [len(m.body) for m in seen if m.body[4:][: len(tone)] != tone[: len(m.body) - 4]]
     bench.claim(not other, "the frames that were played", f"others, of {other} bytes")
     longest = (time.monotonic() - began) * 1000 + 1
     before = 0
-    for stamp in ((int(m.packet.multi_media_time) - start) % WORD for m in told):
+    for stamp in ((int(m.packet.multi_media_time) - start) % WORD for m in seen):
         bench.claim(before <= stamp <= longest, f"{before} to {longest:.0f} ms after START", f"{stamp} ms")
         before = stamp
 
@@ -164,7 +164,7 @@ def test_time_when_the_sound_is_over(bench: Bench, end: str) -> None:
         sound.close()
     bench.until(lambda: len(main.got(TIME)) > before, "MULTI_MEDIA_TIME on main")
     bench.settle()
-    told = [(int(m.packet.multi_media_time) - first) % WORD for m in main.got(TIME)[before:]]
+    seen = [(int(m.packet.multi_media_time) - first) % WORD for m in main.got(TIME)[before:]]
     longest = (time.monotonic() - began) * 1000 + 1
-    bench.claim(len(told) == 1, "MULTI_MEDIA_TIME once", f"{len(told)} times")
-    bench.claim(told[0] <= longest, f"0 to {longest:.0f} ms after INIT's time", f"{told[0]} ms")
+    bench.claim(len(seen) == 1, "MULTI_MEDIA_TIME once", f"{len(seen)} times")
+    bench.claim(seen[0] <= longest, f"0 to {longest:.0f} ms after INIT's time", f"{seen[0]} ms")

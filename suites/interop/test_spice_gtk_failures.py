@@ -65,7 +65,7 @@ def test_target_refuses_the_ticket(bench: Bench, kind: Kind) -> None:
     scene.retarget("target-2", ticket="sesame street")
     scene.announce(REFUSES)
     scene.alive(scene.source)
-    switched, kept_out = scene.more(scene.source, Side.SERVER, SWITCH), scene.told("error-auth")
+    switched, kept_out = scene.more(scene.source, Side.SERVER, SWITCH), scene.reported("error-auth")
     scene.source.complete(scene.target)
     switched()
     kept_out()

@@ -125,14 +125,14 @@ def test_answer_to_a_request(bench: Bench) -> None:
     """Status 101, Upgrade and Connection, and Sec-WebSocket-Accept for the request's key."""
     key = new_key()
     answer = answered(bench, started(bench), upgrade(key))
-    told = (
+    seen = (
         answer[:13],
         (header(answer, "Upgrade") or "").lower(),
         (header(answer, "Connection") or "").lower(),
         header(answer, "Sec-WebSocket-Accept"),
     )
     wanted = (b"HTTP/1.1 101 ", "websocket", "upgrade", accept_of(key))
-    bench.claim(told == wanted, wanted, told)
+    bench.claim(seen == wanted, wanted, seen)
 
 
 @requirement(
@@ -284,17 +284,17 @@ def test_close_in_a_session(bench: Bench) -> None:
 def faults_of(frames: list[Frame]) -> list[str]:
     """The faults in a server's frames."""
     wrong, open_message = [], False
-    for told in frames:
-        form = told.length & 0x7F
-        due = told.size if told.size < LENGTH_16 else LENGTH_16 if told.size < 1 << 16 else LENGTH_64
+    for one in frames:
+        form = one.length & 0x7F
+        due = one.size if one.size < LENGTH_16 else LENGTH_16 if one.size < 1 << 16 else LENGTH_64
         shortest = form == due
-        known = told.opcode in (CONTINUATION, BINARY, CLOSE, PING, PONG)
-        order = told.opcode >= CLOSE or (told.opcode == CONTINUATION) == open_message
-        fine = known and order and shortest and not (told.first & RESERVED or told.length & MASKED)
+        known = one.opcode in (CONTINUATION, BINARY, CLOSE, PING, PONG)
+        order = one.opcode >= CLOSE or (one.opcode == CONTINUATION) == open_message
+        fine = known and order and shortest and not (one.first & RESERVED or one.length & MASKED)
         if not fine:
-            wrong.append(f"{told.first:02x} {told.length:02x} of {told.size} bytes")
-        if told.opcode < CLOSE:
-            open_message = not told.first & FIN
+            wrong.append(f"{one.first:02x} {one.length:02x} of {one.size} bytes")
+        if one.opcode < CLOSE:
+            open_message = not one.first & FIN
     return wrong
 
 
@@ -310,17 +310,17 @@ def test_frames_of_the_server(bench: Bench) -> None:
     """Short and long messages of a session."""
     main, websocket = in_session(bench, started(bench))
     bench.settle()
-    sizes = [told.size for told in websocket.frames]
+    sizes = [one.size for one in websocket.frames]
     bench.claim(max(sizes) > 1 << 16, "frames of more than 64 KiB", sizes)
     wrong = faults_of(websocket.frames)
     bench.claim(not wrong, "frames as RFC 6455 requires", wrong)
     main.close()
 
 
-def longer_form(told: bytes) -> bytes:
+def longer_form(sent: bytes) -> bytes:
     """A frame of 125 bytes whose length is coded in 16 bits."""
     head = bytes([FIN | BINARY, 125])
-    return told.replace(head, bytes([FIN | BINARY, LENGTH_16, 0, 125]), 1) if told.startswith(head) else told
+    return sent.replace(head, bytes([FIN | BINARY, LENGTH_16, 0, 125]), 1) if sent.startswith(head) else sent
 
 
 @requirement("WEBSOCK-010", fault=rewritten("a frame in its longer form", longer_form, case="125"))
@@ -342,9 +342,9 @@ def test_lengths_of_the_servers_frames(bench: Bench, size: int) -> None:
     for data in said:
         source.call("chardev_send", device=PORT, hex=data.hex())
         bench.settle()
-    told = [m.body for m in client.current.channels[ChannelType.SPICE_CHANNEL_PORT, 0].got(PORT_DATA)]
-    seen = [(body[:1], len(body)) for body in told]
-    bench.claim(told == said, f"{[len(data) for data in said]} bytes as the guest wrote them", seen)
+    observed = [m.body for m in client.current.channels[ChannelType.SPICE_CHANNEL_PORT, 0].got(PORT_DATA)]
+    seen = [(body[:1], len(body)) for body in observed]
+    bench.claim(observed == said, f"{[len(data) for data in said]} bytes as the guest wrote them", seen)
     wrong = [fault for websocket in wraps for fault in faults_of(websocket.frames)]
     bench.claim(not wrong, "frames as RFC 6455 requires", wrong)
 

@@ -90,8 +90,8 @@ def test_agent_is_unplugged_within_the_clients_message(bench: Bench) -> None:
     main.send(TO_AGENT, OLD[50:])
     main.send(TO_AGENT, NEW)
     bench.settle()
-    told = read_by_guest(bench)[before:]
-    bench.claim(told == chunk(NEW), "the next message alone at the guest", told.hex() or "nothing")
+    seen = read_by_guest(bench)[before:]
+    bench.claim(seen == chunk(NEW), "the next message alone at the guest", seen.hex() or "nothing")
 
 
 @requirement("MAIN-060", fault=(lost(AGENT_DATA, nth=2), added(INIT, AGENT_DATA, OLD[50:], nth=2)))
@@ -123,8 +123,8 @@ def test_client_leaves_within_its_message(bench: Bench, said: int) -> None:
     main = talking(bench, source)
     main.send(TO_AGENT, NEW)
     bench.settle()
-    told = read_by_guest(bench)
-    bench.claim(told.endswith(chunk(NEW)), "the next client's message at the guest", told[-60:].hex())
+    seen = read_by_guest(bench)
+    bench.claim(seen.endswith(chunk(NEW)), "the next client's message at the guest", seen[-60:].hex())
     bench.claim(main.ending is None, "the session goes on", main.ending)
 
 
@@ -149,8 +149,8 @@ def test_window_of_a_fresh_agent_is_whole(bench: Bench, used: int, reads: bool) 
     bench.settle()
     source.call("chardev_take", device="agent")
     bench.settle()
-    told = read_by_guest(bench)[before:].count(chunk(NEW))
-    bench.claim(told == WINDOW, f"{WINDOW} messages at the guest", told)
+    seen = read_by_guest(bench)[before:].count(chunk(NEW))
+    bench.claim(seen == WINDOW, f"{WINDOW} messages at the guest", seen)
     bench.claim(main.ending is None, "the session goes on", main.ending)
 
 

@@ -70,9 +70,9 @@ def test_time_goes_on(bench: Bench) -> None:
     after = bench.expect(second, INIT, proves="MAIN-001")
     shortest = (second.opened.time - before.time) * 1000 - 1
     longest = (after.time - first.opened.time) * 1000 + 1
-    told = (int(after.packet.multi_media_time) - int(before.packet.multi_media_time)) & 0xFFFFFFFF
+    seen = (int(after.packet.multi_media_time) - int(before.packet.multi_media_time)) & 0xFFFFFFFF
     expected = f"{shortest:.0f} to {longest:.0f} ms more"
-    bench.claim(shortest <= told <= longest, expected, f"{told} ms more")
+    bench.claim(shortest <= seen <= longest, expected, f"{seen} ms more")
 
 
 @requirement("MAIN-010", "MAIN-011")
@@ -105,8 +105,8 @@ def test_channel_that_comes_later(bench: Bench, asked: bool) -> None:
     source.call("chardev_attach", device="port:late.example")
     if asked:
         news = bench.expect(main, LIST, proves="MAIN-019").packet
-        told = [(int(c.type), int(c.id)) for c in news.channels]
-        bench.claim(told == [(PORT, 0)], f"the new channel {(int(PORT), 0)}", told, proves="MAIN-019")
+        seen = [(int(c.type), int(c.id)) for c in news.channels]
+        bench.claim(seen == [(PORT, 0)], f"the new channel {(int(PORT), 0)}", seen, proves="MAIN-019")
         return
     bench.settle()
     bench.claim(
@@ -124,8 +124,8 @@ def test_mouse_mode_that_is_not_supported(bench: Bench, mode: int) -> None:
     client = bench.client(bench.start(devices=("keyboard", "mouse")), channels=())
     client.main.send(REQUEST, struct.pack("<H", mode))
     bench.settle()
-    told = [int(m.packet.current_mode) for m in client.main.got(MODE)]
-    bench.claim(not set(told) - {int(SERVER_MODE)}, "the server's mode", told)
+    seen = [int(m.packet.current_mode) for m in client.main.got(MODE)]
+    bench.claim(not set(seen) - {int(SERVER_MODE)}, "the server's mode", seen)
 
 
 @requirement("MAIN-012")
@@ -136,6 +136,6 @@ def test_mouse_mode_follows_the_machine(bench: Bench) -> None:
     client = bench.client(source)
     bench.settle()
     source.call("chardev_attach", device="tablet")
-    told = bench.expect(client.main, MODE).packet
-    modes = int(told.supported_modes)
+    seen = bench.expect(client.main, MODE).packet
+    modes = int(seen.supported_modes)
     bench.claim(modes == CLIENT_MODE | SERVER_MODE, "both modes supported", modes)

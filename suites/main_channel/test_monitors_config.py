@@ -48,8 +48,8 @@ def wishing(bench: Bench, takes: bool) -> tuple[Host, Client]:
 
 def at_card(bench: Bench) -> list[list[list[int]]]:
     """The configurations that the card has been given."""
-    told = [e.args for e in bench.pump.tape.host_events if e.name == "client_monitors_config"]
-    return [args["monitors"] for args in told if args["flags"] == USE_POSITION]
+    seen = [e.args for e in bench.pump.tape.host_events if e.name == "client_monitors_config"]
+    return [args["monitors"] for args in seen if args["flags"] == USE_POSITION]
 
 
 def at_agent(bench: Bench) -> str:

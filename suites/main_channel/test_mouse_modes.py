@@ -56,9 +56,9 @@ def test_modes_of_a_machine(bench: Bench, devices: tuple[str, ...], by_agent: in
     for device in devices:
         source.call("chardev_attach", device=device)
     main = bench.link(source)
-    told = int(bench.expect(main, INIT, proves="MAIN-001").packet.supported_mouse_modes)
+    seen = int(bench.expect(main, INIT, proves="MAIN-001").packet.supported_mouse_modes)
     wanted = SERVER | CLIENT if able else SERVER
-    bench.claim(told == wanted, f"supported modes {int(wanted)}", told)
+    bench.claim(seen == wanted, f"supported modes {int(wanted)}", seen)
 
 
 @requirement("MAIN-061", fault=(lost(MODE, nth=2), put(MODE, supported_modes=3, nth=2)))
@@ -75,8 +75,8 @@ def test_agent_that_may_no_longer(bench: Bench) -> None:
         before = len(modes(main))
         source.call("set_agent_mouse", enable=enable)
         bench.settle()
-        told = modes(main)[before:]
-        bench.claim(told == [wanted] * bool(wanted), f"MOUSE_MODE {wanted or 'not at all'}", told)
+        seen = modes(main)[before:]
+        bench.claim(seen == [wanted] * bool(wanted), f"MOUSE_MODE {wanted or 'not at all'}", seen)
 
 
 @requirement("MAIN-012", fault=(twice(MODE), lost(MODE, nth=2)))
@@ -90,8 +90,8 @@ def test_mode_that_is_in_force(bench: Bench) -> None:
         main.send(REQUEST, struct.pack("<H", mode))
         bench.settle()
         wanted += [int(mode)] * changes
-        told = [current for _, current in modes(main)]
-        bench.claim(told == wanted, f"modes told: {wanted}", told)
+        seen = [current for _, current in modes(main)]
+        bench.claim(seen == wanted, f"modes {wanted}", seen)
 
 
 @requirement("MAIN-062", fault=other_result("add_another", case="tablet"))

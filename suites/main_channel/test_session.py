@@ -132,10 +132,10 @@ def test_mouse_mode(bench: Bench) -> None:
     client = bench.client(source)
     bench.settle()
     for mode in (MouseMode.SPICE_MOUSE_MODE_CLIENT, MouseMode.SPICE_MOUSE_MODE_SERVER):
-        told = len(client.main.got(MODE))
+        seen = len(client.main.got(MODE))
         client.main.send(MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST, struct.pack("<H", mode))
         bench.settle()
-        packets = [m.packet for m in client.main.got(MODE)[told:]]
+        packets = [m.packet for m in client.main.got(MODE)[seen:]]
         current = int(packets[-1].current_mode) if packets else None
         init = int(client.main.got(INIT)[0].packet.current_mouse_mode)
         fine = current == mode or (not packets and init == mode)

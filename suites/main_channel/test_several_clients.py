@@ -37,11 +37,11 @@ def test_channels_of_a_second_client(bench: Bench) -> None:
     first = bench.client(source, channels=())
     second = bench.client(source)
     bench.settle()
-    told = [
+    seen = [
         {int(entry.type) for entry in client.main.got(LIST)[0].packet.channels} for client in (first, second)
     ]
-    bench.claim(told[0] > SHARED, "every channel to the first", sorted(told[0]))
-    bench.claim(told[1] == SHARED, f"channels {sorted(SHARED)} to the second", sorted(told[1]))
+    bench.claim(seen[0] > SHARED, "every channel to the first", sorted(seen[0]))
+    bench.claim(seen[1] == SHARED, f"channels {sorted(SHARED)} to the second", sorted(seen[1]))
     ended = [c.ending for client in (first, second) for c in client.current if c.ending]
     bench.claim(not ended, "both clients stay", ended)
 

@@ -22,14 +22,14 @@ NOISE = frozenset({int(MsgBase.SPICE_MSG_PING)})
 class Outcome:
     """`said`: messages on the connection that the act is about (of a link: the new one). `end`: how this
     connection ended, None if it did not. `elsewhere`: messages on other connections, with their channel;
-    `ended`: the other connections that ended. `told`: the host's callbacks; `result`: a call's return value,
+    `ended`: the other connections that ended. `callbacks`: the host's; `result`: a call's return value,
     or a link's error. `death`: how the process ended."""
 
     said: tuple[str, ...] = ()
     end: str | None = None
     elsewhere: tuple[str, ...] = ()
     ended: tuple[str, ...] = ()
-    told: tuple[str, ...] = ()
+    callbacks: tuple[str, ...] = ()
     result: str | None = None
     death: str | None = None
 
@@ -37,7 +37,7 @@ class Outcome:
         parts = [] if self.result is None else [self.result]
         parts += self.said or ["silence"]
         parts += [f"then {self.end}"] if self.end else []
-        parts += [f"[{text}]" for text in (*self.elsewhere, *self.ended, *self.told)]
+        parts += [f"[{text}]" for text in (*self.elsewhere, *self.ended, *self.callbacks)]
         return f"died: {self.death}" if self.death else ", ".join(parts)
 
 
@@ -58,7 +58,7 @@ class Before:
             end=_end(subject),
             elsewhere=tuple(f"{_short(c)} {name}" for c in others for name in self._new(c)),
             ended=tuple(f"{_short(c)} {_end(c)}" for c in others if c.ending and c.number not in self._ended),
-            told=tuple(
+            callbacks=tuple(
                 e.name for e in scene.pump.tape.host_events[self._events :] if e.name.endswith("_complete")
             ),
             result=_result(scene, act),

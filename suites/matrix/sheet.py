@@ -56,7 +56,7 @@ class Sheet:
         broken = {f["requirement"] for case in self._cases for f in case["judgement"]["findings"]}
         kept = Judgement(kept=Counter({r: n for r, n in self.kept.items() if r not in broken}))
         self._bench.take(kept, kept.kept)
-        self._properties.extend(self.told())
+        self._properties.extend(self.properties())
         self._bench.cells_broken = "\n".join(self._failed)
 
     def _case(self, played: Played) -> None:
@@ -93,7 +93,7 @@ class Sheet:
         played.scene.pump.tape.write_pcapng(path)
         return {"pcapng": os.fspath(path)}
 
-    def told(self) -> Iterator[tuple[str, Any]]:
+    def properties(self) -> Iterator[tuple[str, Any]]:
         """The user properties of the test (`reports.run.plugin` reads them)."""
         yield from (("spice-cell", case) for case in self._cases)
         if self._about is not None:

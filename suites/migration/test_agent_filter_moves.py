@@ -53,9 +53,9 @@ def test_clients_message_in_two_parts(bench: Bench, copypaste: int) -> None:
     client.main.send(TO_AGENT, SECOND)
     client.main.send(TO_AGENT, NEXT)
     bench.settle()
-    told = read_by_guest(bench)
+    seen = read_by_guest(bench)
     wanted = (chunk(FIRST) + chunk(SECOND)) * copypaste + chunk(NEXT)
-    bench.claim(told == wanted, f"at the guest {wanted.hex()}", told.hex() or "nothing", target)
+    bench.claim(seen == wanted, f"at the guest {wanted.hex()}", seen.hex() or "nothing", target)
     bench.claim(client.main.ending is None, "the session goes on", client.main.ending, target)
 
 
@@ -73,10 +73,10 @@ def agents_parts(bench: Bench, copypaste: int, parts: tuple[bytes, bytes]) -> No
     bench.alive("after a migration that cut an agent message", source, target, proves="ROBUST-030")
     if not source.life().alive or not target.life().alive:
         return
-    told = b"".join(m.body for main in (left, client.main) for m in main.got(AGENT_DATA))
+    observed = b"".join(m.body for main in (left, client.main) for m in main.got(AGENT_DATA))
     wanted = CUT * copypaste + NEXT
-    seen = told.hex() or "nothing"
-    bench.claim(told == wanted, f"at the client {wanted.hex()}", seen, target, proves="MIG-DST-063")
+    seen = observed.hex() or "nothing"
+    bench.claim(observed == wanted, f"at the client {wanted.hex()}", seen, target, proves="MIG-DST-063")
     ending = client.main.ending
     bench.claim(ending is None, "the session goes on", ending, target, proves="MIG-DST-063")
 

@@ -89,10 +89,10 @@ def test_agent_message_that_the_migration_cuts(bench: Bench, cut: int) -> None:
     bench.alive("after a migration that cut an agent message", source, target, proves="ROBUST-030")
     if not source.life().alive or not target.life().alive:
         return
-    told = b"".join(m.body for main in (left, client.main) for m in main.got(AGENT_DATA))
-    seen = f"{len(told)} bytes" if told != SPOKEN + NEXT else "all of it"
+    observed = b"".join(m.body for main in (left, client.main) for m in main.got(AGENT_DATA))
+    seen = f"{len(observed)} bytes" if observed != SPOKEN + NEXT else "all of it"
     bench.claim(
-        told == SPOKEN + NEXT,
+        observed == SPOKEN + NEXT,
         f"{len(SPOKEN)} bytes, then the next message of {len(NEXT)}",
         seen,
         target,
@@ -180,7 +180,7 @@ def test_agent_that_is_replaced_before_the_data(bench: Bench) -> None:
     target.call("agent_attach")
     client.release(Step.MIGRATE_DATA)
     moved(bench, source, client)
-    told = [m.name for m in client.main.messages if m.type in (GONE, COME)]
+    seen = [m.name for m in client.main.messages if m.type in (GONE, COME)]
     bench.claim(
-        told == [GONE.name, COME.name], f"{GONE.name}, {COME.name}", ", ".join(told) or "nothing", target
+        seen == [GONE.name, COME.name], f"{GONE.name}, {COME.name}", ", ".join(seen) or "nothing", target
     )

@@ -55,11 +55,11 @@ def test_machine_that_differs(bench: Bench, before: tuple[str, ...], after: tupl
     target = bench.start("target", incoming=True, devices=after)
     client = bench.client(source, channels=(INPUTS,))
     migrated(bench, source, client, target)
-    told = client.main.got(INIT)[0].packet
+    observed = client.main.got(INIT)[0].packet
     fresh = bench.client(target, channels=()).main.got(INIT)[0].packet
-    seen, due = ({name: int(getattr(p, name)) for name in TOLD} for p in (told, fresh))
+    seen, due = ({name: int(getattr(p, name)) for name in TOLD} for p in (observed, fresh))
     bench.claim(seen == due, due, seen, target)
-    apart = int(fresh.multi_media_time) - int(told.multi_media_time)
+    apart = int(fresh.multi_media_time) - int(observed.multi_media_time)
     bench.claim(
         0 <= apart <= APART_MS, f"a time {APART_MS} ms at most before the next", f"{apart} ms before", target
     )

@@ -196,10 +196,10 @@ def test_channels_listen_at_the_target(bench: Bench, seamless: bool) -> None:
     pressed = bench.seen(target, "keyboard_scan")
     client.current.channels[INPUTS, 0].send(MsgcInputs.SPICE_MSGC_INPUTS_KEY_DOWN, b"\x1e\0\0\0")
     bench.until(lambda: bench.seen(target, "keyboard_scan") > pressed, "the key at the target's guest")
-    told = len(client.main.got(MsgMain.SPICE_MSG_MAIN_MOUSE_MODE))
+    seen = len(client.main.got(MsgMain.SPICE_MSG_MAIN_MOUSE_MODE))
     client.main.send(MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST, struct.pack("<H", 2))
     bench.until(
-        lambda: len(client.main.got(MsgMain.SPICE_MSG_MAIN_MOUSE_MODE)) > told,
+        lambda: len(client.main.got(MsgMain.SPICE_MSG_MAIN_MOUSE_MODE)) > seen,
         "the requested mouse mode",
     )
 

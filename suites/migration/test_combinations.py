@@ -163,8 +163,8 @@ def test_combination(bench: Bench, row: Mapping[str, str]) -> None:
         source.cancel(target)
         bench.settle()
         if not switched:
-            told = len(first.got(CANCEL))
-            bench.claim(told == 1, f"one {CANCEL.name}", told, source, proves="MIG-SRC-017")
+            seen = len(first.got(CANCEL))
+            bench.claim(seen == 1, f"one {CANCEL.name}", seen, source, proves="MIG-SRC-017")
         _lives(bench, client, "MIG-SRC-039")
         return
     if end == End.LATE:

@@ -100,11 +100,11 @@ def test_video_that_plays(bench: Bench) -> None:
     display = display_of(client)
     begin_video(bench, source, display)
     migrated(bench, source, client, target)
-    told = [m for m in display.messages if m.type in (STREAM_CREATE, STREAM_DESTROY, MIGRATE)]
-    ended = {m.body[:4] for m in told if m.type == STREAM_DESTROY}
-    left = {m.body[4:8] for m in told if m.type == STREAM_CREATE} - ended
+    seen = [m for m in display.messages if m.type in (STREAM_CREATE, STREAM_DESTROY, MIGRATE)]
+    ended = {m.body[:4] for m in seen if m.type == STREAM_DESTROY}
+    left = {m.body[4:8] for m in seen if m.type == STREAM_CREATE} - ended
     bench.claim(not left, "STREAM_DESTROY of each stream", f"{len(left)} left open", proves="MIG-SRC-060")
-    last = told[-1].name
+    last = seen[-1].name
     bench.claim(last == MIGRATE.name, "SPICE_MSG_MIGRATE after them", last, proves="MIG-SRC-060")
 
 
@@ -250,18 +250,18 @@ def test_slow_line_after_two_hops(bench: Bench) -> None:
     (f50827e5)."""
     source = bench.start("source", seamless=True, devices=DEVICES)
     client = bench.client(source, slow_us=SLOW_US)
-    told = []
+    seen = []
     for hop in (1, 2):
         target = bench.start(f"target{hop}", incoming=True, seamless=True, devices=DEVICES)
         client.steps.clear()
         client.left.clear()
         display = display_of(client)
         migrated(bench, source, client, target)
-        told.append(int(display.got(DATA)[0].packet.low_bandwidth_setting))
+        seen.append(int(display.got(DATA)[0].packet.low_bandwidth_setting))
         source = target
-    if not told[0]:
+    if not seen[0]:
         raise Unsupported("this build takes the line for a fast one")
-    bench.claim(told == [1, 1], "low_bandwidth_setting 1 from both sources", told)
+    bench.claim(seen == [1, 1], "low_bandwidth_setting 1 from both sources", seen)
 
 
 @requirement("MIG-DST-049", fault=message_after_result(DRAW_FILL, bytes(60), channel=DISPLAY, host="target"))

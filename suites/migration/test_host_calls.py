@@ -37,8 +37,8 @@ def ends_with(bench: Bench, client: Client, kind: MsgMain, proves: str | None = 
     """The message that ends the migration at the client; no other message ends it a second time."""
     bench.expect(client.main, kind, proves=proves)
     bench.settle()
-    told = [m.name for m in client.main.messages if m.type in (END, SWITCH)]
-    bench.claim(told == [kind.name], f"{kind.name} alone", ", ".join(told), proves=proves)
+    seen = [m.name for m in client.main.messages if m.type in (END, SWITCH)]
+    bench.claim(seen == [kind.name], f"{kind.name} alone", ", ".join(seen), proves=proves)
 
 
 @requirement("MIG-SRC-033")

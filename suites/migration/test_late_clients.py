@@ -116,8 +116,8 @@ def test_two_announcements(bench: Bench, answers: int) -> None:
         source.complete(target)
         with bench.owed():
             arrived(bench, client)
-        told = [m.name for m in main.got(END, CANCEL, SWITCH)]
-        bench.claim(told == [END.name], f"{END.name} alone", ", ".join(told), source)
+        seen = [m.name for m in main.got(END, CANCEL, SWITCH)]
+        bench.claim(seen == [END.name], f"{END.name} alone", ", ".join(seen), source)
 
 
 @requirement("MIG-SRC-066", fault=lost(MODIFIERS, nth=2))
@@ -141,8 +141,8 @@ def test_lights_of_the_next_client(bench: Bench, held: Step) -> None:
     for lights in (NUM_LOCK, 0):
         source.call("kbd_leds", leds=lights)
         bench.settle()
-    told = [m.body[0] for m in inputs.got(MODIFIERS)]
-    bench.claim(told == [NUM_LOCK, 0], f"KEY_MODIFIERS {NUM_LOCK}, then 0", told, source)
+    seen = [m.body[0] for m in inputs.got(MODIFIERS)]
+    bench.claim(seen == [NUM_LOCK, 0], f"KEY_MODIFIERS {NUM_LOCK}, then 0", seen, source)
 
 
 @requirement("MIG-SRC-067", fault=lost(CANCEL, case="both"))
@@ -157,8 +157,8 @@ def test_failed_migration_of_a_seamless_client(bench: Bench, semi: bool) -> None
     announced(bench, source, client, target)
     source.cancel(target)
     bench.settle()
-    told = [m.name for m in client.main.got(CANCEL)]
-    bench.claim(told == [CANCEL.name], CANCEL.name, ", ".join(told) or "nothing", source)
+    seen = [m.name for m in client.main.got(CANCEL)]
+    bench.claim(seen == [CANCEL.name], CANCEL.name, ", ".join(seen) or "nothing", source)
 
 
 @requirement("MIG-SRC-070", fault=lost(LIST, nth=2))
@@ -178,10 +178,10 @@ def test_client_that_comes_after_the_end(bench: Bench) -> None:
     bench.pass_time(source, 3 * TIMEOUT_MS)
     following.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
     bench.settle()
-    told = [m.name for m in following.main.messages if m.type in (BEGIN, END, SWITCH, CANCEL)]
+    seen = [m.name for m in following.main.messages if m.type in (BEGIN, END, SWITCH, CANCEL)]
     lives = not following.main.ending and len(following.main.got(INIT)) == 1
     bench.claim(
-        lives and not told, "INIT, and nothing of the migration", ", ".join(told) or "its end", source
+        lives and not seen, "INIT, and nothing of the migration", ", ".join(seen) or "its end", source
     )
     lists = len(following.main.got(LIST))
     bench.claim(lists >= 1, "CHANNELS_LIST", lists, source)

@@ -52,11 +52,11 @@ def held(bench: Bench, source: Host, client: Client, target: Host) -> QemuHost:
 def goes_on(bench: Bench, source: Host, client: Client) -> None:
     """After a failed migration the client is notified, the session answers, and it can migrate to another
     target."""
-    told = len(client.main.got(LIST))
+    seen = len(client.main.got(LIST))
     bench.expect(client.main, CANCEL, proves="MIG-SRC-017")
     client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
     with bench.owed("MIG-SRC-039"):
-        bench.pump.until(lambda: len(client.main.got(LIST)) > told, what="SPICE_MSG_MAIN_CHANNELS_LIST")
+        bench.pump.until(lambda: len(client.main.got(LIST)) > seen, what="SPICE_MSG_MAIN_CHANNELS_LIST")
         client.steps.clear()
         another = bench.start("target2", incoming=True, seamless=source.settings.seamless)
         announced(bench, source, client, another)
@@ -71,9 +71,9 @@ def test_nothing_ends_before_the_switchover(bench: Bench, seamless: bool) -> Non
     source, target = bench.pair(seamless=seamless)
     client = bench.client(source)
     mover = held(bench, source, client, target)
-    told = [message.name for message in client.main.got(*ENDS)]
+    seen = [message.name for message in client.main.got(*ENDS)]
     bench.claim(
-        not told and not client.left, "nothing before migrate_end", ", ".join(told), proves="MIG-SRC-016"
+        not seen and not client.left, "nothing before migrate_end", ", ".join(seen), proves="MIG-SRC-016"
     )
     assert mover.finish_move(), mover.failure()
     moved(bench, source, client)

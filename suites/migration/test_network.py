@@ -37,8 +37,8 @@ def moved(bench: Bench, source: Host, client: Client) -> None:
     if not source.settings.seamless:
         arrived(bench, client)
         return
-    told = lambda: client.left and client.main.got(MM_TIME)  # noqa: E731
-    bench.until(told, "SPICE_MSG_MAIN_MULTI_MEDIA_TIME from the target", MENDED_S, proves="MIG-DST-025")
+    has_time = lambda: client.left and client.main.got(MM_TIME)  # noqa: E731
+    bench.until(has_time, "SPICE_MSG_MAIN_MULTI_MEDIA_TIME from the target", MENDED_S, proves="MIG-DST-025")
     bench.settle()
 
 
@@ -49,7 +49,7 @@ def test_another_address(bench: Bench, called: Called, seamless: bool) -> None:
     made = spread(bench, called)
     source, target = bench.pair(seamless=seamless)
     client = bench.client(source)
-    announced(bench, source, client, target, **made.told("target"))
+    announced(bench, source, client, target, **made.announcement("target"))
     source.complete(target)
     moved(bench, source, client)
 
@@ -61,7 +61,7 @@ def test_slow_and_lossy_lines(bench: Bench, seamless: bool) -> None:
     through_relay(bench, made)
     source, target = bench.pair(seamless=seamless)
     client = bench.client(source)
-    announced(bench, source, client, target, **made.told("target"))
+    announced(bench, source, client, target, **made.announcement("target"))
     heard(bench, client)
     source.complete(target)
     moved(bench, source, client)
@@ -73,7 +73,7 @@ def test_line_to_the_target_is_cut_for_a_while(bench: Bench) -> None:
     made = spread(bench)
     source, target = bench.pair()
     client = bench.client(source)
-    announced(bench, source, client, target, **made.told("target"))
+    announced(bench, source, client, target, **made.announcement("target"))
     made.network.cut("client", "target")
     source.complete(target)
     bench.until(lambda: client.left, "SPICE_MSG_MAIN_MIGRATE_END from the source", proves="MIG-SRC-015")
@@ -91,7 +91,7 @@ def test_line_to_the_target_is_cut(bench: Bench) -> None:
     client = bench.client(source)
     made.network.cut("client", "target")
     bench.pump.dial = lambda address, _: made.network.connect(address, IMPATIENT_S)
-    source.announce(target, **made.told("target"))
+    source.announce(target, **made.announcement("target"))
     bench.until(
         lambda: Step.ANSWER in client.steps, "an announcement that can be answered", proves="MIG-SRC-020"
     )
@@ -111,7 +111,7 @@ def test_line_to_the_source_is_cut(bench: Bench) -> None:
     made = spread(bench)
     source, target = bench.pair()
     client = bench.client(source, duties=ANSWERS_LATE)
-    source.announce(target, **made.told("target"))
+    source.announce(target, **made.announcement("target"))
     bench.until(lambda: client.target and client.target.linked, "links to the target", proves="MIG-DST-001")
     made.network.cut("client", "source")
     client.release(Step.ANSWER)

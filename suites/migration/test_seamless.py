@@ -139,8 +139,8 @@ def test_announcement(bench: Bench, subject: str | None) -> None:
     source, target = bench.pair(seamless=True)
     client = bench.client(source, channels=(), duties=CANNOT_CONNECT)
     source.announce(target, host="target.example", port=0x8EF1, tls_port=0x9A03, subject=subject)
-    told = bench.expect(client.main, BEGIN, BEGIN_SEAMLESS, proves="MIG-SRC-020")
-    bench.claim(told.type == BEGIN_SEAMLESS, BEGIN_SEAMLESS.name, told.name, proves="MIG-SRC-011")
+    seen = bench.expect(client.main, BEGIN, BEGIN_SEAMLESS, proves="MIG-SRC-020")
+    bench.claim(seen.type == BEGIN_SEAMLESS, BEGIN_SEAMLESS.name, seen.name, proves="MIG-SRC-011")
     bench.settle()
 
 
@@ -262,8 +262,8 @@ def test_after_a_cancelled_attempt(bench: Bench) -> None:
     bench.pass_time(source, 10_500)
     source.complete(target)
     ended(bench, source, 2)
-    told = [m.name for m in client.main.messages if m.type in (MIGRATE, SWITCH, END)]
-    bench.claim(told == [SWITCH.name], SWITCH.name, ", ".join(told) or "nothing", proves="MIG-SRC-048")
+    seen = [m.name for m in client.main.messages if m.type in (MIGRATE, SWITCH, END)]
+    bench.claim(seen == [SWITCH.name], SWITCH.name, ", ".join(seen) or "nothing", proves="MIG-SRC-048")
 
 
 @requirement("MIG-SRC-049", fault=turned("SPICE_MSG_MAIN_MIGRATE_[ES]*", MIGRATE, lambda b: b"\3\0\0\0"))
@@ -276,8 +276,8 @@ def test_seamless_answer_to_a_plain_announcement(bench: Bench) -> None:
     left = client.main
     source.complete(target)
     ended(bench, source)
-    told = [m.name for m in left.messages if m.type in (MIGRATE, SWITCH, END)]
-    bench.claim(MIGRATE.name not in told, "MIGRATE_END or SWITCH_HOST", ", ".join(told))
+    seen = [m.name for m in left.messages if m.type in (MIGRATE, SWITCH, END)]
+    bench.claim(MIGRATE.name not in seen, "MIGRATE_END or SWITCH_HOST", ", ".join(seen))
 
 
 @requirement("MIG-SRC-015")
@@ -312,10 +312,10 @@ def test_time_at_the_target(bench: Bench) -> None:
     source, target = bench.pair(seamless=True)
     client = bench.client(source, channels=())
     migrated(bench, source, client, target)
-    told = bench.expect(client.main, MM_TIME)
+    seen = bench.expect(client.main, MM_TIME)
     following = bench.link(target)
     init = bench.expect(following, INIT, proves="MAIN-001")
-    went = (int(init.packet.multi_media_time) - int(told.packet.multi_media_time)) & 0xFFFFFFFF
-    least = (following.opened.time - told.time) * 1000 - 1
+    went = (int(init.packet.multi_media_time) - int(seen.packet.multi_media_time)) & 0xFFFFFFFF
+    least = (following.opened.time - seen.time) * 1000 - 1
     most = (init.time - client.main.opened.time) * 1000 + 1
     bench.claim(least <= went <= most, f"{least:.0f} to {most:.0f} ms from it to the next INIT", went)

@@ -206,7 +206,7 @@ def test_channels_after_the_migration(bench: Bench) -> None:
     client.main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)
     listed = bench.expect(client.main, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST).packet
     before = client.left[0].main.got(LIST)[0].packet
-    names = [sorted((int(c.type), int(c.id)) for c in told.channels) for told in (before, listed)]
+    names = [sorted((int(c.type), int(c.id)) for c in seen.channels) for seen in (before, listed)]
     bench.claim(names[1] == names[0], f"the channels that the source had: {names[0]}", names[1])
 
 

@@ -45,12 +45,12 @@ def test_volumes_at_the_target(bench: Bench, channel: ChannelType) -> None:
         set_volumes(host)
     client = bench.client(source, channels=(channel,))
     bench.settle()
-    told = [m.name for m in client.current.channels[channel, 0].got(*SET[channel])]
+    seen = [m.name for m in client.current.channels[channel, 0].got(*SET[channel])]
     migrated(bench, source, client, target)
     target.call("playback_start")
     bench.settle()
     again = [m.name for m in client.current.channels[channel, 0].got(*SET[channel])]
-    bench.claim(len(told) == 2, "volume and mute from the source", told, source)
+    bench.claim(len(seen) == 2, "volume and mute from the source", seen, source)
     bench.claim(not again, "neither again from the target", ", ".join(again), target)
 
 

@@ -90,5 +90,5 @@ def test_failed_migration_says_nothing(bench: Bench) -> None:
     source.announce(target)
     source.complete(target, succeeded=False)
     ended(bench, source)
-    told = [m.name for m in client.main.messages if "MIGRATE" in m.name]
-    bench.claim(not told, "nothing", ", ".join(told))
+    seen = [m.name for m in client.main.messages if "MIGRATE" in m.name]
+    bench.claim(not seen, "nothing", ", ".join(seen))

@@ -60,7 +60,7 @@ def telling(message: Message) -> bool:
     return message.type in (MsgBase.SPICE_MSG_MIGRATE, MsgBase.SPICE_MSG_MIGRATE_DATA)
 
 
-def told_of(event: Event) -> Spoken | None:
+def spoken_of(event: Event) -> Spoken | None:
     """What an event says of its server, in the form that a replay compares; None if it is not compared."""
     if isinstance(event, LinkBytes):
         return spoken(event) if event.sender is Side.SERVER else None
@@ -151,10 +151,10 @@ class _Reader:
     def script(self) -> Script:
         """The whole script."""
         notes: list[str] = []
-        told: dict[int, list[Spoken]] = {}
+        spoken: dict[int, list[Spoken]] = {}
         for event in self.events:
-            if isinstance(event, Message | LinkBytes) and (said := told_of(event)):
-                told.setdefault(event.connection, []).append(said)
+            if isinstance(event, Message | LinkBytes) and (said := spoken_of(event)):
+                spoken.setdefault(event.connection, []).append(said)
             if isinstance(event, Gap | Garbage):
                 notes = [f"the recording lacks bytes of connection {event.connection}: they are not replayed"]
             for action in self._actions(event):
@@ -166,7 +166,7 @@ class _Reader:
             servers=list(self._servers()),
             actions=self.actions,
             sessions=self._sessions(),
-            told=told,
+            spoken=spoken,
             names=names,
             notes=notes,
             host_calls="recorded" if self.recorded else "inferred from the messages",
@@ -247,15 +247,15 @@ class _Reader:
         kind = message.type if connection.is_main or message.type == MsgBase.SPICE_MSG_MIGRATE else None
         if kind in ANNOUNCEMENTS - ENDS:
             self.announced.add(host)
-            yield Announce(host, target, self._told(message))
+            yield Announce(host, target, self._arguments(message))
         elif kind == MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST and host not in self.announced:
-            yield Announce(host, target, self._told(message))
+            yield Announce(host, target, self._arguments(message))
             yield Complete(host, target)
         elif kind in ENDS and host in self.announced:
             self.announced.discard(host)
             yield Complete(host, target, succeeded=kind != MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL)
 
-    def _told(self, message: Message) -> dict[str, Any]:
+    def _arguments(self, message: Message) -> dict[str, Any]:
         subject = getattr(message.packet, "cert_subject", None)
         return {"subject": subject.rstrip(b"\0").decode("utf-8", "replace")} if subject else {}
 

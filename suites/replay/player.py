@@ -80,7 +80,7 @@ class Replay:
         self._await(
             Counter(
                 (number, said.name)
-                for number, account in self.script.told.items()
+                for number, account in self.script.spoken.items()
                 for said in account
                 if not said.name.startswith("link ")
             )
@@ -154,8 +154,8 @@ class Replay:
                 if connection:
                     connection.reset() if action.closed.how is Ending.RESET else connection.close()
             case Announce():
-                told = {key: value for key, value in action.told.items() if value is not None}
-                self.hosts[action.host].announce(self.hosts[action.target], **told)
+                arguments = {key: value for key, value in action.arguments.items() if value is not None}
+                self.hosts[action.host].announce(self.hosts[action.target], **arguments)
             case Complete():
                 source, target = self.hosts[action.host], self.hosts[action.target]
                 if action.succeeded or action.moved:
@@ -225,7 +225,7 @@ class Replay:
     def accounts(self) -> dict[int, tuple[list[Spoken], list[Spoken]]]:
         """Connection of the recording -> its server's messages in the recording and in this run."""
         return {
-            number: (self.script.told.get(number, []), self._here(number)) for number in self.script.names
+            number: (self.script.spoken.get(number, []), self._here(number)) for number in self.script.names
         }
 
     def _here(self, number: int) -> list[Spoken]:
@@ -233,7 +233,7 @@ class Replay:
         if connection is None:
             return []
         events = sorted([*connection.link_stage, *connection.messages], key=attrgetter("time"))
-        return [said for event in events if (said := recording.told_of(event))]
+        return [said for event in events if (said := recording.spoken_of(event))]
 
     @property
     def different(self) -> dict[int, list[Difference]]:

@@ -50,11 +50,11 @@ class Leave:
 
 @dataclass(frozen=True)
 class Announce:
-    """The hypervisor announces a migration to `target`; `told`: the further arguments besides the address."""
+    """The hypervisor announces a migration to `target`; `arguments`: those besides the address."""
 
     host: str
     target: str
-    told: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,13 +101,13 @@ class Server:
 class Script:
     """`actions`: each with what its actor had received. `sessions`: main connection -> id in its INIT.
 
-    `told`: what each connection's server said, in the compared form. `notes`: remarks for the reader.
+    `spoken`: each server's messages by connection, in the compared form. `notes`: remarks for the reader.
     `events`: the recording itself, without large bodies."""
 
     servers: list[Server]
     actions: list[tuple[Action, Seen]]
     sessions: Mapping[int, int]
-    told: Mapping[int, list[Spoken]]
+    spoken: Mapping[int, list[Spoken]]
     names: Mapping[int, str]
     notes: list[str]
     host_calls: str

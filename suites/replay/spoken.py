@@ -62,8 +62,8 @@ class Spoken:
     @property
     def words(self) -> str:
         """On one line."""
-        told = ", ".join(f"{path} {value}" for path, value in self.fields.items())
-        return f"{self.name.removeprefix('SPICE_MSG_')}{': ' if told else ''}{told}"
+        fields = ", ".join(f"{path} {value}" for path, value in self.fields.items())
+        return f"{self.name.removeprefix('SPICE_MSG_')}{': ' if fields else ''}{fields}"
 
 
 @dataclass(frozen=True)

@@ -104,14 +104,13 @@ def test_client_that_does_not_read(bench: Bench, device: str) -> None:
     held = GUEST_COUNT * SIZE - left
     bench.claim(held <= GUEST_HELD, f"at most {GUEST_HELD:,} bytes read", f"{held:,}", source)
 
-    def told() -> int:
+    def at_client() -> int:
         return sum(m.size for m in connection.got(MsgSpicevmc.SPICE_MSG_SPICEVMC_DATA))
 
     with suppress(Deadline):
-        bench.pump.until(lambda: told() >= GUEST_COUNT * SIZE, 5)
-    bench.claim(
-        told() == GUEST_COUNT * SIZE, f"{GUEST_COUNT * SIZE:,} bytes at the client", f"{told():,}", source
-    )
+        bench.pump.until(lambda: at_client() >= GUEST_COUNT * SIZE, 5)
+    wanted = f"{GUEST_COUNT * SIZE:,} bytes at the client"
+    bench.claim(at_client() == GUEST_COUNT * SIZE, wanted, f"{at_client():,}", source)
 
 
 @requirement("ROBUST-038", fault=(dies_at(AGENT_DATA), lost(MsgMain.SPICE_MSG_MAIN_INIT, nth=2)))

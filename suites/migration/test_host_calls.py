@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from dissectors.wire.constants import MsgcMain, MsgMain
+from dissectors.wire.constants import MsgBase, MsgcMain, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import BEGIN_BODY, added, never, other_result, requirement
 from fixtures.peer import Client
@@ -15,6 +15,7 @@ from fixtures.system.hosts import Ability, Host
 from suites.steps import announced
 
 BEGIN, END = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, MsgMain.SPICE_MSG_MAIN_MIGRATE_END
+BEGIN_SEAMLESS, MIGRATE = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS, MsgBase.SPICE_MSG_MIGRATE
 LIST = MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
 SWITCH, CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST, MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
 CONNECT_DONE, END_DONE = "migrate_connect_complete", "migrate_end_complete"
@@ -176,6 +177,27 @@ def test_new_client_takes_over_in_a_migration(bench: Bench, answered: bool) -> N
     source.complete(target)
     ends_with(bench, newcomer, SWITCH, proves="MIG-SRC-018")
     bench.claim(not newcomer.main.got(BEGIN), "no BEGIN to the new client", BEGIN.name, proves="MIG-SRC-026")
+
+
+@requirement("MIG-SRC-040", fault=added(SWITCH, MIGRATE, b"\3\0\0\0", case="False"))
+@requirement("MIG-SRC-018")
+@pytest.mark.parametrize("answered", [True, False])
+def test_new_client_takes_over_in_a_seamless_migration(bench: Bench, answered: bool) -> None:
+    """A client that takes the session over has not said CONNECTED_SEAMLESS, even if the old client has: it is
+    switched, and its channels do not move."""
+    source, target = bench.pair(seamless=True)
+    old = bench.client(source, channels=(), duties=DUTIFUL if answered else NEVER_ANSWERS)
+    source.announce(target)
+    bench.expect(old.main, BEGIN_SEAMLESS, proves="MIG-SRC-020")
+    if answered:
+        bench.wait(source, CONNECT_DONE, proves="MIG-SRC-028")
+    newcomer = bench.client(source, channels=(), duties=STAYS_HERE)
+    bench.wait(source, CONNECT_DONE, proves="MIG-SRC-026")
+    source.complete(target)
+    bench.until(lambda: newcomer.main.got(SWITCH, MIGRATE), SWITCH.name, proves="MIG-SRC-018")
+    bench.settle()
+    moved = len(newcomer.main.got(MIGRATE))
+    bench.claim(not moved, "no SPICE_MSG_MIGRATE to the new client", MIGRATE.name, proves="MIG-SRC-040")
 
 
 @requirement("MIG-SRC-012", "MIG-SRC-028", "MIG-SRC-015", "MIG-SRC-033")

@@ -62,6 +62,7 @@ READER_ADD, READER_REMOVE, APDU = (
     VscMessageType.SPICE_VSC_MESSAGE_TYPE_APDU,
 )
 NO_READER = 0xFFFFFFFF
+ERROR, GENERAL_ERROR = VscMessageType.SPICE_VSC_MESSAGE_TYPE_Error, struct.pack("<I", 1)
 
 pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 
@@ -223,6 +224,38 @@ def test_card_and_reader(bench: Bench, said: int) -> None:
     wanted += card(READER_REMOVE, 0, order=">")
     read = read_by_guest(bench)
     bench.claim(read == wanted, f"then ReaderRemove {wanted.hex()}", read.hex())
+
+
+@requirement(
+    "CHAN-077",
+    fault=(
+        lost(CARD_FROM_GUEST, case="5"),
+        put(CARD_FROM_GUEST, reader_id=6, case="5"),
+        changed("code 2", CARD_FROM_GUEST, lambda b: b[:12] + b"\2" + b[13:], case="removed"),
+    ),
+)
+@pytest.mark.parametrize("reader", [0, 5, NO_READER, "removed"], ids=str)
+def test_removed_reader_that_is_not_there(bench: Bench, reader: int | str) -> None:
+    """ReaderRemove for a reader that the client has not added, or has removed already: the server answers
+    with an error, and the next reader can be added."""
+    source = bench.start(devices=("keyboard", "mouse", "smartcard"))
+    channel = of(bench.client(source), ChannelType.SPICE_CHANNEL_SMARTCARD)
+    number = reader if isinstance(reader, int) else 0
+    if reader == "removed":
+        channel.send(CARD_TO_GUEST, card(READER_ADD, NO_READER, b"r\0"))
+        channel.send(CARD_TO_GUEST, card(READER_REMOVE, number))
+        bench.settle()
+    channel.send(CARD_TO_GUEST, card(READER_REMOVE, number))
+    bench.settle()
+    told = [m.body.hex() for m in channel.got(CARD_FROM_GUEST)]
+    wanted = [card(ERROR, number, GENERAL_ERROR).hex()]
+    bench.claim(told == wanted, f"VSC_GENERAL_ERROR for reader {number:#x}: {wanted}", told)
+    channel.send(CARD_TO_GUEST, card(READER_ADD, NO_READER, b"r\0"))
+    bench.settle()
+    added = read_by_guest(bench)
+    bench.claim(
+        added.endswith(card(READER_ADD, 0, order=">")), "ReaderAdd at the guest after that", added.hex()
+    )
 
 
 @requirement("MAIN-019", fault=changed("id 0", LIST, lambda b: b[:-1] + b"\0", nth=2))

@@ -110,11 +110,11 @@ def _tests(tests: list[MarkedTest]) -> Iterator[str]:
 
 def _faults(tests: list[MarkedTest]) -> Iterator[str]:
     """The planted faults, and the test that shows each."""
-    told = dict.fromkeys((fault, test.function) for test in tests for fault in test.faults)
-    for fault, function in told:
+    faults = dict.fromkeys((fault, test.function) for test in tests for fault in test.faults)
+    for fault, function in faults:
         yield from wrap(fault, WIDTH, initial_indent="  ", subsequent_indent="    ")
         yield f"    in {function.split('::')[1]}"
-    if not told:
+    if not faults:
         yield "  none"
 
 

@@ -70,25 +70,25 @@ def main(
             processes = dask.threads if width is None or not examples else width
         results = directory.prepare(out or directory.fresh())
         click.echo(f"fuzzing {server} with seed {chosen}; findings go to {results}")
-        told = _Telling(results, server, chosen, examples, processes)
-        campaign = Team(server, chosen, results, processes, corpus, workers, told.say, told.failure)
-        told.campaign = campaign
+        report = _Report(results, server, chosen, examples, processes)
+        campaign = Team(server, chosen, results, processes, corpus, workers, report.say, report.failure)
+        report.campaign = campaign
         try:
             campaign.run(seconds=float("inf") if examples else seconds, examples=examples)
         except KeyboardInterrupt:
-            told.close("interrupted")
+            report.close("interrupted")
             raise
         except HarnessError as error:  # the results so far are kept
-            told.close(str(error))
+            report.close(str(error))
             publish(results)
             raise
-        told.close()
+        report.close()
         return publish(results).exit
     finally:
         launchers.close()
 
 
-class _Telling:
+class _Report:
     """Turns a campaign's failures into run events, and its progress into lines."""
 
     campaign: Team
@@ -154,11 +154,13 @@ class _Telling:
             )
         )
         self._run.close(interrupted)
-        told = campaign.as_dict()
-        for row in told["failures"]:
+        results = campaign.as_dict()
+        for row in results["failures"]:
             row["declared"] = self._cases[row["name"]].verdict is Verdict.DEVIATES
-        (self._results / FILE).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-        (self._results / campaign_page.FILE).write_text(campaign_page.campaign_page(told), encoding="utf-8")
+        (self._results / FILE).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        (self._results / campaign_page.FILE).write_text(
+            campaign_page.campaign_page(results), encoding="utf-8"
+        )
         console = Console(width=WIDTH if not sys.stdout.isatty() else None, highlight=False, markup=False)
         if campaign.failures:
             console.print(self._table())

@@ -106,8 +106,8 @@ def _console() -> Console:
 
 def _show(inspection: Inspection, story: Story, wanted: Wanted) -> int:
     if wanted.as_json:
-        told = inspection.as_dict() | {"error": str(inspection.error) if inspection.error else None}
-        print(json.dumps(told, indent=1, ensure_ascii=False, default=str))
+        document = inspection.as_dict() | {"error": str(inspection.error) if inspection.error else None}
+        print(json.dumps(document, indent=1, ensure_ascii=False, default=str))
     elif not wanted.messages and (inspection.source.reader.packets or not inspection.error):
         from reports.inspection.story_text import print_story
 
@@ -166,15 +166,15 @@ class Story:
 
     def take(self, event: Event, findings: Sequence[Finding]) -> None:
         """Keeps an event that a reader may want to see."""
-        told = self._talk.completed(event)
+        message = self._talk.completed(event)
         routine = _routine(event)
         full = len(self.events) >= KEPT
         if not findings and full and (routine or len(self.events) >= 2 * KEPT):
             return
         if routine and isinstance(event, Message) and len(event.body) > LARGE_BODY:
             event = replace(event, body=b"", whole=False)
-        if told:
-            self.agent[len(self.events)] = told
+        if message:
+            self.agent[len(self.events)] = message
         self.events.append(event)
 
     @property

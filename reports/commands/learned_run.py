@@ -58,7 +58,7 @@ class LearnRun:
         self.recorder.finished(
             CaseFinished(
                 nodeid=f"learn::{model.subject}",
-                title=told(model),
+                title=title_of(model),
                 server=server,
                 requirements=(),
                 verdict=Verdict.PASS,
@@ -126,7 +126,7 @@ def write(model: Model, place: Path) -> list[tuple[str, str]]:
     return [(kind, name) for kind, name in FILES.items() if drawn or kind != "picture"]
 
 
-def told(model: Model) -> str:
+def title_of(model: Model) -> str:
     """The model in one line, for its case."""
     deaths = sum(fatal(answer) for row in model.steps for answer, _ in row.values())
     return f"{picture.title(model)}; {deaths} answers end the process"
@@ -176,8 +176,8 @@ def disagreeing(directory: Path, case: CaseFinished) -> Iterator[str]:
     except UsageError as error:
         yield str(error)
         return
-    if told(model) != case.title:
-        yield f"{case.artefacts['model']}: {told(model)}; the events say {case.title}"
+    if title_of(model) != case.title:
+        yield f"{case.artefacts['model']}: {title_of(model)}; the events say {case.title}"
     builds = {build.sha256 for build in case.identities.values()}
     if {model.about.get("build")} != builds:
         yield f"{case.artefacts['model']}: is of another build than the events say"

@@ -46,28 +46,28 @@ class Survey:
 
 def survey(path: Path) -> Survey:
     """Reads a file and makes every view of it."""
-    told = Survey(path)
+    result = Survey(path)
     begun = time.process_time()
     try:
-        _inspect(told)
+        _inspect(result)
     except CaptureError as error:
-        told.refusal = str(error)
+        result.refusal = str(error)
     except Exception:  # what is looked for: any exception at all
-        told.crash = traceback.format_exc()
-    told.seconds = time.process_time() - begun
-    return told
+        result.crash = traceback.format_exc()
+    result.seconds = time.process_time() - begun
+    return result
 
 
-def _inspect(told: Survey) -> None:
-    inspection = Inspection([told.path])
+def _inspect(result: Survey) -> None:
+    inspection = Inspection([result.path])
     story = Story(inspection)
     for event, findings in inspection.run():
         story.take(event, findings)
-    told.packets = inspection.source.reader.packets
-    told.sessions = len(inspection.oracle.conversation.sessions)
-    told.findings = [finding.requirement for finding in inspection.findings]
-    told.doubts = [finding.requirement for finding, _ in inspection.doubtful]
-    told.refusal = str(inspection.error) if inspection.error else None
+    result.packets = inspection.source.reader.packets
+    result.sessions = len(inspection.oracle.conversation.sessions)
+    result.findings = [finding.requirement for finding in inspection.findings]
+    result.doubts = [finding.requirement for finding, _ in inspection.doubtful]
+    result.refusal = str(inspection.error) if inspection.error else None
     print_story(Console(file=io.StringIO(), width=100), inspection.as_dict(), story.ladders(limit=80))
     page(inspection.as_dict(), story, show_secrets=False)
 
@@ -82,27 +82,27 @@ HEAD = (
 )
 
 
-def _row(told: list[Survey], folder: Path) -> str:
-    part = sum(1 for one in told if one.refusal and one.packets)
-    refused = sum(1 for one in told if one.refusal and not one.packets)
-    seconds = [one.seconds for one in told]
-    doubts = sum(len(one.doubts) for one in told)
+def _row(surveys: list[Survey], folder: Path) -> str:
+    part = sum(1 for one in surveys if one.refusal and one.packets)
+    refused = sum(1 for one in surveys if one.refusal and not one.packets)
+    seconds = [one.seconds for one in surveys]
+    doubts = sum(len(one.doubts) for one in surveys)
     return (
-        f"{len(told):6} {len(told) - part - refused:6} {part:7} {refused:7}"
-        f" {sum(one.packets for one in told):9} {sum(1 for one in told if one.crash):7}"
-        f" {sum(one.sessions for one in told):8} {sum(len(one.findings) for one in told):8}"
+        f"{len(surveys):6} {len(surveys) - part - refused:6} {part:7} {refused:7}"
+        f" {sum(one.packets for one in surveys):9} {sum(1 for one in surveys if one.crash):7}"
+        f" {sum(one.sessions for one in surveys):8} {sum(len(one.findings) for one in surveys):8}"
         f" {doubts:6} {sum(seconds):6.0f} {max(seconds, default=0):7.1f}  {folder}"
     )
 
 
-def _worth_a_look(told: Survey) -> Iterator[str]:
-    name = visible(str(told.path))
-    if told.crash:
-        yield f"crash: {name}\n{told.crash}"
-    if told.sessions:
-        yield f"{told.sessions} SPICE sessions: {name}"
-    if told.findings or told.doubts:
-        yield f"findings {told.findings}, doubts {told.doubts}: {name}"
+def _worth_a_look(result: Survey) -> Iterator[str]:
+    name = visible(str(result.path))
+    if result.crash:
+        yield f"crash: {name}\n{result.crash}"
+    if result.sessions:
+        yield f"{result.sessions} SPICE sessions: {name}"
+    if result.findings or result.doubts:
+        yield f"findings {result.findings}, doubts {result.doubts}: {name}"
 
 
 @click.command()
@@ -116,10 +116,10 @@ def main(folders: tuple[Path, ...], workers: int) -> None:
     crashed = False
     with ProcessPoolExecutor(workers) as pool:
         for folder in folders:
-            told = list(pool.map(survey, _files(folder), chunksize=4))
-            click.echo(_row(told, folder))
-            notable += (line for one in told for line in _worth_a_look(one))
-            crashed = crashed or any(one.crash for one in told)
+            surveys = list(pool.map(survey, _files(folder), chunksize=4))
+            click.echo(_row(surveys, folder))
+            notable += (line for one in surveys for line in _worth_a_look(one))
+            crashed = crashed or any(one.crash for one in surveys)
     for line in notable:
         click.echo(line)
     raise SystemExit(1 if crashed else 0)

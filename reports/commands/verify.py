@@ -57,19 +57,19 @@ def verify(
     signed = f", signed by {seal.signed_by(directory, signers)}" if signers else ""
     troubles = list(seal.broken(directory, manifest))
     if troubles:
-        return _told([f"seal {manifest.seal}: broken", *troubles]), False
+        return _report([f"seal {manifest.seal}: broken", *troubles]), False
     run = Run.read(directory)
     run.seal = manifest.seal
     troubles = list(_belonging(run, manifest))
     if troubles:
-        return _told(["the events and the evidence do not belong together", *troubles]), False
+        return _report(["the events and the evidence do not belong together", *troubles]), False
     with _judging(run, directory) as judged_again:
         troubles = list(_consistency(run, directory))
         if troubles:
-            return _told(["the run does not agree with itself", *troubles]), False
+            return _report(["the run does not agree with itself", *troubles]), False
         troubles = list(_packets(run, judged_again, progress))
     if troubles:
-        return _told([f"the packets do not say what the run says{_other_suite(run)}", *troubles]), False
+        return _report([f"the packets do not say what the run says{_other_suite(run)}", *troubles]), False
     judged = sum(case.verdict in JUDGED for case in run.cases)
     shown = sum("pcapng" in case.artefacts for case in run.cases if case.verdict in JUDGED)
     lines = [
@@ -106,7 +106,7 @@ def _other_suite(run: Run) -> str:
     )
 
 
-def _told(lines: list[str]) -> str:
+def _report(lines: list[str]) -> str:
     more = [f"and {len(lines) - LINES_SHOWN} more"] if len(lines) > LINES_SHOWN else []
     return "\n".join(lines[:LINES_SHOWN] + more)
 

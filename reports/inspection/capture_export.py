@@ -85,15 +85,15 @@ def _spice(inspection: Inspection) -> set[int]:
     view = inspection.oracle.conversation
     wanted = {connection.number for session in view.sessions for connection in session.connections()}
     wanted |= {known.number for known in view.connections.values() if known.mess is not None}
-    told = inspection.as_dict()
-    return wanted | {one["connection"] for one in told["attempts"]}
+    story = inspection.as_dict()
+    return wanted | {one["connection"] for one in story["attempts"]}
 
 
 def _comments(inspection: Inspection) -> dict[Place, list[str]]:
     """The comments, by file and frame."""
     comments: defaultdict[Place, list[str]] = defaultdict(list)
     files = inspection.source.files
-    for connection, frame, words in _told(inspection.as_dict()):
+    for connection, frame, words in _words(inspection.as_dict()):
         if frame is not None:
             place = (files.get(connection, 0), frame)
             text = f"frame {frame}: {words}"
@@ -102,7 +102,7 @@ def _comments(inspection: Inspection) -> dict[Place, list[str]]:
     return comments
 
 
-def _told(story: Mapping[str, Any]) -> Iterator[tuple[int, int | None, str]]:
+def _words(story: Mapping[str, Any]) -> Iterator[tuple[int, int | None, str]]:
     for found in story["findings"]:
         words = f"{found['requirement']} {found['level']}: {found['text']} "
         words += f"Expected {found['expected']}; seen: {found['seen']}"

@@ -70,31 +70,35 @@ def _script(data: object) -> Markup:
 
 def _details(event: Event, *, show_secrets: bool) -> dict[str, Any]:
     """The details that a click on a row shows; all texts."""
-    told: dict[str, Any] = {"frame": event.frame}
+    details: dict[str, Any] = {"frame": event.frame}
     match event:
         case Message():
-            told |= {"title": event.name, "connection": event.connection, "sender": str(event.sender)}
-            told["size"] = f"{event.size:,} bytes" + ("" if event.whole else " (not all of it was kept)")
+            details |= {"title": event.name, "connection": event.connection, "sender": str(event.sender)}
+            details["size"] = f"{event.size:,} bytes" + ("" if event.whole else " (not all of it was kept)")
             if event.whole:
-                told |= {"fields": _fields(event.packet), "bytes": _bytes(event.body)}
+                details |= {"fields": _fields(event.packet), "bytes": _bytes(event.body)}
         case LinkBytes():
             label, _, _ = wording.link(event)
-            told |= {"title": label, "connection": event.connection, "sender": str(event.sender)}
+            details |= {"title": label, "connection": event.connection, "sender": str(event.sender)}
             secret = event.kind in wording.SECRET_KINDS and not show_secrets
-            told |= {
+            details |= {
                 "size": f"{len(event.raw):,} bytes",
                 "fields": HIDDEN if secret else _fields(event.packet),
                 "bytes": HIDDEN if secret else _bytes(event.raw),
             }
         case HostEvent():
             label, detail = wording.host(event)
-            told |= {"title": label, "host": event.host, "fields": detail}
+            details |= {"title": label, "host": event.host, "fields": detail}
         case ConnectFailed():
-            told |= {"title": f"connection {event.how}", "connection": event.connection, "fields": event.why}
+            details |= {
+                "title": f"connection {event.how}",
+                "connection": event.connection,
+                "fields": event.why,
+            }
         case ConnectionEvent():
             label, detail, _ = wording.around(event)
-            told |= {"title": label, "connection": event.connection, "fields": detail}
-    return told
+            details |= {"title": label, "connection": event.connection, "fields": detail}
+    return details
 
 
 def _agent(packets: Sequence[Any]) -> dict[str, str]:

@@ -93,10 +93,10 @@ class Lines:
                 self._channels.setdefault(event.connection, channel_name(event.channel))
             case _:
                 pass
-        told = _words(event)
-        if told is None:
+        words = _words(event)
+        if words is None:
             return None
-        name, detail, routine = told
+        name, detail, routine = words
         time = event.time - (self._zero or 0.0)
         channel = self._channels.get(event.connection, "") if isinstance(event, ConnectionEvent) else ""
         names = (name, wording.short(event)) if isinstance(event, Message) else (name,)

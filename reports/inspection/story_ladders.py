@@ -27,7 +27,7 @@ def ladders(
     """(title, ladder) of each group, in at most about `limit` rows each."""
     attempts = Attempts(view)
     groups = _groups(view)
-    told: list[tuple[str, Ladder]] = []
+    found: list[tuple[str, Ladder]] = []
     accused = _accused(view, findings)
     shown: set[int] = set()
     for migrations in groups[:GROUPS_SHOWN]:
@@ -36,18 +36,18 @@ def ladders(
         shown |= parties.keys()
         numbers = [view.migrations.index(migration) + 1 for migration in migrations]
         title = f"Migration {', '.join(map(str, numbers))}" if len(view.migrations) > 1 else ""
-        told.append((title, ladder(events, findings, parties=parties, limit=limit)))
+        found.append((title, ladder(events, findings, parties=parties, limit=limit)))
     if not groups:
         parties = _of_sessions(view, attempts)
         parties |= _at_these_hosts(accused, view, parties)
         shown |= parties.keys()
         if parties:
-            told.append(("", ladder(events, findings, parties=parties, limit=limit)))
+            found.append(("", ladder(events, findings, parties=parties, limit=limit)))
         elif spoken := _spoken(events):
             return [("", ladder(spoken, findings, limit=limit))]
     if parties := _elsewhere([connection for connection in accused if connection.number not in shown]):
-        told.append(("Elsewhere", ladder(events, findings, parties=parties, limit=limit)))
-    return told
+        found.append(("Elsewhere", ladder(events, findings, parties=parties, limit=limit)))
+    return found
 
 
 def _accused(view: Conversation, findings: Sequence[Finding]) -> list[Connection]:

@@ -92,8 +92,8 @@ def _plural(count: int, noun: str) -> str:
 
 def _refused(console: Console, story: Story, width: int) -> None:
     """Refused links that no migration's section shows."""
-    told = {a["connection"] for m in story["migrations"] for a in m["attempts"]}
-    refused = [one for one in story["refused"] if one["connection"] not in told]
+    named = {a["connection"] for m in story["migrations"] for a in m["attempts"]}
+    refused = [one for one in story["refused"] if one["connection"] not in named]
     if not refused:
         return
     console.print()
@@ -113,9 +113,9 @@ def _refused(console: Console, story: Story, width: int) -> None:
 
 def _attempts(console: Console, story: Story, width: int) -> None:
     """Failed connections that no other section shows."""
-    told = {a["connection"] for m in story["migrations"] for a in m["attempts"]}
-    told |= {one["connection"] for one in story["refused"]}
-    others = [one for one in story["attempts"] if one["connection"] not in told]
+    named = {a["connection"] for m in story["migrations"] for a in m["attempts"]}
+    named |= {one["connection"] for one in story["refused"]}
+    others = [one for one in story["attempts"] if one["connection"] not in named]
     listed = {a["connection"] for m in story["migrations"] for a in m["attempts"]}
     listed |= {one["connection"] for one in story["attempts"]}
     elsewhere = story["capture"]["failed_streams"] - len(listed)

@@ -17,7 +17,7 @@ from dissectors.rules.oracle import Oracle
 from reports.run.evidence import recorded
 from reports.run.run_events import CaseFinished, Deviation
 from reports.run.tally import Run
-from reports.run.verdict import Told, Trouble, decide, owed
+from reports.run.verdict import CaseRecord, Trouble, decide, owed
 
 #: Verdicts that come from findings, or from their absence.
 JUDGED = (Verdict.PASS, Verdict.FAIL, Verdict.DEVIATES, Verdict.DIFFERS)
@@ -49,11 +49,11 @@ class Again:
     def findings(self) -> list[Finding]:
         """The findings about the build that the packets show; findings about a client only if the case
         lists them."""
-        told, builds = {key(f) for f in self.case.findings}, self.case.identities
+        claimed, builds = {key(f) for f in self.case.findings}, self.case.identities
         return [
             f
             for f in self.judgement.findings
-            if owed(f, CATALOGUE, builds) and (CATALOGUE[f.requirement].duty == "server" or key(f) in told)
+            if owed(f, CATALOGUE, builds) and (CATALOGUE[f.requirement].duty == "server" or key(f) in claimed)
         ]
 
     def differences(self, kind: str, declared: Sequence[Deviation], *, strict: bool) -> Iterator[str]:
@@ -77,7 +77,7 @@ class Again:
 
     def _verdict(self, declared: Sequence[Deviation]) -> Iterator[str]:
         case = self.case
-        heard = Told(
+        record = CaseRecord(
             server=case.server,
             identities=case.identities,
             requirements=case.requirements,
@@ -89,7 +89,7 @@ class Again:
             moves=case.moves,
         )
         trouble = Trouble.FINDINGS if _fails(self.findings, case.requirements) else None
-        verdict = decide(heard, trouble, case.reason, test=case.nodeid, declared=declared).verdict
+        verdict = decide(record, trouble, case.reason, test=case.nodeid, declared=declared).verdict
         judged = self.judgement.kept.keys() | self.judgement.broken | self.broken_in_cells
         if verdict is Verdict.PASS and not judged.issuperset(case.requirements):
             verdict = Verdict.INCONCLUSIVE

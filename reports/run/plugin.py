@@ -188,8 +188,8 @@ def pytest_runtest_makereport(
         if found is Verdict.PASS:
             report.outcome, report.longrepr = "passed", None
         elif found in _FORGIVEN:
-            told = (cell.cell for cell in cells if cell.verdict is not Verdict.PASS)
-            report.outcome, report.wasxfail = "skipped", f"{found}: {', '.join(told)}"
+            names = (cell.cell for cell in cells if cell.verdict is not Verdict.PASS)
+            report.outcome, report.wasxfail = "skipped", f"{found}: {', '.join(names)}"
     elif report.failed and judging and is_case(report):
         decision = _decide(report, [report], item.config.stash[DEVIATIONS])
         if decision.verdict in _FORGIVEN:
@@ -245,8 +245,8 @@ def _decide(
     last: pytest.TestReport, phases: list[pytest.TestReport], declared: Sequence[Deviation]
 ) -> verdicts.Decision:
     described = [case for phase in phases if (case := getattr(phase, "spice_case", None))]
-    told = verdicts.told(last.user_properties)
-    case = verdicts.with_defaults(told, described[0] if described else {})
+    record = verdicts.case_record(last.user_properties)
+    case = verdicts.with_defaults(record, described[0] if described else {})
     wrong = next((d for d in described if d["trouble"]), None)
     if wrong is None and last.failed:  # a worker that crashed describes nothing
         return verdicts.Decision(Verdict.ERROR, str(last.longrepr).splitlines()[0], case.findings)
@@ -257,17 +257,17 @@ def _decide(
 
 def _cells(report: pytest.TestReport, declared: Sequence[Deviation]) -> list[CaseFinished]:
     """The driven cells of a matrix test that have findings, each a case of its own."""
-    found: Any = [told for name, told in report.user_properties if name == CELL]
-    return [_cell(report.nodeid, told, declared) for told in found]
+    found: Any = [value for name, value in report.user_properties if name == CELL]
+    return [_cell(report.nodeid, value, declared) for value in found]
 
 
 def _matrix(report: pytest.TestReport) -> Any:
     """The cells of the test's place, if the test belongs to the matrix."""
-    return next((told for name, told in report.user_properties if name == MATRIX), {})
+    return next((value for name, value in report.user_properties if name == MATRIX), {})
 
 
 def _cell(test: str, evidence: dict[str, Any], declared: Sequence[Deviation]) -> CaseFinished:
-    case, nodeid = verdicts.told([("spice", evidence)]), f"{test}/{evidence['cell']}"
+    case, nodeid = verdicts.case_record([("spice", evidence)]), f"{test}/{evidence['cell']}"
     decision = verdicts.decide(case, verdicts.Trouble.FINDINGS, "", test=nodeid, declared=declared)
     return CaseFinished(
         nodeid=nodeid,
@@ -361,7 +361,7 @@ class Recorder:
 
     def _case(self, last: pytest.TestReport, phases: list[pytest.TestReport]) -> CaseFinished:
         described: dict[str, Any] = getattr(phases[0], "spice_case", {})
-        case = verdicts.with_defaults(verdicts.told(last.user_properties), described)
+        case = verdicts.with_defaults(verdicts.case_record(last.user_properties), described)
         decision = _decide(last, phases, self.config.stash[DEVIATIONS])
         return CaseFinished(
             nodeid=last.nodeid,

@@ -46,13 +46,13 @@ class Manifest:
     @property
     def text(self) -> bytes:
         """The file."""
-        told = {
+        content = {
             "format": FORMAT,
             "seal": self.seal,
             "evidence": self.evidence,
             "reports": self.reports,
         } | ({"beside": self.beside} if self.beside else {})
-        return (json.dumps(told, indent=1, sort_keys=True) + "\n").encode()
+        return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
 
 
 def evidence_of(directory: Path) -> dict[str, str]:

@@ -81,7 +81,7 @@ _SKIPS = {verdict: f"{verdict}:" for verdict in (Verdict.UNSUPPORTED, Verdict.IN
 
 
 @dataclass(frozen=True)
-class Told:
+class CaseRecord:
     """The `spice` entries of a test's fixture, put together."""
 
     server: str | None
@@ -99,7 +99,7 @@ class Told:
         return Circumstances(self.server or "", self.identities, test, self.moves)
 
 
-def told(properties: Iterable[tuple[str, Any]]) -> Told:
+def case_record(properties: Iterable[tuple[str, Any]]) -> CaseRecord:
     """Reads the `spice` entries of a report's user properties; several are added up."""
     entries = [value for name, value in properties if name == "spice"]
     judgements = [entry.get("judgement") or {} for entry in entries]
@@ -107,7 +107,7 @@ def told(properties: Iterable[tuple[str, Any]]) -> Told:
     for judgement in judgements:
         kept.update(judgement.get("kept", {}))
     last = {key: value for entry in entries for key, value in entry.items() if value}
-    return Told(
+    return CaseRecord(
         server=last.get("server"),
         identities=identities(last),
         requirements=tuple(dict.fromkeys(r for entry in entries for r in entry.get("requirements", ()))),
@@ -122,7 +122,7 @@ def told(properties: Iterable[tuple[str, Any]]) -> Told:
     )
 
 
-def with_defaults(case: Told, described: Mapping[str, Any]) -> Told:
+def with_defaults(case: CaseRecord, described: Mapping[str, Any]) -> CaseRecord:
     """Completes a case whose fixture failed early: its markers and the SPEC of the command line."""
     return replace(
         case,
@@ -145,7 +145,9 @@ def one_line(exception: BaseException, limit: int = 300) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
-def findings_of_assertion(reason: str, case: Told, catalogue: Mapping[str, Requirement]) -> list[Finding]:
+def findings_of_assertion(
+    reason: str, case: CaseRecord, catalogue: Mapping[str, Requirement]
+) -> list[Finding]:
     """A failed assertion of a test concerns the test's requirements: a finding for each of these that the
     oracle did not see kept (for all of them, if it saw all kept)."""
     marked = [catalogue[i] for i in case.requirements if i in catalogue]
@@ -165,7 +167,7 @@ class Decision:
 
 
 def decide(
-    case: Told,
+    case: CaseRecord,
     trouble: Trouble | None,
     reason: str,
     *,
@@ -197,10 +199,10 @@ def decide(
 
 def play_verdict(case: CaseFinished, declared: Sequence[Deviation]) -> CaseFinished:
     """A case of a campaign or of a replay with its verdict: no test has ended, so findings alone count."""
-    heard = Told(
+    record = CaseRecord(
         case.server, case.identities, case.requirements, case.findings, case.kept, None, "", {}, case.moves
     )
-    decision = decide(heard, None, case.reason, test=case.nodeid, declared=declared)
+    decision = decide(record, None, case.reason, test=case.nodeid, declared=declared)
     return replace(
         case, verdict=decision.verdict, reason=decision.reason or case.reason, findings=decision.findings
     )

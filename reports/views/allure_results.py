@@ -22,7 +22,7 @@ from dissectors.rules.judgement import Verdict
 from reports.run.run_events import CaseFinished
 from reports.run.tally import Run
 from reports.views.junit import plain, sentence, without_build
-from reports.views.titles import told_apart
+from reports.views.titles import full_title
 
 DIRECTORY = "allure"
 STATUS: Mapping[Verdict, Status] = MappingProxyType(
@@ -101,7 +101,7 @@ def _result(run: Run, case: CaseFinished, stop: int) -> TestResult:
         historyId=uuid.uuid5(uuid.NAMESPACE_URL, f"{stable} {plain(case.server)}").hex,
         testCaseId=uuid.uuid5(uuid.NAMESPACE_URL, stable).hex,
         fullName=case.nodeid,
-        name=told_apart(case),
+        name=full_title(case),
         description=_description(run, case),
         status=STATUS[case.verdict],
         statusDetails=details,
@@ -114,9 +114,9 @@ def _result(run: Run, case: CaseFinished, stop: int) -> TestResult:
 
 def _description(run: Run, case: CaseFinished) -> str:
     """The reason for the verdict, and the sentences of the test's requirements."""
-    told = [f"**{case.verdict}**: {case.reason}"] if case.reason else []
+    lines = [f"**{case.verdict}**: {case.reason}"] if case.reason else []
     known = [run.requirements[i] for i in case.requirements if i in run.requirements]
-    return "\n\n".join([*told, *(f"{r.id} ({r.level}): {r.text}" for r in known)])
+    return "\n\n".join([*lines, *(f"{r.id} ({r.level}): {r.text}" for r in known)])
 
 
 def _labels(run: Run, case: CaseFinished, module: str) -> Iterator[tuple[str, str]]:

@@ -35,13 +35,13 @@ td, th {{ text-align: left; padding: .15em 1em .15em 0; vertical-align: top }}
 """
 
 
-def campaign_page(told: Mapping[str, Any]) -> str:
+def campaign_page(campaign: Mapping[str, Any]) -> str:
     """The page, from the content of `fuzz.json`."""
     return _PAGE.format(
-        **{key: told[key] for key in ("seed", "processes", "seconds", "plays", "moves")},
-        server=escape(str(told["server"])),
-        curves="".join(_curve(told["points"], key, name) for key, name in CURVES.items()),
-        states="".join(_states(told["visits"], told["steps"])),
+        **{key: campaign[key] for key in ("seed", "processes", "seconds", "plays", "moves")},
+        server=escape(str(campaign["server"])),
+        curves="".join(_curve(campaign["points"], key, name) for key, name in CURVES.items()),
+        states="".join(_states(campaign["visits"], campaign["steps"])),
     )
 
 

@@ -74,21 +74,23 @@ class Certificate:
         judged = sum(n for verdict, n in counts.items() if verdict in _JUDGED)
         kept, failed, declared = (counts[v] for v in (Verdict.PASS, Verdict.FAIL, Verdict.DEVIATES))
         build = "These builds keep" if len(run.servers) > 1 else "This build keeps"
-        told = [f"{build} {kept} of the {judged} requirements that were judged."]
+        sentences = [f"{build} {kept} of the {judged} requirements that were judged."]
         if failed:
-            told.append(f"{failed} {'is' if failed == 1 else 'are'} broken in a way that nobody declared.")
+            sentences.append(
+                f"{failed} {'is' if failed == 1 else 'are'} broken in a way that nobody declared."
+            )
         if declared:
-            told.append(
+            sentences.append(
                 f"{declared} {'is' if declared == 1 else 'are'} broken as was declared beforehand, with a"
                 " reason: the risks below."
             )
         if run.exit is Exit.HARNESS:
-            told.append("The suite itself had trouble, so this is no verdict on the build.")
+            sentences.append("The suite itself had trouble, so this is no verdict on the build.")
         if run.exit is Exit.STALE_DEVIATION:
-            told.append("A declared deviation no longer shows: the declaration has to be narrowed.")
+            sentences.append("A declared deviation no longer shows: the declaration has to be narrowed.")
         if not run.full:
-            told.append(f"This is not the full suite but {run.scope}: it certifies no more than that.")
-        return told
+            sentences.append(f"This is not the full suite but {run.scope}: it certifies no more than that.")
+        return sentences
 
     @property
     def failures(self) -> list[Result]:

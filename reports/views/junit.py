@@ -87,8 +87,8 @@ def _case(suite: ET.Element, case: CaseFinished) -> None:
     outcome = _OUTCOME.get(case.verdict)
     if outcome:
         kind = case.findings[0].requirement if case.findings else str(case.verdict)
-        told = ET.SubElement(element, outcome, type=kind, message=_fit(f"{case.verdict}: {case.reason}"))
-        told.text = _fit("\n".join(map(sentence, case.findings))) or None
+        child = ET.SubElement(element, outcome, type=kind, message=_fit(f"{case.verdict}: {case.reason}"))
+        child.text = _fit("\n".join(map(sentence, case.findings))) or None
     if case.verdict is Verdict.PASS:
         return  # its properties name its evidence
     told_lines = [f"{case.verdict}: {case.reason}".rstrip(": "), *map(sentence, case.findings)]

@@ -58,20 +58,20 @@ def _states(cases: list[CaseFinished], broken: dict[str, Verdict]) -> list[Count
 
 
 def _place(case: CaseFinished, broken: dict[str, Verdict]) -> Counts:
-    told = case.matrix
+    matrix = case.matrix
     cells = {
         name: {"outcome": came, "verdict": broken.get(f"{case.nodeid}/{name}", Verdict.PASS).value}
-        for name, came in told["driven"].items()
+        for name, came in matrix["driven"].items()
     }
-    cells |= {name: {"left_out": why} for name, why in told["left_out"].items()}
+    cells |= {name: {"left_out": why} for name, why in matrix["left_out"].items()}
     undriven = case.verdict in (Verdict.ERROR, Verdict.UNSUPPORTED)
     return {
         "server": case.server,
-        "place": told["place"],
+        "place": matrix["place"],
         "test": case.nodeid,
-        "driven": len(told["driven"]),
-        "all": len(told["driven"]) + undriven,  # the test did not reach at least one cell
-        "left_out": len(told["left_out"]),
+        "driven": len(matrix["driven"]),
+        "all": len(matrix["driven"]) + undriven,  # the test did not reach at least one cell
+        "left_out": len(matrix["left_out"]),
         "cells": cells,
     }
 

@@ -39,10 +39,10 @@ _OF_VERDICT = {
 
 @dataclass(frozen=True)
 class Square:
-    """One cell. `told`: its outcome, or why it is left out."""
+    """One cell. `text`: its outcome, or why it is left out."""
 
     kind: str
-    told: str
+    text: str
 
     @property
     def sign(self) -> str:
@@ -117,9 +117,9 @@ def _squares(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, Square]:
 def _square(cell: Mapping[str, Any]) -> Square:
     if "left_out" in cell:
         return Square("left_out", cell["left_out"])
-    told = str(cell["outcome"])
+    text = str(cell["outcome"])
     if kind := _OF_VERDICT.get(Verdict(cell["verdict"])):
-        return Square(kind, told)
-    if "closed" in told or "reset" in told:
-        return Square("closed", told)
-    return Square("silence" if told == "silence" else "answer", told)
+        return Square(kind, text)
+    if "closed" in text or "reset" in text:
+        return Square("closed", text)
+    return Square("silence" if text == "silence" else "answer", text)

@@ -26,7 +26,7 @@ from reports.views.certificate import NOT_JUDGED, counted, timestamp
 from reports.views.known_verdicts import Known
 from reports.views.matrix_picture import KINDS, Picture, pictures
 from reports.views.packed_parts import PackedParts, packed
-from reports.views.titles import told_apart
+from reports.views.titles import full_title
 
 FILE = "index.html"
 
@@ -185,7 +185,7 @@ class View:
 
     def pack_row(self, case: CaseFinished, row: str) -> str:
         """Stores the row of a later test and draws its ladder; returns "", which the template prints."""
-        summary = f"{case.verdict} {told_apart(case)} {case.server} {case.duration_s:.2f} s"
+        summary = f"{case.verdict} {full_title(case)} {case.server} {case.duration_s:.2f} s"
         self.rows.append(
             (self.anchor(case), str(case.verdict), self.words(case), summary, " ".join(row.split()))
         )
@@ -220,7 +220,7 @@ class View:
             verdict = self.result(requirement, server).verdict
             if verdict and len(versions) == 1 and (version := versions.pop()):
                 found[version] = verdict
-        return sorted(found.items(), key=lambda told: _ordered(told[0]))
+        return sorted(found.items(), key=lambda entry: _ordered(entry[0]))
 
     def verdicts(self, requirement: Requirement) -> str:
         """Each verdict of a requirement once, for the page's filter."""
@@ -285,7 +285,7 @@ def environment() -> Environment:
     )
     env.filters |= {
         "tone": lambda verdict: TONES[Verdict(verdict) if verdict else None],
-        "told_apart": told_apart,
+        "full_title": full_title,
         "name": lambda verdict: str(verdict) if verdict else NOT_JUDGED,
         "timestamp": lambda seconds: timestamp(seconds).replace("T", " ")[:19] + " UTC",
         "hex": lambda number: "unknown" if number is None else f"{number:#010x}",

@@ -54,8 +54,8 @@ class Diagram:
         found: Edges = {}
         for start, sender, kind, end in steps(self.rows):
             if self._shows(start, sender, kind, end):
-                told = f"{SHORT[sender]}: {short_name(self.channel, sender, kind)}"
-                found.setdefault((start, end), []).append(told)
+                message = f"{SHORT[sender]}: {short_name(self.channel, sender, kind)}"
+                found.setdefault((start, end), []).append(message)
         return found
 
     @property
@@ -67,8 +67,8 @@ class Diagram:
         for (state, sender), row in self.rows.items():
             for kind, breach in row.breaks.items():
                 if breach.to in shown - reached - {state} and state in shown:
-                    told = f"{SHORT[sender]}: {short_name(self.channel, sender, kind)}"
-                    found.setdefault((state, breach.to), []).append(told)
+                    message = f"{SHORT[sender]}: {short_name(self.channel, sender, kind)}"
+                    found.setdefault((state, breach.to), []).append(message)
         return found if self.only is None else {}
 
     def _shows(self, start: State, sender: Side, kind: int, end: State) -> bool:
@@ -165,8 +165,8 @@ def _drawn(edges: Edges, breaches: Edges) -> Markup | None:
     lines.append('edge [fontname="sans-serif", fontsize=11, color="#667085"];')
     for state in dict.fromkeys(state for edge in edges | breaches for state in edge):
         lines.append(f'"{state}" [label="{LINE_END.join(wrap(state, STATE_WIDTH))}"];')
-    for (start, end), told in (edges | breaches).items():
-        label = LINE_END.join(told[:3] + [f"and {len(told) - 3} more"] * (len(told) > 3))
+    for (start, end), messages in (edges | breaches).items():
+        label = LINE_END.join(messages[:3] + [f"and {len(messages) - 3} more"] * (len(messages) > 3))
         style = ' style=dashed color="#b42318" fontcolor="#b42318"' if (start, end) in breaches else ""
         lines.append(f'"{start}" -> "{end}" [label="{label}"{style}];')
     made = subprocess.run(

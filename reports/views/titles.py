@@ -13,7 +13,7 @@ def parameters(case: CaseFinished) -> str:
     return inner.removesuffix("]") if bracket else case.cell
 
 
-def told_apart(case: CaseFinished) -> str:
+def full_title(case: CaseFinished) -> str:
     """The title with the parameters: `Each link has a key of its own. (tls-mini)`."""
-    told = parameters(case)
-    return f"{case.title} ({told})" if told and told not in case.title else case.title
+    inner = parameters(case)
+    return f"{case.title} ({inner})" if inner and inner not in case.title else case.title

@@ -50,7 +50,7 @@ LOST = 20
 FINDINGS = "findings"
 
 Say = Callable[[str], None]
-Told = Callable[[Failure], None]
+OnFailure = Callable[[Failure], None]
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Campaign:
     included. `inconsistent`: batches that ended early because a server answered differently.
 
     Without `shorten` failures stay as they were found, and are neither confirmed nor saved. `say` gets a line
-    of progress now and then, `told` gets each new failure once it is shortened and saved. With an `explorer`
+    of progress now and then, `on_failure` each new failure once it is shortened and saved. With an `explorer`
     plays start from kept situations, otherwise Hypothesis makes each on fresh hosts. `corpus`: the entries to
     play first, this process's part of them (`share`: its number, and the number of processes), and the place
     for new situations. `claim`: whether this campaign, and not another process's, is to shorten a new
@@ -74,7 +74,7 @@ class Campaign:
     seed: int
     out: Path | None = None
     say: Say = lambda _: None
-    told: Told = lambda _: None
+    on_failure: OnFailure = lambda _: None
     mutate: bool = True
     shorten: bool = True
     failures: dict[Key, Failure] = field(default_factory=dict)
@@ -94,11 +94,11 @@ class Campaign:
     inconsistent: int = 0
     seconds: float = 0.0
     _end: float = float("inf")
-    _told: float = 0.0
+    _reported_at: float = 0.0
 
     def run(self, *, seconds: float = float("inf"), examples: int | None = None) -> None:
         """Plays for this long, or this many examples. Raises HarnessError if no host starts."""
-        begun = self._told = time.monotonic()
+        begun = self._reported_at = time.monotonic()
         self._end = begun + seconds
         batch = 0
         try:
@@ -179,8 +179,8 @@ class Campaign:
             self.hits[key] += 1
             if key not in self.failures and self.unshown[key] < DOUBTED:
                 self._found(stage, key, finding)
-        if time.monotonic() - self._told > PROGRESS_SECONDS:
-            self._told = time.monotonic()
+        if time.monotonic() - self._reported_at > PROGRESS_SECONDS:
+            self._reported_at = time.monotonic()
             self.say(f"{self.examples} examples, {len(self.failures)} failures, {coverage(self.steps)}")
 
     # ---- a new failure
@@ -215,7 +215,7 @@ class Campaign:
         )
         if self.out is not None:
             failure.write(self.out / FINDINGS, last.pump.tape)
-        self.told(failure)
+        self.on_failure(failure)
 
     def _shorten(self, key: Key, setup: Setup, moves: list[Move]) -> tuple[Setup, list[Move]]:
         plain = Setup()

@@ -32,23 +32,23 @@ class Corpus:
 
     def __init__(self, place: str) -> None:
         self.place = place
-        with self._told():
+        with self._one_line_errors():
             self._database = _database(place)
 
     def entries(self) -> list[Entry]:
         """The entries, the shortest first. Raises HarnessError if one of them is of another suite version."""
-        with self._told():
+        with self._one_line_errors():
             found = [self._entry(raw) for raw in self._database.fetch(KEY)]
         return sorted(found, key=lambda entry: (len(entry[1]), str(entry)))
 
     def add(self, setup: Setup, moves: Sequence[Move]) -> None:
         """Stores a list of moves."""
-        with self._told():
+        with self._one_line_errors():
             self._database.save(KEY, _bytes(setup, moves))
 
     def drop(self, setup: Setup, moves: Sequence[Move]) -> None:
         """Removes a list that shows nothing beyond other lists."""
-        with self._told():
+        with self._one_line_errors():
             self._database.delete(KEY, _bytes(setup, moves))
 
     def _entry(self, raw: bytes) -> Entry:
@@ -63,7 +63,7 @@ class Corpus:
             raise HarnessError(f"{self.place}: not a corpus of this suite: {error}") from None
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _one_line_errors(self) -> Iterator[None]:
         try:
             yield
         except (HarnessError, UsageError):

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from suites.dask_cluster import DaskCluster
-from suites.fuzz.shares import Over, Share, Told
+from suites.fuzz.shares import Over, Share, WorkerLine
 
 
 class DaskWorkers:
@@ -41,14 +41,14 @@ class DaskWorkers:
         if event[1]["campaign"] == self._campaign:
             self._cluster.came.put((event[1]["number"], event[1]["line"]))
 
-    def listen(self, seconds: float) -> Iterator[Told | Over]:
+    def listen(self, seconds: float) -> Iterator[WorkerLine | Over]:
         """Handles what the scheduler has sent."""
         with suppress(queue.Empty):
             number, what = self._cluster.came.get(timeout=seconds)
             if isinstance(what, str):
-                yield Told(number, json.loads(what))
+                yield WorkerLine(number, json.loads(what))
             else:
-                yield from (Told(number, json.loads(line)) for line in self._cluster.result(what))
+                yield from (WorkerLine(number, json.loads(line)) for line in self._cluster.result(what))
                 yield Over(number)
         self._cluster.check()
 

@@ -376,8 +376,8 @@ class Explorer:
             return False
         self.played.update(made)
         self.deadly[made[-1]] += walk.over
-        told = {e.name for e in walk.events[heard:] if isinstance(e, HostEvent)} - PLAIN_EVENTS
-        came = (frozenset(walk.steps - steps), frozenset(told), walk.over)
+        names = {e.name for e in walk.events[heard:] if isinstance(e, HostEvent)} - PLAIN_EVENTS
+        came = (frozenset(walk.steps - steps), frozenset(names), walk.over)
         walk.new = walk.new or hash(came) not in self.seen
         self.seen |= {hash(came), hash((made[-1], *came))}
         self.visits.update(_table_states(walk))

@@ -24,7 +24,7 @@ from suites.fuzz.finding_file import Failure
 from suites.fuzz.standing import Key
 
 
-def told(campaign: Campaign, explorer: Explorer) -> dict[str, Any]:
+def totals(campaign: Campaign, explorer: Explorer) -> dict[str, Any]:
     """The totals of a process so far."""
     return {
         "examples": campaign.examples,
@@ -64,7 +64,7 @@ def main() -> int:
 
         def say(_: str = "") -> None:
             assert explorer is not None
-            print(json.dumps(told(campaign, explorer)), flush=True)
+            print(json.dumps(totals(campaign, explorer)), flush=True)
             if select.select([sys.stdin], [], [], 0)[0]:  # the pipe's end: the parent is gone
                 raise KeyboardInterrupt
 
@@ -76,7 +76,7 @@ def main() -> int:
             return True
 
         campaign.say, campaign.claim = say, claim
-        campaign.told = lambda failure: print(json.dumps({"failure": failure.name}), flush=True)
+        campaign.on_failure = lambda failure: print(json.dumps({"failure": failure.name}), flush=True)
         campaign.run(seconds=order["seconds"], examples=order["examples"])
         say()
     except (HarnessError, UsageError, Unsupported) as error:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 
-from suites.fuzz.shares import Over, Share, Told
+from suites.fuzz.shares import Over, Share, WorkerLine
 
 
 def start_worker(share: Share) -> subprocess.Popen[bytes]:
@@ -55,14 +55,14 @@ class LocalWorkers:
         assert process.stdout is not None
         self._selector.register(process.stdout, selectors.EVENT_READ, share.number)
 
-    def listen(self, seconds: float) -> Iterator[Told | Over]:
+    def listen(self, seconds: float) -> Iterator[WorkerLine | Over]:
         """Reads the processes' output."""
         for key, _ in self._selector.select(seconds):
             process = self.processes[key.data]
             assert process.stdout is not None
             line = process.stdout.readline()
             if line.endswith(b"\n"):
-                yield Told(key.data, json.loads(line))
+                yield WorkerLine(key.data, json.loads(line))
                 continue
             self._selector.unregister(process.stdout)
             yield Over(key.data, lost=process.wait() != 0)

@@ -48,7 +48,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Told:
+class WorkerLine:
     """A worker has sent a line about a share."""
 
     number: int
@@ -72,7 +72,7 @@ class Workers(Protocol):
     def give(self, share: Share) -> None:
         """Starts a share as soon as there is a worker for it."""
 
-    def listen(self, seconds: float) -> Iterator[Told | Over]:
+    def listen(self, seconds: float) -> Iterator[WorkerLine | Over]:
         """The messages within this many seconds; returns early once some have come."""
 
     def close(self) -> None:

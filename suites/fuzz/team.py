@@ -19,7 +19,7 @@ from typing import Any
 from dissectors.conversation.connection_states import State
 from dissectors.wire.constants import Side
 from fixtures.system.hosts import HarnessError, Identity
-from suites.fuzz.campaign import FINDINGS, Told
+from suites.fuzz.campaign import FINDINGS, OnFailure
 from suites.fuzz.finding_file import NAME, Failure, read, unpack
 from suites.fuzz.local_workers import LocalWorkers
 from suites.fuzz.shares import Line, Over, Share, Workers
@@ -43,13 +43,13 @@ class Played:
     """A share, and its latest totals."""
 
     share: Share
-    told: Line = field(default_factory=dict)
+    totals: Line = field(default_factory=dict)
     over: bool = False
 
 
 @dataclass
 class Team:
-    """The sum of `Campaign`s in `width` shares that `workers` play; `told` gets each failure when it is
+    """The sum of `Campaign`s in `width` shares that `workers` play; `on_failure` gets each failure when it is
     written.
 
     `points`: the curves over time, each point {seconds, plays, states, steps, situations, failures}."""
@@ -61,7 +61,7 @@ class Team:
     corpus: str | None = None
     workers: Workers = field(default_factory=LocalWorkers)
     say: Callable[[str], None] = lambda _: None
-    told: Told = lambda _: None
+    on_failure: OnFailure = lambda _: None
     failures: dict[Key, Failure] = field(default_factory=dict)
     points: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
@@ -103,11 +103,11 @@ class Team:
     def _listen(self, begun: float, end: float) -> None:
         said = pointed = time.monotonic()
         while not all(played.over for played in self._shares) and time.monotonic() < end + LAST_SECONDS:
-            for told in self.workers.listen(1.0):
-                played = self._shares[told.number]
-                if not isinstance(told, Over):
-                    self._heard(played, told.line)
-                elif told.lost and time.monotonic() < end and self._error is None:
+            for report in self.workers.listen(1.0):
+                played = self._shares[report.number]
+                if not isinstance(report, Over):
+                    self._heard(played, report.line)
+                elif report.lost and time.monotonic() < end and self._error is None:
                     self._give_again(played)
                 else:
                     played.over = True
@@ -125,8 +125,8 @@ class Team:
             self._error = line["error"]
         elif "failure" in line:
             self._found(line["failure"], line.get("files"))
-        elif line["examples"] >= played.told.get("examples", 0):  # fewer: a share that is played again
-            played.told = line
+        elif line["examples"] >= played.totals.get("examples", 0):  # fewer: a share that is played again
+            played.totals = line
 
     def _found(self, name: str, files: Mapping[str, str] | None) -> None:
         own = self.out / FINDINGS / name
@@ -140,7 +140,7 @@ class Team:
         failure = read(own / NAME)
         if failure.key not in self.failures:
             self.failures[failure.key] = failure
-            self.told(failure)
+            self.on_failure(failure)
 
     def _give_again(self, played: Played) -> None:
         self._again += 1
@@ -150,8 +150,8 @@ class Team:
             with suppress(OSError):
                 directory.rmdir()  # claimed and never written
         if played.share.examples is None:
-            self._lost.append(played.told)
-            played.told = {}
+            self._lost.append(played.totals)
+            played.totals = {}
             played.share = replace(played.share, seed=played.share.seed + self.width)
         self.workers.give(played.share)
 
@@ -162,15 +162,15 @@ class Team:
     # ---- results
 
     def _all(self) -> list[Line]:
-        return [*self._lost, *(played.told for played in self._shares)]
+        return [*self._lost, *(played.totals for played in self._shares)]
 
     def _sum(self, what: str) -> int:
-        return sum(told.get(what, 0) for told in self._all())
+        return sum(totals.get(what, 0) for totals in self._all())
 
     def _keys(self, what: str) -> Counter[Key]:
         found: Counter[Key] = Counter()
-        for told in self._all():
-            for requirement, symptom, count in told.get(what, ()):
+        for totals in self._all():
+            for requirement, symptom, count in totals.get(what, ()):
                 found[Key(requirement, symptom)] += count
         return found
 
@@ -196,30 +196,30 @@ class Team:
 
     @property
     def kept(self) -> Counter[str]:
-        return sum((Counter(told.get("kept", {})) for told in self._all()), Counter())
+        return sum((Counter(totals.get("kept", {})) for totals in self._all()), Counter())
 
     @property
     def builds(self) -> dict[str, Identity]:
         return {
             label: Identity(**build)
-            for told in self._all()
-            for label, build in told.get("builds", {}).items()
+            for totals in self._all()
+            for label, build in totals.get("builds", {}).items()
         }
 
     @property
     def steps(self) -> set[Step]:
         return {
             (main, State(state), Side(sender), kind)
-            for told in self._all()
-            for main, state, sender, kind in told.get("steps", ())
+            for totals in self._all()
+            for main, state, sender, kind in totals.get("steps", ())
         }
 
     @property
     def visits(self) -> Counter[tuple[bool, str]]:
         """How often each state of the tables was reached."""
         found: Counter[tuple[bool, str]] = Counter()
-        for told in self._all():
-            for main, state, count in told.get("visits", ()):
+        for totals in self._all():
+            for main, state, count in totals.get("visits", ()):
                 found[main, state] += count
         return found
 

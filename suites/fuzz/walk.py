@@ -249,12 +249,12 @@ class Walk(Standing[Inner]):
         if not self.callable(move):
             return []
         function, arguments = CALLS[move.name]
-        told: dict[str, Any] = dict(arguments)
+        given: dict[str, Any] = dict(arguments)
         if move.name == "announce":
             other = self._place(HOSTS[1 - HOSTS.index(move.host)]).address
-            told |= {"host": other.host, "port": other.port, "tls_port": 0}
+            given |= {"host": other.host, "port": other.port, "tls_port": 0}
         self.called(move)
-        return [["call", function, told]]
+        return [["call", function, given]]
 
     def _link(self, move: Link) -> list[list[Any]]:
         slot = Slot(move.client, move.host, move.channel)
@@ -300,7 +300,7 @@ class Walk(Standing[Inner]):
         else:
             place.branch, place.own = place.branch.branch(steps), True
             took = place.branch.first
-        events = list(self._told(label, took.lines, of))
+        events = list(self._events_in(label, took.lines, of))
         if took.death is None:
             events.append(self._settled(label, events))
         else:
@@ -314,7 +314,9 @@ class Walk(Standing[Inner]):
     def _heard(self, events: Sequence[Event]) -> None:
         self.hear(events)
 
-    def _told(self, label: str, lines: Iterable[dict[str, Any]], of: Sequence[Move] = ()) -> Iterator[Event]:
+    def _events_in(
+        self, label: str, lines: Iterable[dict[str, Any]], of: Sequence[Move] = ()
+    ) -> Iterator[Event]:
         """The events in the lines of a branch; notes which moves were made."""
         done: list[Move] = []
         for line in lines:

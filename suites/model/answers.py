@@ -29,7 +29,7 @@ CALLBACKS = ("migrate_connect_complete", END_COMPLETE)
 #: clock; a NOTIFY comes for each link that waits at a target, and a model cannot count them.
 REPEATED = ("PING", "NOTIFY")
 #: The port that announcements name.
-TOLD_PORT = 0x5A1C
+ANNOUNCED_PORT = 0x5A1C
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Answer:
     calls: frozenset[str] = frozenset()
 
     @property
-    def told(self) -> str:
+    def whole(self) -> str:
         """The whole answer as text, to compare two answers."""
         return f"{self.text} [open: {', '.join(sorted(self.open)) or 'nothing'}]"
 
@@ -72,7 +72,7 @@ def _init(packet: Packet, chosen: int) -> str:
 
 
 def _announced(packet: Packet, _: int) -> str:
-    port = "as told" if packet.port == TOLD_PORT else str(packet.port)
+    port = "as told" if packet.port == ANNOUNCED_PORT else str(packet.port)
     version = getattr(packet, "src_mig_version", None)
     return f"port {port}" + ("" if version is None else f", version {version}")
 

@@ -29,8 +29,8 @@ class Undecided(HarnessError):
     times it gave which answer to the last letter."""
 
     def __init__(self, word: Word, seen: Counter[str]) -> None:
-        told = "; ".join(f"{count} times '{answer}'" for answer, count in seen.most_common())
-        super().__init__(f"the server answers differently each time to [{', '.join(word)}]: {told}")
+        counts = "; ".join(f"{count} times '{answer}'" for answer, count in seen.most_common())
+        super().__init__(f"the server answers differently each time to [{', '.join(word)}]: {counts}")
         self.word, self.seen = word, seen
 
 

@@ -49,13 +49,13 @@ def compared(model: Model, player: SnapshotPlayer, asked: Iterable[Word]) -> Ite
     """Each kind of difference once: the letter and the two answers, with the shortest word that shows it.
 
     Raises HarnessError, and Undecided if the server answers differently each time."""
-    told: set[tuple[str, str, str]] = set()
+    reported: set[tuple[str, str, str]] = set()
     shortest = model.shortest()
     for word in asked:
         found = difference(model, word, [answer.text for answer in player.answers(word)])
-        if found is None or found.kind in told:
+        if found is None or found.kind in reported:
             continue
-        told.add(found.kind)
+        reported.add(found.kind)
         short = (*shortest[model.after(found.word[:-1])], found.word[-1])
         shorter = difference(model, short, _again(player, short))
         yield shorter if shorter is not None and shorter.kind == found.kind else _sure(model, player, found)

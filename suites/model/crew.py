@@ -65,16 +65,16 @@ class Crew:
                     index = key.data
                     number, word = busy[index]
                     line = _line(self._workers[index])
-                    told = None if line is None else json.loads(line)
-                    if told is not None and told[0] != number:
+                    reply = None if line is None else json.loads(line)
+                    if reply is not None and reply[0] != number:
                         continue  # the answer to a question that was given up
                     selector.unregister(key.fileobj)
                     del busy[index]
-                    if told is None:
+                    if reply is None:
                         self._replace(index)
                         waiting.appendleft(word)
                     else:
-                        yield word, _answers(told[1])
+                        yield word, _answers(reply[1])
 
     @staticmethod
     def _tell(worker: subprocess.Popen[bytes], number: int, word: Word) -> None:
@@ -136,10 +136,10 @@ def main(server: str, role: str, seamless: str, *plant: str) -> int:
                 player = player or SnapshotPlayer(
                     launchers.of(server), Subject(role, seamless == "1", plant=plant)
                 )
-                told: object = [answer.as_list() for answer in player.answers(tuple(word))]
+                reply: object = [answer.as_list() for answer in player.answers(tuple(word))]
             except (HarnessError, UsageError, Unsupported) as error:
-                told = str(error)
-            print(json.dumps([number, told]), flush=True)
+                reply = str(error)
+            print(json.dumps([number, reply]), flush=True)
     except (KeyboardInterrupt, BrokenPipeError):
         return 3
     finally:

@@ -42,8 +42,8 @@ class DaskCrew:
                 if question != asked:
                     continue
                 waiting -= 1
-                told = self._cluster.result(future)
-                yield words[number], [Answer.from_list(entry) for entry in told]
+                entries = self._cluster.result(future)
+                yield words[number], [Answer.from_list(entry) for entry in entries]
             self._cluster.check()
 
     def close(self) -> None:

@@ -38,14 +38,14 @@ class Disagreement:
 
     def __str__(self) -> str:
         found = self.finding
-        told = f"{found.requirement}: {found.seen} (expected: {found.expected})"
+        text = f"{found.requirement}: {found.seen} (expected: {found.expected})"
         after = " after the client broke the order" if self.provoked else ""
-        return f"{told}{after}\n    {' / '.join(self.word)}"
+        return f"{text}{after}\n    {' / '.join(self.word)}"
 
 
 def disagreements(model: Model, launcher: Launcher) -> Iterator[Disagreement]:
     """Each kind once, the shortest word first. Raises HarnessError, Unsupported."""
-    told: set[tuple[str, str, bool]] = set()
+    reported: set[tuple[str, str, bool]] = set()
     player = SnapshotPlayer(launcher, model.subject)
     ended: list[Play] = []
     player.ended = ended.append
@@ -54,8 +54,8 @@ def disagreements(model: Model, launcher: Launcher) -> Iterator[Disagreement]:
             player.answers(word)
             for found in _of(ended.pop(), word):
                 key = (found.finding.requirement, _FIGURES.sub("#", found.finding.seen), found.provoked)
-                if key not in told:
-                    told.add(key)
+                if key not in reported:
+                    reported.add(key)
                     yield found
     finally:
         player.close()

@@ -75,8 +75,8 @@ def equal(server: str, seed: int) -> bool:
             equals = there.steps == model.steps
             same = same and equals
             plays = model.about["asked"]["plays"]
-            told = "equal" if equals else f"NOT equal, {len(there)} there"
-            print(f"{model.name}, seed {seed}: {len(model)} states after {plays} plays: {told}", flush=True)
+            result = "equal" if equals else f"NOT equal, {len(there)} there"
+            print(f"{model.name}, seed {seed}: {len(model)} states after {plays} plays: {result}", flush=True)
     return same
 
 
@@ -89,8 +89,8 @@ def main(arguments: list[str]) -> int:
     MODELS.mkdir(exist_ok=True)
     try:
         if asked.again is not None:
-            told = [equal(server, asked.again) for server in asked.servers]
-            return 0 if all(told) else 1
+            equals = [equal(server, asked.again) for server in asked.servers]
+            return 0 if all(equals) else 1
         for server in asked.servers:
             make(server)
     except (UsageError, HarnessError, Unsupported, OSError) as error:

@@ -101,10 +101,10 @@ def grouped(
 
 
 def _lines(letters: list[str], answer: str) -> str:
-    told = [escape(line) for line in _broken(", ".join(letters))]
+    lines = [escape(line) for line in _broken(", ".join(letters))]
     if answer != NOTHING:
-        told += [f"&nbsp;&nbsp;{escape(line)}" for line in _broken(answer)]
-    return "<br/>".join(f"{line}{ROOM}" for line in told)
+        lines += [f"&nbsp;&nbsp;{escape(line)}" for line in _broken(answer)]
+    return "<br/>".join(f"{line}{ROOM}" for line in lines)
 
 
 def _broken(text: str, width: int = WIDTH) -> list[str]:

@@ -43,7 +43,7 @@ def identifiers(model: Model) -> dict[int, list[Word]]:
         alive = [n for n in telling if not any(map(fatal, (*answers[one][n], *answers[other][n])))]
         word = words[(alive or telling)[0]]
         found[one][word] = found[other][word] = None
-    return {state: list(told) for state, told in found.items()}
+    return {state: list(words) for state, words in found.items()}
 
 
 def _long(word: Word) -> tuple[int, Word]:

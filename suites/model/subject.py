@@ -25,13 +25,13 @@ from fixtures.system.tape import DEATHS
 from suites.fuzz import bodies
 from suites.fuzz.moves import CALLS, MAIN, MIGRATING, Call, End, Id, Link, Move, Pass, Phase, Send
 from suites.model.answers import (
+    ANNOUNCED_PORT,
     CLOSED,
     END_COMPLETE,
     HUNG,
     LINKED,
     NOTHING,
     PARTS,
-    TOLD_PORT,
     Answer,
     callbacks,
     death,
@@ -179,7 +179,7 @@ class Play:
     def _call(self, name: str) -> Any:
         self._phase = MIGRATING[self._phase].get(name, self._phase)
         if name == "announce":
-            return self.host.call("migrate_connect", host="127.0.0.1", port=TOLD_PORT, tls_port=0)
+            return self.host.call("migrate_connect", host="127.0.0.1", port=ANNOUNCED_PORT, tls_port=0)
         function, arguments = CALLS[name]
         return self.host.call(function, **arguments)
 

@@ -45,9 +45,9 @@ class Teacher(SUL):  # type: ignore[misc]  # AALpy has no types
     def _decide(self, word: Word, answer: Answer) -> None:
         """Plays a word again that was answered in two ways. Always raises Undecided: one of the two answers
         is in the tree, and it may be the wrong one."""
-        seen = Counter([self.knowledge.answer(word).told, answer.told])
+        seen = Counter([self.knowledge.answer(word).whole, answer.whole])
         for _, answers in self.player.many([word] * AGAIN):
-            seen[answers[-1].told] += 1
+            seen[answers[-1].whole] += 1
         self.knowledge.forget(word)
         raise Undecided(word, seen)
 

@@ -5,17 +5,17 @@ const detail = byId("detail");
 let chosen = null;
 
 const show = (row) => {
-  const told = data[row.dataset.event];
-  if (!told) return;
+  const details = data[row.dataset.event];
+  if (!details) return;
   chosen?.classList.remove("chosen");
   chosen = row;
   row.classList.add("chosen");
-  byId("title").textContent = told.title;
+  byId("title").textContent = details.title;
   const facts = ["frame", "time", "connection", "sender", "host", "size"];
-  byId("facts").textContent = facts.filter((key) => told[key]).map((key) => `${key} ${told[key]}`).join(", ");
+  byId("facts").textContent = facts.filter((key) => details[key]).map((key) => `${key} ${details[key]}`).join(", ");
   for (const key of ["agent", "fields", "bytes"]) {
-    byId(key).textContent = told[key] ?? "";
-    byId(key).hidden = byId(key).previousElementSibling.hidden = !told[key];
+    byId(key).textContent = details[key] ?? "";
+    byId(key).hidden = byId(key).previousElementSibling.hidden = !details[key];
   }
   detail.hidden = false;
 };

@@ -188,7 +188,7 @@ const tell = (square) => {
   const place = document.getElementById("cell");
   const strong = document.createElement("strong");
   strong.textContent = `${head.textContent}: ${row.cells[0].textContent}`;
-  place.replaceChildren(strong, document.createElement("br"), square.dataset.told);
+  place.replaceChildren(strong, document.createElement("br"), square.dataset.text);
   if (head.dataset.test) {
     const link = document.createElement("a");
     link.href = `#${head.dataset.test}`;

@@ -15,7 +15,7 @@ from reports.run import run_events as record
 from reports.run.exit_status import Exit
 from reports.run.run_events import CasesFound, RunEvent, RunFinished, decode, encode
 from reports.run.tally import Run, apart, evidence_of, merge
-from reports.run.verdict import Trouble, decide, one_line, told, trouble_of, worst
+from reports.run.verdict import Trouble, case_record, decide, one_line, trouble_of, worst
 from reports.views.titles import parameters
 from suites.selftest.reports.run.report_samples import (
     CATALOGUE,
@@ -74,20 +74,20 @@ def _told(*findings: Finding, requirement: Requirement = MUST, **more: Any) -> l
 def test_verdict_of_a_case(
     properties: list[tuple[str, Any]], trouble: Trouble | None, reason: str, verdict: Verdict
 ) -> None:
-    decision = decide(told(properties), trouble, reason, catalogue=CATALOGUE, declared=[DEVIATION])
+    decision = decide(case_record(properties), trouble, reason, catalogue=CATALOGUE, declared=[DEVIATION])
     assert decision.verdict is verdict
 
 
 def test_skip_reason_loses_its_prefix() -> None:
     decision = decide(
-        told([]), Trouble.SKIP, "UNSUPPORTED: no virtual clock", catalogue=CATALOGUE, declared=[]
+        case_record([]), Trouble.SKIP, "UNSUPPORTED: no virtual clock", catalogue=CATALOGUE, declared=[]
     )
     assert decision.reason == "no virtual clock"
 
 
 def test_a_requirement_of_other_versions_is_not_broken() -> None:
     newer = Requirement("X-1", MUST.level, "a", "t", "s", versions=">=0.16")
-    decision = decide(told(_told(found(newer))), None, "", catalogue={"X-1": newer}, declared=[])
+    decision = decide(case_record(_told(found(newer))), None, "", catalogue={"X-1": newer}, declared=[])
     assert (decision.verdict, decision.findings) == (Verdict.PASS, ())
 
 

@@ -25,10 +25,10 @@ DEVICES = ("keyboard", "mouse", "display", "playback", "port:one.example", "port
 pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 
 #: session id, channel type, channel id, over TLS
-Told = tuple[int, int, int, bool]
+ChannelEvent = tuple[int, int, int, bool]
 
 
-def told(bench: Bench, name: str) -> list[Told]:
+def channel_events(bench: Bench, name: str) -> list[ChannelEvent]:
     """The events with this name, of all channels."""
     args = (e.args for e in bench.pump.tape.host_events if e.name == f"channel_{name}")
     return [(a["connection_id"], a["type"], a["id"], a["tls"]) for a in args]
@@ -54,7 +54,7 @@ def resets(client: Client) -> None:
 )
 @pytest.mark.parametrize("end", [closes, resets], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
-def test_channels_are_told(bench: Bench, secure: bool, end: Callable[[Client], None]) -> None:
+def test_events_of_each_channel(bench: Bench, secure: bool, end: Callable[[Client], None]) -> None:
     """The host gets CONNECTED, INITIALIZED and DISCONNECTED of each channel, once each and in this order."""
     certificate = bench.certificate() if secure else None
     source = bench.start(devices=DEVICES, tls=certificate and certificate.settings())
@@ -62,29 +62,29 @@ def test_channels_are_told(bench: Bench, secure: bool, end: Callable[[Client], N
     bench.settle()
     links = [(MAIN, 0), *client.current.channels]
     wanted = sorted((client.session_id, int(kind), number, secure) for kind, number in links)
-    begun = len(told(bench, "connected"))
+    begun = len(channel_events(bench, "connected"))
     bench.claim(begun == len(links), f"{len(links)} times connected", begun)
-    seen = sorted(told(bench, "initialized"))
+    seen = sorted(channel_events(bench, "initialized"))
     bench.claim(seen == wanted, f"initialized, each with session, type, id, TLS: {wanted}", seen)
-    early = told(bench, "disconnected")
+    early = channel_events(bench, "disconnected")
     bench.claim(not early, "none gone before the client goes", early)
     end(client)
     bench.settle()
-    gone = lambda: len(told(bench, "disconnected")) >= len(links)  # noqa: E731 - cards have their own thread
+    gone = lambda: len(channel_events(bench, "disconnected")) >= len(links)  # noqa: E731 - cards have their own thread
     bench.until(gone, f"{len(links)} times disconnected")
-    seen = sorted(told(bench, "disconnected"))
+    seen = sorted(channel_events(bench, "disconnected"))
     bench.claim(seen == wanted, f"disconnected, each once: {wanted}", seen)
 
 
 @requirement("MAIN-063", fault=called_twice("channel_connected"))
-def test_link_that_is_refused_is_told(bench: Bench) -> None:
+def test_events_of_a_refused_link(bench: Bench) -> None:
     """For a link that is refused the host gets CONNECTED and DISCONNECTED, and never INITIALIZED."""
     source = bench.start(ticket="correct horse")
     link = bench.connect(source, password="wrong")
     bench.try_link(link)
     bench.must_close(link)
     bench.settle()
-    counts = [len(told(bench, name)) for name in ("connected", "initialized", "disconnected")]
+    counts = [len(channel_events(bench, name)) for name in ("connected", "initialized", "disconnected")]
     bench.claim(counts == [1, 0, 1], "connected, initialized, disconnected: 1, 0, 1 times", counts)
 
 

@@ -14,7 +14,7 @@ from dissectors.wire.enums import ImageCompression, ImageType, VideoCodecType
 from fixtures.bench import Bench
 from fixtures.bench.planting import added, changed, lost, put, requirement
 from fixtures.peer import Connection
-from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.peer.peer_connection import EVERYTHING, QUICK_US
 from fixtures.system.hosts import Ability, Host
 from suites.guest_pictures import STREAM_CREATE, begin_video, drawn
 
@@ -41,8 +41,9 @@ pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 
 
 def opened(bench: Bench, source: Host, *without: DisplayCap) -> Connection:
-    """The display of a client without these capabilities."""
-    client = bench.client(source, channels=(DISPLAY,), capabilities=EVERYTHING.without(*without))
+    """The display of a client without these capabilities, on a quick line."""
+    able = EVERYTHING.without(*without)
+    client = bench.client(source, channels=(DISPLAY,), capabilities=able, slow_us=QUICK_US)
     bench.settle()
     return client.current.channels[DISPLAY, 0]
 

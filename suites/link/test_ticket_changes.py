@@ -145,11 +145,13 @@ def test_last_second_of_a_ticket(bench: Bench) -> None:
     """A ticket of one second opens links until the next second of the monotonic clock has passed, and no
     longer."""
     source = bench.start(ticket=TICKET)
-    if time.monotonic() % 1 > EARLY_S:
-        bench.pump.pass_real_time(1.02 - time.monotonic() % 1)
-    began = int(time.monotonic())
-    source.call("set_ticket", password=TICKET, lifetime=1)
-    bench.pump.pass_real_time(began + 2 - MARGIN_S - time.monotonic())
+    began = -1
+    while int(time.monotonic()) != began:  # the call may have taken until the next second
+        if time.monotonic() % 1 > EARLY_S:
+            bench.pump.pass_real_time(1.02 - time.monotonic() % 1)
+        began = int(time.monotonic())
+        source.call("set_ticket", password=TICKET, lifetime=1)
+    bench.pump.pass_real_time(max(0.0, began + 2 - MARGIN_S - time.monotonic()))
     error = answer(bench, source, TICKET)
     late = time.monotonic() >= began + 2
     bench.claim(error == OK or late, "it opens in its last second", error)

@@ -28,6 +28,7 @@ from fixtures.bench.planting import (
 )
 from fixtures.peer import Client, Connection
 from fixtures.peer.duties import DUTIFUL, Step
+from fixtures.peer.peer_connection import QUICK_US
 from fixtures.system.hosts import Ability, Unsupported
 from suites.guest_pictures import STREAM_CREATE, begin_video, drawn
 from suites.steps import announced, migrated, moved
@@ -222,7 +223,7 @@ def test_cached_images_at_the_target(bench: Bench) -> None:
 def test_dictionary_goes_on(bench: Bench) -> None:
     """GLZ images before and after the migration: their numbers go up by one."""
     source, target = bench.pair(seamless=True, devices=DEVICES)
-    client = bench.client(source)
+    client = bench.client(source, slow_us=QUICK_US)
     numbers: list[int] = []
     for host in (source, target):
         host.call("set_image_compression", value=GLZ)
@@ -312,11 +313,12 @@ def test_data_that_never_comes(bench: Bench) -> None:
     drawn(bench, source)
     announced(bench, source, client, target)
     display = client.target.channels[DISPLAY, 0]  # type: ignore[union-attr]
+    longest = -bench.pump.now()
     source.complete(target)
-    begun = bench.pump.now()
+    waited = -bench.pump.now()
     with bench.pump.in_real_time(), bench.owed():
         bench.pump.until(lambda: display.ending, 15, "the display's end")
-    waited = bench.pump.now() - begun
-    bench.claim(9.5 <= waited <= 11.5, "the end after 10 s", f"after {waited:.1f} s")
+    longest, waited = longest + bench.pump.now(), waited + bench.pump.now()
+    bench.claim(longest >= 9.5 and waited <= 11.5, "the end after 10 s", f"after {waited:.1f} s")
     target.call("qxl_draw")
     drawn(bench, target)

@@ -201,7 +201,7 @@ def test_display_without_its_init(bench: Bench) -> None:
     bench.link(source, channel=DISPLAY, connection_id=client.session_id)
     with suppress(Deadline):
         bench.pump.pass_real_time(WORKER_S)
-    source.deadline = 1.0  # type: ignore[attr-defined]  # of library hosts
+    source.deadline = 2.5  # type: ignore[attr-defined]  # of library hosts
     with suppress(HarnessError):
         source.call("qxl_sync")
     bench.connect(source)

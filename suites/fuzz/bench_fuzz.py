@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from fixtures.bench.launchers import Launchers
 from suites.fuzz import bench_boofuzz
-from suites.fuzz.campaign import Campaign, ready
+from suites.fuzz.campaign import Campaign, calm_collector, ready
 from suites.fuzz.explorer import Explorer
 
 SECONDS = 30.0
@@ -28,13 +28,14 @@ def _cpu() -> float:
 
 
 def _measured(name: str, run: Callable[[], tuple[int, int]]) -> tuple[float, float]:
-    """(plays a second, plays a second of CPU); prints them."""
+    """(plays a second, plays a second of CPU); prints them. `run` returns its plays and their own moves: what
+    a play has inherited from the situation in which it begins is not counted."""
     begun, cpu = time.monotonic(), _cpu()
     plays, moves = run()
     seconds, used = time.monotonic() - begun, _cpu() - cpu
     print(
         f"{name:44} {plays:6} plays {plays / seconds:7.1f}/s {1e3 * used / max(1, plays):7.1f} ms CPU a play"
-        f" {moves / max(1, plays):5.1f} moves a play"
+        f" {moves / max(1, plays):5.1f} moves a play {1e3 * used / max(1, moves):6.2f} ms CPU a move"
     )
     return plays / seconds, plays / used
 
@@ -60,6 +61,7 @@ def main(arguments: list[str]) -> int:
             launchers.close()
         return campaign.examples, campaign.moves
 
+    calm_collector()
     old = _measured("from nothing, one process", lambda: played(situations=False))
     new = _measured("from kept situations, one process", lambda: played(situations=True))
     print(

@@ -60,18 +60,19 @@ def body(move: Send, connection: Heard, twin: Heard | None) -> bytes:
 def good(message_type: int, connection: Heard, twin: Heard | None) -> bytes:
     """A body as a correct client sends it; `twin`: the client's connection to the same channel of the other
     host."""
+    channel = connection.wanted.channel
     match message_type:
         case MsgcBase.SPICE_MSGC_PONG:
             return _last(connection, MsgBase.SPICE_MSG_PING, bytes(12))[:12]
         case MsgcBase.SPICE_MSGC_ACK_SYNC:
             return _last(connection, MsgBase.SPICE_MSG_SET_ACK, bytes(4))[:4]
         case MsgcBase.SPICE_MSGC_MIGRATE_DATA:
-            return _last(twin, MsgBase.SPICE_MSG_MIGRATE_DATA, _default(connection, message_type))
-    if connection.wanted.channel == MAIN and message_type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS:
+            return _last(twin, MsgBase.SPICE_MSG_MIGRATE_DATA, _default(channel, message_type))
+    if channel == MAIN and message_type == MsgcMain.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS:
         announced = twin.got(MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS) if twin else []
         return struct.pack("<I", announced[-1].packet.src_mig_version if announced else FIRST_VERSION)
-    found = _GOOD.get((connection.wanted.channel, message_type))
-    return _default(connection, message_type) if found is None else found
+    found = _GOOD.get((channel, message_type))
+    return _default(channel, message_type) if found is None else found
 
 
 def _last(connection: Heard | None, message_type: int, otherwise: bytes) -> bytes:
@@ -79,8 +80,9 @@ def _last(connection: Heard | None, message_type: int, otherwise: bytes) -> byte
     return got[-1].body if got else otherwise
 
 
-def _default(connection: Heard, message_type: int) -> bytes:
-    made = message_class(connection.wanted.channel, Side.CLIENT, message_type)
+@lru_cache(maxsize=1024)
+def _default(channel: int, message_type: int) -> bytes:
+    made = message_class(channel, Side.CLIENT, message_type)
     return b"" if made is SpiceUnknown else bytes(made())
 
 

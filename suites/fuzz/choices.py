@@ -7,6 +7,7 @@ that a number selects one."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -70,26 +71,33 @@ def odd_messages(stage: Standing[Any]) -> list[Choice]:
 
 def _legal(stage: Standing[Any], slot: Slot) -> tuple[list[int], list[int]]:
     """The legal types that lead to another state, and those that do not."""
-    state = stage.known(slot).state
-    cells = row(slot.channel, state, Side.CLIENT)
-    allowed = legal(slot.channel, state, Side.CLIENT)
+    return _legal_in(slot.channel, stage.known(slot).state)
+
+
+@lru_cache
+def _legal_in(channel: int, state: State) -> tuple[list[int], list[int]]:
+    cells = row(channel, state, Side.CLIENT)
+    allowed = legal(channel, state, Side.CLIENT)
     if allowed is None:
-        allowed = frozenset(MESSAGE_NAMES.get((slot.channel, Side.CLIENT), {})) - frozenset(cells.breaks)
+        allowed = frozenset(MESSAGE_NAMES.get((channel, Side.CLIENT), {})) - frozenset(cells.breaks)
     leads = sorted(kind for kind in cells.go if kind in allowed)
     return leads, sorted(allowed - cells.go.keys())
 
 
+@lru_cache(maxsize=1 << 14)
 def _send(slot: Slot, kind: int, mutation: int = 0) -> Send:
     return Send(slot.client, slot.host, slot.channel, int(kind), mutation)
 
 
 def mutations(stage: Standing[Any], seed: int) -> list[Choice]:
     """Any message of a channel with a mutated body."""
-    return [
-        (_send(slot, kind, seed),)
-        for slot in _linked(stage)
-        for kind in sorted(MESSAGE_NAMES.get((slot.channel, Side.CLIENT), {}))
-    ]
+    return [choice for slot in _linked(stage) for choice in _mutations(slot, seed)]
+
+
+@lru_cache(maxsize=1 << 10)
+def _mutations(slot: Slot, seed: int) -> Sequence[Choice]:
+    kinds = sorted(MESSAGE_NAMES.get((slot.channel, Side.CLIENT), {}))
+    return [(_send(slot, kind, seed),) for kind in kinds]
 
 
 def _linked(stage: Standing[Any]) -> list[Slot]:
@@ -118,11 +126,16 @@ def links(stage: Standing[Any]) -> list[Choice]:
 
 def odd_links(stage: Standing[Any]) -> list[Choice]:
     """Links with any id to any channel, and links that stop in the middle of the link stage."""
+    return _odd_links(stage.setup.channels)
+
+
+@lru_cache
+def _odd_links(channels: Sequence[int]) -> list[Choice]:
     found: list[Choice] = [
         (Link(client, host, channel, id_),)
         for client in CLIENTS
         for host in HOSTS
-        for channel in (*stage.setup.channels, *MISSING)
+        for channel in (*channels, *MISSING)
         for id_ in Id
     ]
     for host in HOSTS:

@@ -43,7 +43,9 @@ TOGETHER, OFFERED, ROUNDS = (1, 1, 2, 3, 5), 3, 4
 #: this many is an end at every host, not only at those that the plays have touched.
 FRESH, DEADLY, EVERYWHERE = 25, 60, 16
 #: One play in this many is not followed by a play that goes on from its end.
-LAST = 5
+LAST = 12
+#: When there are as many situations as may be kept, one new one in this many takes another one's place.
+CROWDED = 3
 #: Of the starts after set-up, one in this many is a migration by duty.
 DUTIFUL = 3
 #: How often each kit of devices is set up: a display's hosts cannot be branched.
@@ -309,6 +311,8 @@ class Explorer:
         """Keeps a play as a situation if it is a new one."""
         like = likeness(walk)
         if like in self.situations or len(walk.played) > DEEPEST:
+            return None
+        if len(self.situations) >= MOST and self._dice.randrange(CROWDED):
             return None
         walk.freeze()
         self.found(walk.setup, walk.played)

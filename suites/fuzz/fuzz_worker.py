@@ -17,7 +17,7 @@ from typing import Any
 
 from fixtures.bench.launchers import Launchers
 from fixtures.system.hosts import HarnessError, Unsupported, UsageError
-from suites.fuzz.campaign import FINDINGS, Campaign, ready
+from suites.fuzz.campaign import FINDINGS, Campaign, calm_collector, ready
 from suites.fuzz.corpus import Corpus
 from suites.fuzz.explorer import Explorer
 from suites.fuzz.finding_file import Failure
@@ -49,6 +49,7 @@ def _counted(counter: Mapping[Key, int]) -> list[list[Any]]:
 def main() -> int:
     """A worker's life."""
     order = json.loads(sys.stdin.readline())
+    calm_collector()
     launchers = Launchers()
     out = Path(order["out"])
     explorer = None

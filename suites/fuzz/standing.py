@@ -46,6 +46,11 @@ _ASSERTION = re.compile(r"SIG(?:TRAP|ABRT): (?:.*? )?(?:\S*/)?([\w-]+)\.(?:c\w*|
 _FIGURES = re.compile(r"0x[0-9a-f]+|\b\d+\b")
 #: An assertion's `this->that`: later releases print `that` alone, a member of the class.
 _OWNER = re.compile(r"\b\w+->")
+#: What 0.14.3 asserts in its own words -> the words of the later releases.
+_REWORDED = {
+    "red_channel_get_n_clients(RED_CHANNEL(main_channel))": "get_n_clients()",
+    "reds: assertion `n <= 1'": "reds: assertion `clients.size() <= 1'",
+}
 #: States of main in which a client must leave.
 LEFT = frozenset({State.ENDED, State.SWITCHED})
 #: The requirements whose findings end a play: the process is gone, or does not answer.
@@ -67,6 +72,8 @@ class Key:
         """A finding's key. Of a crash only the signal counts: the last printed line need not belong to it."""
         crash = _CRASH.match(finding.seen)
         seen = _OWNER.sub("", _ASSERTION.sub(r"an assertion: \1: ", finding.seen))
+        for old, new in _REWORDED.items():
+            seen = seen.replace(old, new)
         return cls(finding.requirement, crash[0] if crash else _FIGURES.sub("#", seen))
 
 
@@ -161,7 +168,7 @@ class Standing(Generic[C]):
 
     def open_slots(self) -> list[Slot]:
         """Every slot with an open connection, in the order of their links."""
-        return [slot for slot in self.slots if self.connection(slot)]
+        return [slot for slot, connection in self.slots.items() if not connection.ending]
 
     def known(self, slot: Slot) -> Known:
         """What the oracle knows of a slot's connection."""

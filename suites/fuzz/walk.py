@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,7 +40,22 @@ from fixtures.library.library_host import LibraryHost
 from fixtures.system.hosts import HarnessError, Settings
 from fixtures.system.tape import Tape
 from suites.fuzz import bodies
-from suites.fuzz.moves import CALLS, HOSTS, MAIN, Call, End, Id, Link, Move, Pass, Send, Setup, Slot, Upto
+from suites.fuzz.moves import (
+    CALLS,
+    HOSTS,
+    MAIN,
+    Call,
+    Caps,
+    End,
+    Id,
+    Link,
+    Move,
+    Pass,
+    Send,
+    Setup,
+    Slot,
+    Upto,
+)
 from suites.fuzz.playground import CAPABILITIES, LONG_MS
 from suites.fuzz.standing import Standing
 
@@ -130,20 +146,23 @@ class Walk(Standing[Inner]):
         self._all: dict[int, Inner] = {}
         self._origin: tuple[Checkpoint | None, int] = (None, 0)  # the judgement of the events before
         self._breach_at: int | None = None  # events before a client's first breach, since the origin
+        self._oracle: Oracle | None = None  # until the first copy is made
         self._checkpoint: Checkpoint | None = None
 
     def freeze(self) -> None:
         """The play stays in this state from now on, to be copied; the rules judge it."""
-        oracle = self._judge()
-        self.judgement = oracle.judgement
-        self._checkpoint = Checkpoint(self.events, oracle)
+        self._oracle = self._judge()
+        self.judgement = self._oracle.judgement
         self.kept = True
 
     def copy(self) -> Walk:
         """Another play that goes on from this state."""
-        if self._checkpoint is None:
+        if not self.kept:
             self.freeze()
-        assert self._checkpoint is not None
+        if self._checkpoint is None:
+            assert self._oracle is not None
+            self._checkpoint = Checkpoint(self.events, self._oracle)
+            self._oracle = None
         made = Walk(self.grounds, self.setup)
         made.stand_as(self)
         made._conversation = self._checkpoint.conversation()
@@ -264,13 +283,8 @@ class Walk(Standing[Inner]):
         self.slots[slot] = made
         steps: list[list[Any]] = [["open", made.number]]
         if move.upto is not Upto.CONNECTED:
-            mess = SpiceLinkMess(
-                connection_id=self.session_id(move),
-                channel_type=move.channel,
-                channel_id=0,
-                **CAPABILITIES[move.caps].fields(move.channel),
-            )
-            steps.append(["link" if move.upto is Upto.LINKED else "mess", made.number, bytes(mess).hex()])
+            mess = _link_message(self.session_id(move), move.channel, move.caps)
+            steps.append(["link" if move.upto is Upto.LINKED else "mess", made.number, mess])
         return steps
 
     # ---- branches
@@ -418,6 +432,14 @@ class Walk(Standing[Inner]):
                 place.branch.close()
                 if not self.can_be_copied and place.branch.parent is None:
                     place.branch.host.stop()
+
+
+@lru_cache(maxsize=1 << 10)
+def _link_message(connection_id: int, channel: int, caps: Caps) -> str:
+    """In hexadecimal."""
+    fields = CAPABILITIES[caps].fields(channel)
+    mess = SpiceLinkMess(connection_id=connection_id, channel_type=channel, channel_id=0, **fields)
+    return bytes(mess).hex()
 
 
 def _twin(connection: Inner) -> Inner:

@@ -112,6 +112,9 @@ def test_keys_do_not_depend_on_figures() -> None:
     assert failure(f"it ended by {old}").key == failure(f"it ended by {new}").key
     old, new = "SIGTRAP: m.h:213:f: unsupported 7", "SIGABRT: ../server/m.h:9:f: unsupported 4294967295"
     assert failure(f"it ended by {old}").key == failure(f"it ended by {new}").key
+    old = "SIGTRAP: reds.c:1762:reds_get_client: assertion `n <= 1' failed"
+    new = "SIGABRT: ../server/reds.cpp:1740:reds_get_client: assertion `reds->clients.size() <= 1' failed"
+    assert failure(f"it ended by {old}").key == failure(f"it ended by {new}").key
     assert failure("it ended by SIGSEGV: this").key == failure("it ended by SIGSEGV: that").key
     assert failure().key != failure("it ended by SIGSEGV: this").key
 

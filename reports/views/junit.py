@@ -15,8 +15,9 @@ from collections import Counter
 from xml.etree import ElementTree as ET
 
 from dissectors.rules.judgement import Finding, Verdict
+from reports.run.merged_runs import spec_of
 from reports.run.run_events import CaseFinished
-from reports.run.tally import Run, spec_of
+from reports.run.tally import Run
 from reports.views.certificate import timestamp
 
 FILE = "junit.xml"

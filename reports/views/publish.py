@@ -11,9 +11,10 @@ from pathlib import Path
 from fixtures.system.hosts import UsageError
 from reports.ladder.recorded_ladder import drawing
 from reports.run import seal
+from reports.run.merged_runs import apart, merge
 from reports.run.run_directory import EventFile
 from reports.run.run_events import CaseFinished, CasesFound, encode
-from reports.run.tally import Run, apart, merge
+from reports.run.tally import Run
 from reports.views import allure_results, certificate, certificate_page, job_summary, junit, matrix_data, page
 
 

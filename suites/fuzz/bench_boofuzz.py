@@ -27,8 +27,9 @@ from dissectors.wire.link_packets import SpiceLinkAuthMechanism, SpiceLinkMess
 from fixtures.bench.launchers import Launcher, Launchers
 from fixtures.peer import Capabilities
 from fixtures.system.hosts import HarnessError, Settings
+from suites.fuzz.grounds import Grounds
 from suites.fuzz.moves import MAIN, Link, Send, Setup
-from suites.fuzz.walk import Grounds, Walk
+from suites.fuzz.walk import Walk
 
 KEY_AT, KEY_BYTES = LINK_HEADER_BYTES + 4, 162  # of a SpiceLinkReply
 END = int(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END)

@@ -28,9 +28,10 @@ from dissectors.wire.constants import MsgcBase
 from fixtures.bench.launchers import Launcher
 from suites.fuzz import choices
 from suites.fuzz.choices import Choice
+from suites.fuzz.grounds import Grounds
 from suites.fuzz.moves import MAIN, Call, End, Kit, Link, Move, Pass, Send, Setup, Slot
 from suites.fuzz.standing import Standing
-from suites.fuzz.walk import Grounds, Walk
+from suites.fuzz.walk import Walk
 
 #: The most situations kept at once: each has its hosts' processes.
 MOST = 64

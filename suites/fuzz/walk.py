@@ -9,9 +9,8 @@ again on fresh hosts with real sockets (`playground`) before it is reported."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from types import SimpleNamespace
 from typing import Any
 
 from dissectors.conversation.conversation import Conversation
@@ -22,9 +21,6 @@ from dissectors.framing.events import (
     Endpoint,
     Event,
     HostEvent,
-    LinkBytes,
-    Message,
-    Opened,
 )
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.checkpoint import Checkpoint
@@ -34,12 +30,12 @@ from dissectors.rules.oracle import Oracle
 from dissectors.rules.rule_engine import Broken
 from dissectors.wire.constants import Side
 from dissectors.wire.link_packets import SpiceLinkMess
-from fixtures.bench.launchers import Launcher
 from fixtures.library.branch import Branch, Took, printed
-from fixtures.library.library_host import LibraryHost
-from fixtures.system.hosts import HarnessError, Settings
+from fixtures.system.hosts import HarnessError
 from fixtures.system.tape import Tape
 from suites.fuzz import bodies
+from suites.fuzz.branch_events import BranchConnection, client_event
+from suites.fuzz.grounds import Grounds
 from suites.fuzz.moves import (
     CALLS,
     HOSTS,
@@ -60,62 +56,8 @@ from suites.fuzz.playground import CAPABILITIES, LONG_MS
 from suites.fuzz.standing import Standing
 
 LEFTOVERS = "ROBUST-003"
-_SENDERS = {"client": Side.CLIENT, "server": Side.SERVER}
 #: The end of a play: all clients leave, and time passes.
 _LEAVE: Sequence[Sequence[Any]] = (["leave"], ["advance", LONG_MS])
-
-
-class Grounds:
-    """The hosts right after set-up, one of each kind: all plays are branches of them.
-
-    `launchers`: of source and target, library builds. Where a display's worker thread runs, which fork() does
-    not copy, each play gets a host of its own."""
-
-    def __init__(self, launchers: Mapping[str, Launcher]) -> None:
-        self._launchers = launchers
-        self._kept: dict[tuple[str, Setup], Branch] = {}
-
-    def branch(self, label: str, setup: Setup, settings: Settings) -> Branch:
-        """A host of the play's own, in the state after set-up. Raises HarnessError, Unsupported."""
-        if "display" in setup.devices:
-            return self._fresh(label, settings)
-        ground = self._kept.get((label, setup))
-        if ground is None or not ground.host.life().alive:
-            ground = self._kept[label, setup] = self._fresh(label, settings)
-        return ground.branch()
-
-    def _fresh(self, label: str, settings: Settings) -> Branch:
-        host = self._launchers[label].start(label, settings)
-        if not isinstance(host, LibraryHost):
-            host.stop()
-            raise HarnessError(f"{label}: only hosts of a library build can be branched")
-        return Branch(host)
-
-    def close(self) -> None:
-        """Ends every host, and with it its copies."""
-        for ground in self._kept.values():
-            ground.close()
-            ground.host.stop()
-        self._kept.clear()
-
-
-@dataclass
-class Inner:
-    """A client's connection inside a branch. `last`: the latest message of each type."""
-
-    number: int
-    channel: int
-    ending: str | None = None
-    last: dict[int, Message] = field(default_factory=dict)
-
-    @property
-    def wanted(self) -> Any:
-        """As in `fixtures.peer.Connection`."""
-        return SimpleNamespace(channel=self.channel)
-
-    def got(self, *types: int) -> list[Message]:
-        """The latest message of each of these types."""
-        return [self.last[kind] for kind in types if kind in self.last]
 
 
 @dataclass
@@ -129,7 +71,7 @@ class _Place:
     address: Endpoint
 
 
-class Walk(Standing[Inner]):
+class Walk(Standing[BranchConnection]):
     """One play. `copy` makes another in the same state; the original must not be played on then."""
 
     def __init__(self, grounds: Grounds, setup: Setup) -> None:
@@ -143,7 +85,7 @@ class Walk(Standing[Inner]):
         self.goes_on = False  # whether the next play begins where this one has ended
         self._conversation = Conversation()
         self._found: list[Finding] = []  # ends of processes, and leftovers
-        self._all: dict[int, Inner] = {}
+        self._all: dict[int, BranchConnection] = {}
         self._origin: tuple[Checkpoint | None, int] = (None, 0)  # the judgement of the events before
         self._breach_at: int | None = None  # events before a client's first breach, since the origin
         self._oracle: Oracle | None = None  # until the first copy is made
@@ -169,7 +111,7 @@ class Walk(Standing[Inner]):
         made._origin = (self._checkpoint, len(self.events))
         made.places = {label: _Place(p.branch, False, p.files, p.address) for label, p in self.places.items()}
         made.events = list(self.events)
-        made._all = {n: _twin(c) for n, c in self._all.items()}
+        made._all = {n: replace(c, last=dict(c.last)) for n, c in self._all.items()}
         made.slots = {slot: made._all[c.number] for slot, c in self.slots.items()}
         return made
 
@@ -277,7 +219,7 @@ class Walk(Standing[Inner]):
 
     def _link(self, move: Link) -> list[list[Any]]:
         slot = Slot(move.client, move.host, move.channel)
-        made = Inner(len(self._all) + 1, move.channel)
+        made = BranchConnection(len(self._all) + 1, move.channel)
         self._all[made.number] = made
         self.slots.pop(slot, None)  # an earlier connection stays open, out of reach
         self.slots[slot] = made
@@ -335,7 +277,8 @@ class Walk(Standing[Inner]):
         done: list[Move] = []
         for line in lines:
             if "client" in line:
-                yield self._of_client(label, *line["client"])
+                time, kind, number, *more = line["client"]
+                yield client_event(self._all[number], label, self.places[label].address, time, kind, *more)
             elif "step" in line:
                 if of and (not done or done[-1] is not of[line["step"]]):
                     done.append(of[line["step"]])
@@ -348,36 +291,6 @@ class Walk(Standing[Inner]):
                     clock_ms=line["clock_ms"],
                 )
         self.played += done
-
-    def _of_client(self, label: str, time: float, kind: str, number: int, *more: Any) -> Event:
-        connection = self._all[number]
-        if kind == "open":
-            client, place = Endpoint("127.0.0.1", number), self.places[label]
-            return Opened(time=time, connection=number, client=client, server=place.address, host=label)
-        if kind == "end":
-            connection.ending = str(Ending(more[1]))
-            return Closed(time=time, connection=number, how=Ending(more[1]), by=_SENDERS[more[0]])
-        sender = _SENDERS[more[0]]
-        if kind == "link":
-            raw, channel = bytes.fromhex(more[2]), connection.channel
-            return LinkBytes(
-                time=time, connection=number, sender=sender, kind=more[1], raw=raw, channel=channel
-            )
-        of_type, size, serial, sub_list, body = more[1:]
-        message = Message(
-            time=time,
-            connection=number,
-            sender=sender,
-            channel=connection.channel,
-            type=of_type,
-            body=bytes.fromhex(body).ljust(size, b"\0"),
-            size=size,
-            serial=serial,
-            sub_list=sub_list,
-        )
-        if sender is Side.SERVER:
-            connection.last[of_type] = message
-        return message
 
     def _ended(self, label: str, took: Took, events: Sequence[Event]) -> Iterator[Event]:
         """The end of a process, and of its connections."""
@@ -440,10 +353,6 @@ def _link_message(connection_id: int, channel: int, caps: Caps) -> str:
     fields = CAPABILITIES[caps].fields(channel)
     mess = SpiceLinkMess(connection_id=connection_id, channel_type=channel, channel_id=0, **fields)
     return bytes(mess).hex()
-
-
-def _twin(connection: Inner) -> Inner:
-    return Inner(connection.number, connection.channel, connection.ending, dict(connection.last))
 
 
 def _batches(moves: Sequence[Move], ids: Mapping[int, int]) -> Iterator[tuple[str, list[Move]]]:

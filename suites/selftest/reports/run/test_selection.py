@@ -14,9 +14,10 @@ from dissectors.rules.judgement import Verdict
 from fixtures.system.hosts import UsageError
 from reports.run.environment import ROOT
 from reports.run.exit_status import Exit
+from reports.run.merged_runs import merge
 from reports.run.run_events import RunEvent, RunFinished, encode
 from reports.run.selection import failed_last, files_with, in_brief, in_shard, shard_of, wanted_ids
-from reports.run.tally import BRIEF, Run, merge
+from reports.run.tally import BRIEF, Run
 from suites.selftest.reports.run.report_samples import CRASH, DEVIATION, MUST, ROBUST, case, found, run
 
 

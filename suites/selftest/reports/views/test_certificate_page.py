@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from dissectors.rules.judgement import Verdict
+from reports.run.merged_runs import merge
 from reports.run.run_events import Deviation
-from reports.run.tally import Run, merge
+from reports.run.tally import Run
 from reports.views.certificate_page import certificate_page
 from suites.selftest.reports.run.report_samples import CRASH, MUST, ROBUST, case, found, run
 

@@ -18,8 +18,9 @@ from dissectors.rules.judgement import Verdict
 from reports.commands.compare import comparison
 from reports.ladder.ladder_svg import svg
 from reports.ladder.lanes import ladder
+from reports.run.merged_runs import merge
 from reports.run.run_events import CaseFinished, encode
-from reports.run.tally import Run, merge
+from reports.run.tally import Run
 from reports.views import certificate, junit, page
 from reports.views.terminal import summary
 from suites.selftest.reports.run.report_samples import (

@@ -26,11 +26,12 @@ from suites.fuzz.campaign import Campaign
 from suites.fuzz.corpus import KEY, Corpus
 from suites.fuzz.explorer import MOST, Explorer
 from suites.fuzz.finding_file import play
+from suites.fuzz.grounds import Grounds
 from suites.fuzz.local_workers import LocalWorkers
 from suites.fuzz.moves import MAIN, Call, Id, Kit, Link, Setup, Slot
 from suites.fuzz.playground import Stage
 from suites.fuzz.team import Team
-from suites.fuzz.walk import Grounds, Walk
+from suites.fuzz.walk import Walk
 from suites.selftest.suites.fuzz.fuzz_samples import FLUSH_MARK, LINK
 
 #: Of Debian's redis-tools: the server is the same file under another name.

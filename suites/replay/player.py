@@ -17,7 +17,7 @@ from dissectors.wire.constants import MsgBase, MsgcBase, MsgMain, Side, message_
 from fixtures.bench import Bench
 from fixtures.peer import Capabilities, Connection, Deadline, PeerFailure
 from fixtures.peer.transport import trusting
-from fixtures.system.hosts import Ability, HarnessError, Host, UsageError
+from fixtures.system.hosts import Ability, HarnessError, Host, Unsupported, UsageError
 from suites.replay import capture_script as recording
 from suites.replay.script import (
     Action,
@@ -92,7 +92,12 @@ class Replay:
             settings["tls"] = self.bench.certificate(server.label).settings()
         if self.password is not None or server.ticket:
             settings["ticket"] = self._password
-        return self.bench.start(server.label, **settings)
+        host = self.bench.start(server.label, **settings)
+        if not getattr(host, "calls_told", True):
+            raise Unsupported(
+                "a recording is played call by call, and this deployment's migration is one command"
+            )
+        return host
 
     @property
     def _password(self) -> str:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.system.hosts import Identity, UsageError
+from fixtures.system.hosts import NO_LOG, Identity, UsageError
 from reports.run.deviations import (
     covers_all,
     covers_any,
     declared_for_others,
     declares,
+    ends_the_server,
     load,
     version_holds,
 )
@@ -57,6 +58,23 @@ def test_wrong_files_are_told_in_one_line(tmp_path: Path, text: str, message: st
     with pytest.raises(UsageError, match=message) as caught:
         load(file)
     assert "\n" not in str(caught.value)
+
+
+def test_an_end_without_a_log_is_that_of_its_test(tmp_path: Path) -> None:
+    """What a remote deployment shows of a death is declared for requirement, test and version, by an entry
+    about an end."""
+    file = tmp_path / "d.toml"
+    file.write_text(ENTRY.replace('["*"]', f'["{WHERE}"]') + 'versions = "<=0.16.0"\nends = true\n')
+    (entry,) = load(file)
+    death = replace(found(ROBUST), seen=f"it ended: its connections ended at once; {NO_LOG}")
+    here = {"source": identity("0.15.1")}
+    assert declares(entry, death, _where(here))
+    assert not declares(entry, replace(death, seen="it ended by SIGSEGV: no message"), _where(here))
+    assert not declares(entry, death, _where(here, test="suites/other.py::test_else"))
+    assert not declares(entry, death, _where({"source": identity("0.16.1")}))
+    assert not declares(replace(entry, ends=False), death, _where(here))
+    assert ends_the_server([entry], WHERE, None) == ends_the_server([entry], WHERE, "0.15.1") == entry
+    assert ends_the_server([entry], WHERE, "0.16.1") is None
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -74,9 +74,9 @@ bench-run: $(VENV)/test-ready
 	$(BIN)/python -m reports.commands.bench_run
 
 # RUNS runs of certify on SERVER, with a busy process on each core: all must come to the same verdicts.
-# ONLY="--profile smoke": options of certify.
+# ONLY="--profile smoke": options of certify. STILL=1: instead of the load, processes stand still for up to 1 s.
 same-verdicts: $(STAMP)
-	$(BIN)/python -m reports.commands.same_verdicts $(or $(RUNS),10) --server $(SERVER) -n $(WORKERS) $(ONLY)
+	$(BIN)/python -m reports.commands.same_verdicts $(or $(RUNS),10) $(if $(STILL),--stand-still) --server $(SERVER) -n $(WORKERS) $(ONLY)
 
 captures: $(VENV)/test-ready
 	$(BIN)/python -m fixtures.captures.make all

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """`make same-verdicts`: runs `certify` several times on one build, with load, and compares the verdicts.
 
-python -m reports.commands.same_verdicts RUNS [OPTION OF CERTIFY...]
+python -m reports.commands.same_verdicts RUNS [--stand-still] [OPTION OF CERTIFY...]
 
-Each core has a busy process besides the run. Prints each run's counts, and each test whose verdict differs
-from that of the first run. Exit status 0: all lists of verdicts are equal, 1: they are not, 2: usage, 3: a
-run ended without a verdict."""
+Each core has a busy process besides the run. With --stand-still it has none: from the second run on, random
+processes of the run stop for up to a second, again and again (`fixtures.system.standing_still`).
+
+Prints each run's counts, and each test whose verdict differs from that of the first run. Exit status 0: all
+lists of verdicts are equal, 1: they are not, 2: usage, 3: a run ended without a verdict."""
 
 from __future__ import annotations
 
@@ -17,15 +19,18 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from fixtures.system.child import Child
 from fixtures.system.hosts import HarnessError, UsageError
+from fixtures.system.standing_still import standing_still
 from reports.run.exit_status import Exit
 from reports.run.tally import Run
 
 BUSY = (sys.executable, "-c", "while True: pass")
+STAND_STILL = "--stand-still"
+DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 #: Exit statuses of a run that has judged its tests.
 JUDGED = (Exit.CONFORMANT, Exit.NOT_CONFORMANT, Exit.STALE_DEVIATION)
 #: The environment variable that names a directory in which the runs are kept.
@@ -64,7 +69,7 @@ def differences(first: Verdicts, other: Verdicts) -> list[str]:
 def certify(out: Path, options: Sequence[str]) -> Verdicts:
     """One run and its verdicts. Raises HarnessError if it ended without one."""
     tool = Path(sys.executable).with_name("spice-conform")
-    command = [str(tool), "certify", "--out", str(out), *options]
+    command = [*DIE_WITH_US, str(tool), "certify", "--out", str(out), *options]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     if done.returncode not in JUDGED:
         said = done.stdout.decode(errors="replace").strip().splitlines()[-1:]
@@ -76,13 +81,17 @@ def main(arguments: Sequence[str]) -> int:
     """Runs, compares and prints; returns the exit status. Raises UsageError and HarnessError."""
     if not arguments or not arguments[0].isdecimal() or int(arguments[0]) < 2:
         raise UsageError("how many runs? name a number from 2 on, such as 10")
-    runs, options = int(arguments[0]), arguments[1:]
+    runs, options = int(arguments[0]), [word for word in arguments[1:] if word != STAND_STILL]
+    still = STAND_STILL in arguments
     first: Verdicts | None = None
     different = 0
-    with tempfile.TemporaryDirectory(prefix="same-verdicts-") as scratch, busy_machine():
+    with tempfile.TemporaryDirectory(prefix="same-verdicts-") as scratch, ExitStack() as load:
+        if not still:
+            load.enter_context(busy_machine())
         for number in range(1, runs + 1):
             out, begun = Path(scratch) / str(number), time.monotonic()
-            found = certify(out, options)
+            with standing_still(number) if still and number > 1 else nullcontext():
+                found = certify(out, options)
             counts = ", ".join(
                 f"{count} {verdict}" for verdict, count in sorted(Counter(found.values()).items())
             )

@@ -26,6 +26,7 @@ def test_too_few_runs(arguments: list[str]) -> None:
         main(arguments)
 
 
-def test_two_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["2", "--requirement", "LINK-006", "-n", "0"]) == 0
+@pytest.mark.parametrize("more", [[], ["--stand-still"]], ids=["busy", "standing still"])
+def test_two_runs(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["2", *more, "--requirement", "LINK-006", "-n", "0"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "2 of 2 runs gave equal lists of verdicts"

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
@@ -28,11 +27,6 @@ A, B, C, D = "10.1.0.11", "10.1.0.12", "10.1.0.21", "10.1.0.22"
 CLIENT, OTHER, PROXY = "10.1.0.50", "10.1.0.51", "10.1.0.60"
 S, M = Side.SERVER, MsgMain
 LIST = struct.pack("<IBB", 1, DISPLAY, 0)
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    return Scene(tmp_path / "scene.pcapng")
 
 
 def tunnel(scene: Scene, client: str, host: str) -> int:

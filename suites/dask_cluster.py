@@ -2,14 +2,18 @@
 """Connects to a Dask scheduler, or starts one on this machine, and collects what its workers send.
 
 The scheduler assigns a task again if its worker has gone. Workers need the same version of this suite, and
-the build under the same SPEC."""
+the build under the same SPEC: each is asked for both before it gets a task, also if it comes late."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import queue
-from collections.abc import Callable
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -24,13 +28,32 @@ LOCAL = "local"
 CONNECT_SECONDS, LEAVE_SECONDS = 10, 5
 
 
+#: What a machine says about its suite and builds.
+Inventory = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Alike:
+    """What a machine must have. `ask`: called with `specs` on each worker; `unlike`: called with our answer
+    and a worker's, returns the difference in one line, or None. Workers import both functions."""
+
+    ask: Callable[[Sequence[str]], Inventory]
+    unlike: Callable[[Inventory, Inventory], str | None]
+    specs: Sequence[str]
+
+
+#: The run, what its workers must have, and what our machine has.
+Guard = tuple[str, Alike, Inventory]
+
+
 class DaskCluster:
-    """A connection. `place`: a scheduler's address, or `local` (`width` workers of its own).
+    """A connection. `place`: a scheduler's address, or `local` (`width` workers of its own). `alike`: what
+    the workers of another scheduler must have.
 
     `threads`: how many tasks the cluster runs at once. Raises UsageError without the extra `cluster` or for
-    an invalid address, HarnessError if no scheduler answers or it has no workers."""
+    an invalid address, HarnessError if no scheduler answers, it has no workers, or one of them differs."""
 
-    def __init__(self, place: str, width: int) -> None:
+    def __init__(self, place: str, width: int, alike: Alike | None = None) -> None:
         try:
             distributed = import_module("distributed")
         except ImportError:
@@ -40,12 +63,15 @@ class DaskCluster:
         self.came: queue.Queue[tuple[Any, Any]] = queue.Queue()
         self._futures: set[Any] = set()
         self._opened = ExitStack()
+        self._guard: Guard | None = None
         try:
             address = self._local(distributed, width) if place == LOCAL else self._checked(place)
             self.client = self._connect(distributed, address)
             self.threads = sum(self.client.nthreads().values())
             if not self.threads:
                 raise HarnessError(f"the Dask scheduler {self.place} has no workers")
+            if alike is not None and place != LOCAL:
+                self._compare(alike)
         except BaseException:
             self.close()
             raise
@@ -62,7 +88,7 @@ class DaskCluster:
                 n_workers=width,
                 threads_per_worker=1,
                 host="127.0.0.1",
-                dashboard_address=None,
+                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
                 local_directory=str(scratch),
                 silence_logs=logging.CRITICAL + 1,
             )
@@ -84,6 +110,21 @@ class DaskCluster:
         self._opened.callback(self._leave, client)
         return client
 
+    def _compare(self, alike: Alike) -> None:
+        """Asks every worker, before any gets a task."""
+        ours = alike.ask(alike.specs)
+        self._guard = uuid.uuid4().hex, alike, ours
+        try:
+            answers = self.client.run(_asked, alike, on_error="return")
+        except Exception:
+            raise self._gone() from None
+        for worker, theirs in answers.items():
+            if worker not in self.client.nthreads():
+                continue  # it has gone
+            line = _line(theirs) if isinstance(theirs, BaseException) else alike.unlike(ours, theirs)
+            if line is not None:
+                raise HarnessError(f"the worker {visible(str(worker))} cannot play: {line}")
+
     def _leave(self, client: Any) -> None:
         self.withdraw()
         with suppress(Exception):
@@ -92,6 +133,8 @@ class DaskCluster:
     def submit(self, tag: Any, task: Callable[..., Any], *arguments: Any) -> None:
         """Starts a task as soon as there is a thread for it; `came` gets the tag and its future at its
         end."""
+        if self._guard is not None:
+            task, arguments = guarded, (self._guard, task, arguments)
         future = self.client.submit(task, *arguments, pure=False)
         self._futures.add(future)
         future.add_done_callback(partial(self._done, tag))
@@ -126,6 +169,29 @@ class DaskCluster:
     def close(self) -> None:
         """Withdraws the tasks that are not over; ends the workers if they are ours. Can be called twice."""
         self._opened.close()
+
+
+async def _asked(alike: Alike) -> Inventory:
+    """A worker's answer, while its event loop goes on."""
+    return await asyncio.to_thread(alike.ask, alike.specs)
+
+
+_lock = threading.Lock()
+#: On a worker: the run -> how this worker differs; it is asked once for each run.
+_found: dict[str, str | None] = {}
+
+
+def guarded(guard: Guard, task: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+    """Runs a task on a worker, unless that has another suite or build: it may have come after the others
+    were asked. Raises HarnessError."""
+    run, alike, ours = guard
+    with _lock:
+        if run not in _found:
+            _found[run] = alike.unlike(ours, alike.ask(alike.specs))
+        line = _found[run]
+    if line is not None:
+        raise HarnessError(line)
+    return task(*arguments)
 
 
 def _silence() -> None:

@@ -144,8 +144,10 @@ def _draws(path: Path) -> bool:
 
 
 def _selects(word: str) -> bool:
-    """Whether a pytest option leaves tests out."""
-    return word.startswith(("-k", "-m", "--deselect", "--ignore")) or "test_" in word
+    """Whether a word for pytest leaves tests out: an option, or a path."""
+    if word.startswith("-"):
+        return word.startswith(("-k", "-m", "--deselect", "--ignore", "--cell"))
+    return "test_" in word or (ROOT / word).exists()
 
 
 def certify(request: Request) -> Exit:
@@ -158,7 +160,7 @@ def certify(request: Request) -> Exit:
     out = directory.prepare(request.out or directory.fresh())
     if request.check:
         options.append("--check-builds")
-        _fetch(request)
+        fetch(request)
     with ProgressLine() as progress, TemporaryDirectory(prefix=".scratch-", dir=out) as scratch:
         if failed:
             listed = Path(scratch) / "tests"
@@ -169,16 +171,21 @@ def certify(request: Request) -> Exit:
         command = pytest_command(options, out, request.root)
         status = run_pytest(command, out, progress.show, meanwhile=_prepare_reports)
         if not (out / EVENTS).exists() or (out / EVENTS).stat().st_size == 0:
-            raise _trouble(out, status)
+            raise trouble(out, status)
         from reports.views.publish import publish
 
-        _mark_end(out, status)
+        mark_end(out, status)
         progress.say("writing reports")
         run = publish(out)
     if not run.cases and status == NOTHING_RAN:
         raise UsageError(f"no test matches {' '.join(request.left_out) or 'this profile'}")
     if not run.cases:
-        raise _trouble(out, status)
+        raise trouble(out, status)
+    return printed(run, out)
+
+
+def printed(run: Run, out: Path) -> Exit:
+    """Prints the summary; returns the run's exit status."""
     width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
     print(summary(run, out, colour=sys.stdout.isatty(), width=width))
     if os.environ.get("GITHUB_ACTIONS"):
@@ -194,7 +201,7 @@ def _prepare_reports() -> None:
     publish.prepare()
 
 
-def _fetch(request: Request) -> None:
+def fetch(request: Request) -> None:
     """Fetches missing builds, with visible progress."""
     specs = dict.fromkeys([*request.servers, request.source or "", request.target or ""])
     for spec in [spec for spec in specs if spec.startswith(FETCHED)]:
@@ -205,7 +212,7 @@ def _fetch(request: Request) -> None:
             launchers.of(spec)
 
 
-def _mark_end(out: Path, status: int | None) -> None:
+def mark_end(out: Path, status: int | None) -> None:
     """Adds the missing end to a run that could not record it."""
     run = Run.read(out)
     if run.finished is None:
@@ -214,7 +221,7 @@ def _mark_end(out: Path, status: int | None) -> None:
             file.write(encode(RunFinished(run.started.started, why)) + "\n")
 
 
-def _trouble(out: Path, status: int | None) -> UsageError | HarnessError:
+def trouble(out: Path, status: int | None) -> UsageError | HarnessError:
     """Why nothing ran: the most informative line of pytest's output."""
     if status is None:
         return HarnessError("interrupted before the first test; nothing was judged")

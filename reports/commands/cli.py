@@ -105,6 +105,7 @@ def main() -> None:
 @click.option("--deviations", type=PATH, metavar="FILE", help="Declared deviations instead of the shipped.")
 @click.option("--out", type=PATH, metavar="DIR", help="Where results go (default: results/<time>/).")
 @click.option("-n", "workers", metavar="N", help="Processes to run tests in (default: one for each CPU).")
+@click.option("--cluster", metavar="ADDRESS|local", help="A Dask scheduler whose workers run the tests.")
 @click.option("--seed", type=int, metavar="N", help="Seed of random choices (default: the suite's version).")
 @click.option(
     "--check", "checked", type=PATH, metavar="FILE.toml", help="Only say whether a deployment can be tested."
@@ -123,8 +124,13 @@ def certify(**asked: Any) -> None:
         for name, selection in profiles.known().items():
             click.echo(f"{name:<12} {selection['about']}")
         return
+    cluster = asked.pop("cluster")
     with signals():
-        sys.exit(job.certify(job.Request(**asked)))
+        if cluster is None:
+            sys.exit(job.certify(job.Request(**asked)))
+        from reports.commands import cluster_certify
+
+        sys.exit(cluster_certify.certify(job.Request(**asked), cluster))
 
 
 def _checked(file: Path) -> Exit:

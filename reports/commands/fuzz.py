@@ -23,6 +23,7 @@ from reports.run import run_directory as directory
 from reports.run.exit_status import Exit
 from reports.run.run_events import CaseFinished
 from reports.run.run_recorder import RunRecorder
+from reports.run.suite_and_builds import alike
 from reports.run.verdict import play_verdict
 from reports.views import campaign_page
 from reports.views.publish import publish
@@ -66,7 +67,7 @@ def main(
         processes = width or os.cpu_count() or 1
         workers: Workers = LocalWorkers()
         if cluster is not None:
-            workers = dask = DaskWorkers(cluster, processes)
+            workers = dask = DaskWorkers(cluster, processes, alike([server]))
             processes = dask.threads if width is None or not examples else width
         results = directory.prepare(out or directory.fresh())
         click.echo(f"fuzzing {server} with seed {chosen}; findings go to {results}")

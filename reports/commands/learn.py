@@ -20,6 +20,7 @@ from reports.commands.fetching import drawn
 from reports.commands.learned_run import FINDINGS, LearnRun, confidence, server_of
 from reports.run import run_directory as directory
 from reports.run.exit_status import Exit
+from reports.run.suite_and_builds import alike
 from suites.dask_cluster import DaskCluster
 from suites.model import picture
 from suites.model.comparison import Difference, differences, worded
@@ -49,7 +50,8 @@ def main(
     if compare and server:
         raise UsageError("--compare names its models itself: leave --server out")
     effort = Effort() if orders is None else Effort(orders)
-    opened = None if cluster is None else DaskCluster(cluster, width or os.cpu_count() or 1)
+    specs = [name for name in compare if not Path(name).exists()] if compare else [server or "system"]
+    opened = None if cluster is None else DaskCluster(cluster, width or os.cpu_count() or 1, alike(specs))
     with nullcontext() if opened is None else closing(opened):
         how = How(seed=seed, wide=alphabet == "wide", effort=effort, width=width, cluster=opened)
         if compare:

@@ -65,14 +65,17 @@ def _put(directory: Path, name: str, content: str | bytes) -> None:
     part.replace(directory / name)
 
 
-def side_by_side(directories: list[Path], out: Path) -> Run:
+def side_by_side(directories: list[Path], out: Path, interrupted: str | None = None) -> Run:
     """Puts several runs into one new run: their events in one file, their evidence copied. Shards of one run
-    make that run; two runs of one build are side by side, with their times. Raises UsageError, OSError."""
+    make that run; two runs of one build are side by side, with their times. `interrupted`: why shards are
+    missing. Raises UsageError, OSError."""
     runs = apart([Run.read(directory) for directory in directories])
     taken: set[str] = set()
     for number, (directory, run) in enumerate(zip(directories, runs, strict=True), 1):
         run.cases = [_brought(case, directory, out, taken, number) for case in run.cases]
     run = merge(runs)
+    if interrupted is not None and run.finished is not None:
+        run.finished = replace(run.finished, interrupted=interrupted)
     file = EventFile(out)
     events = [run.started, CasesFound(run.total or len(run.cases)), *run.cases, run.finished]
     for event in events:

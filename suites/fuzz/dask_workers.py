@@ -11,19 +11,19 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from suites.dask_cluster import DaskCluster
+from suites.dask_cluster import Alike, DaskCluster
 from suites.fuzz.shares import Over, Share, WorkerLine
 
 
 class DaskWorkers:
-    """Implements `Workers`. `place`, `width` and errors: see `DaskCluster`.
+    """Implements `Workers`. `place`, `width`, `alike` and errors: see `DaskCluster`.
 
     `threads`: how many shares the cluster plays at once."""
 
     one_machine = False
 
-    def __init__(self, place: str, width: int) -> None:
-        self._cluster = DaskCluster(place, width)
+    def __init__(self, place: str, width: int, alike: Alike | None = None) -> None:
+        self._cluster = DaskCluster(place, width, alike)
         self.threads = self._cluster.threads
         self._campaign = uuid.uuid4().hex
         try:

@@ -4,16 +4,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,66 +20,13 @@ from suites.fuzz.local_workers import LocalWorkers
 from suites.fuzz.shares import Workers
 from suites.fuzz.standing import Key
 from suites.fuzz.team import Team
+from suites.selftest.suites.dask_processes import END_SECONDS, Killer, real_cluster
 
 pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
 SEED, EXAMPLES = 3, 20
 #: Processes below a Dask worker when it is in the middle of its plays: the one that plays, and its hosts.
 BUSY = 6
-START_SECONDS, END_SECONDS = 60.0, 30.0
-
-
-@dataclass
-class Cluster:
-    """A scheduler and workers of one thread each."""
-
-    address: str
-    scheduler: subprocess.Popen[str]
-    workers: list[subprocess.Popen[str]]
-
-
-def _dask(scratch: Path, module: str, *options: str) -> subprocess.Popen[str]:
-    program = [sys.executable, "-m", f"distributed.cli.{module}", "--host", "127.0.0.1", "--no-dashboard"]
-    return subprocess.Popen(
-        [*program, *options],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"DASK_TEMPORARY_DIRECTORY": str(scratch)},
-    )
-
-
-def _address(scheduler: subprocess.Popen[str]) -> str:
-    assert scheduler.stderr is not None
-    for line in scheduler.stderr:
-        if "Scheduler at:" in line:
-            return line.split()[-1]
-    raise AssertionError("the scheduler has not said where it is")
-
-
-@contextmanager
-def _cluster(tmp_path: Path, width: int) -> Iterator[Cluster]:
-    """A real one; all of it is ended afterwards."""
-    scheduler = _dask(tmp_path, "dask_scheduler", "--port", "0")
-    processes = [scheduler]
-    try:
-        address = _address(scheduler)
-        options = ("dask_worker", address, "--nthreads", "1", "--no-nanny")
-        processes += [_dask(tmp_path, *options) for _ in range(width)]
-        for process in processes:
-            assert process.stderr is not None
-            threading.Thread(target=process.stderr.read, daemon=True).start()
-        _wait_for_workers(address, width)
-        yield Cluster(address, scheduler, processes[1:])
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-
-
-def _wait_for_workers(address: str, count: int) -> None:
-    with import_module("distributed").Client(address, timeout=START_SECONDS, set_as_default=False) as client:
-        client.wait_for_workers(count, timeout=START_SECONDS)
 
 
 def _figures(team: Team) -> dict[str, Any]:
@@ -101,37 +41,19 @@ def _team(out: Path, workers: Workers, width: int = 2) -> Team:
     return Team("system", SEED, out, width, workers=workers, progress_seconds=0.1)
 
 
-class _Killer(threading.Thread):
-    """Kills a process in the middle of what is played below it. `below`: all that was there then."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
-        self._process = psutil.Process(pid)
-        self.below: list[psutil.Process] = []
-        self.given_up = threading.Event()
-
-    def run(self) -> None:
-        while len(self.below) < BUSY and not self.given_up.wait(0.02):
-            with suppress(psutil.NoSuchProcess):
-                self.below = self._process.children(recursive=True)
-        if not self.given_up.is_set():
-            self._process.send_signal(signal.SIGKILL)
-
-
 def test_a_cluster_plays_what_one_machine_plays(tmp_path: Path) -> None:
     """Plays and findings are the same although a worker is killed in the middle; nothing outlives them."""
     local = _team(tmp_path / "local", LocalWorkers())
     local.run(examples=EXAMPLES)
     assert local.failures
-    with _cluster(tmp_path, 2) as cluster:
-        killer = _Killer(cluster.workers[0].pid)
+    with real_cluster(tmp_path, 2) as cluster:
+        killer = Killer(cluster.workers[0].pid, BUSY)
         killer.start()
         spread = _team(tmp_path / "spread", DaskWorkers(cluster.address, 1))
         try:
             spread.run(examples=EXAMPLES)
         finally:
-            killer.given_up.set()
-            killer.join()
+            killer.stop()
         assert cluster.workers[0].wait(END_SECONDS) == -signal.SIGKILL
         below = killer.below + psutil.Process(cluster.workers[1].pid).children(recursive=True)
         assert not psutil.wait_procs(below, END_SECONDS)[1]
@@ -145,7 +67,7 @@ def test_a_cluster_plays_what_one_machine_plays(tmp_path: Path) -> None:
 def test_a_scheduler_that_goes_away(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """One line; what was gathered is kept, and what was still played ends."""
     below: list[psutil.Process] = []
-    with _cluster(tmp_path, 1) as cluster:
+    with real_cluster(tmp_path, 1) as cluster:
         team = _team(tmp_path / "out", DaskWorkers(cluster.address, 1), 1)
 
         def say(_: str) -> None:

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`certify --cluster` on a real Dask scheduler and workers, each a process of its own on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from click.testing import CliRunner
+
+from fixtures.system.hosts import HarnessError
+from reports.commands.cli import main
+from reports.commands.verify import verify
+from reports.run.run_events import CaseFinished, read_events
+from reports.run.suite_and_builds import alike
+from suites.dask_cluster import DaskCluster
+from suites.selftest.suites.dask_processes import END_SECONDS, HERE, Killer, real_cluster
+
+pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+
+#: Two cells, one deadly, in several states of a source.
+CELLS = ("suites/matrix", "--cell", "main: [cr]* / SPICE_MSGC_[PM][OI][NG][GR]*")
+#: Processes below a worker in the middle of a shard: the shard's, pytest, the host's.
+BUSY = 4
+LIBRARY = next((p for p in Path("/usr/lib").glob("*/libspice-server.so.1")), None)
+
+
+def _certify(out: Path, *options: str) -> tuple[int, str]:
+    done = CliRunner().invoke(main, ["certify", "--out", str(out), *options])
+    return done.exit_code, done.output
+
+
+def _cases(out: Path) -> Mapping[str, Any]:
+    """Everything but times and packets."""
+    return {
+        e.nodeid: (
+            e.verdict,
+            e.reason,
+            e.kept,
+            [(f.requirement, f.level, f.expected, f.seen) for f in e.findings],
+            e.identities,
+            e.moves,
+            e.matrix,
+        )
+        for e in read_events(out)
+        if isinstance(e, CaseFinished)
+    }
+
+
+def _below(*pids: int) -> list[psutil.Process]:
+    return [child for pid in pids for child in psutil.Process(pid).children(recursive=True)]
+
+
+def test_a_cluster_judges_what_one_machine_judges(tmp_path: Path) -> None:
+    """Cells of the matrix, although a worker is killed in the middle; no process outlives the run."""
+    status, told = _certify(tmp_path / "one", "-n", "0", "--", *CELLS)
+    assert status == 0, told
+    with real_cluster(tmp_path, 2) as cluster:
+        killer = Killer(cluster.workers[0].pid, BUSY)
+        killer.start()
+        try:
+            options = ("--cluster", cluster.address, "-n", "3", "--", *CELLS)
+            status, told = _certify(tmp_path / "many", *options)
+        finally:
+            killer.stop()
+        assert status == 0, told
+        assert cluster.workers[0].wait(END_SECONDS) < 0
+        assert not psutil.wait_procs(killer.below + _below(cluster.workers[1].pid), END_SECONDS)[1]
+    one, many = _cases(tmp_path / "one"), _cases(tmp_path / "many")
+    assert many == one
+    assert any(name.endswith("MIGRATE_FLUSH_MARK") for name in many)
+    text, holds = verify(tmp_path / "many")
+    assert holds, text
+    certificates = [json.loads((tmp_path / d / "certificate.json").read_text()) for d in ("one", "many")]
+    for key in ("verdict", "exit_status", "scope", "servers", "seed", "interrupted"):
+        assert certificates[0][key] == certificates[1][key]
+
+
+def test_a_scheduler_that_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line and status 3; the shards that are complete are kept, in a run that says so and holds."""
+    shards = import_module("reports.commands.dask_shard")
+    unpack, out = shards.unpack, tmp_path / "out"
+    with real_cluster(tmp_path, 1) as cluster:
+
+        def unpack_and_kill(data: bytes, place: Path) -> None:
+            unpack(data, place)
+            cluster.scheduler.kill()
+
+        monkeypatch.setattr(shards, "unpack", unpack_and_kill)
+        options = ("--cluster", cluster.address, "-n", "2", "--requirement", "LINK-004")
+        status, told = _certify(out, *options)
+        assert not psutil.wait_procs(_below(cluster.workers[0].pid), END_SECONDS)[1]
+    assert (status, "has gone away" in told.splitlines()[-1]) == (3, True), told
+    certificate = json.loads((out / "certificate.json").read_text())
+    assert "has gone away" in certificate["interrupted"]
+    text, holds = verify(out)
+    assert holds, text
+
+
+@pytest.fixture
+def other_suite(tmp_path: Path) -> Mapping[str, str]:
+    """The environment of a worker that has another version of this suite."""
+    metadata = tmp_path / "other" / "spice_conformance-9.9.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("Metadata-Version: 2.1\nName: spice-conformance\nVersion: 9.9\n")
+    return {"PYTHONPATH": os.pathsep.join([str(tmp_path / "other"), HERE["PYTHONPATH"]])}
+
+
+@pytest.mark.parametrize("command", ["certify", "fuzz", "learn"])
+def test_a_worker_with_another_suite(tmp_path: Path, other_suite: Mapping[str, str], command: str) -> None:
+    """One line and status 3, before anything is played."""
+    with real_cluster(tmp_path, 0) as cluster:
+        cluster.add_worker(environment=other_suite)
+        cluster.wait(1)
+        words = [command, "--cluster", cluster.address, "--out", str(tmp_path / "out")]
+        done = CliRunner().invoke(main, words)
+    lines = [line for line in done.output.splitlines() if line.startswith("spice-conform: ")]
+    assert (done.exit_code, len(lines)) == (3, 1), done.output
+    assert "it has suite 9.9" in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_worker_that_comes_late_with_another_suite(tmp_path: Path, other_suite: Mapping[str, str]) -> None:
+    """It gets no work either."""
+    with real_cluster(tmp_path, 1) as cluster:
+        client = DaskCluster(cluster.address, 1, alike(["system"]))
+        try:
+            cluster.add_worker(environment=other_suite)
+            cluster.wait(2)
+            cluster.workers[0].kill()
+            cluster.workers[0].wait()
+            client.submit(1, os.getpid)
+            _, future = client.came.get(timeout=END_SECONDS)
+            with pytest.raises(HarnessError, match=r"it has suite 9\.9"):
+                client.result(future)
+        finally:
+            client.close()
+
+
+@pytest.mark.skipif(LIBRARY is None, reason="UNSUPPORTED: no installed libspice-server")
+def test_a_worker_with_another_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same SPEC is another library there."""
+    assert LIBRARY is not None
+    for name, more in (("here", b""), ("there", b"\0")):
+        (tmp_path / name).mkdir()
+        shutil.copyfile(LIBRARY, tmp_path / name / "server.so")
+        with (tmp_path / name / "server.so").open("ab") as file:
+            file.write(more)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("PYTHONPATH", HERE["PYTHONPATH"])
+    with real_cluster(tmp_path, 0) as cluster:
+        cluster.add_worker(tmp_path / "there")
+        cluster.wait(1)
+        options = ("--cluster", cluster.address, "--server", "lib:server.so")
+        status, told = _certify(tmp_path / "out", *options)
+    last = told.splitlines()[-1]
+    assert (status, "its build of lib:server.so is" in last) == (3, True), told
+
+
+def test_options_that_do_not_go_together(tmp_path: Path) -> None:
+    for options in (("--shard", "1/2"), ("-n", "auto")):
+        status, told = _certify(tmp_path / "out", "--cluster", "tcp://127.0.0.1:1", *options)
+        assert (status, told.count("\n")) == (2, 1), told

@@ -96,7 +96,8 @@ def row(identifier: str, fault: Fault, findings: Sequence[Finding]) -> Row:
     if own:
         verdict = (Verdict.FAIL if own[0].level in FAILING else Verdict.DIFFERS).value
     others = sorted({f.requirement for f in findings} - {identifier})
-    return identifier, fault.weight, fault.name, verdict, others
+    name = f"{fault.name} [{fault.case.lstrip('-')}]" if fault.case else fault.name
+    return identifier, fault.weight, name, verdict, others
 
 
 def table(rows: list[Any]) -> str:

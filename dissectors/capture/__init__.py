@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Reads pcap and pcapng files into ordered bytes: the chunks of each direction of each SPICE connection.
 
-`read` yields the items (`items`) of one or several files in the order of their times. It reassembles IP
-fragments and TCP segments, decrypts TLS with known secrets, unwraps WebSocket, and reports missing bytes.
+`read` yields the items (`capture_items`) of one or several files in the order of their times. It reassembles
+IP fragments and TCP segments, decrypts TLS with known secrets, unwraps WebSocket, and reports missing bytes.
 `write` makes pcapng files.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dissectors.capture.capture_files import CaptureFile
-from dissectors.capture.items import (
+from dissectors.capture.capture_items import (
     AnyItem,
     Begin,
     CaptureError,

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from operator import itemgetter
 from pathlib import Path
 
+from dissectors.capture.capture_items import CaptureError, Wait
 from dissectors.capture.file_bytes import Source
 from dissectors.capture.file_kinds import describe
-from dissectors.capture.items import CaptureError, Wait
 from dissectors.capture.pcapng_reader import SECTION, Pcapng
 from dissectors.capture.record import IDLE, LIMIT, Format, Progress, Record
 from dissectors.capture.time_order import Order

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from dissectors.capture.items import Begin
+from dissectors.capture.capture_items import Begin
 from dissectors.framing.events import ConnectFailed, Failure
 
 #: A SYN that comes sooner after another one is the same packet, captured twice.

@@ -13,7 +13,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Protocol
 
-from dissectors.capture.items import CaptureError, Wait
+from dissectors.capture.capture_items import CaptureError, Wait
 
 BLOCK = 1 << 20
 GZIP, XZ, BZIP2 = b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
 
-from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap
+from dissectors.capture.capture_items import AnyItem, Begin, Chunk, End, Gap
 from dissectors.capture.protocol_heads import PROXY1, PROXY2
 from dissectors.capture.stream_context import Spoken, Stage, StreamContext
 from dissectors.framing.events import Endpoint, ProxyHeader

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from dissectors import capture
 from dissectors.capture import Begin, Chunk, End, HostRecord, Note, Wait
-from dissectors.capture.late_starts import OTHER, Directory, LateStart, Place, turned
+from dissectors.capture.midstream import OTHER, Directory, LateStart, Place, turned
 from dissectors.capture.pcapng_reader import journal_object
 from dissectors.capture.record import Progress
-from dissectors.capture.sealed_tls import Kept, SealedTls
+from dissectors.capture.undecrypted_tls import Kept, SealedTls
 from dissectors.framing.events import (
     Closed,
     ConnectionEvent,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap
+from dissectors.capture.capture_items import AnyItem, Begin, Chunk, End, Gap
 from dissectors.capture.protocol_heads import protocol_name
 from dissectors.capture.stream_context import OTHER
 from dissectors.capture.tls_alerts import alert_in_clear

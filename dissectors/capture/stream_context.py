@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap
+from dissectors.capture.capture_items import AnyItem, Begin, Chunk, End, Gap
 from dissectors.capture.tls_keylog import KeyLog
 from dissectors.wire.constants import Side
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dissectors.capture.http_talk import HEADERS_END, HttpStream, asks_for_websocket
-from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap
+from dissectors.capture.capture_items import AnyItem, Begin, Chunk, End, Gap
+from dissectors.capture.http_connect import HEADERS_END, HttpStream, asks_for_websocket
 from dissectors.capture.protocol_heads import (
     HTTP_METHODS,
     PROXY1,
@@ -21,7 +21,7 @@ from dissectors.capture.protocol_heads import (
     protocol_name,
 )
 from dissectors.capture.proxy_header import ProxyHeaderStream
-from dissectors.capture.socks_talk import SocksStream, is_socks
+from dissectors.capture.socks_proxy import SocksStream, is_socks
 from dissectors.capture.spice_stream import SpiceStream
 from dissectors.capture.stream_context import DEEPEST, OTHER, Plain, Stage, StreamContext, announced
 from dissectors.capture.tls_head import is_client_hello, is_record, is_server_hello

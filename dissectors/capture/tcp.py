@@ -14,8 +14,8 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Set
 from math import inf
 
+from dissectors.capture.capture_items import AnyItem, Begin, Run
 from dissectors.capture.connection_attempts import Attempt
-from dissectors.capture.items import AnyItem, Begin, Run
 from dissectors.capture.link_layers import (
     ACK,
     FIN,

@@ -7,8 +7,8 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from math import inf
 
+from dissectors.capture.capture_items import AnyItem, Begin, End, Gap, Run
 from dissectors.capture.connection_attempts import Attempt
-from dissectors.capture.items import AnyItem, Begin, End, Gap, Run
 from dissectors.capture.link_layers import reverse
 from dissectors.framing.events import Ending
 from dissectors.wire.constants import Side

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 
-from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap, Run
+from dissectors.capture.capture_items import AnyItem, Begin, Chunk, End, Gap, Run
 from dissectors.capture.protocol_heads import protocol_name
 from dissectors.capture.stream_context import OnlyTheEnd, Stage, StreamContext, announced
 from dissectors.capture.tls_alerts import alert_event, encrypted_alert

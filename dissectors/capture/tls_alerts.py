@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dissectors.capture.items import Chunk
+from dissectors.capture.capture_items import Chunk
 from dissectors.capture.tls_head import ALERT, HEADER, is_record
 from dissectors.framing.events import TlsAlert
 from dissectors.wire.constants import Side

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dissectors.capture.items import CaptureError
+from dissectors.capture.capture_items import CaptureError
 
 _LINE = re.compile(rb"^([A-Z][A-Z0-9_]*) ([0-9a-fA-F]{64}) ((?:[0-9a-fA-F]{2})+)\s*$", re.MULTILINE)
 MOST = 1 << 17  # secrets that are kept

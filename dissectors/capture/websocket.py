@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap, Note, Run
+from dissectors.capture.capture_items import AnyItem, Begin, Chunk, End, Gap, Note, Run
 from dissectors.capture.stream_context import StreamContext
 from dissectors.wire.constants import Side
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from dissectors import capture
 from dissectors.capture import Begin, CaptureError, Chunk, End
-from dissectors.capture.late_starts import turned
+from dissectors.capture.midstream import turned
 from dissectors.capture.pcapng_writer import PcapngWriter
 from dissectors.framing.events import ConnectFailed, Ending
 from dissectors.rules.inspector import Inspection

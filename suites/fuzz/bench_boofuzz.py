@@ -27,8 +27,8 @@ from dissectors.wire.link_packets import SpiceLinkAuthMechanism, SpiceLinkMess
 from fixtures.bench.launchers import Launcher, Launchers
 from fixtures.peer import Capabilities
 from fixtures.system.hosts import HarnessError, Settings
-from suites.fuzz.grounds import Grounds
 from suites.fuzz.moves import MAIN, Link, Send, Setup
+from suites.fuzz.prepared_hosts import PreparedHosts
 from suites.fuzz.walk import Walk
 
 KEY_AT, KEY_BYTES = LINK_HEADER_BYTES + 4, 162  # of a SpiceLinkReply
@@ -101,8 +101,8 @@ def with_boofuzz(launcher: Launcher, seconds: float) -> int:
 
 def with_branches(launcher: Launcher, seconds: float) -> int:
     """How many test cases run in this many seconds, each on a branch of a linked session."""
-    grounds = Grounds({"source": launcher, "target": launcher})
-    linked = Walk(grounds, Setup())
+    prepared = PreparedHosts({"source": launcher, "target": launcher})
+    linked = Walk(prepared, Setup())
     linked.play_all([Link(0, "source", MAIN)])
     end = time.monotonic() + seconds
     played = 0
@@ -113,7 +113,7 @@ def with_branches(launcher: Launcher, seconds: float) -> int:
         walk.close(judge=False)
         played += 1
     linked.abandon()
-    grounds.close()
+    prepared.close()
     return played
 
 

@@ -28,8 +28,8 @@ from dissectors.wire.constants import MsgcBase
 from fixtures.bench.launchers import Launcher
 from suites.fuzz import choices
 from suites.fuzz.choices import Choice
-from suites.fuzz.grounds import Grounds
 from suites.fuzz.moves import MAIN, Call, End, Kit, Link, Move, Pass, Send, Setup, Slot
+from suites.fuzz.prepared_hosts import PreparedHosts
 from suites.fuzz.standing import Standing
 from suites.fuzz.walk import Walk
 
@@ -197,7 +197,7 @@ class Explorer:
 
     def __post_init__(self) -> None:
         self._dice = random.Random(self.seed)
-        self._grounds = Grounds(self.launchers)
+        self._grounds = PreparedHosts(self.launchers)
         self._next: _Next | None = None
         self._dutiful = [False, True] if self.dutiful else []  # values of `seamless` still to be played
 

@@ -35,7 +35,6 @@ from fixtures.system.hosts import HarnessError
 from fixtures.system.tape import Tape
 from suites.fuzz import bodies
 from suites.fuzz.branch_events import BranchConnection, client_event
-from suites.fuzz.grounds import Grounds
 from suites.fuzz.moves import (
     CALLS,
     HOSTS,
@@ -53,6 +52,7 @@ from suites.fuzz.moves import (
     Upto,
 )
 from suites.fuzz.playground import CAPABILITIES, LONG_MS
+from suites.fuzz.prepared_hosts import PreparedHosts
 from suites.fuzz.standing import Standing
 
 LEFTOVERS = "ROBUST-003"
@@ -74,9 +74,9 @@ class _Place:
 class Walk(Standing[BranchConnection]):
     """One play. `copy` makes another in the same state; the original must not be played on then."""
 
-    def __init__(self, grounds: Grounds, setup: Setup) -> None:
+    def __init__(self, prepared: PreparedHosts, setup: Setup) -> None:
         super().__init__(setup)
-        self.grounds = grounds
+        self.prepared = prepared
         self.places: dict[str, _Place] = {}
         self.events: list[Event] = []
         self.judgement: Judgement | None = None
@@ -105,7 +105,7 @@ class Walk(Standing[BranchConnection]):
             assert self._oracle is not None
             self._checkpoint = Checkpoint(self.events, self._oracle)
             self._oracle = None
-        made = Walk(self.grounds, self.setup)
+        made = Walk(self.prepared, self.setup)
         made.stand_as(self)
         made._conversation = self._checkpoint.conversation()
         made._origin = (self._checkpoint, len(self.events))
@@ -234,7 +234,7 @@ class Walk(Standing[BranchConnection]):
     def _place(self, label: str) -> _Place:
         """A host, in the state after set-up at its first use."""
         if label not in self.places:
-            branch = self.grounds.branch(label, self.setup, self.settings(label))
+            branch = self.prepared.branch(label, self.setup, self.settings(label))
             host, counts = branch.host, branch.first.counts
             if counts is None:
                 branch.close()

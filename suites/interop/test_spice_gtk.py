@@ -10,7 +10,7 @@ from fixtures.bench import Bench
 from fixtures.bench.planting import requirement, stuck_after
 from fixtures.gtk.gtk_scenarios import CHANNELS, DEVICES, Kind, Scene
 from fixtures.system.hosts import Ability
-from suites.interop.kinds import kinds
+from suites.interop.client_requirements import kinds
 
 INPUTS, INPUTS_INIT = ChannelType.SPICE_CHANNEL_INPUTS, MsgInputs.SPICE_MSG_INPUTS_INIT
 

@@ -7,10 +7,10 @@ import pytest
 
 from dissectors.wire.constants import Side
 from fixtures.bench import Bench
-from fixtures.bench.spread import Line, Spread, spread
+from fixtures.bench.namespace_bench import Line, Spread, spread
 from fixtures.gtk.gtk_scenarios import END, Kind, Scene
 from fixtures.system.namespaces import Called
-from suites.interop.kinds import kinds
+from suites.interop.client_requirements import kinds
 
 pytestmark = pytest.mark.client_duties
 both_schemes = kinds(Kind.SEMI_SEAMLESS, Kind.SEAMLESS)

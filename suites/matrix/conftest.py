@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Fixtures of the matrix tests: the requested cells, and the sheet that collects their outcomes."""
+"""Fixtures of the matrix tests: the requested cells, and the collection of their outcomes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from fixtures.bench import Bench
 from fixtures.bench.planting import Fault
 from suites.matrix.acts import Act, Call, Leave, Link, Send
+from suites.matrix.cell_results import CellResults
 from suites.matrix.cells import Cell, chosen
 from suites.matrix.places import Place
-from suites.matrix.sheet import Sheet
 
 #: How a planted fault shows.
 SHOWN_BY: Mapping[str, type[Act]] = {
@@ -35,10 +35,10 @@ def wanted_cells(
 
 
 @pytest.fixture
-def sheet(request: pytest.FixtureRequest, bench: Bench, planted: tuple[str, Fault] | None) -> Sheet:
-    """The sheet of a place; its content goes into the run."""
+def results(request: pytest.FixtureRequest, bench: Bench, planted: tuple[str, Fault] | None) -> CellResults:
+    """The results of a place; its content goes into the run."""
     node = request.node
-    made = Sheet(node.nodeid, bench, request.config.getoption("--out"), node.user_properties)
+    made = CellResults(node.nodeid, bench, request.config.getoption("--out"), node.user_properties)
     made.planted = planted[0] if planted else None
     return made
 

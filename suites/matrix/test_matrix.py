@@ -18,11 +18,11 @@ from fixtures.bench.planting import dies_at, lost, requirement, stuck_after
 from fixtures.peer import Pump
 from fixtures.system.hosts import Ability
 from suites.matrix.acts import MAIN
-from suites.matrix.board import Board
+from suites.matrix.cell_player import CellPlayer
+from suites.matrix.cell_results import CellResults
 from suites.matrix.cells import Cell
 from suites.matrix.places import Place, places
 from suites.matrix.scene import Scene
-from suites.matrix.sheet import Sheet
 
 M = MsgMain
 PLACES = {True: [], False: []}  # type: dict[bool, list[Place]]
@@ -47,22 +47,22 @@ def steady(main: bool) -> list[Any]:
 @requirement("CELL-005", fault=stuck_after(M.SPICE_MSG_MAIN_INIT, case="main: session"))
 @copied
 @pytest.mark.parametrize("place", steady(True))
-def test_main(bench: Bench, place: Place, wanted_cells: list[Cell], sheet: Sheet) -> None:
+def test_main(bench: Bench, place: Place, wanted_cells: list[Cell], results: CellResults) -> None:
     """Whatever happens to a main channel in this state, the server lives on and answers as the tables
     require."""
-    play(bench, place, wanted_cells, sheet)
+    play(bench, place, wanted_cells, results)
 
 
 @requirement("ROBUST-001", "ROBUST-002", "ROBUST-003", "CELL-001", "CELL-002", "CELL-005")
 @copied
 @pytest.mark.parametrize("place", steady(False))
-def test_other(bench: Bench, place: Place, wanted_cells: list[Cell], sheet: Sheet) -> None:
+def test_other(bench: Bench, place: Place, wanted_cells: list[Cell], results: CellResults) -> None:
     """Whatever happens to another channel in this state, the server lives on and answers as the tables
     require."""
-    play(bench, place, wanted_cells, sheet)
+    play(bench, place, wanted_cells, results)
 
 
-def play(bench: Bench, place: Place, wanted: list[Cell], sheet: Sheet) -> None:
+def play(bench: Bench, place: Place, wanted: list[Cell], results: CellResults) -> None:
     """Plays the cells of a place."""
 
     def make() -> tuple[Scene, Mapping[str, int]]:
@@ -74,13 +74,13 @@ def play(bench: Bench, place: Place, wanted: list[Cell], sheet: Sheet) -> None:
             scene.do(act)
         return scene, counts
 
-    board = Board(place, make, copies=place.forks and not bench.relays)
+    player = CellPlayer(place, make, copies=place.forks and not bench.relays)
     try:
         for cell in wanted:
             if cell.left_out:
-                sheet.leave_out(cell)
-            elif not sheet.proved:
-                sheet.take(board.play(cell))
+                results.leave_out(cell)
+            elif not results.proved:
+                results.take(player.play(cell))
     finally:
-        board.close()
-    sheet.close()
+        player.close()
+    results.close()

@@ -7,7 +7,7 @@ import pytest
 
 from dissectors.wire.constants import MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.bench.spread import Line, spread, through_relay
+from fixtures.bench.namespace_bench import Line, spread, through_relay
 from fixtures.peer import Client, Step
 from fixtures.peer.duties import ANSWERS_LATE
 from fixtures.system.hosts import Ability, Host

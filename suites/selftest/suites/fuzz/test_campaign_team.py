@@ -26,10 +26,10 @@ from suites.fuzz.campaign import Campaign
 from suites.fuzz.corpus import KEY, Corpus
 from suites.fuzz.explorer import MOST, Explorer
 from suites.fuzz.finding_file import play
-from suites.fuzz.grounds import Grounds
 from suites.fuzz.local_workers import LocalWorkers
 from suites.fuzz.moves import MAIN, Call, Id, Kit, Link, Setup, Slot
 from suites.fuzz.playground import Stage
+from suites.fuzz.prepared_hosts import PreparedHosts
 from suites.fuzz.team import Team
 from suites.fuzz.walk import Walk
 from suites.selftest.suites.fuzz.fuzz_samples import FLUSH_MARK, LINK
@@ -53,16 +53,16 @@ def launchers() -> Iterator[Mapping[str, Launcher]]:
 
 
 @pytest.fixture
-def grounds(launchers: Mapping[str, Launcher]) -> Iterator[Grounds]:
+def prepared(launchers: Mapping[str, Launcher]) -> Iterator[PreparedHosts]:
     """Hosts after set-up, that plays branch from."""
-    made = Grounds(launchers)
+    made = PreparedHosts(launchers)
     yield made
     made.close()
 
 
-def test_a_branch_goes_on_for_itself(launchers: Mapping[str, Launcher], grounds: Grounds) -> None:
+def test_a_branch_goes_on_for_itself(launchers: Mapping[str, Launcher], prepared: PreparedHosts) -> None:
     """A branch in the middle of a migration continues like a play on fresh hosts, twice."""
-    first = Walk(grounds, Setup())
+    first = Walk(prepared, Setup())
     first.play_all([LINK, Link(0, "source", 3, Id.OWN), Call("source", "announce")])
     for _ in range(2):
         branch = first.copy()
@@ -80,10 +80,10 @@ def test_a_branch_goes_on_for_itself(launchers: Mapping[str, Launcher], grounds:
 
 @pytest.mark.parametrize("many", [False, True])
 def test_the_ends_of_processes_are_told_as_on_fresh_hosts(
-    launchers: Mapping[str, Launcher], grounds: Grounds, many: bool
+    launchers: Mapping[str, Launcher], prepared: PreparedHosts, many: bool
 ) -> None:
     """A process that ends in a branch gives the same failure as with real sockets; its origin lives."""
-    walk = Walk(grounds, Setup(many_clients=many))
+    walk = Walk(prepared, Setup(many_clients=many))
     walk.play_all([LINK])
     for _ in range(2):
         branch = walk.copy()
@@ -97,11 +97,11 @@ def test_the_ends_of_processes_are_told_as_on_fresh_hosts(
 
 
 def test_what_is_left_behind_is_told_as_on_fresh_hosts(
-    launchers: Mapping[str, Launcher], grounds: Grounds
+    launchers: Mapping[str, Launcher], prepared: PreparedHosts
 ) -> None:
     """A branch too counts the descriptors that a target keeps after everybody has left."""
     moves = [Link(0, "target", MAIN, Id.WRONG), Link(0, "target", 3, Id.WRONG)]
-    walk = Walk(grounds, Setup())
+    walk = Walk(prepared, Setup())
     walk.play_all(moves)
     walk.leave()
     walk.close()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
 
-from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap
+from dissectors.capture.capture_items import AnyItem, Begin, Chunk, End, Gap
 from dissectors.capture.proxy_targets import shown_target
 from dissectors.capture.stream_context import OnlyTheEnd, Spoken, Stage, StreamContext, announced
 from dissectors.framing.events import ProxyTunnel

@@ -13,13 +13,13 @@ from typing import Any
 
 from dissectors.rules.judgement import FAILING, Judgement
 from fixtures.bench import Bench, failure_text
-from suites.matrix.board import Played
+from suites.matrix.cell_player import Played
 from suites.matrix.cells import Cell
 
 NAME_CHARACTERS = 180
 
 
-class Sheet:
+class CellResults:
     """`test`: the test's id. `out`: the run's directory, for the packets of a cell with findings.
     `properties`: the test's user properties, which store the outcomes."""
 

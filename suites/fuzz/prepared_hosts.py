@@ -14,7 +14,7 @@ from suites.fuzz.moves import (
 )
 
 
-class Grounds:
+class PreparedHosts:
     """The hosts right after set-up, one of each kind: all plays are branches of them.
 
     `launchers`: of source and target, library builds. Where a display's worker thread runs, which fork() does

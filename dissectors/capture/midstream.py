@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dissectors.capture.items import Begin, Chunk, End, Gap
+from dissectors.capture.capture_items import Begin, Chunk, End, Gap
 from dissectors.framing.events import Endpoint
 from dissectors.framing.message_heads import head, head_size
 from dissectors.framing.resync import Found, Resync

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from dissectors.capture.items import Begin, End
+from dissectors.capture.capture_items import Begin, End
 from dissectors.framing.events import ConnectionEvent, TlsAlert, TlsHello, WrongProtocol
 
 KEPT = 50  # closed connections that may be reported at the end

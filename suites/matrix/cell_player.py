@@ -90,7 +90,7 @@ def move(act: Act, place: Place) -> str:
     return f"client {act.client}, {channel_name(act.channel)} of the {place.label}: {act}"
 
 
-class Board:
+class CellPlayer:
     """One place. `make` builds it from scratch: a scene after the acts of its path, and the host's earlier
     counts. `copies`: whether its host can be copied."""
 

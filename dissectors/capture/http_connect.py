@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from dissectors.capture.items import AnyItem, Begin, Chunk, End, Gap, Note
+from dissectors.capture.capture_items import AnyItem, Begin, Chunk, End, Gap, Note
 from dissectors.capture.protocol_heads import HTTP_METHODS, REDQ, protocol_name, shown
 from dissectors.capture.proxy_targets import shown_authority
 from dissectors.capture.stream_context import OTHER, OnlyTheEnd, Spoken, Stage, StreamContext, announced

@@ -33,6 +33,8 @@ LINES_SHOWN = 20
 MANY = 60
 #: Seconds until the first report of progress.
 SILENCE_S = 5.0
+#: Beginnings of the paths of evidence that belongs to a case each.
+OF_CASES = (f"{TESTS}/", "findings/", "conversation.pcapng.gz", "replay.json", "fuzz.json")
 #: How many cases a process gets at a time.
 CHUNK = 4
 #: How many objects a judging process creates between two garbage collections.
@@ -113,12 +115,12 @@ def _report(lines: list[str]) -> str:
 
 
 def _belonging(run: Run, manifest: seal.Manifest) -> Iterator[str]:
-    """Each case's evidence is sealed, and each sealed file of the tests belongs to a case."""
+    """Each case's evidence is sealed, and each sealed file of a case belongs to one."""
     named = {path: case for case in run.cases for path in case.artefacts.values()}
     sealed = {**manifest.evidence, **manifest.reports}
     for path in sorted(named.keys() - sealed.keys()):
         yield f"{path}: is evidence of {named[path].nodeid}, and not sealed"
-    for path in sorted(p for p in manifest.evidence if p.startswith(f"{TESTS}/") and p not in named):
+    for path in sorted(p for p in manifest.evidence if p.startswith(OF_CASES) and p not in named):
         yield f"{path}: is evidence of no test in {EVENTS}"
 
 
@@ -155,8 +157,9 @@ def _consistency(run: Run, directory: Path) -> Iterator[str]:
 
         for case in run.cases:
             yield from disagreeing(directory, case)
-    if not same_suite and f"<h1>{run.headline}</h1>" not in (directory / page.FILE).read_text("utf-8"):
-        yield f"{page.FILE}: the verdict is not what the events say"
+    for name in (page.FILE, certificate_page.FILE):
+        if not same_suite and f"<h1>{run.headline}</h1>" not in (directory / name).read_text("utf-8"):
+            yield f"{name}: the verdict is not what the events say"
 
 
 def _says(expected: Any, stored: Any, *, exactly: bool) -> bool:

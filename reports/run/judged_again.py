@@ -17,7 +17,7 @@ from dissectors.rules.oracle import Oracle
 from reports.run.evidence import recorded
 from reports.run.run_events import CaseFinished, Deviation
 from reports.run.tally import Run
-from reports.run.verdict import CaseRecord, Trouble, decide, owed
+from reports.run.verdict import CaseRecord, Trouble, decide, owed, play_verdict
 
 #: Verdicts that come from findings, or from their absence.
 JUDGED = (Verdict.PASS, Verdict.FAIL, Verdict.DEVIATES, Verdict.DIFFERS)
@@ -66,6 +66,8 @@ class Again:
         claimed, found = {key(f) for f in self.case.findings}, {key(f) for f in self.findings}
         for requirement, _, seen in sorted(claimed - found):
             yield f"{requirement} ({seen}) is not in the packets"
+        if kind == "fuzz":
+            yield from self._failure(found - claimed, declared)
         if kind == "fuzz" or self.case.awaited is not None or self.case.cell:
             return  # a campaign does not count a server's breach after a client has broken the order
         for requirement, _, seen in sorted(found - claimed):
@@ -74,6 +76,18 @@ class Again:
             yield f"the packets keep {_counts(self.judgement.kept, self.case.kept)}"
         if claimed == found:
             yield from self._verdict(declared)
+
+    def _failure(self, missing: set[tuple[str, str, str]], declared: Sequence[Deviation]) -> Iterator[str]:
+        """Checks a campaign's failure: it claims the finding that it is named after, with its verdict."""
+        case = self.case
+        if not case.findings:
+            yield "a failure of a campaign that claims no finding"
+        for requirement, _, seen in sorted(missing):
+            if requirement in case.requirements:
+                yield f"the packets break {requirement} ({seen})"
+        weighed = play_verdict(case, declared).verdict
+        if case.findings and weighed is not case.verdict:
+            yield f"the run says {case.verdict}, its findings {weighed}"
 
     def _verdict(self, declared: Sequence[Deviation]) -> Iterator[str]:
         case = self.case

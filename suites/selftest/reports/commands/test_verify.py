@@ -127,6 +127,10 @@ def _removed(events: list[dict[str, object]]) -> None:
     events.remove(next(e for e in events if e.get("verdict") == "DEVIATES"))
 
 
+def _removed_and_left(events: list[dict[str, object]]) -> None:
+    events.remove(next(e for e in events if str(e.get("nodeid")).startswith("fuzz::ROBUST")))
+
+
 def _removed_and_counted(events: list[dict[str, object]]) -> None:
     _removed(events)
     found = next(e for e in events if e["event"] == "CasesFound")
@@ -171,6 +175,20 @@ def test_a_replay_and_a_campaign_hold(tmp_path: Path) -> None:
         assert holds, text
 
 
+@pytest.mark.parametrize("change", [_passed, _removed_and_left])
+def test_an_edited_campaign_is_told(
+    change: Callable[[list[dict[str, object]]], object], tmp_path: Path
+) -> None:
+    """A failure that was turned into a pass, or taken out; also after new reports and a new seal."""
+    run = tmp_path / "fuzz"
+    fuzz.main(out=run, seed=2, examples=12)
+    assert list((run / "findings").iterdir())
+    _events(run, change)
+    publish(run)
+    text, holds = verify(run)
+    assert not holds, text
+
+
 def test_a_signature(run: Path, tmp_path: Path) -> None:
     """ssh-keygen makes and checks the signature; `verify` refuses a changed manifest, or another's key."""
     tool = shutil.which("ssh-keygen")
@@ -188,6 +206,28 @@ def test_a_signature(run: Path, tmp_path: Path) -> None:
     (run / seal.FILE).write_text((run / seal.FILE).read_text() + "\n")
     with pytest.raises(UsageError, match="not the signature"):
         verify(run, signers)
+
+
+def test_a_run_of_an_earlier_suite_holds(run: Path) -> None:
+    """Its certificate has fewer keys; an edited one is told all the same."""
+
+    def older(events: list[dict[str, object]]) -> None:
+        events[0]["suite"] = "0.0.1"
+
+    _events(run, older)
+    publish(run)
+    path = run / "certificate.json"
+    told = json.loads(path.read_text())
+    for entry in told["deviations"]:
+        del entry["ends"]
+    path.write_text(json.dumps(told))
+    seal.write(run)
+    text, holds = verify(run)
+    assert holds, text
+    told["deviations"][0]["reason"] = "another"
+    path.write_text(json.dumps(told))
+    seal.write(run)
+    assert not verify(run)[1]
 
 
 def test_an_old_run_is_one_line(run: Path) -> None:

@@ -19,11 +19,12 @@ from hypothesis.errors import Flaky, HypothesisException
 from dissectors.rules.judgement import Finding
 from fixtures.bench.launchers import Launcher
 from fixtures.system.hosts import HarnessError, Identity, Settings, Unsupported
+from suites.fuzz.carried import Carried
 from suites.fuzz.corpus import Corpus
 from suites.fuzz.explorer import Explorer
 from suites.fuzz.finding_file import Failure, log_lines, play
 from suites.fuzz.minimise import shortest, simplest
-from suites.fuzz.moves import Caps, End, Link, Move, Send, Setup
+from suites.fuzz.moves import Caps, Carrier, End, Link, Move, Send, Setup
 from suites.fuzz.playground import NEEDS, Stage
 from suites.fuzz.standing import Key, Standing, Step, ranked
 from suites.fuzz.state_machine import drive
@@ -159,7 +160,7 @@ class Campaign:
     def _begin(self, setup: Setup) -> Stage | None:
         return Stage(self.launchers, setup) if time.monotonic() < self._end else None
 
-    def _walked(self, walk: Walk) -> None:
+    def _walked(self, walk: Walk | Carried) -> None:
         if not walk.kept and not walk.goes_on:
             walk.close(judge=walk.new or self.examples % JUDGED == 0)
         if walk.judgement is not None:
@@ -221,9 +222,10 @@ class Campaign:
         self.on_failure(failure)
 
     def _shorten(self, key: Key, setup: Setup, moves: list[Move]) -> tuple[Setup, list[Move]]:
-        plain = Setup()
-        if setup != plain and key in self._play(plain, moves, key).failed():
-            setup = plain
+        for plain in (Setup(), replace(setup, carrier=Carrier.TCP)):
+            if setup != plain and key in self._play(plain, moves, key).failed():
+                setup = plain
+                break
 
         def fails(part: Sequence[Move]) -> bool:
             late = time.monotonic() > self._end + LATE_SECONDS

@@ -16,7 +16,7 @@ from pathlib import Path
 from hypothesis.database import DirectoryBasedExampleDatabase, ExampleDatabase
 
 from fixtures.system.hosts import HarnessError, UsageError
-from suites.fuzz.moves import Kit, Move, Setup, as_json, from_json
+from suites.fuzz.moves import Move, Setup, as_json, from_json
 
 #: The format of the entries. It goes up when moves change their meaning.
 FORMAT = 1
@@ -57,8 +57,7 @@ class Corpus:
             if data["format"] != FORMAT:
                 wrong = f"{self.place}: a corpus of format {data['format']}, this suite has {FORMAT}"
                 raise HarnessError(f"{wrong}: name another")
-            setup = Setup(**{**data["setup"], "kit": Kit(data["setup"]["kit"])})
-            return setup, from_json(data["moves"])
+            return Setup.from_json(data["setup"]), from_json(data["moves"])
         except (ValueError, KeyError, TypeError) as error:
             raise HarnessError(f"{self.place}: not a corpus of this suite: {error}") from None
 

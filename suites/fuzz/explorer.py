@@ -27,8 +27,9 @@ from dissectors.framing.events import HostEvent
 from dissectors.wire.constants import MsgcBase
 from fixtures.bench.launchers import Launcher
 from suites.fuzz import choices
+from suites.fuzz.carried import Carried
 from suites.fuzz.choices import Choice
-from suites.fuzz.moves import MAIN, Call, End, Kit, Link, Move, Pass, Send, Setup, Slot
+from suites.fuzz.moves import MAIN, Call, Carrier, End, Kit, Link, Move, Pass, Send, Setup, Slot
 from suites.fuzz.prepared_hosts import PreparedHosts
 from suites.fuzz.standing import Standing
 from suites.fuzz.walk import Walk
@@ -42,15 +43,19 @@ DEEPEST = 80
 TOGETHER, OFFERED, ROUNDS = (1, 1, 2, 3, 5), 3, 4
 #: One start in this many begins after set-up; one deadly move in this many is played all the same; one end in
 #: this many is an end at every host, not only at those that the plays have touched.
-FRESH, DEADLY, EVERYWHERE = 25, 60, 16
+FRESH, DEADLY, EVERYWHERE = 12, 60, 16
 #: One play in this many is not followed by a play that goes on from its end.
 LAST = 12
+#: The first migrations by duty, the last one first: `seamless`, and what carries them.
+DUTIES = ((False, Carrier.WEBSOCKET), (True, Carrier.TLS), (False, Carrier.TCP), (True, Carrier.TCP))
+#: How often a start after set-up uses each carrier: hosts with real connections cannot be branched.
+CARRIER_WEIGHTS = {Carrier.TCP: 88, Carrier.TLS: 6, Carrier.WEBSOCKET: 6}
 #: When there are as many situations as may be kept, one new one in this many takes another one's place.
 CROWDED = 3
 #: Of the starts after set-up, one in this many is a migration by duty.
 DUTIFUL = 3
 #: How often each kit of devices is set up: a display's hosts cannot be branched.
-KIT_WEIGHTS = {Kit.INPUTS: 60, Kit.MANY: 37, Kit.DISPLAY: 3}
+KIT_WEIGHTS = {Kit.INPUTS: 58, Kit.MANY: 36, Kit.DISPLAY: 6}
 #: Kinds of choices, and how often each is chosen.
 KINDS: Sequence[tuple[int, Callable[[Standing[Any]], list[Choice]]]] = (
     (5, choices.messages),
@@ -116,7 +121,7 @@ def _states(stage: Standing[Any], client: int, host: str, channel: int) -> Itera
 class _Menu:
     """The choices in the current state of a play; each kind of choices is computed once."""
 
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: Standing[Any]) -> None:
         self.walk = walk
         self._made: dict[int, list[Choice]] = {}
 
@@ -170,7 +175,7 @@ class _Next:
     """Where a play begins. `kept`: the situation of which `walk` is a copy. `duties`: see `Explorer._moves`;
     None in plays by chance."""
 
-    walk: Walk
+    walk: Walk | Carried
     kept: Kept | None
     duties: list[Move] | None = None
 
@@ -199,9 +204,9 @@ class Explorer:
         self._dice = random.Random(self.seed)
         self._grounds = PreparedHosts(self.launchers)
         self._next: _Next | None = None
-        self._dutiful = [False, True] if self.dutiful else []  # values of `seamless` still to be played
+        self._dutiful = list(DUTIES) if self.dutiful else []  # those still to be played
 
-    def play(self) -> Walk:
+    def play(self) -> Walk | Carried:
         """One play. It may be kept as a situation (`kept`), or the next play goes on from it (`goes_on`); the
         caller closes it if neither.
 
@@ -215,11 +220,11 @@ class Explorer:
             walk.abandon()
             raise
 
-    def _played(self, walk: Walk, start: _Next) -> Walk:
-        moves = self._moves(walk, start.duties) if walk.places else self._first(walk, start.duties)
+    def _played(self, walk: Walk | Carried, start: _Next) -> Walk | Carried:
+        moves = self._moves(walk, start.duties) if walk.labels else self._first(walk, start.duties)
         new = self._some(walk, moves)
-        if not walk.can_be_copied:
-            return walk if walk.over else self._alone(walk)
+        if isinstance(walk, Carried) or not walk.can_be_copied:
+            return walk if walk.over else self._alone(walk, start.duties)
         if new and start.kept:
             start.kept.news += 1
         if new and (kept := self._keep(walk, start.kept)) is not None:
@@ -246,28 +251,41 @@ class Explorer:
             kept.starts += 1
             return _Next(kept.walk.copy(), kept)
         setup = self._setup()
+        duties: list[Move] | None = None if self._dice.randrange(DUTIFUL) else []
         if self._dutiful:
-            setup = replace(setup, seamless=self._dutiful.pop(), kit=Kit.MANY, many_clients=False)
-            return _Next(Walk(self._grounds, setup), None, [])
-        return _Next(Walk(self._grounds, setup), None, None if self._dice.randrange(DUTIFUL) else [])
+            seamless, carrier = self._dutiful.pop()
+            setup = Setup(seamless=seamless, kit=Kit.MANY, carrier=carrier)
+            duties = []
+        return _Next(self._new(setup), None, duties)
 
-    def _alone(self, walk: Walk) -> Walk:
-        """A play on hosts that cannot be branched: it goes on with the same hosts."""
+    def _new(self, setup: Setup) -> Walk | Carried:
+        """A play on hosts right after set-up."""
+        if setup.carrier is Carrier.TCP:
+            return Walk(self._grounds, setup)
+        return Carried(self.launchers, setup)
+
+    def _alone(self, walk: Walk | Carried, duties: list[Move] | None) -> Walk | Carried:
+        """A play on hosts that cannot be branched: it goes on with the same hosts, the duties first."""
+        while not walk.over and duties is not None and len(walk.played) < DEEPEST:
+            if not (moves := self._moves(walk, duties)):
+                break
+            self._some(walk, moves)
         for _ in range(self._dice.randint(2, ROUNDS)):
             if not walk.over:
                 self._some(walk, self._moves(walk, None))
         walk.leave(everywhere=True)
         return walk
 
-    def again(self, setup: Setup, moves: Sequence[Move]) -> Walk:
+    def again(self, setup: Setup, moves: Sequence[Move]) -> Walk | Carried:
         """Plays given moves after set-up and learns from them as from any other play; does not keep the
         play."""
-        walk: Walk = Walk(self._grounds, setup)
+        walk = self._new(setup)
         kept = None
         for move in moves:
-            if not walk.over and self._some(walk, (move,)) and walk.can_be_copied:
-                if (new := self._keep(walk, kept)) is not None:
-                    kept, walk = new, walk.copy()
+            if walk.over or not self._some(walk, (move,)) or isinstance(walk, Carried):
+                continue
+            if walk.can_be_copied and (new := self._keep(walk, kept)) is not None:
+                kept, walk = new, walk.copy()
         walk.leave(everywhere=True)
         walk.inherited = 0
         return walk
@@ -297,9 +315,10 @@ class Explorer:
     def _setup(self) -> Setup:
         dice = self._dice
         kit = dice.choices(list(KIT_WEIGHTS), list(KIT_WEIGHTS.values()))[0]
-        return Setup(dice.random() < 0.6, dice.random() < 0.5, kit, dice.random() < 0.15)
+        carrier = dice.choices(list(CARRIER_WEIGHTS), list(CARRIER_WEIGHTS.values()))[0]
+        return Setup(dice.random() < 0.6, dice.random() < 0.5, kit, dice.random() < 0.15, carrier)
 
-    def _first(self, walk: Walk, duties: list[Move] | None) -> Choice:
+    def _first(self, walk: Standing[Any], duties: list[Move] | None) -> Choice:
         """The first moves: a session; by chance sometimes a client that links to the target without an
         announcement."""
         if duties is not None:
@@ -340,7 +359,7 @@ class Explorer:
 
     # ---- moves
 
-    def _moves(self, walk: Walk, duties: list[Move] | None) -> Choice:
+    def _moves(self, walk: Walk | Carried, duties: list[Move] | None) -> Choice:
         """The moves of one play. `duties`: what is left of the duties that are played, one each time."""
         if duties is not None:
             duties += () if duties else choices.course(walk)
@@ -353,7 +372,7 @@ class Explorer:
             moves += min(offered, key=partial(self._often, walk), default=())
         return tuple(moves)
 
-    def _often(self, walk: Walk, chosen: Choice) -> int:
+    def _often(self, walk: Standing[Any], chosen: Choice) -> int:
         """How often the first move of a choice was made in such a state."""
         return self.played[move_likeness(walk, chosen[0])]
 
@@ -372,7 +391,7 @@ class Explorer:
         self.avoided += 1
         return self._dice.randrange(DEADLY) > 0
 
-    def _some(self, walk: Walk, chosen: Choice) -> bool:
+    def _some(self, walk: Walk | Carried, chosen: Choice) -> bool:
         """Makes moves; returns whether they have led to a new situation."""
         likes = {id(move): move_likeness(walk, move) for move in chosen}
         steps, heard = set(walk.steps), len(walk.events)

@@ -15,7 +15,7 @@ from dissectors.rules.judgement import Finding, Level
 from fixtures.bench.launchers import Launcher
 from fixtures.system.hosts import Identity, UsageError
 from fixtures.system.tape import Tape
-from suites.fuzz.moves import Kit, Move, Setup, as_json, from_json
+from suites.fuzz.moves import Move, Setup, as_json, from_json
 from suites.fuzz.playground import Stage
 from suites.fuzz.standing import Key
 
@@ -121,7 +121,7 @@ def _failure(data: Mapping[str, Any]) -> Failure:
     played, times = data["reproduced"]
     return Failure(
         finding=finding,
-        setup=Setup(**{**data["setup"], "kit": Kit(data["setup"].get("kit", Kit.INPUTS))}),
+        setup=Setup.from_json(data["setup"]),
         moves=from_json(data["moves"]),
         server=str(data["server"]),
         seed=int(data["seed"]),

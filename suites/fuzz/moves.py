@@ -178,14 +178,30 @@ CHANNELS: Mapping[Kit, tuple[int, ...]] = MappingProxyType(
 )
 
 
+class Carrier(StrEnum):
+    """What carries SPICE: all connections of a play use the same."""
+
+    TCP = "TCP"
+    TLS = "TLS"
+    WEBSOCKET = "WebSocket"
+
+
 @dataclass(frozen=True)
 class Setup:
-    """The hosts of a play: a source, and a target that waits for its migration."""
+    """The hosts of a play: a source, and a target that waits for its migration; and what carries its
+    connections."""
 
     seamless: bool = False
     agent: bool = False
     kit: Kit = Kit.INPUTS
     many_clients: bool = False  # the server serves several at once, and nothing seamless
+    carrier: Carrier = Carrier.TCP
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Setup:
+        """The inverse of `dataclasses.asdict`. Raises TypeError, ValueError."""
+        kit, carrier = Kit(data.get("kit", Kit.INPUTS)), Carrier(data.get("carrier", Carrier.TCP))
+        return cls(**{**data, "kit": kit, "carrier": carrier})
 
     @property
     def devices(self) -> tuple[str, ...]:

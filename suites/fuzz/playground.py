@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from dissectors.conversation.conversation import Conversation
@@ -19,6 +20,7 @@ from fixtures.bench.launchers import Launcher
 from fixtures.peer import Capabilities, Connection, Deadline, PeerFailure, Pump
 from fixtures.system.hosts import Ability, HarnessError, Host
 from suites.fuzz import bodies
+from suites.fuzz.carriers import port_of, tls_settings, trust, wrap
 from suites.fuzz.moves import CALLS, HOSTS, Call, Caps, End, Link, Move, Pass, Send, Setup, Slot, Upto
 from suites.fuzz.standing import Key, Standing
 
@@ -67,6 +69,11 @@ class Stage(Standing[Connection]):
         """The oracle's."""
         return self.oracle.judgement.findings
 
+    @property
+    def connections(self) -> Sequence[Connection]:
+        """All that were made, those that have ended included."""
+        return self._made
+
     def take_in(self, event: Event) -> None:
         """Gives the oracle each event once, in order."""
         self.oracle.observe(event)
@@ -74,7 +81,8 @@ class Stage(Standing[Connection]):
     def host(self, label: str) -> Host:
         """A host, started at its first use."""
         if label not in self.hosts:
-            host = self.launchers[label].start(label, self.settings(label))
+            with tls_settings(self.setup.carrier) as tls:
+                host = self.launchers[label].start(label, replace(self.settings(label), tls=tls))
             self.hosts[label] = host
             self.pump.add_host(host)
             self._files[label] = host.stats()["fds"]
@@ -101,12 +109,14 @@ class Stage(Standing[Connection]):
             self.played.append(move)
             self._settle()
 
-    def play_all(self, moves: Iterable[Move], until: Key | None = None) -> None:
-        """Plays moves until the play is over, or until a failure shows."""
+    def play_all(self, moves: Iterable[Move], until: Key | None = None) -> list[Move]:
+        """Plays moves until the play is over, or until a failure shows; returns the moves that were made."""
+        before = len(self.played)
         for move in moves:
             if self.over or (until is not None and until in self.failed()):
-                return
+                break
             self.play(move)
+        return self.played[before:]
 
     def _call(self, move: Call) -> bool:
         if not self.callable(move):
@@ -123,13 +133,16 @@ class Stage(Standing[Connection]):
 
     def _link(self, move: Link) -> bool:
         host = self.host(move.host)
-        slot = Slot(move.client, move.host, move.channel)
-        if host.port is None:
+        slot, carrier = Slot(move.client, move.host, move.channel), self.setup.carrier
+        port = port_of(host, carrier)
+        if port is None:
             return False
         with suppress(PeerFailure):
             made = Connection(
                 self.pump,
-                Endpoint(host.address, host.port),
+                Endpoint(host.address, port),
+                tls=trust(carrier),
+                wrap=wrap(carrier),
                 channel=move.channel,
                 connection_id=self.session_id(move),
                 capabilities=CAPABILITIES[move.caps],

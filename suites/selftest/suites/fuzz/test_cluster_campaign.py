@@ -24,7 +24,7 @@ from suites.selftest.suites.dask_processes import END_SECONDS, Killer, real_clus
 
 pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
-SEED, EXAMPLES = 3, 20
+SEED, EXAMPLES = 6, 20
 #: Processes below a Dask worker when it is in the middle of its plays: the one that plays, and its hosts.
 BUSY = 6
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ from fixtures.system.hosts import UsageError
 from suites.fuzz import bodies, campaign, choices, minimise, moves
 from suites.fuzz import finding_file as finding
 from suites.fuzz import playground as stage
-from suites.fuzz.moves import MAIN, Call, Caps, End, Id, Link, Move, Pass, Send, Setup, Slot, Upto
+from suites.fuzz.carried import Carried
+from suites.fuzz.moves import MAIN, Call, Caps, Carrier, End, Id, Link, Move, Pass, Send, Setup, Slot, Upto
 from suites.fuzz.table_coverage import LEADS, coverage_of
 from suites.selftest.suites.fuzz.fuzz_samples import FLUSH_MARK, LINK, failure
 
@@ -157,6 +159,45 @@ def test_a_play_follows_the_tables(launchers: Mapping[str, Launcher]) -> None:
     judgement = play.close()
     assert not play.failures()
     assert {"MIG-SRC-015", "MIG-DST-004", "ROBUST-003"} <= judgement.kept.keys()
+
+
+OTHER_CARRIERS = (Carrier.TLS, Carrier.WEBSOCKET)
+
+
+@pytest.mark.parametrize("carrier", OTHER_CARRIERS)
+def test_a_play_over_another_carrier(launchers: Mapping[str, Launcher], carrier: Carrier) -> None:
+    """A seamless migration over TLS or WebSocket, by the choices alone; its moves can be played again."""
+    setup = Setup(seamless=True, carrier=carrier)
+    first = Carried(launchers, setup)
+    assert first.play_all([LINK]) == [LINK]
+    while moves := choices.course(first):
+        first.play_all(moves)
+    judgement = first.close()
+    assert first.known(Slot(0, "target", MAIN)).state is State.READY
+    assert not first.failures()
+    assert {"MIG-SRC-042", "MIG-DST-023", "ROBUST-003"} <= judgement.kept.keys()
+    assert {c.opened.tls for c in first.connections} == {carrier is Carrier.TLS}
+    again = finding.play(launchers, setup, first.played)
+    assert again.played == first.played
+    assert not again.failures()
+
+
+@pytest.mark.parametrize("carrier", OTHER_CARRIERS)
+def test_a_failure_over_another_carrier(
+    launchers: Mapping[str, Launcher], carrier: Carrier, tmp_path: Path
+) -> None:
+    """It is played again from its file over the same carrier; shortening prefers TCP if it shows there."""
+    play = stage.Stage(launchers, Setup(seamless=True, carrier=carrier))
+    play.play_all([LINK, Call("source", "announce"), FLUSH_MARK])
+    (key,) = play.failed()
+    filed = replace(failure(), setup=play.setup, moves=play.played).write(tmp_path, play.pump.tape)
+    read = finding.read(filed)
+    assert read.setup == play.setup
+    assert key in finding.play(launchers, read.setup, read.moves).failed()
+    run = campaign.Campaign(launchers, "system", 1)
+    run._ended(play)
+    assert run.failures[key].moves == [LINK, FLUSH_MARK]
+    assert run.failures[key].setup == Setup()
 
 
 def test_a_hypervisor_does_not_misuse(launchers: Mapping[str, Launcher]) -> None:

@@ -38,6 +38,7 @@ RUN = 1 << 19  # bytes after which a run becomes a chunk
 #: The most out-of-order bytes and pieces that are held for one direction.
 HELD, PIECES = 1 << 22, 4096
 HELD_IN_ALL = 1 << 25  # bytes, for all directions together
+FRESH = 1 << 22  # bytes after which that limit is looked at
 #: Connections that are remembered: open ones, and ended ones whose late packets must be known.
 OPEN, ENDED = 1 << 14, 1 << 12
 #: A SYN belongs to a connection whose data begins at most this many bytes after it.
@@ -62,6 +63,8 @@ class Reassembler:
         self._ended: deque[Flow] = deque()
         self._doubtful: dict[Half, None] = {}
         self._check_at = inf  # number of packets at which the doubts are looked at again
+        self._settle_at = 0  # the earliest such number: many doubts are not looked at for each packet
+        self._fresh = 0  # bytes taken since then
         self._out = Output()
 
     @property
@@ -324,6 +327,7 @@ class Reassembler:
                 return  # sent again, or a keep-alive
             seq, size, data = half.next, size - behind, data[behind:]
             piece = (seq, size, data, *rest)  # type: ignore[assignment]
+        self._fresh += len(data)
         if seq == half.next and not half.unplaced:
             answered = half.peer.held_back
             if half.pending or half.waits(piece[6], piece[3]):
@@ -380,7 +384,10 @@ class Reassembler:
         half.quick = patience is None and half.next >= 0 and half.heard and placed and not half.flow.ignored
 
     def _settle(self, where: Where, idle: bool = False) -> None:
-        """Ends waits that lasted long enough; `idle`: the capture has no more for now."""
+        """Ends waits that lasted long enough; `idle`: the capture has no more for now. Thousands of waits are
+        looked at once in so many packets that each packet costs the same."""
+        if self.packets < self._settle_at and self._fresh < FRESH and not idle:
+            return
         if sum(half.held for half in self._doubtful) > HELD_IN_ALL:
             self._give_up(max(self._doubtful, key=lambda half: half.held), where)
         for half in list(self._doubtful):
@@ -388,7 +395,9 @@ class Reassembler:
             over = self.packets >= hard or (self.packets >= soft and where[1] >= seconds)
             if over or (idle and half.patience is not UNPROVEN):
                 self._give_up(half, where)
-        self._check_at = self.packets + 4 if self._doubtful else inf
+        rest = len(self._doubtful) // 16
+        self._settle_at, self._fresh = self.packets + rest, 0
+        self._check_at = self.packets + max(4, rest) if self._doubtful else inf
 
     def _give_up(self, half: Half, where: Where) -> None:
         if not half.flow.announced:

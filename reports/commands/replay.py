@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 from dissectors.rules.catalogue import CATALOGUE
-from dissectors.rules.judgement import Verdict
+from dissectors.rules.judgement import Judgement, Verdict
 from fixtures.bench import Bench
 from fixtures.bench.launchers import Launcher, Launchers
 from fixtures.qemu import QemuLauncher
@@ -208,16 +209,8 @@ def replay_script(
         f" {', '.join(s.label for s in script.servers)} ({server}); hypervisor's calls: {script.host_calls}"
     )
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory() as scratch:
-        bench = Bench({"source": launcher, "target": launcher}, Path(scratch), Authority(Path(scratch)))
-        replay = Replay(bench, script, password)
-        try:
-            replay.run()
-            judgement = bench.finish()
-            bench.pump.tape.write_pcapng(results / findings.PACKETS)
-        finally:
-            with suppress(HarnessError):
-                bench.close()
+    replay, judgement = _played(script, launcher, results, password)
+    bench = replay.bench
     case = CaseFinished(
         nodeid="replay::capture",
         title=f"{len(script.names)} connections with {said} client messages",
@@ -237,21 +230,9 @@ def replay_script(
         moves=tuple(replay.moves),
     )
     case = play_verdict(case, declared)
-    _tell(replay, case, declared)
-    story = {
-        "server": server,
-        "differences": replay.differences,
-        "fields": [
-            {"connection": number, "name": script.names[number], **asdict(one)}
-            for number, several in replay.different.items()
-            for one in several
-        ],
-        "notes": [*script.notes, *replay.troubles],
-        "findings": [found.as_dict() for found in judgement.findings],
-        "kept": dict(judgement.kept),
-        "packets": findings.PACKETS,
-    }
-    (results / FILE).write_text(json.dumps(story, indent=1) + "\n", encoding="utf-8")
+    _print_outcome(replay, case, declared)
+    document = _as_dict(replay, judgement, server)
+    (results / FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     if replay.differences:
         both = Both(script.events, bench.pump.tape.events(), replay.differences, server)
         (results / DIFFERENCES).write_text(both_ladders(both), encoding="utf-8")
@@ -259,7 +240,41 @@ def replay_script(
     return case
 
 
-def _tell(replay: Replay, case: CaseFinished, declared: Sequence[Deviation]) -> None:
+def _played(
+    script: Script, launcher: Launcher, results: Path, password: str | None
+) -> tuple[Replay, Judgement]:
+    """The replay after its end, and the judgement of its packets, which are in `results`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        bench = Bench({"source": launcher, "target": launcher}, Path(scratch), Authority(Path(scratch)))
+        replay = Replay(bench, script, password)
+        try:
+            replay.run()
+            judgement = bench.finish()
+            bench.pump.tape.write_pcapng(results / findings.PACKETS)
+        finally:
+            with suppress(HarnessError):
+                bench.close()
+    return replay, judgement
+
+
+def _as_dict(replay: Replay, judgement: Judgement, server: str) -> dict[str, Any]:
+    """The content of `replay.json`."""
+    return {
+        "server": server,
+        "differences": replay.differences,
+        "fields": [
+            {"connection": number, "name": replay.script.names[number], **asdict(one)}
+            for number, several in replay.different.items()
+            for one in several
+        ],
+        "notes": [*replay.script.notes, *replay.troubles],
+        "findings": [found.as_dict() for found in judgement.findings],
+        "kept": dict(judgement.kept),
+        "packets": findings.PACKETS,
+    }
+
+
+def _print_outcome(replay: Replay, case: CaseFinished, declared: Sequence[Deviation]) -> None:
     for line in (*replay.script.notes, *replay.troubles):
         click.echo(f"note: {line}")
     for line in replay.differences or ["the servers said what they said in the recording"]:

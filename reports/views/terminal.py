@@ -79,21 +79,26 @@ def summary(run: Run, out: Path, *, colour: bool, width: int = WIDTH) -> str:
         console.print(f"Scope: {run.scope}")
         if run.started.command:
             console.print(f"Again: {shlex.join(run.started.command)}", soft_wrap=True)  # to be copied
-    for name in run.flaky:
-        console.print(f"Flaky: {name} has different verdicts")
-    for near in dict.fromkeys(_nearly(run)):
-        console.print(near)
-    for occurrence in run.stale:
-        entry = occurrence.deviation
-        console.print(
-            f"No longer seen on {', '.join(occurrence.stale_on)}: the declared deviation from "
-            f"{entry.requirement}, '{entry.reason}'; take it out or narrow its versions"
-        )
+    for line in _remarks(run):
+        console.print(line)
     console.print(f"Results: {out}/index.html, certificate.json, junit.xml", soft_wrap=True)
     if run.seal:
         console.print(f"Seal: {run.seal}")
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def _remarks(run: Run) -> Iterator[str]:
+    """Tests without a stable verdict, deviations that nearly apply, and deviations that no longer occur."""
+    for name in run.flaky:
+        yield f"Flaky: {name} has different verdicts"
+    yield from dict.fromkeys(_nearly(run))
+    for occurrence in run.stale:
+        entry = occurrence.deviation
+        yield (
+            f"No longer seen on {', '.join(occurrence.stale_on)}: the declared deviation from "
+            f"{entry.requirement}, '{entry.reason}'; take it out or narrow its versions"
+        )
 
 
 def _builds(run: Run, width: int) -> Iterator[str]:

@@ -112,9 +112,16 @@ _SEAMLESS_AGAIN: dict[int, Breach] = {
 }
 
 #: While the client leaves: if it closes an active sound channel before main, the server sends
-#: MULTI_MEDIA_TIME once more (server/reds.cpp, reds_enable_mm_time); the client's ATTACH_CHANNELS may have
-#: crossed the end.
-AFTER_THE_END = frozenset({int(M.SPICE_MSG_MAIN_MULTI_MEDIA_TIME), int(M.SPICE_MSG_MAIN_CHANNELS_LIST)})
+#: MULTI_MEDIA_TIME once more (server/reds.cpp, reds_enable_mm_time); the client's ATTACH_CHANNELS, or its
+#: link to a channel without TLS, of which NOTIFY tells the user (server/inputs-channel.cpp), may have crossed
+#: the end.
+AFTER_THE_END = frozenset(
+    {
+        int(M.SPICE_MSG_MAIN_MULTI_MEDIA_TIME),
+        int(M.SPICE_MSG_MAIN_CHANNELS_LIST),
+        int(B.SPICE_MSG_NOTIFY),
+    }
+)
 _ANNOUNCE: dict[int, To] = {
     M.SPICE_MSG_MAIN_MIGRATE_BEGIN: To(State.ANNOUNCED),
     M.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS: To(State.ANNOUNCED_SEAMLESS),

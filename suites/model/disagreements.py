@@ -3,8 +3,9 @@
 
 `python -m suites.model.disagreements MODEL [SERVER]` plays every transition of a model on a build and lets
 the oracle judge each conversation. It lists what the server did although the tables or another rule forbid
-it: each kind once, with the shortest word. An entry after a client's own breach is marked, because the tables
-require nothing of a server then."""
+it: each kind once, with the shortest word. An entry after a client's own breach is marked, because the
+tables require nothing of a server then; one that is declared or understood has its reason
+(`suites.model.explained`). The status is 1 if there is another."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ from fixtures.bench.launchers import Launcher, Launchers
 from fixtures.system.hosts import HarnessError, Unsupported, UsageError
 from suites.model.asking import Word
 from suites.model.conformance import ways
+from suites.model.explained import explanation
 from suites.model.mealy import Model, read
 from suites.model.snapshot_player import SnapshotPlayer
 from suites.model.subject import Play
@@ -40,7 +42,13 @@ class Disagreement:
         found = self.finding
         text = f"{found.requirement}: {found.seen} (expected: {found.expected})"
         after = " after the client broke the order" if self.provoked else ""
-        return f"{text}{after}\n    {' / '.join(self.word)}"
+        reason = self.reason or "NOT EXPLAINED"
+        return f"{text}{after}\n    {' / '.join(self.word)}\n    {reason}"
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is known; None if it is not."""
+        return explanation(self.finding, self.word)
 
 
 def disagreements(model: Model, launcher: Launcher) -> Iterator[Disagreement]:
@@ -71,21 +79,24 @@ def _of(play: Play, word: Word) -> Iterator[Disagreement]:
 
 
 def main(file: str, server: str = "system") -> int:
-    """Prints them; returns 0 if there are none, otherwise 1."""
+    """Prints them; returns 0 if each is explained, otherwise 1."""
     launchers = Launchers()
-    count = 0
+    count = unexplained = 0
     try:
         for found in disagreements(read(Path(file)), launchers.of(server)):
             print(found)
             count += 1
+            unexplained += found.reason is None
     except (UsageError, HarnessError, Unsupported) as error:
         print(f"disagreements: {error}", file=sys.stderr)
         return 3
     finally:
         launchers.close()
-    print(f"{count} disagreements")
-    return 1 if count else 0
+    print(f"{count} disagreements, {unexplained} not explained")
+    return 1 if unexplained else 0
 
 
 if __name__ == "__main__":
+    if not 2 <= len(sys.argv) <= 3:
+        sys.exit("usage: python -m suites.model.disagreements MODEL [SERVER]")
     sys.exit(main(*sys.argv[1:]))

@@ -9,20 +9,18 @@ an act of client or hypervisor: a crash is excused only where its known cause wa
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from fnmatch import fnmatchcase
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import Version
 
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import Finding, Level
+from dissectors.rules.version_ranges import version_holds
 from fixtures.system.hosts import NO_LOG, Identity, UsageError
 from reports.run.run_events import Circumstances, Deviation, deviation
 
@@ -75,18 +73,6 @@ def _checked(table: Any, where: str) -> Deviation:
             f"{where}: versions {table['versions']!r} is no range; write such as '>=0.12,<=0.16.0'"
         ) from None
     return deviation(table)
-
-
-@cache
-def version_holds(versions: str, version: str | None) -> bool:
-    """Whether a version is in a range. A packager's version (`1:0.15.1-1+deb12u1`) counts as its upstream
-    version; an unknown version is in no range but the empty one."""
-    if not versions:
-        return True
-    upstream = re.match(r"\d+(\.\d+)*", (version or "").rpartition(":")[2])
-    if upstream is None:
-        return False
-    return SpecifierSet(versions).contains(Version(upstream.group()), prereleases=True)
 
 
 def covers(entry: Deviation, server: str, identity: Identity | None) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import FAILING, Finding, Requirement, Verdict
+from dissectors.rules.version_ranges import version_holds
 from fixtures.system.hosts import HarnessError, Identity, UsageError
 from reports.run import deviations
 from reports.run.run_events import CaseFinished, Circumstances, Deviation, finding, identities
@@ -226,7 +227,7 @@ def owed(found: Finding, catalogue: Mapping[str, Requirement], builds: Mapping[s
 def applies(requirement: Requirement, builds: Iterable[Identity]) -> bool:
     """Whether the requirement applies to the version of any of the builds (an unknown version: yes)."""
     known = [build.version for build in builds if build.version]
-    return not known or any(deviations.version_holds(requirement.versions, version) for version in known)
+    return not known or any(version_holds(requirement.versions, version) for version in known)
 
 
 def _skip(reason: str) -> tuple[Verdict, str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import Finding
 from dissectors.rules.oracle import judge
+from dissectors.rules.version_ranges import version_holds
 from fixtures.bench.launchers import Launcher, Launchers
 from fixtures.system.hosts import HarnessError, Unsupported, UsageError
 from suites.model.asking import Word
@@ -73,8 +74,10 @@ def _of(play: Play, word: Word) -> Iterator[Disagreement]:
     findings = judge(play.pump.tape.events()).findings
     breaches = [f.time for f in findings if CATALOGUE[f.requirement].duty == "client"]
     first = min(breaches, default=float("inf"))
+    version = play.host.identity.version
     for found in findings:
-        if CATALOGUE[found.requirement].duty == "server":
+        requirement = CATALOGUE[found.requirement]
+        if requirement.duty == "server" and (not version or version_holds(requirement.versions, version)):
             yield Disagreement(found, word, found.time > first)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dissectors.rules.version_ranges import version_holds
 from fixtures.system.hosts import NO_LOG, Identity, UsageError
 from reports.run.deviations import (
     covers_all,
@@ -17,7 +18,6 @@ from reports.run.deviations import (
     declares,
     ends_the_server,
     load,
-    version_holds,
 )
 from reports.run.run_events import Circumstances
 from suites.selftest.reports.run.report_samples import CRASH, DEVIATION, MUST, ROBUST, found, identity

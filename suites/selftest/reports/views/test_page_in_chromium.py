@@ -163,7 +163,8 @@ def test_labels_and_focus(page: Any) -> None:
 
 
 def test_fits_a_phone(run: Path, tmp_path: Path) -> None:
-    """390 pixels wide: nothing makes the page itself scroll sideways."""
+    """390 pixels wide: nothing makes the page itself scroll sideways, and the squares of the matrix show beside
+    the names of their rows."""
     with browser(tmp_path / "phone", 500, 844) as driver:
         driver.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
@@ -173,4 +174,8 @@ def test_fits_a_phone(run: Path, tmp_path: Path) -> None:
             driver.get((run / name).as_uri())
             width = driver.execute_script("return document.documentElement.scrollWidth")
             assert width <= 390, name
+        driver.get((run / "index.html").as_uri())
+        driver.find_element("css selector", ".picture summary").click()
+        name = driver.find_element("css selector", ".picture[open] tbody tr:not(.area) th")
+        assert name.size["width"] < 390 / 2
         assert complaints(driver) == []

@@ -163,7 +163,7 @@ def test_labels_and_focus(page: Any) -> None:
 
 
 def test_fits_a_phone(run: Path, tmp_path: Path) -> None:
-    """390 pixels wide: nothing makes the page itself scroll sideways, and the squares of the matrix show beside
+    """390 pixels wide: the page itself does not scroll sideways, and the squares of the matrix show beside
     the names of their rows."""
     with browser(tmp_path / "phone", 500, 844) as driver:
         driver.execute_cdp_cmd(

@@ -14,7 +14,7 @@ from dissectors.channels.migration_data import SpiceMsgcMigrateDataMain
 from dissectors.wire.constants import ChannelType, MsgcBase, MsgcDisplay, MsgcMain, MsgMain
 from dissectors.wire.enums import VscMessageType
 from fixtures.bench import Bench
-from fixtures.bench.planting import dies, dies_at, hangs, lost, requirement, swells
+from fixtures.bench.planting import dies, dies_at, hangs, lost, requirement, stuck_after, swells
 from fixtures.peer import Client, Connection, Deadline, LinkRefused
 from fixtures.peer.duties import DUTIFUL
 from fixtures.peer.peer_client import start
@@ -128,7 +128,15 @@ def test_message_without_an_end(bench: Bench, channel: ChannelType) -> None:
     bench.claim(held < HELD >> 20, f"less than {HELD >> 20} MiB more", f"{held} MiB more", source)
 
 
-@requirement("ROBUST-034", fault=dies_at(MsgcBase.SPICE_MSGC_MIGRATE_DATA, on="target", case="inputs-header"))
+@requirement(
+    "ROBUST-034",
+    fault=(
+        dies_at(MsgcBase.SPICE_MSGC_MIGRATE_DATA, on="target", case="inputs-header"),
+        stuck_after(
+            "result", host="target", channel=ChannelType.SPICE_CHANNEL_INPUTS, case="inputs-one byte short"
+        ),
+    ),
+)
 @pytest.mark.needs(Ability.SEAMLESS_DATA)
 @pytest.mark.parametrize("cut", ["header", "one byte short"])
 @pytest.mark.parametrize("channel", list(FIXED), ids=lambda c: c.name[14:].lower())

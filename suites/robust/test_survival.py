@@ -280,7 +280,10 @@ def test_agent_messages_at_the_wrong_time(bench: Bench, attached: bool, kind: st
     served(bench, source, "after agent messages at the wrong time")
 
 
-@requirement("ROBUST-014", fault=dies_at(MIGRATE_DATA, on="target"))
+@requirement(
+    "ROBUST-014",
+    fault=(dies_at(MIGRATE_DATA, on="target"), lost(INIT, host="target", case="half-inputs-agent")),
+)
 @pytest.mark.needs(Ability.SEAMLESS_DATA)
 @pytest.mark.parametrize("agent", [False, True], ids=["no-agent", "agent"])
 @pytest.mark.parametrize("channel", ["main", "inputs"])
@@ -312,7 +315,7 @@ def test_migrate_data_with_inner_sizes_out_of_range(
     served(bench, target, "after MIGRATE_DATA with inner sizes out of range")
 
 
-@requirement("ROBUST-018", fault=dies_at(FLUSH_MARK))
+@requirement("ROBUST-018", fault=(dies_at(FLUSH_MARK), lost(INIT, host="source", nth=2)))
 @pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.DEVICES)
 @pytest.mark.parametrize("started", [True, False], ids=["agent-started", "agent-not-started"])
 def test_seamless_migration_with_an_agent(bench: Bench, started: bool) -> None:

@@ -13,6 +13,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Protocol
 
+from dissectors.capture import archived
 from dissectors.capture.capture_items import CaptureError, Wait
 
 BLOCK = 1 << 20
@@ -36,7 +37,7 @@ class Source:
         self._path = path
         self._follow = follow
         try:
-            self._raw = FileIO(os.dup(sys.stdin.fileno()) if self.name == "-" else os.fspath(path))
+            self._raw = FileIO(os.dup(sys.stdin.fileno())) if self.name == "-" else archived.opened(path)
             status = os.fstat(self._raw.fileno())
         except (OSError, ValueError) as error:
             raise self.error(_reason(error)) from None

@@ -48,6 +48,7 @@ class Request:
     profiles: Sequence[str] = ()
     deviations: Path | None = None
     out: Path | None = None
+    allure: Path | None = None
     workers: str | None = None
     seed: int | None = None
     requirements: Sequence[str] = ()
@@ -176,7 +177,7 @@ def certify(request: Request) -> Exit:
 
         mark_end(out, status)
         progress.say("writing reports")
-        run = publish(out)
+        run = publish(out, request.allure)
     if not run.cases and status == NOTHING_RAN:
         raise UsageError(f"no test matches {' '.join(request.left_out) or 'this profile'}")
     if not run.cases:

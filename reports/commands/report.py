@@ -14,8 +14,9 @@ from reports.views.publish import publish, side_by_side
 from reports.views.terminal import ProgressLine, summary
 
 
-def report(runs: list[Path], out: Path | None) -> Exit:
-    """Writes the reports and prints the summary; the exit status is 0, whatever the verdict.
+def report(runs: list[Path], out: Path | None, allure: Path | None = None) -> Exit:
+    """Writes the reports and prints the summary; the exit status is 0, whatever the verdict. `allure`: a
+    directory for Allure's results.
 
     Raises UsageError if a directory holds no run, or cannot be written."""
     for run_directory in runs:
@@ -27,6 +28,6 @@ def report(runs: list[Path], out: Path | None) -> Exit:
             progress.say("putting the runs together")
             side_by_side(runs, target)
         progress.say("writing reports")
-        run = publish(target)
+        run = publish(target, allure)
     print(summary(run, target, colour=sys.stdout.isatty()))
     return Exit.CONFORMANT

@@ -23,6 +23,7 @@ from typing import Any
 from reports.run import seal
 from reports.run.environment import suite_version
 from reports.run.judged_again import JUDGED, differences
+from reports.run.packed_evidence import file_of
 from reports.run.run_directory import TESTS
 from reports.run.run_events import EVENTS
 from reports.run.tally import Run
@@ -116,7 +117,7 @@ def _report(lines: list[str]) -> str:
 
 def _belonging(run: Run, manifest: seal.Manifest) -> Iterator[str]:
     """Each case's evidence is sealed, and each sealed file of a case belongs to one."""
-    named = {path: case for case in run.cases for path in case.artefacts.values()}
+    named = {file_of(path): case for case in run.cases for path in case.artefacts.values()}
     sealed = {**manifest.evidence, **manifest.reports}
     for path in sorted(named.keys() - sealed.keys()):
         yield f"{path}: is evidence of {named[path].nodeid}, and not sealed"

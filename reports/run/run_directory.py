@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from fixtures.system.hosts import UsageError
-from reports.run.run_events import EVENTS
+from reports.run.run_events import EVENTS, PACKED_EVENTS
 
 #: The parent directory of runs that are given no directory.
 RESULTS = Path("results")
@@ -20,7 +20,8 @@ TESTS = "tests"
 LEARNED = "learned"
 #: The evidence of a run: events, packets and logs; the files that `fuzz`, `replay` and `learn` add.
 EVIDENCE = (
-    *(EVENTS, TESTS, "findings", "fuzz.json", "replay.json", "conversation.pcapng.gz", "pytest.log"),
+    *(EVENTS, PACKED_EVENTS, TESTS),
+    *("findings", "fuzz.json", "replay.json", "conversation.pcapng.gz", "pytest.log"),
     *("model.json", "states.txt", "model.dot", "model.svg", LEARNED),
 )
 #: The reports, which are made from the evidence.
@@ -64,7 +65,7 @@ def prepare(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
-        if (path / EVENTS).exists():
+        if (path / EVENTS).exists() or (path / PACKED_EVENTS).exists():
             _clear(path)
     except OSError as error:
         raise _unwritable(path, error) from None

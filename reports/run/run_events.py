@@ -3,11 +3,13 @@
 
 `events.ndjson` holds one JSON object a line: `RunStarted`, `CasesFound`, a `CaseFinished` for each test, and
 `RunFinished`. Each line is on disk before the next test starts: a run that was killed keeps its results, and
-lacks only its `RunFinished`."""
+lacks only its `RunFinished`. When a large run has ended, the file becomes `events.ndjson.gz`."""
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -19,6 +21,8 @@ from dissectors.rules.judgement import Finding, Level, Requirement, Verdict
 from fixtures.system.hosts import Identity, UsageError
 
 EVENTS = "events.ndjson"
+#: The same, compressed after the end of a large run (`packed_evidence`).
+PACKED_EVENTS = f"{EVENTS}.gz"
 #: Goes up when the format changes incompatibly. 1: before a run had a seal, a scope and packed packets.
 FORMAT = 2
 #: How many descriptions of builds are cached; a run has a few.
@@ -142,9 +146,13 @@ def decode(line: str) -> RunEvent:
 
 def read_events(directory: Path) -> list[RunEvent]:
     """Every event of a run's directory. Skips a last line that was cut by a kill."""
-    path = directory / EVENTS
+    packed = directory / PACKED_EVENTS
+    path = packed if packed.exists() else directory / EVENTS
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        data = gzip.decompress(path.read_bytes()) if path == packed else path.read_bytes()
+        lines = data.decode().splitlines()
+    except (EOFError, zlib.error, UnicodeDecodeError, gzip.BadGzipFile) as error:
+        raise UsageError(f"{path}: damaged: {error}") from None
     except OSError as error:
         raise UsageError(
             f"{directory} holds no run: {EVENTS}: {error.strerror}; name a directory that certify wrote"

@@ -111,10 +111,10 @@ def known_seconds() -> Mapping[str, float]:
 def failed_last(results: Path) -> list[str]:
     """The tests that did not pass in a run, or in the newest run below a directory. Raises UsageError if
     there is no run, or nothing failed."""
-    runs = [results] if (results / EVENTS).exists() else sorted(results.glob(f"*/{EVENTS}"))
+    runs = sorted({file.parent for below in ("", "*/") for file in results.glob(f"{below}{EVENTS}*")})
     if not runs:
         raise UsageError(f"--last-failed: no earlier run in {results}")
-    last = runs[-1] if runs[-1].is_dir() else runs[-1].parent
+    last = results if results in runs else runs[-1]
     run = Run.read(last)
     bad = (Verdict.FAIL, Verdict.ERROR)
     failed = [case.nodeid for case in run.cases if case.verdict in bad or base(case.nodeid) in run.flaky]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,12 +18,12 @@ from allure_commons.logger import AllureFileLogger
 from allure_commons.model2 import Attachment, Label, Parameter, Status, StatusDetails, TestResult
 
 from dissectors.rules.judgement import Verdict
+from reports.run.packed_evidence import bring, path_alone
 from reports.run.run_events import CaseFinished
 from reports.run.tally import Run
 from reports.views.junit import plain, sentence, without_build
 from reports.views.titles import full_title
 
-DIRECTORY = "allure"
 STATUS: Mapping[Verdict, Status] = MappingProxyType(
     {
         Verdict.PASS: Status.PASSED,
@@ -56,13 +55,8 @@ CATEGORIES = (
 _TYPES = {"pcapng": "application/gzip", "log": "text/plain"}
 
 
-def write(run: Run, directory: Path, place: Path | None = None) -> None:
-    """Writes a result for each case into `place` (default: `allure/` in the run's directory).
-
-    Raises OSError."""
-    out = place or directory / DIRECTORY
-    if place is None:
-        shutil.rmtree(out, ignore_errors=True)
+def write(run: Run, directory: Path, out: Path) -> None:
+    """Writes a result for each case of the run in `directory` into `out`. Raises OSError."""
     logger = AllureFileLogger(str(out), clean=True)
     start = int(run.started.started * 1000)
     for case in run.cases:
@@ -140,13 +134,17 @@ def _labels(run: Run, case: CaseFinished, module: str) -> Iterator[tuple[str, st
 
 def _attached(case: CaseFinished, directory: Path, out: Path) -> Iterator[Attachment]:
     for kind, path in case.artefacts.items():
-        source = directory / path
-        if not source.is_file():
-            continue
-        name = f"{uuid.uuid5(uuid.NAMESPACE_URL, path).hex}-attachment{''.join(source.suffixes[-2:])}"
-        if not (out / name).exists():
-            try:
-                os.link(source, out / name)
-            except OSError:  # the file system has no hard links here
-                shutil.copyfile(source, out / name)
-        yield Attachment(name=source.name, source=name, type=_TYPES.get(kind, "application/octet-stream"))
+        alone = Path(path_alone(path))
+        name = f"{uuid.uuid5(uuid.NAMESPACE_URL, path).hex}-attachment{''.join(alone.suffixes[-2:])}"
+        if _attach(directory, path, out / name):
+            yield Attachment(name=alone.name, source=name, type=_TYPES.get(kind, "application/octet-stream"))
+
+
+def _attach(directory: Path, path: str, target: Path) -> bool:
+    """A second name for a file of the run, or a copy; False if there is none."""
+    try:
+        target.unlink(missing_ok=True)
+        os.link(directory / path, target)
+    except OSError:  # it is in an archive, or on another file system, or there are no hard links
+        return bring(directory, path, target)
+    return True

@@ -34,8 +34,20 @@ def matrix(run: Run) -> Counts:
 
 
 def text(run: Run) -> str:
-    """The matrix as the file's text."""
-    return json.dumps(matrix(run), indent=1, ensure_ascii=False)
+    """The matrix as the file's text: each cell is a line."""
+    return _laid_out(matrix(run))
+
+
+def _laid_out(value: Any, depth: int = 1) -> str:
+    """JSON in which each object or list that holds no other is a line."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if not any(isinstance(part, dict | list) for part in parts):
+        return json.dumps(value, ensure_ascii=False)
+    names = [f"{json.dumps(name, ensure_ascii=False)}: " for name in value] if isinstance(value, dict) else []
+    lines = [_laid_out(part, depth + 1) for part in parts]
+    lines = [name + line for name, line in zip(names, lines, strict=True)] if names else lines
+    first, last = ("{", "}") if names else ("[", "]")
+    return f"{first}\n{' ' * depth}" + f",\n{' ' * depth}".join(lines) + f"\n{' ' * (depth - 1)}{last}"
 
 
 def _place_in_order(case: CaseFinished) -> tuple[int, str]:

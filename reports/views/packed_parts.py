@@ -12,7 +12,7 @@ import json
 from typing import Any
 
 #: How many parts are packed together: similar parts pack better together, but too many take long to unpack.
-GROUP = 32
+GROUP = 64
 
 
 class PackedParts:

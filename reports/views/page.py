@@ -18,6 +18,7 @@ from packaging.version import InvalidVersion, Version
 from dissectors.rules.judgement import Requirement, Verdict
 from reports.ladder import ladder_svg
 from reports.run.exit_status import Exit
+from reports.run.packed_evidence import file_of
 from reports.run.run_events import CaseFinished
 from reports.run.tally import Result, Run
 from reports.run.verdict import WORST_FIRST, applies
@@ -290,6 +291,7 @@ def environment() -> Environment:
         "timestamp": lambda seconds: timestamp(seconds).replace("T", " ")[:19] + " UTC",
         "hex": lambda number: "unknown" if number is None else f"{number:#010x}",
         "basename": lambda path: Path(path).name,
+        "file_of": file_of,
     }
     env.globals["ladder_style"] = Markup(ladder_svg.style())
     env.globals["kinds"] = KINDS

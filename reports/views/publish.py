@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from fixtures.system.hosts import UsageError
 from reports.ladder.recorded_ladder import drawing
 from reports.run import seal
 from reports.run.merged_runs import apart, merge
+from reports.run.packed_evidence import bring, pack, path_alone
 from reports.run.run_directory import EventFile
 from reports.run.run_events import CaseFinished, CasesFound, encode
 from reports.run.tally import Run
@@ -24,14 +24,22 @@ def prepare() -> None:
         page.environment().get_template(name)
 
 
-def publish(directory: Path) -> Run:
-    """Writes the reports of the run in a directory, also of a run that was killed."""
-    run = Run.read(directory)
-    return write(run, directory)
+def publish(directory: Path, allure: Path | None = None) -> Run:
+    """Packs the evidence of the run in a directory, and writes its reports, also of a run that was killed;
+    `allure`: a directory for Allure's results. Raises UsageError."""
+    Run.read(directory)  # raises UsageError if it is no run
+    try:
+        pack(directory)
+        return _write(Run.read(directory), directory, allure)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write reports to {directory}: {error.strerror}; name another directory with --out"
+        ) from None
 
 
-def write(run: Run, directory: Path) -> Run:
-    """Writes certificates, JUnit, the matrix and the page, each completely or not at all; returns the run."""
+def _write(run: Run, directory: Path, allure: Path | None) -> Run:
+    """Writes certificates, JUnit, the matrix and the page, each completely or not at all; returns the run.
+    Raises OSError."""
     run.seal = seal.Manifest(seal.evidence_of(directory), {}).seal
     files: dict[str, Callable[[], str | bytes]] = {  # made one after the other: large runs make large files
         page.FILE: lambda: _page(run, directory),
@@ -41,15 +49,11 @@ def write(run: Run, directory: Path) -> Run:
         junit.FILE: lambda: junit.junit(run),
         matrix_data.FILE: lambda: matrix_data.text(run),
     }
-    try:
-        for name, make in files.items():
-            _put(directory, name, make())
-        allure_results.write(run, directory)
-        seal.write(directory)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write reports to {directory}: {error.strerror}; name another directory with --out"
-        ) from None
+    for name, make in files.items():
+        _put(directory, name, make())
+    if allure is not None:
+        allure_results.write(run, directory, allure)
+    seal.write(directory)
     return run
 
 
@@ -88,12 +92,12 @@ def side_by_side(directories: list[Path], out: Path, interrupted: str | None = N
 def _brought(case: CaseFinished, directory: Path, out: Path, taken: set[str], number: int) -> CaseFinished:
     """The case with its evidence below `out`; a name that another run uses gets the run's number."""
     artefacts = {}
-    for kind, path in case.artefacts.items():
+    for kind, packed in case.artefacts.items():
+        path = path_alone(packed)
         top, _, rest = path.partition("/")
         place = path if path not in taken else f"{top}/{number}/{rest}" if rest else f"tests/{number}/{top}"
         taken.add(place)
         artefacts[kind] = place
-        if (directory / path).is_file():
-            (out / place).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(directory / path, out / place)
+        (out / place).parent.mkdir(parents=True, exist_ok=True)
+        bring(directory, packed, out / place)
     return replace(case, artefacts=artefacts)

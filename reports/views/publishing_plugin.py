@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The pytest plugin that writes every report of a run that `reports.run.plugin` has recorded.
 
-allure-pytest's `--alluredir DIR` fills DIR with the content of the run's own `allure/`, from the same events
-as the certificate. The plugin removes allure-pytest's listener, which would call a declared deviation a
-failure."""
+allure-pytest's `--alluredir DIR` fills DIR from the same events as the certificate. The plugin removes
+allure-pytest's listener, which would call a declared deviation a failure."""
 
 from __future__ import annotations
 
@@ -23,13 +22,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_spice_run_recorded(config: pytest.Config, directory: Path) -> None:
-    from reports.views import allure_results
     from reports.views.publish import publish
     from reports.views.terminal import summary
 
-    run = publish(directory)
-    if place := config.getoption("--alluredir", None):
-        allure_results.write(run, directory, Path(place))
+    place = config.getoption("--alluredir", None)
+    run = publish(directory, Path(place) if place else None)
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     colour = bool(reporter and reporter.hasmarkup)
     config.stash[SUMMARY] = summary(run, directory, colour=colour)

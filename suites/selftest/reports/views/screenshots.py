@@ -4,7 +4,7 @@
     spice-conform certify --out RUN
     python -m suites.selftest.reports.views.screenshots RUN [ALLURE_REPORT]
 
-ALLURE_REPORT is what `allure generate RUN/allure -o ALLURE_REPORT` made; without it, it is made here.
+ALLURE_REPORT is what `allure generate` made of the run's results; without it, it is made here.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 from reports.run.environment import ROOT
 from reports.run.tally import Run
+from reports.views import allure_results
 from suites.selftest.reports.views.allure_command import allure_command, generate
 from suites.selftest.reports.views.browser import PATIENCE, browser
 
@@ -36,7 +37,9 @@ def main(run: Path, allure: Path | None = None) -> None:
         _ladder(driver, run)
         report = allure or Path(scratch) / "allure"
         if allure is None:
-            generate(allure_command(), run / "allure", report)
+            results = Path(scratch) / "results"
+            allure_results.write(Run.read(run), run, results)
+            generate(allure_command(), results, report)
         with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(report))) as server:
             Thread(target=server.serve_forever, daemon=True).start()
             driver.get(f"http://127.0.0.1:{server.server_port}/")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dissectors.rules.judgement import Verdict
+from reports.commands.report import report
 from reports.run.environment import ROOT
 from reports.views import allure_results
 from reports.views.certificate import certificate
@@ -52,9 +53,9 @@ def test_report_agrees_with_the_certificate(allure: Path, tmp_path: Path) -> Non
     made.seal = "ab" * 32
     (tmp_path / "cases").mkdir()
     (tmp_path / "cases" / "crash.pcapng").write_bytes(b"packets")
-    allure_results.write(made, tmp_path)
-    told = tmp_path / "report"
-    generate(allure, tmp_path / "allure", told)
+    results_of_it, told = tmp_path / "allure", tmp_path / "report"
+    allure_results.write(made, tmp_path, results_of_it)
+    generate(allure, results_of_it, told)
     stats = json.loads((told / "summary.json").read_text())["stats"]
     counts = Counter(STATUS.get(t["verdict"], "skipped") for t in certificate(made)["tests"])
     assert {name: n for name, n in stats.items() if name != "total"} == counts
@@ -71,8 +72,8 @@ def test_report_agrees_with_the_certificate(allure: Path, tmp_path: Path) -> Non
     assert {"verdict", "scope", "seal", "server"} <= {row["name"] for row in environment}
 
 
-def test_alluredir_of_plain_pytest_tells_the_same(tmp_path: Path) -> None:
-    """`pytest --alluredir` passes a declared deviation, as the run's own results do."""
+def test_alluredir(tmp_path: Path) -> None:
+    """`pytest --alluredir` passes a declared deviation; `report --alluredir` writes the same afterwards."""
     test, place, out = "suites/robust/test_survival.py", tmp_path / "asked", tmp_path / "run"
     command = [sys.executable, "-m", "pytest", test, "-k", "flush_mark", "-q", "-p", "no:cacheprovider"]
     told = subprocess.run(
@@ -83,9 +84,12 @@ def test_alluredir_of_plain_pytest_tells_the_same(tmp_path: Path) -> None:
         timeout=300,
     )
     assert told.returncode == 0, told.stdout
-    statuses = [
-        sorted(json.loads(path.read_text())["status"] for path in results.glob("*-result.json"))
-        for results in (place, out / "allure")
+    report([out], None, tmp_path / "again")
+    written = [
+        {path.name: path.read_bytes() for path in results.iterdir()}
+        for results in (place, tmp_path / "again")
     ]
-    assert statuses[0] == statuses[1]
-    assert set(statuses[0]) == {"passed"}
+    assert written[0] == written[1]
+    results = [json.loads(data) for name, data in written[0].items() if name.endswith("-result.json")]
+    assert {result["status"] for result in results} == {"passed"}
+    assert all(attached["source"] in written[0] for result in results for attached in result["attachments"])

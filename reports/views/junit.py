@@ -37,7 +37,7 @@ def junit(run: Run) -> bytes:
     root = ET.Element("testsuites", name="spice-conformance")
     for server in run.servers:
         _suite(root, run, server)
-    ET.indent(root, " ")
+    ET.indent(root)
     return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
 
 

@@ -67,8 +67,8 @@ def test_longer_record_headers_without_another_magic(tmp_path: Path, order: str,
         for n in range(6)
     ]
     (tmp_path / "a").write_bytes(head + b"".join(each))
-    told = [(r[0], r[3][r[4] : r[5]]) for r in CaptureFile(tmp_path / "a").records()]
-    assert told == [(1_700_000_000.5 + n, bytes([n]) * (n + 3)) for n in range(6)]
+    result = [(r[0], r[3][r[4] : r[5]]) for r in CaptureFile(tmp_path / "a").records()]
+    assert result == [(1_700_000_000.5 + n, bytes([n]) * (n + 3)) for n in range(6)]
 
 
 def block(order: str, kind: int, body: bytes) -> bytes:
@@ -132,10 +132,10 @@ def test_sections_interfaces_and_every_block(tmp_path: Path) -> None:
         + block(big, 2, struct.pack(">HHIIII", 0, 0, 0, 4_000_000, 4, 7) + b"old!")  # obsolete
         + enhanced(big, 0, 5_000_000, b"last")
     )
-    told = [(r[0], r[1], r[2], r[3][r[4] : r[5]], r[6]) for r in CaptureFile(tmp_path / "a").records()]
-    assert told[0] == (1.0, 1, 101, b"one", 99)
-    assert told[1][:3] == (3.0, 3, -1)
-    assert told[2:] == [
+    result = [(r[0], r[1], r[2], r[3][r[4] : r[5]], r[6]) for r in CaptureFile(tmp_path / "a").records()]
+    assert result[0] == (1.0, 1, 101, b"one", 99)
+    assert result[1][:3] == (3.0, 3, -1)
+    assert result[2:] == [
         (3.0, 4, 113, b"hel", 5),
         (4.0, 5, 113, b"old!", 7),
         (5.0, 6, 113, b"last", 99),
@@ -151,9 +151,9 @@ def test_gzip(tmp_path: Path, sample: Path) -> None:
     (tmp_path / "a.gz").write_bytes(two_members)
     assert story(tmp_path / "a.gz").says() == said(TURNS)
     (tmp_path / "b.gz").write_bytes(gzip.compress(whole)[:-2000])
-    told = story(tmp_path / "b.gz")
-    assert told.error == f"{tmp_path / 'b.gz'}: the compressed data ends early"
-    assert told.says()[Side.SERVER]
+    found = story(tmp_path / "b.gz")
+    assert found.error == f"{tmp_path / 'b.gz'}: the compressed data ends early"
+    assert found.says()[Side.SERVER]
     damaged = bytearray(gzip.compress(whole))
     damaged[-5000:-4900] = bytes(100)
     (tmp_path / "c.gz").write_bytes(damaged)
@@ -165,8 +165,8 @@ def test_zeros_are_no_capture(tmp_path: Path, pack: Callable[[bytes], bytes]) ->
     """A few bytes that unpack to a gigabyte: the reader gives up after the first block."""
     bomb = pack(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 0, 1) + bytes(32 << 20))
     (tmp_path / "a").write_bytes(bomb)
-    told = story(tmp_path / "a")
-    assert "damaged: nothing but empty records" in (told.error or "")
+    found = story(tmp_path / "a")
+    assert "damaged: nothing but empty records" in (found.error or "")
 
 
 @pytest.mark.parametrize(("pack", "name"), [(lzma.compress, "xz"), (bz2.compress, "bz2")])
@@ -242,8 +242,8 @@ def test_unreadable_paths(tmp_path: Path) -> None:
 
 
 def test_unknown_link_type(tmp_path: Path, sample: Path) -> None:
-    told = story(save(tmp_path / "a", packets(sample), link=147))
-    assert told.error == (
+    found = story(save(tmp_path / "a", packets(sample), link=147))
+    assert found.error == (
         "no packet could be read: link type 147 (user-defined); "
         "capture on an Ethernet interface or with tcpdump -i any"
     )
@@ -251,9 +251,9 @@ def test_unknown_link_type(tmp_path: Path, sample: Path) -> None:
 
 def test_a_cut_file_gives_what_it_has(tmp_path: Path, sample: Path) -> None:
     (tmp_path / "a").write_bytes(sample.read_bytes()[:-70])
-    told = story(tmp_path / "a")
-    assert told.says() == said(TURNS)
-    assert told.error == f"{tmp_path / 'a'}: cut: its last record is not whole"
+    found = story(tmp_path / "a")
+    assert found.says() == said(TURNS)
+    assert found.error == f"{tmp_path / 'a'}: cut: its last record is not whole"
 
 
 def test_counters_and_progress(sample: Path) -> None:
@@ -279,11 +279,11 @@ def test_follow_a_growing_file(tmp_path: Path, sample: Path) -> None:
     growing = tmp_path / "growing"
     growing.write_bytes(b"")
     steps = iter(range(0, len(whole) + 5000, 5000))
-    told: list[int] = []
+    result: list[int] = []
     heard: list[bytes] = []
 
     def grow() -> bool:
-        told.append(sum(map(len, heard)))
+        result.append(sum(map(len, heard)))
         if (start := next(steps, None)) is None:
             return False
         with growing.open("ab") as file:
@@ -294,8 +294,8 @@ def test_follow_a_growing_file(tmp_path: Path, sample: Path) -> None:
         if isinstance(item, Chunk):
             heard.append(item.data)
     assert sum(map(len, heard)) == sum(map(len, said(TURNS).values()))
-    assert told == sorted(told)
-    assert len(set(told)) > 5
+    assert result == sorted(result)
+    assert len(set(result)) > 5
 
 
 def test_follow_ends_in_the_middle_of_a_record(tmp_path: Path, sample: Path) -> None:
@@ -318,10 +318,10 @@ def test_follow_a_file_that_goes_away(tmp_path: Path, sample: Path, what: str) -
                 sample.write_bytes(b"new")
         return True
 
-    told: list[object] = []
+    result: list[object] = []
     with pytest.raises(CaptureError, match=f"{what} while it was followed"):
-        told.extend(iter_into(read([sample], follow=spoil), told))
-    assert sum(len(i.data) for i in told if isinstance(i, Chunk)) == sum(map(len, said(TURNS).values()))
+        result.extend(iter_into(read([sample], follow=spoil), result))
+    assert sum(len(i.data) for i in result if isinstance(i, Chunk)) == sum(map(len, said(TURNS).values()))
 
 
 def iter_into(items: Iterator[object], told: list[object]) -> list[object]:

@@ -130,8 +130,8 @@ def with_headers(packet: Packet, headers: bytes, first: int) -> Packet:
 )
 def test_ipv6_extension_headers(tmp_path: Path, first: int, headers: bytes) -> None:
     every = packets(record(tmp_path / "a", TURNS, ends=ENDS6))
-    told = story(save(tmp_path / "b", [with_headers(p, headers, first) for p in every]))
-    assert told.says() == said(TURNS)
+    found = story(save(tmp_path / "b", [with_headers(p, headers, first) for p in every]))
+    assert found.says() == said(TURNS)
 
 
 def test_ipv6_fragments(tmp_path: Path) -> None:

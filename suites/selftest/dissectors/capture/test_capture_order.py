@@ -21,12 +21,12 @@ def ordered(times: list[float], several: bool = False, batch: int = 7) -> list[f
     if several:
         order.several()
     records = [at(time, frame) for frame, time in enumerate(times, 1)]
-    told: list[Record] = []
+    result: list[Record] = []
     for start in range(0, len(records), batch):
-        told += order.take(records[start : start + batch])
-    told += order.rest()
-    assert sorted(told, key=lambda one: one[1]) == records  # none is lost, none comes twice
-    return [round(one[0] - START, 5) for one in told]
+        result += order.take(records[start : start + batch])
+    result += order.rest()
+    assert sorted(result, key=lambda one: one[1]) == records  # none is lost, none comes twice
+    return [round(one[0] - START, 5) for one in result]
 
 
 def test_records_in_order_pass_at_once() -> None:

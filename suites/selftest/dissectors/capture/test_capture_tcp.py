@@ -45,12 +45,12 @@ SIZES = (1, 7, 536, 1448, 16_384, 65_495)
 )
 def test_any_segment_size(tmp_path: Path, segment: int, ends: tuple[Endpoint, Endpoint]) -> None:
     turns = dialogue(longest=200 if segment < 100 else 100_000)
-    told = story(record(tmp_path / "a", turns, segment=segment, ends=ends))
-    assert told.says() == said(turns)
-    assert not told.gaps
-    (begin,) = told.begins
+    found = story(record(tmp_path / "a", turns, segment=segment, ends=ends))
+    assert found.says() == said(turns)
+    assert not found.gaps
+    (begin,) = found.begins
     assert (begin.client, begin.server, begin.directed, begin.midstream) == (*ends, True, False)
-    assert [(e.how, e.by) for e in told.ends] == [(Ending.CLOSED, Side.SERVER)]
+    assert [(e.how, e.by) for e in found.ends] == [(Ending.CLOSED, Side.SERVER)]
 
 
 @pytest.mark.parametrize("segment", [1, 100, 1448])
@@ -65,11 +65,11 @@ def test_mutations_that_lose_nothing(tmp_path: Path, segment: int, seed: int) ->
         overlapping(original, seed),
         shuffled(duplicated(original, seed), seed, distance=4),
     ):
-        told = story(save(tmp_path / "b", mutated))
-        assert told.says() == said(turns)
-        assert not told.gaps
-        assert [(b.client, b.server) for b in told.begins] == [(CLIENT, SERVER)]
-        assert [e.how for e in told.ends] == [Ending.CLOSED]
+        found = story(save(tmp_path / "b", mutated))
+        assert found.says() == said(turns)
+        assert not found.gaps
+        assert [(b.client, b.server) for b in found.begins] == [(CLIENT, SERVER)]
+        assert [e.how for e in found.ends] == [Ending.CLOSED]
 
 
 def test_frame_of_a_byte_is_the_one_that_made_it_available(tmp_path: Path) -> None:
@@ -77,8 +77,8 @@ def test_frame_of_a_byte_is_the_one_that_made_it_available(tmp_path: Path) -> No
     original = packets(record(tmp_path / "a", turns, segment=1000))
     first = next(i for i, p in enumerate(original) if len(p.payload) == 1000)
     swapped = [*original[:first], original[first + 1], original[first], *original[first + 2 :]]
-    told = story(save(tmp_path / "b", [*swapped, swapped[first]]))
-    chunks = [item for item in told.items if isinstance(item, Chunk) and len(item.data) >= 1000]
+    found = story(save(tmp_path / "b", [*swapped, swapped[first]]))
+    chunks = [item for item in found.items if isinstance(item, Chunk) and len(item.data) >= 1000]
     pieces = [(data, frame) for chunk in chunks for data, _, frame in chunk.pieces() if len(data) == 1000]
     assert [frame for _, frame in pieces[:3]] == [first + 2, first + 2, first + 3]  # the later of the two
     assert chunks[0].at(len(LINK))[0] == chunks[0].at(len(LINK) + 1999)[0] == first + 2
@@ -90,12 +90,12 @@ def test_a_lost_segment_is_a_gap_of_its_size(tmp_path: Path) -> None:
     original = packets(record(tmp_path / "a", turns, segment=1000))
     data = [i for i, p in enumerate(original) if len(p.payload) == 1000]
     lost = data[len(data) // 2]
-    told = story(save(tmp_path / "b", without(original, [lost])))
-    (gap,) = told.gaps
+    found = story(save(tmp_path / "b", without(original, [lost])))
+    (gap,) = found.gaps
     whole = said(turns)[gap.sender]
     assert gap.size == 1000
-    assert told.streams[1, gap.sender] == whole.replace(original[lost].payload, b"", 1)
-    assert [e.how for e in told.ends] == [Ending.CLOSED]
+    assert found.streams[1, gap.sender] == whole.replace(original[lost].payload, b"", 1)
+    assert [e.how for e in found.ends] == [Ending.CLOSED]
 
 
 def test_a_hole_that_was_given_up_costs_nothing_more(tmp_path: Path) -> None:
@@ -147,9 +147,9 @@ def test_losses_add_up(tmp_path_factory: pytest.TempPathFactory, seed: int, rate
     turns = dialogue(seed, turns=12)
     original = packets(record(path / "a", turns, segment=500))
     lost = [i for i in range(3, len(original)) if hash((seed, i)) % 1000 < rate * 1000]
-    told = story(save(path / "b", without(original, lost)))
+    found = story(save(path / "b", without(original, lost)))
     place = dict.fromkeys(Side, 0)
-    for item in told.items:
+    for item in found.items:
         if isinstance(item, Chunk):
             start = place[item.sender]
             assert said(turns)[item.sender][start : start + len(item.data)] == item.data
@@ -163,36 +163,36 @@ def test_losses_add_up(tmp_path_factory: pytest.TempPathFactory, seed: int, rate
 def test_snap_length_leaves_gaps(tmp_path: Path) -> None:
     turns = dialogue(turns=6)
     original = packets(record(tmp_path / "a", turns, segment=1000))
-    told = story(save(tmp_path / "b", cut(original, 40 + 100)))
+    found = story(save(tmp_path / "b", cut(original, 40 + 100)))
     for side in Side:
-        missing = sum(gap.size or 0 for gap in told.gaps if gap.sender is side)
-        assert len(told.streams[1, side]) + missing == len(said(turns)[side])
+        missing = sum(gap.size or 0 for gap in found.gaps if gap.sender is side)
+        assert len(found.streams[1, side]) + missing == len(said(turns)[side])
 
 
 def test_begins_before_the_capture(tmp_path: Path) -> None:
     turns = dialogue(turns=12)
     original = packets(record(tmp_path / "a", turns, segment=1000))
     first = next(i for i, p in enumerate(original) if len(p.payload) == 1000)
-    told = story(save(tmp_path / "b", original[first:]))
-    (begin,) = told.begins
+    found = story(save(tmp_path / "b", original[first:]))
+    (begin,) = found.begins
     assert begin.midstream
     assert not begin.directed
     assert {begin.client, begin.server} == {CLIENT, SERVER}
     same = begin.client == CLIENT
     for side, whole in said(turns).items():
         told_side = side if same else next(s for s in Side if s is not side)
-        assert whole.endswith(told.streams[1, told_side])
-        assert len(told.streams[1, told_side]) + 2000 > len(whole) - 1000
-    assert not told.gaps
+        assert whole.endswith(found.streams[1, told_side])
+        assert len(found.streams[1, told_side]) + 2000 > len(whole) - 1000
+    assert not found.gaps
 
 
 @pytest.mark.parametrize("lost", [(0,), (1,), (2,), (0, 1), (0, 1, 2)])
 def test_without_handshake_the_link_tells_who_the_client_is(tmp_path: Path, lost: tuple[int, ...]) -> None:
     turns = dialogue()
     original = packets(record(tmp_path / "a", turns))
-    told = story(save(tmp_path / "b", without(original, lost)))
-    assert [(b.client, b.server, b.directed) for b in told.begins] == [(CLIENT, SERVER, True)]
-    assert told.says() == said(turns)
+    found = story(save(tmp_path / "b", without(original, lost)))
+    assert [(b.client, b.server, b.directed) for b in found.begins] == [(CLIENT, SERVER, True)]
+    assert found.says() == said(turns)
 
 
 def test_sequence_numbers_wrap(tmp_path: Path) -> None:
@@ -200,9 +200,9 @@ def test_sequence_numbers_wrap(tmp_path: Path) -> None:
     original = packets(record(tmp_path / "a", turns))
     moved = [shifted(packet, 0xFFFFFFFF - 3000) for packet in original]
     for mutated in (moved, shuffled(moved, 3), duplicated(moved, 4)):
-        told = story(save(tmp_path / "b", mutated))
-        assert told.says() == said(turns)
-        assert not told.gaps
+        found = story(save(tmp_path / "b", mutated))
+        assert found.says() == said(turns)
+        assert not found.gaps
 
 
 def shifted(packet: Packet, start: int) -> Packet:
@@ -221,11 +221,11 @@ def test_port_reuse_is_another_connection(tmp_path: Path) -> None:
     one, two = dialogue(1), dialogue(2)
     first = packets(record(tmp_path / "a", one, how=Ending.RESET))
     second = [shifted(packet, 77) for packet in packets(record(tmp_path / "b", two))]
-    told = story(save(tmp_path / "c", [*first, *second]))
-    assert (told.says(1), told.says(2)) == (said(one), said(two))
-    assert [(e.connection, e.how) for e in told.ends] == [(1, Ending.RESET), (2, Ending.CLOSED)]
-    told = story(save(tmp_path / "d", [*first[:-1], *second]))
-    assert [(e.connection, e.how) for e in told.ends] == [(1, None), (2, Ending.CLOSED)]
+    found = story(save(tmp_path / "c", [*first, *second]))
+    assert (found.says(1), found.says(2)) == (said(one), said(two))
+    assert [(e.connection, e.how) for e in found.ends] == [(1, Ending.RESET), (2, Ending.CLOSED)]
+    found = story(save(tmp_path / "d", [*first[:-1], *second]))
+    assert [(e.connection, e.how) for e in found.ends] == [(1, None), (2, Ending.CLOSED)]
 
 
 def test_keep_alives_and_probes_say_nothing(tmp_path: Path) -> None:
@@ -240,20 +240,20 @@ def test_keep_alives_and_probes_say_nothing(tmp_path: Path) -> None:
             struct.pack_into("!I", data, 24, seq & 0xFFFFFFFF)
             struct.pack_into("!H", data, 2, len(data))
             noisy.append(Packet(packet.time, bytes(data), len(data)))
-    told = story(save(tmp_path / "b", noisy))
-    assert told.says() == said(turns)
+    found = story(save(tmp_path / "b", noisy))
+    assert found.says() == said(turns)
 
 
 @pytest.mark.parametrize(("how", "by"), [(Ending.RESET, Side.SERVER), (Ending.CLOSED, Side.SERVER)])
 def test_how_it_ended(tmp_path: Path, how: Ending, by: Side) -> None:
-    told = story(record(tmp_path / "a", dialogue(), how=how))
-    assert [(e.how, e.by) for e in told.ends] == [(how, by)]
+    found = story(record(tmp_path / "a", dialogue(), how=how))
+    assert [(e.how, e.by) for e in found.ends] == [(how, by)]
 
 
 def test_capture_that_stops_leaves_the_end_open(tmp_path: Path) -> None:
     original = packets(record(tmp_path / "a", dialogue(), how=Ending.RESET))
-    told = story(save(tmp_path / "b", original[:-1]))
-    assert [(e.how, e.by) for e in told.ends] == [(None, None)]
+    found = story(save(tmp_path / "b", original[:-1]))
+    assert [(e.how, e.by) for e in found.ends] == [(None, None)]
 
 
 def test_two_files_are_merged_by_time(tmp_path: Path) -> None:
@@ -261,16 +261,16 @@ def test_two_files_are_merged_by_time(tmp_path: Path) -> None:
     turns = dialogue()
     original = packets(record(tmp_path / "a", turns))
     one, two = save(tmp_path / "1", original[::2]), save(tmp_path / "2", original[1::2])
-    told = story(one, two)
-    assert told.says() == said(turns)
-    assert {item.file for item in told.items if isinstance(item, Item)} == {0, 1}
+    found = story(one, two)
+    assert found.says() == said(turns)
+    assert {item.file for item in found.items if isinstance(item, Item)} == {0, 1}
 
 
 def test_loopback_connections_of_two_hosts_are_two(tmp_path: Path) -> None:
     ends = (Endpoint("127.0.0.1", 40_000), Endpoint("127.0.0.1", 5930))
     one, two = dialogue(1), dialogue(2)
-    told = story(record(tmp_path / "1", one, ends=ends), record(tmp_path / "2", two, ends=ends))
-    assert sorted(told.says(c)[Side.CLIENT] for c in (1, 2)) == sorted(
+    found = story(record(tmp_path / "1", one, ends=ends), record(tmp_path / "2", two, ends=ends))
+    assert sorted(found.says(c)[Side.CLIENT] for c in (1, 2)) == sorted(
         [said(one)[Side.CLIENT], said(two)[Side.CLIENT]]
     )
 
@@ -283,17 +283,17 @@ def test_what_is_no_spice_is_counted_and_dropped(tmp_path: Path) -> None:
     banner = [(Side.SERVER, b"SSH-2.0-x\r\n"), (Side.CLIENT, b"SSH-2.0-y\r\n" + bytes(99_999))]
     for index, turns in enumerate((web, banner)):
         plain = save(tmp_path / f"b{index}", packets(record(tmp_path / f"a{index}", turns)))
-        told = story(plain)
-        assert told.items == []
+        found = story(plain)
+        assert found.items == []
         own = story(tmp_path / f"a{index}")  # our own recordings hold only what was meant for a server
         assert own.says() == said(turns)
 
 
 def test_bad_magic_is_shown_where_the_server_answers_as_spice_does(tmp_path: Path) -> None:
     turns = [(Side.CLIENT, b"QDER" + bytes(16)), dialogue()[1]]
-    told = story(save(tmp_path / "b", packets(record(tmp_path / "a", turns))))
-    assert told.says() == said(turns)
-    assert told.begins[0].client == CLIENT
+    found = story(save(tmp_path / "b", packets(record(tmp_path / "a", turns))))
+    assert found.says() == said(turns)
+    assert found.begins[0].client == CLIENT
 
 
 @given(data=st.data())

@@ -143,20 +143,20 @@ def test_tls_1_3(tmp_path: Path, authority: tuple[trustme.CA, trustme.LeafCert],
     recorded = exchange(authority, tmp_path / "keys")
     every = packets(record(tmp_path / "a", recorded.wire, segment=segment))
     for mutated in (every, shuffled(every, 1), duplicated(every, 2)):
-        told = story(save(tmp_path / "b", mutated), keylog=recorded.keys)
-        assert told.error is None
-        assert told.says() == said(TURNS)
-        (begin,) = told.begins
+        found = story(save(tmp_path / "b", mutated), keylog=recorded.keys)
+        assert found.error is None
+        assert found.says() == said(TURNS)
+        (begin,) = found.begins
         assert (begin.tls, begin.client, begin.server) == (True, CLIENT, SERVER)
-        assert not told.notes
+        assert not found.notes
 
 
 @pytest.mark.parametrize("cipher", CIPHERS_1_2)
 def test_tls_1_2(tmp_path: Path, authority: tuple[trustme.CA, trustme.LeafCert], cipher: str) -> None:
     recorded = exchange(authority, tmp_path / "keys", version=ssl.TLSVersion.TLSv1_2, cipher=cipher)
-    told = story(record(tmp_path / "a", recorded.wire), keylog=recorded.keys)
-    assert told.says() == said(TURNS)
-    assert [n.text for n in told.notes] == []
+    found = story(record(tmp_path / "a", recorded.wire), keylog=recorded.keys)
+    assert found.says() == said(TURNS)
+    assert [n.text for n in found.notes] == []
 
 
 def test_tls_1_2_with_the_mac_inside(tmp_path: Path, authority: tuple[trustme.CA, trustme.LeafCert]) -> None:
@@ -164,8 +164,8 @@ def test_tls_1_2_with_the_mac_inside(tmp_path: Path, authority: tuple[trustme.CA
         ends = Ends(authority, tmp_path / "keys", ssl.TLSVersion.TLSv1_2, cipher, NO_ENCRYPT_THEN_MAC)
         ends.handshake()
         ends.say(TURNS)
-        told = story(record(tmp_path / "a", ends.wire), keylog=tmp_path / "keys")
-        assert told.says() == said(TURNS)
+        found = story(record(tmp_path / "a", ends.wire), keylog=tmp_path / "keys")
+        assert found.says() == said(TURNS)
 
 
 def test_secrets_in_the_capture(tmp_path: Path, authority: tuple[trustme.CA, trustme.LeafCert]) -> None:
@@ -191,21 +191,21 @@ def test_no_secret(tmp_path: Path, authority: tuple[trustme.CA, trustme.LeafCert
             "fits none of the 1",
         ),
     ):
-        told = story(path, keylog=keylog)
-        assert [b.tls for b in told.begins] == [True]
-        (note,) = told.notes
+        found = story(path, keylog=keylog)
+        assert [b.tls for b in found.begins] == [True]
+        (note,) = found.notes
         assert reason in note.text
-        assert len(told.ends) == 1
-        assert (error is None and told.error is None) or (error or "") in (told.error or "")
+        assert len(found.ends) == 1
+        assert (error is None and found.error is None) or (error or "") in (found.error or "")
 
 
 def test_wrong_secret(tmp_path: Path, authority: tuple[trustme.CA, trustme.LeafCert]) -> None:
     recorded = exchange(authority, tmp_path / "keys")
     lines = [line.rsplit(" ", 1)[0] + " " + "ab" * 48 + "\n" for line in recorded.keys.open()]
     recorded.keys.write_text("".join(line for line in lines if not line.startswith("#")))
-    told = story(record(tmp_path / "a", recorded.wire), keylog=recorded.keys)
-    assert ["does not fit" in note.text for note in told.notes] == [True]
-    assert told.error is not None
+    found = story(record(tmp_path / "a", recorded.wire), keylog=recorded.keys)
+    assert ["does not fit" in note.text for note in found.notes] == [True]
+    assert found.error is not None
 
 
 def test_bad_key_logs(tmp_path: Path) -> None:
@@ -214,8 +214,8 @@ def test_bad_key_logs(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("")
     assert "not a TLS key log" in (story(path, keylog=tmp_path / "text").error or "")
     assert "no such file" in (story(path, keylog=tmp_path / "none").error or "")
-    told = story(path, keylog=tmp_path / "empty")  # a live client may write it yet
-    assert (told.error, told.says()) == (None, said(TURNS))
+    found = story(path, keylog=tmp_path / "empty")  # a live client may write it yet
+    assert (found.error, found.says()) == (None, said(TURNS))
 
 
 def test_resumes_after_lost_segments(tmp_path: Path, authority: tuple[trustme.CA, trustme.LeafCert]) -> None:
@@ -225,10 +225,10 @@ def test_resumes_after_lost_segments(tmp_path: Path, authority: tuple[trustme.CA
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
         recorded = exchange(authority, tmp_path / f"keys{version}", turns, version)
         every = packets(record(tmp_path / "a", recorded.wire))
-        told = story(save(tmp_path / "b", without(every, [40, 41, 70])), keylog=recorded.keys)
-        assert [gap.size for gap in told.gaps] == [None, None]
-        assert not told.notes
-        whole, heard = said(turns)[Side.SERVER], told.streams[1, Side.SERVER]
+        found = story(save(tmp_path / "b", without(every, [40, 41, 70])), keylog=recorded.keys)
+        assert [gap.size for gap in found.gaps] == [None, None]
+        assert not found.notes
+        whole, heard = said(turns)[Side.SERVER], found.streams[1, Side.SERVER]
         assert len(whole) > len(heard) > len(whole) - 4 * 3000
         assert heard[-6000:] == whole[-6000:]
 
@@ -236,12 +236,12 @@ def test_resumes_after_lost_segments(tmp_path: Path, authority: tuple[trustme.CA
 def test_lost_handshake_and_midstream(tmp_path: Path, authority: tuple[trustme.CA, trustme.LeafCert]) -> None:
     recorded = exchange(authority, tmp_path / "keys")
     every = packets(record(tmp_path / "a", recorded.wire))
-    told = story(save(tmp_path / "b", without(every, [4])), keylog=recorded.keys)
-    assert ["handshake" in note.text for note in told.notes] == [True]
+    found = story(save(tmp_path / "b", without(every, [4])), keylog=recorded.keys)
+    assert ["handshake" in note.text for note in found.notes] == [True]
     middle = [p for p in every if p.payload[:3] == b"\x17\x03\x03"][-1]
-    told = story(save(tmp_path / "c", every[every.index(middle) :]), keylog=recorded.keys)
-    assert ["began before the capture" in note.text for note in told.notes] == [True]
-    assert [(b.tls, b.midstream) for b in told.begins] == [(True, True)]
+    found = story(save(tmp_path / "c", every[every.index(middle) :]), keylog=recorded.keys)
+    assert ["began before the capture" in note.text for note in found.notes] == [True]
+    assert [(b.tls, b.midstream) for b in found.begins] == [(True, True)]
 
 
 def test_decrypted_web_traffic_is_dropped(
@@ -249,8 +249,8 @@ def test_decrypted_web_traffic_is_dropped(
 ) -> None:
     web = [(Side.CLIENT, b"GET / HTTP/1.1\r\n\r\n"), (Side.SERVER, bytes(50_000))]
     recorded = exchange(authority, tmp_path / "keys", web)
-    told = story(save(tmp_path / "b", packets(record(tmp_path / "a", recorded.wire))), keylog=recorded.keys)
-    assert told.items == []
+    found = story(save(tmp_path / "b", packets(record(tmp_path / "a", recorded.wire))), keylog=recorded.keys)
+    assert found.items == []
 
 
 def test_key_update() -> None:
@@ -305,16 +305,16 @@ def frame(first: int, data: bytes, side: Side, random: Random) -> bytes:
 def test_websocket(tmp_path: Path, segment: int) -> None:
     turns = dialogue(2, turns=8, longest=300 if segment < 100 else 100_000)
     every = packets(record(tmp_path / "a", framed(turns), segment=segment))
-    told = story(save(tmp_path / "b", shuffled(every, 1, 4)))
-    assert told.says() == said(turns)
-    assert [(b.websocket, b.tls) for b in told.begins] == [(True, False)]
+    found = story(save(tmp_path / "b", shuffled(every, 1, 4)))
+    assert found.says() == said(turns)
+    assert [(b.websocket, b.tls) for b in found.begins] == [(True, False)]
 
 
 def test_websocket_in_tls(tmp_path: Path, authority: tuple[trustme.CA, trustme.LeafCert]) -> None:
     recorded = exchange(authority, tmp_path / "keys", framed(TURNS))
-    told = story(save(tmp_path / "b", packets(record(tmp_path / "a", recorded.wire))), keylog=recorded.keys)
-    assert told.says() == said(TURNS)
-    assert [(b.websocket, b.tls) for b in told.begins] == [(True, True)]
+    found = story(save(tmp_path / "b", packets(record(tmp_path / "a", recorded.wire))), keylog=recorded.keys)
+    assert found.says() == said(TURNS)
+    assert [(b.websocket, b.tls) for b in found.begins] == [(True, True)]
 
 
 def test_websocket_that_breaks(tmp_path: Path) -> None:
@@ -322,13 +322,13 @@ def test_websocket_that_breaks(tmp_path: Path) -> None:
     wire = framed(turns)
     every = packets(record(tmp_path / "a", wire))
     lost = [i for i, p in enumerate(every) if len(p.payload) == 1448][1]
-    told = story(save(tmp_path / "b", without(every, [lost])))
-    assert [gap.size for gap in told.gaps] == [None]
-    assert ["cannot be framed" in note.text for note in told.notes] == [True]
-    assert told.says()[Side.CLIENT] == LINK + b"last"
+    found = story(save(tmp_path / "b", without(every, [lost])))
+    assert [gap.size for gap in found.gaps] == [None]
+    assert ["cannot be framed" in note.text for note in found.notes] == [True]
+    assert found.says()[Side.CLIENT] == LINK + b"last"
     refused = [wire[0], (Side.SERVER, b"HTTP/1.1 400 Bad\r\n\r\n")]
-    told = story(record(tmp_path / "c", refused))
-    assert [note.text for note in told.notes] == ["WebSocket: the server refused the upgrade: 400 Bad"]
+    found = story(record(tmp_path / "c", refused))
+    assert [note.text for note in found.notes] == ["WebSocket: the server refused the upgrade: 400 Bad"]
     reserved = [*wire[:2], (Side.SERVER, b"\xf2\x01x")]
-    told = story(record(tmp_path / "d", reserved))
-    assert ["reserved" in note.text for note in told.notes] == [True]
+    found = story(record(tmp_path / "d", reserved))
+    assert ["reserved" in note.text for note in found.notes] == [True]

@@ -45,8 +45,8 @@ Wrap = Callable[[bytes], "ScapyPacket | bytes"]
 
 def frame(kind: int | None = None) -> ScapyPacket:
     """An Ethernet header with addresses: Scapy would ask the network for missing ones."""
-    told = {} if kind is None else {"type": kind}
-    return Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02", **told)
+    result = {} if kind is None else {"type": kind}
+    return Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02", **result)
 
 
 def inner(ip: bytes) -> ScapyPacket:
@@ -295,9 +295,9 @@ def wrapped(packet: Packet, wrap: Wrap) -> Packet:
 def test_tunnels(tmp_path: Path, name: str) -> None:
     link, wrap = WRAPS[name]
     every = packets(record(tmp_path / "a", TURNS))
-    told = story(save(tmp_path / "b", (wrapped(packet, wrap) for packet in every), link))
-    assert told.says() == said(TURNS)
-    assert not told.gaps
+    found = story(save(tmp_path / "b", (wrapped(packet, wrap) for packet in every), link))
+    assert found.says() == said(TURNS)
+    assert not found.gaps
 
 
 SIX = {
@@ -315,8 +315,8 @@ SIX = {
 @pytest.mark.parametrize("name", SIX)
 def test_tunnels_of_ipv6(tmp_path: Path, name: str) -> None:
     every = packets(record(tmp_path / "a", TURNS, ends=ENDS6))
-    told = story(save(tmp_path / "b", (wrapped(packet, SIX[name]) for packet in every), 1))
-    assert told.says() == said(TURNS)
+    found = story(save(tmp_path / "b", (wrapped(packet, SIX[name]) for packet in every), 1))
+    assert found.says() == said(TURNS)
 
 
 def test_tunnels_in_tunnels(tmp_path: Path) -> None:
@@ -328,8 +328,8 @@ def test_tunnels_in_tunnels(tmp_path: Path) -> None:
         cloud = udp(6081) / GENEVE(proto=0x6558) / tenant
         return frame() / Dot1AD(vlan=5) / Dot1Q(vlan=6, type=0x8847) / MPLS(label=16, s=1) / EoMCW() / cloud
 
-    told = story(save(tmp_path / "b", (wrapped(packet, deep) for packet in every), 1))
-    assert told.says() == said(TURNS)
+    found = story(save(tmp_path / "b", (wrapped(packet, deep) for packet in every), 1))
+    assert found.says() == said(TURNS)
 
 
 TAPS: dict[str, tuple[Wrap, Wrap]] = {
@@ -350,9 +350,9 @@ def test_the_same_packets_at_two_taps(tmp_path: Path, taps: str, apart: float) -
         one, two = (wrapped(packet, wrap) for wrap in TAPS[taps])
         every += [one, replace(two, time=two.time + apart)]
     every.sort(key=lambda packet: packet.time)
-    told = story(save(tmp_path / "b", every, 1))
-    assert told.says() == said(TURNS)
-    assert (len(told.begins), told.gaps) == (1, [])
+    found = story(save(tmp_path / "b", every, 1))
+    assert found.says() == said(TURNS)
+    assert (len(found.begins), found.gaps) == (1, [])
 
 
 def test_an_outer_datagram_in_fragments(tmp_path: Path) -> None:
@@ -367,17 +367,17 @@ def test_an_outer_datagram_in_fragments(tmp_path: Path) -> None:
             Packet(packet.time, bytes(part), len(part))
             for part in fragment(IP(bytes(outer)), fragsize=600)[::-1]
         ]
-    told = story(save(tmp_path / "b", pieces))
-    assert told.says() == said(TURNS)
+    found = story(save(tmp_path / "b", pieces))
+    assert found.says() == said(TURNS)
 
 
 @pytest.mark.parametrize("header", [bytes(OUTER4), bytes(Dot1Q(type=0x8100)), b"\x45" + bytes(19)])
 def test_a_nest_of_tunnels_ends(tmp_path: Path, header: bytes) -> None:
     header = bytes(IP(proto=4, len=60_000)) if header[0] == 0x45 else header
     bomb = Packet(1.0, bytes(frame(0x0800 if header[0] == 0x45 else 0x8100)) + header * 3000, 65_000)
-    told = story(save(tmp_path / "a", [bomb] * 50, 1))
-    assert told.begins == []
-    assert told.notes[0].text == (
+    found = story(save(tmp_path / "a", [bomb] * 50, 1))
+    assert found.begins == []
+    assert found.notes[0].text == (
         "50 packets of nested tunnels were not read: they are more than 32 layers deep"
     )
 
@@ -406,22 +406,22 @@ def test_what_is_not_read_is_counted(tmp_path: Path, link: int, data: bytes, wor
     """The reader counts unreadable packets by kind, and says what to do."""
     other = save(tmp_path / "b", [Packet(1_700_000_000.0, data, len(data))] * 3, link)
     plain = save(tmp_path / "c", packets(record(tmp_path / "a", TURNS)))
-    told = story(plain, other)
-    assert told.says() == said(TURNS)
-    (note,) = told.notes
+    found = story(plain, other)
+    assert found.says() == said(TURNS)
+    (note,) = found.notes
     assert words in note.text
 
 
 def test_cut_packets_are_told_once(tmp_path: Path) -> None:
     every = [wrapped(p, WRAPS["vxlan"][1]) for p in packets(record(tmp_path / "a", TURNS))]
-    told = story(save(tmp_path / "b", [replace(p, data=p.data[:120]) for p in every], 1))
-    (note,) = told.notes
+    found = story(save(tmp_path / "b", [replace(p, data=p.data[:120]) for p in every], 1))
+    (note,) = found.notes
     count = sum(len(p.data) > 120 for p in every)
     assert note.text == (
         f"packets are cut at 120 bytes ({count} of {len(every)}); capture with -s 0 to keep all of them"
     )
-    assert told.gaps
-    assert all(gap.cut for gap in told.gaps)
+    assert found.gaps
+    assert all(gap.cut for gap in found.gaps)
 
 
 def test_hostile_fragments_stay_small(tmp_path: Path) -> None:

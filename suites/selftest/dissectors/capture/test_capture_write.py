@@ -64,22 +64,22 @@ def recording(tmp_path: Path) -> Path:
 
 
 def test_comes_back_as_it_was(recording: Path) -> None:
-    told = story(recording)
-    assert [(b.client, b.server) for b in told.begins] == [
+    found = story(recording)
+    assert [(b.client, b.server) for b in found.begins] == [
         (CLIENT, SERVER),
         (SECOND[0], Endpoint("::ffff:c612:1", 65_535)),
         (THIRD, SERVER),
     ]
-    assert told.says(1) == {Side.CLIENT: LINK, Side.SERVER: LINK + bytes(200_000)}
-    assert told.says(2) == {Side.CLIENT: LINK, Side.SERVER: LINK + bytes(3_000_000)}
-    assert [(e.connection, e.how, e.by) for e in told.ends] == [
+    assert found.says(1) == {Side.CLIENT: LINK, Side.SERVER: LINK + bytes(200_000)}
+    assert found.says(2) == {Side.CLIENT: LINK, Side.SERVER: LINK + bytes(3_000_000)}
+    assert [(e.connection, e.how, e.by) for e in found.ends] == [
         (2, Ending.RESET, Side.CLIENT),
         (1, Ending.CLOSED, Side.CLIENT),
         (3, None, None),
     ]
-    kinds = [type(item) for item in told.items if not isinstance(item, Begin | End)]
+    kinds = [type(item) for item in found.items if not isinstance(item, Begin | End)]
     assert kinds[:3] == [Chunk, HostRecord, Chunk]
-    frames = [item.frame or 0 for item in told.items if not isinstance(item, End)]
+    frames = [item.frame or 0 for item in found.items if not isinstance(item, End)]
     assert frames == sorted(frames)
 
 

@@ -46,29 +46,29 @@ def failures(told: Story) -> Sequence[ConnectFailed]:
 
 
 def test_no_answer(tmp_path: Path) -> None:
-    told = read(tmp_path / "a", [(0, syn()), (1, syn()), (3, syn()), (9.5, syn(port=1))])
-    failed, last = failures(told)
+    result = read(tmp_path / "a", [(0, syn()), (1, syn()), (3, syn()), (9.5, syn(port=1))])
+    failed, last = failures(result)
     assert failed.how is Failure.UNANSWERED
     assert (failed.client, failed.server) == (Endpoint(CLIENT, 40_001), Endpoint(SERVER, 5900))
     assert (failed.attempts, failed.frame, failed.first_frame) == (3, 3, 1)
     assert [time - START for time in (failed.first, failed.last, failed.time, failed.until)] == [0, 3, 3, 9.5]
     assert failed.why == "3 SYNs in 3.0 s, no answer in 9.5 s"
     assert (last.attempts, last.why) == (1, "one SYN, no answer in 0.0 s")
-    assert not told.begins
-    assert not told.ends
+    assert not result.begins
+    assert not result.ends
 
 
 @pytest.mark.parametrize("flags", ["RA", "R"])
 def test_a_reset_refuses(tmp_path: Path, flags: str) -> None:
-    told = read(tmp_path / "a", [(0, syn()), (0.001, answer(flags, seq=0)), (0.002, answer(flags, seq=0))])
-    (failed,) = failures(told)
+    result = read(tmp_path / "a", [(0, syn()), (0.001, answer(flags, seq=0)), (0.002, answer(flags, seq=0))])
+    (failed,) = failures(result)
     assert (failed.how, failed.frame, failed.attempts) == (Failure.REFUSED, 2, 1)
-    assert told.ends == []
+    assert result.ends == []
 
 
 def test_a_reset_of_an_older_connection_refuses_nothing(tmp_path: Path) -> None:
-    told = read(tmp_path / "a", [(0, syn()), (0.001, answer("RA", ack=5)), (0.002, answer("SA"))])
-    assert failures(told) == []
+    result = read(tmp_path / "a", [(0, syn()), (0.001, answer("RA", ack=5)), (0.002, answer("SA"))])
+    assert failures(result) == []
 
 
 ERRORS4 = {
@@ -120,8 +120,10 @@ def test_icmp_that_is_no_failure(tmp_path: Path) -> None:
     smaller = ip(ROUTER, CLIENT) / ICMP(type=3, code=4) / bytes(syn())
     other = ip(ROUTER, CLIENT) / ICMP(type=3, code=1) / bytes(syn(port=9))
     late = ip(ROUTER, CLIENT) / ICMP(type=3, code=1) / bytes(syn())
-    told = read(tmp_path / "a", [(0, syn()), (0.1, smaller), (0.2, other), (0.3, answer("SA")), (0.4, late)])
-    assert failures(told) == []
+    result = read(
+        tmp_path / "a", [(0, syn()), (0.1, smaller), (0.2, other), (0.3, answer("SA")), (0.4, late)]
+    )
+    assert failures(result) == []
 
 
 def test_an_answer_after_all(tmp_path: Path) -> None:
@@ -129,16 +131,16 @@ def test_an_answer_after_all(tmp_path: Path) -> None:
     icmp = ip(ROUTER, CLIENT) / ICMP(type=3, code=1) / bytes(syn())
     ack = ip(CLIENT, SERVER) / TCP(sport=40_001, dport=5900, flags="PA", seq=0xFFFFFFF1, ack=8)
     packets = [(0, syn()), (0.5, icmp), (1, syn()), (1.1, answer("SA")), (1.2, ack / b"REDQ"), (1.3, ack)]
-    told = read(tmp_path / "a", packets)
-    assert len(failures(told)) == 1
-    assert [begin.server.port for begin in told.begins] == [5900]
+    result = read(tmp_path / "a", packets)
+    assert len(failures(result)) == 1
+    assert [begin.server.port for begin in result.begins] == [5900]
 
 
 def test_the_same_port_again(tmp_path: Path) -> None:
     """Each attempt is reported by itself; the last one is answered."""
     packets = [(0, syn(seq=1)), (1, syn(seq=1)), (70, syn(seq=9)), (70.1, answer("SA", ack=10))]
-    told = read(tmp_path / "a", packets)
-    assert [(f.attempts, f.how) for f in failures(told)] == [(2, Failure.UNANSWERED)]
+    result = read(tmp_path / "a", packets)
+    assert [(f.attempts, f.how) for f in failures(result)] == [(2, Failure.UNANSWERED)]
 
 
 def test_two_taps_are_one_attempt(tmp_path: Path) -> None:

@@ -72,22 +72,22 @@ def connect(target: str, *more: str, version: str = "1.1") -> bytes:
     ],
 )
 def test_http_connect(tmp_path: Path, segment: int, request_: bytes, answer: bytes, shown: str) -> None:
-    told = read(tmp_path / "a", [(C, request_), (S, answer), *TURNS], segment=segment)
-    assert told.says() == said(TURNS)
-    (tunnel,) = events(told)
+    result = read(tmp_path / "a", [(C, request_), (S, answer), *TURNS], segment=segment)
+    assert result.says() == said(TURNS)
+    (tunnel,) = events(result)
     assert isinstance(tunnel, ProxyTunnel)
     assert (tunnel.protocol, tunnel.target, tunnel.refused) == ("HTTP CONNECT", shown, False)
-    assert told.begins[0].via == shown
+    assert result.begins[0].via == shown
     assert (tunnel.answer or "").startswith("200")
 
 
 def test_connect_refused(tmp_path: Path) -> None:
     refusal = b"HTTP/1.0 401 authentication failed\r\nContent-Length: 5\r\n\r\nsorry"
-    told = read(tmp_path / "a", [(C, connect(TICKET)), (S, refusal)])
-    (tunnel,) = events(told)
+    result = read(tmp_path / "a", [(C, connect(TICKET)), (S, refusal)])
+    (tunnel,) = events(result)
     assert isinstance(tunnel, ProxyTunnel)
     assert (tunnel.answer, tunnel.refused, tunnel.frame) == ("401 authentication failed", True, 5)
-    assert (len(told.begins), len(told.ends), dict(told.streams)) == (1, 1, {})
+    assert (len(result.begins), len(result.ends), dict(result.streams)) == (1, 1, {})
 
 
 @pytest.mark.parametrize(
@@ -101,15 +101,15 @@ def test_connect_refused(tmp_path: Path) -> None:
 def test_connect_again_with_a_password(tmp_path: Path, refusal: bytes) -> None:
     """Proxy authentication on the connection that was refused first; the password is never shown."""
     again = connect("h.example:5900", "Proxy-Authorization: Basic c2VjcmV0OnNlY3JldA==")
-    told = read(tmp_path / "a", [(C, connect("h.example:5900")), (S, refusal), (C, again), (S, OK), *TURNS])
-    assert told.says() == said(TURNS)
-    assert [e.refused for e in events(told) if isinstance(e, ProxyTunnel)] == [True, False]
-    assert "c2VjcmV0" not in repr(told.items[:3])
+    result = read(tmp_path / "a", [(C, connect("h.example:5900")), (S, refusal), (C, again), (S, OK), *TURNS])
+    assert result.says() == said(TURNS)
+    assert [e.refused for e in events(result) if isinstance(e, ProxyTunnel)] == [True, False]
+    assert "c2VjcmV0" not in repr(result.items[:3])
 
 
 def test_connect_without_an_answer(tmp_path: Path) -> None:
-    told = read(tmp_path / "a", [(C, connect("h.example:5900"))])
-    (tunnel,) = events(told)
+    result = read(tmp_path / "a", [(C, connect("h.example:5900"))])
+    (tunnel,) = events(result)
     assert isinstance(tunnel, ProxyTunnel)
     assert (tunnel.answer, tunnel.refused) == (None, False)
 
@@ -172,9 +172,9 @@ SOCKS = {
 def test_socks(tmp_path: Path, kind: str, segment: int) -> None:
     preface, protocol, target = SOCKS[kind]
     turns = TURNS[:2] if segment == 1 else TURNS
-    told = read(tmp_path / "a", [*preface, *turns], segment=segment)
-    assert told.says() == said(turns)
-    (tunnel,) = events(told)
+    result = read(tmp_path / "a", [*preface, *turns], segment=segment)
+    assert result.says() == said(turns)
+    (tunnel,) = events(result)
     assert isinstance(tunnel, ProxyTunnel)
     assert (tunnel.protocol, tunnel.target, tunnel.refused) == (protocol, target, False)
     assert "secret" not in repr(tunnel)
@@ -234,22 +234,22 @@ def test_proxy_protocol(tmp_path: Path, kind: str, segment: int, inner: str) -> 
     header, ends = HEADERS[kind]
     turns = TURNS[:4] if segment == 5 else TURNS
     inside = turns if inner == "plain" else framed(turns)
-    told = read(tmp_path / "a", [(C, header), *inside], segment=segment)
-    assert told.says() == said(turns)
-    (event,) = events(told)
+    result = read(tmp_path / "a", [(C, header), *inside], segment=segment)
+    assert result.says() == said(turns)
+    (event,) = events(result)
     assert isinstance(event, ProxyHeader)
     assert (event.source, event.destination) == ends
-    assert told.begins[0].origin == ends[0]
-    assert told.begins[0].client == CLIENT
+    assert result.begins[0].origin == ends[0]
+    assert result.begins[0].client == CLIENT
 
 
 def test_proxies_behind_each_other(tmp_path: Path) -> None:
     """A load balancer's header, SOCKS, CONNECT, a page, then WebSocket."""
     page = [(C, b"GET / HTTP/1.1\r\n\r\n"), (S, b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc")]
     turns = [(C, HEADERS["1"][0]), *SOCKS["5"][0], (C, connect("h:1")), (S, OK), *page, *framed(TURNS)]
-    told = read(tmp_path / "a", turns)
-    assert told.says() == said(TURNS)
-    assert [type(event) for event in events(told)] == [ProxyHeader, ProxyTunnel, ProxyTunnel]
+    result = read(tmp_path / "a", turns)
+    assert result.says() == said(TURNS)
+    assert [type(event) for event in events(result)] == [ProxyHeader, ProxyTunnel, ProxyTunnel]
 
 
 def test_a_nest_of_proxies_ends(tmp_path: Path) -> None:
@@ -279,16 +279,16 @@ PAGES: dict[str, list[Turn]] = {
 @pytest.mark.parametrize("kind", PAGES)
 def test_pages_before_the_upgrade(tmp_path: Path, kind: str) -> None:
     every = packets(record(tmp_path / "a", [*PAGES[kind], *framed(TURNS)], segment=300))
-    told = story(save(tmp_path / "b", shuffled(every, 2, 3)))
-    assert told.says() == said(TURNS)
-    assert [begin.websocket for begin in told.begins] == [True]
+    found = story(save(tmp_path / "b", shuffled(every, 2, 3)))
+    assert found.says() == said(TURNS)
+    assert [begin.websocket for begin in found.begins] == [True]
 
 
 def test_text_frames_are_named(tmp_path: Path) -> None:
     wire = framed(TURNS[:2])
-    told = read(tmp_path / "a", [*wire[:2], (S, b"\x81\x05hello"), *wire[2:]])
-    assert [note.text for note in told.notes] == ["WebSocket: text frames are there; SPICE has binary ones"]
-    assert told.says() == said(TURNS[:2])
+    result = read(tmp_path / "a", [*wire[:2], (S, b"\x81\x05hello"), *wire[2:]])
+    assert [note.text for note in result.notes] == ["WebSocket: text frames are there; SPICE has binary ones"]
+    assert result.says() == said(TURNS[:2])
 
 
 ALERT = b"\x15\3\3\0\2\2\x46"
@@ -306,21 +306,21 @@ WRONG: dict[str, tuple[list[Turn], tuple[str | None, str | None]]] = {
 @pytest.mark.parametrize("kind", WRONG)
 def test_the_wrong_protocol(tmp_path: Path, kind: str) -> None:
     turns, speaks = WRONG[kind]
-    told = read(tmp_path / "a", turns)
-    wrong, *more = events(told)
+    result = read(tmp_path / "a", turns)
+    wrong, *more = events(result)
     assert isinstance(wrong, WrongProtocol)
     assert (wrong.client_speaks, wrong.server_speaks) == speaks
     assert [(a.name, a.sender) for a in more if isinstance(a, TlsAlert)] == (
         [("protocol_version", S)] if "TLS" in kind else []
     )
-    assert (len(told.begins), len(told.ends)) == (1, 1)
-    assert told.begins[0].client == CLIENT
+    assert (len(result.begins), len(result.ends)) == (1, 1)
+    assert result.begins[0].client == CLIENT
 
 
 def test_closed_without_a_word(tmp_path: Path) -> None:
     for how in (Ending.CLOSED, Ending.RESET):
-        told = read(tmp_path / "a", [], how=how)
-        (failed,) = events(told)
+        result = read(tmp_path / "a", [], how=how)
+        (failed,) = events(result)
         assert isinstance(failed, ConnectFailed)
         assert (failed.how, failed.client) == (Failure.WORDLESS, CLIENT)
 
@@ -334,11 +334,11 @@ def test_lost_first_segments(tmp_path: Path) -> None:
         first = next(
             i for i, p in enumerate(every) if p.payload[:4] == b"REDQ" and (p.data[15] == 1) is (side is C)
         )
-        told = story(save(tmp_path / "b", [*every[:first], *every[first + 1 :]]))
-        assert [(b.client, b.midstream) for b in told.begins] == [(CLIENT, False)]
-        (gap,) = told.gaps
+        found = story(save(tmp_path / "b", [*every[:first], *every[first + 1 :]]))
+        assert [(b.client, b.midstream) for b in found.begins] == [(CLIENT, False)]
+        (gap,) = found.gaps
         assert (gap.sender, gap.size) == (side, len(LINK) if side is C else len(reply))
-        assert told.streams[1, side] == turns[2 if side is C else 3][1]
+        assert found.streams[1, side] == turns[2 if side is C else 3][1]
 
 
 def test_random_beginnings_end_quietly(tmp_path: Path) -> None:
@@ -364,5 +364,5 @@ def test_random_beginnings_end_quietly(tmp_path: Path) -> None:
             )
             for side in random.choices(list(Side), k=random.randint(1, 6))
         ]
-        told = read(tmp_path / f"{index}", [turn for turn in turns if turn[1]])
-        assert told.error is None
+        result = read(tmp_path / f"{index}", [turn for turn in turns if turn[1]])
+        assert result.error is None

@@ -100,58 +100,58 @@ def check_certificate(told: Story) -> None:
 
 
 def test_tls_1_2_is_in_clear(tmp_path: Path, server: trustme.LeafCert) -> None:
-    told = read(tmp_path / "a", failed_handshake(server, V12))
-    (hello,) = facts(told, TlsHello)
+    result = read(tmp_path / "a", failed_handshake(server, V12))
+    (hello,) = facts(result, TlsHello)
     assert isinstance(hello, TlsHello)
     assert hello.server_name == "host1.example.com"
-    check_certificate(told)
-    (alert,) = facts(told, TlsAlert)
+    check_certificate(result)
+    (alert,) = facts(result, TlsAlert)
     assert isinstance(alert, TlsAlert)
     assert (alert.sender, alert.name, alert.number) == (Side.CLIENT, "unknown_ca", 48)
     assert (alert.fatal, alert.finished) == (True, False)
-    assert [begin.readable for begin in told.begins] == [False]
-    assert len(told.ends) == 1
+    assert [begin.readable for begin in result.begins] == [False]
+    assert len(result.ends) == 1
 
 
 def test_tls_1_3_with_secrets(tmp_path: Path, server: trustme.LeafCert) -> None:
     keys = tmp_path / "keys"
-    told = read(tmp_path / "a", failed_handshake(server, V13, keys), keys)
-    check_certificate(told)
-    (alert,) = facts(told, TlsAlert)
+    result = read(tmp_path / "a", failed_handshake(server, V13, keys), keys)
+    check_certificate(result)
+    (alert,) = facts(result, TlsAlert)
     assert isinstance(alert, TlsAlert)
     assert (alert.sender, alert.name, alert.finished) == (Side.CLIENT, "unknown_ca", False)
 
 
 def test_tls_1_3_without_secrets(tmp_path: Path, server: trustme.LeafCert) -> None:
     """An encrypted alert: its content is unreadable, but that it is an alert is shown."""
-    told = read(tmp_path / "a", failed_handshake(server, V13))
-    (alert,) = facts(told, TlsAlert)
+    result = read(tmp_path / "a", failed_handshake(server, V13))
+    (alert,) = facts(result, TlsAlert)
     assert isinstance(alert, TlsAlert)
     assert (alert.sender, alert.name, alert.number, alert.finished) == (Side.CLIENT, None, None, False)
-    assert not facts(told, TlsCertificate)
+    assert not facts(result, TlsCertificate)
 
 
 @pytest.mark.parametrize("answer", [LINK, b"RFB 003.008\n", b"HTTP/1.1 400 Bad\r\n\r\n", b"SSH-2.0-x\r\n"])
 def test_a_tls_client_at_another_server(tmp_path: Path, server: trustme.LeafCert, answer: bytes) -> None:
     hello = failed_handshake(server, V13)[0]
-    told = read(tmp_path / "a", [hello, (Side.SERVER, answer)])
-    (wrong,) = facts(told, WrongProtocol)
+    result = read(tmp_path / "a", [hello, (Side.SERVER, answer)])
+    (wrong,) = facts(result, WrongProtocol)
     assert isinstance(wrong, WrongProtocol)
     names = {b"REDQ": "SPICE", b"RFB ": "VNC", b"HTTP": "HTTP", b"SSH-": "SSH"}
     assert (wrong.client_speaks, wrong.server_speaks) == ("TLS", names[answer[:4]])
-    assert (len(told.begins), len(told.ends), dict(told.streams)) == (1, 1, {})
+    assert (len(result.begins), len(result.ends), dict(result.streams)) == (1, 1, {})
 
 
 def test_an_old_server_refuses_the_version(tmp_path: Path, server: trustme.LeafCert) -> None:
     hello = failed_handshake(server, V13)[0]
-    told = read(tmp_path / "a", [hello, (Side.SERVER, b"\x15\3\1\0\2\2\x46")])
-    (alert,) = facts(told, TlsAlert)
+    result = read(tmp_path / "a", [hello, (Side.SERVER, b"\x15\3\1\0\2\2\x46")])
+    (alert,) = facts(result, TlsAlert)
     assert isinstance(alert, TlsAlert)
     assert (alert.sender, alert.name) == (Side.SERVER, "protocol_version")
 
 
 def test_close_notify_is_no_alert() -> None:
-    for body, told in (
+    for body, result in (
         (b"\1\0", None),
         (b"\2\0", None),
         (b"\2\x2a", "bad_certificate"),
@@ -159,7 +159,7 @@ def test_close_notify_is_no_alert() -> None:
         (b"\2\xfa", "alert 250"),
     ):
         event = alert_event(body, connection=1, sender=Side.CLIENT, time=0, frame=1, finished=False)
-        assert (event and event.name) == told
+        assert (event and event.name) == result
     assert ALERTS[48] == "unknown_ca"
 
 
@@ -172,14 +172,14 @@ def hostile(body: bytes) -> bytes:
 def test_damaged_hellos(tmp_path: Path, size: int) -> None:
     body = b"\3\3" + bytes(32) + b"\0\0\2\x13\1\1\0\0\x20" + b"\0\0\0\5\0\3\0\0\x09" + bytes(30)
     cut = body[:size]
-    told = read(
+    result = read(
         tmp_path / "a",
         [
             (Side.CLIENT, hostile(b"\1" + len(cut).to_bytes(3) + cut)),
             (Side.SERVER, hostile(b"\x0b\0\0\4\0\0\0\xff")),
         ],
     )
-    assert told.error is None
+    assert result.error is None
 
 
 def ends(path: Path, number: int, turns: Sequence[Turn], server: str = "192.0.2.2") -> Path:
@@ -212,10 +212,10 @@ def test_many_sealed_connections_are_one_line(tmp_path: Path, server: trustme.Le
     every += packets(ends(tmp_path / "x", 200, failed_handshake(server, V12), server="198.51.100.8"))
     every += packets(ends(tmp_path / "x", 201, [(Side.CLIENT, LINK), (Side.SERVER, LINK)]))
     every += packets(ends(tmp_path / "x", 202, web))
-    told, notes = all_events(save(tmp_path / "b", every))
-    opened = [event for event in told if isinstance(event, Opened)]
+    result, notes = all_events(save(tmp_path / "b", every))
+    opened = [event for event in result if isinstance(event, Opened)]
     assert sorted(event.client.port - 40_000 for event in opened) == [200, 201, 202]
-    assert [event.name for event in told if isinstance(event, TlsAlert)] == ["unknown_ca"]
-    assert not [event for event in told if isinstance(event, ConnectFailed)]
+    assert [event.name for event in result if isinstance(event, TlsAlert)] == ["unknown_ca"]
+    assert not [event for event in result if isinstance(event, ConnectFailed)]
     (note,) = [note for note in notes if "TLS connections" in note]
     assert note.startswith("121 TLS connections not decrypted: no key log was given")

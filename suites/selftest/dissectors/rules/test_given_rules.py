@@ -24,8 +24,8 @@ ADDED = {
 def expectations() -> list[Any]:
     if GIVEN is None:
         return []
-    told: dict[str, dict[str, Any]] = json.loads((GIVEN / "rules" / "expected.json").read_text())
-    return [pytest.param(GIVEN / "rules" / name, one, id=name) for name, one in told.items()]
+    result: dict[str, dict[str, Any]] = json.loads((GIVEN / "rules" / "expected.json").read_text())
+    return [pytest.param(GIVEN / "rules" / name, one, id=name) for name, one in result.items()]
 
 
 @pytest.mark.parametrize(("capture", "expected"), expectations())

@@ -126,10 +126,10 @@ def essence(told: dict[str, Any]) -> dict[str, Any]:
 def test_a_migration_is_told_from_its_packets(
     migration: Recorded, plain: list[Packet], tmp_path: Path
 ) -> None:
-    told = inspected(save(tmp_path / "plain.pcap", plain))
-    assert told["findings"] == []
-    assert told["gaps"] == []
-    (moved,) = told["migrations"]
+    result = inspected(save(tmp_path / "plain.pcap", plain))
+    assert result["findings"] == []
+    assert result["gaps"] == []
+    (moved,) = result["migrations"]
     assert moved["scheme"] == "semi-seamless"
     assert moved["outcome"] == "completed"
     assert moved["source"] == f"127.0.0.1:{migration.source}"
@@ -181,10 +181,10 @@ def retold(tape: Tape, chunks: Iterable[Chunk]) -> Tape:
 def test_init_before_migrate_end_is_the_only_finding(migration: Recorded, tmp_path: Path) -> None:
     broken = replace(migration, tape=with_early_init(migration)).packets(tmp_path)
     path = save(tmp_path / "broken.pcap", broken)
-    told = inspected(path)
-    ((requirement, frame),) = findings(told)
+    result = inspected(path)
+    ((requirement, frame),) = findings(result)
     assert requirement == "MIG-DST-002"
-    assert told["findings"][0]["level"] == "MUST"
+    assert result["findings"][0]["level"] == "MUST"
     if shutil.which("tshark"):
         wanted = f"spice.message_type=={int(INIT)} && tcp.srcport=={migration.target}"
         command = ["tshark", "-r", str(path), "-d", f"tcp.port=={migration.target},spice", "-Y", wanted]
@@ -210,8 +210,8 @@ def test_any_segments_tell_the_same_story(
     migration: Recorded, plain: list[Packet], tmp_path: Path, size: int
 ) -> None:
     other = replace(migration, tape=resegmented(migration, size)).packets(tmp_path)
-    told = inspected(save(tmp_path / "other.pcap", other))
-    assert essence(told) == essence(inspected(save(tmp_path / "plain.pcap", plain)))
+    result = inspected(save(tmp_path / "other.pcap", other))
+    assert essence(result) == essence(inspected(save(tmp_path / "plain.pcap", plain)))
 
 
 def test_duplicates_and_overlaps_tell_the_same_story(plain: list[Packet], tmp_path: Path) -> None:
@@ -265,8 +265,10 @@ def test_acknowledgements_tell_the_order_between_directions(plain: list[Packet],
     """Whatever order a capture shows, an end had received the bytes that it has acknowledged."""
     expected = essence(inspected(save(tmp_path / "plain.pcap", plain)))
     for seed in range(8):
-        told = essence(inspected(save(tmp_path / "swapped.pcap", swapped(plain, seed))))
-        assert (told["findings"], told["gaps"], told["sessions"]) == ([], [], expected["sessions"]), seed
+        result = essence(inspected(save(tmp_path / "swapped.pcap", swapped(plain, seed))))
+        assert (result["findings"], result["gaps"], result["sessions"]) == ([], [], expected["sessions"]), (
+            seed
+        )
 
 
 def ends(migration: Recorded, plain: list[Packet], tmp_path: Path, skew: float = 0.0) -> tuple[Path, Path]:
@@ -286,9 +288,9 @@ def test_two_hosts_with_two_clocks_invent_no_findings(
     for paths in ([source, target], [target, source]):
         inspection = Inspection(paths)
         inspection.finish()
-        told = inspection.as_dict()
-        assert told["findings"] == []
-        assert [m["outcome"] for m in told["migrations"]] == ["completed"]
+        result = inspection.as_dict()
+        assert result["findings"] == []
+        assert [m["outcome"] for m in result["migrations"]] == ["completed"]
 
 
 def test_captures_one_behind_the_other_invent_no_findings(
@@ -296,9 +298,9 @@ def test_captures_one_behind_the_other_invent_no_findings(
 ) -> None:
     source, target = (packets_of(path) for path in ends(migration, plain, tmp_path))
     for together in (source + target, target + source):
-        told = inspected(save(tmp_path / "together.pcap", together))
-        assert told["findings"] == []
-        assert [m["outcome"] for m in told["migrations"]] == ["completed"]
+        result = inspected(save(tmp_path / "together.pcap", together))
+        assert result["findings"] == []
+        assert [m["outcome"] for m in result["migrations"]] == ["completed"]
 
 
 @pytest.mark.parametrize("sender", list(Side))
@@ -307,9 +309,9 @@ def test_one_direction_alone_invents_no_findings(
 ) -> None:
     ports = {port.to_bytes(2) for port in (migration.source, migration.target)}
     half = [p for p in plain if (p.data[20:22] in ports) is (sender is Side.SERVER)]
-    told = inspected(save(tmp_path / "half.pcap", half))
-    assert told["findings"] == []
-    assert told["gaps"] or not told["sessions"]
+    result = inspected(save(tmp_path / "half.pcap", half))
+    assert result["findings"] == []
+    assert result["gaps"] or not result["sessions"]
 
 
 def test_a_hole_elsewhere_excuses_nothing(migration: Recorded, tmp_path: Path) -> None:
@@ -318,9 +320,9 @@ def test_a_hole_elsewhere_excuses_nothing(migration: Recorded, tmp_path: Path) -
     other = record(tmp_path / "other.pcapng", dialogue(turns=8))
     holed = without(packets_of(other), [5])
     path = save(tmp_path / "both.pcap", sorted([*broken, *holed], key=lambda packet: packet.time))
-    told = inspected(path)
-    assert told["gaps"]
-    found = [requirement for requirement, _ in findings(told)]
+    result = inspected(path)
+    assert result["gaps"]
+    found = [requirement for requirement, _ in findings(result)]
     assert found == ["LINK-003", "MIG-DST-002"]  # the other one's link reply is made up
 
 
@@ -331,9 +333,9 @@ def test_lost_packets_invent_no_findings(plain: list[Packet], tmp_path: Path) ->
     several = [random.sample(full, random.randint(2, 8)) for _ in range(60)]
     invented = {}
     for lost in [*([index] for index in full), *several]:
-        told = inspected(save(tmp_path / "lost.pcap", without(plain, lost)))
-        if told["findings"]:
-            invented[tuple(lost)] = findings(told)
+        output = inspected(save(tmp_path / "lost.pcap", without(plain, lost)))
+        if output["findings"]:
+            invented[tuple(lost)] = findings(output)
     assert invented == {}
 
 
@@ -341,9 +343,9 @@ def without_findings(packets: Sequence[Packet], folder: Path, link: int = 101) -
     """The capture gives none, wherever it begins."""
     invented = {}
     for start in range(1, len(packets)):
-        told = inspected(save(folder / "late.pcap", packets[start:], link))
-        if told["findings"]:
-            invented[start] = findings(told)
+        result = inspected(save(folder / "late.pcap", packets[start:], link))
+        if result["findings"]:
+            invented[start] = findings(result)
     assert invented == {}
 
 
@@ -375,13 +377,13 @@ def test_a_recorded_capture_that_begins_later_invents_no_findings(capture: Path,
 
 @pytest.mark.parametrize("snap", [60, 80, 96, 128, 200, 1000])
 def test_a_snap_length_invents_no_findings(plain: list[Packet], tmp_path: Path, snap: int) -> None:
-    told = inspected(save(tmp_path / "cut.pcap", cut(plain, snap)))
-    assert told["findings"] == []
-    assert told["gaps"]
+    result = inspected(save(tmp_path / "cut.pcap", cut(plain, snap)))
+    assert result["findings"] == []
+    assert result["gaps"]
 
 
 @pytest.mark.parametrize("path", recorded(), ids=lambda p: p.name)
 def test_the_real_clients_captures_keep_every_must(path: Path) -> None:
-    told = inspected(path)
-    assert [f for f in told["findings"] if f["level"] == "MUST"] == []
-    assert len(told["migrations"]) == 1
+    result = inspected(path)
+    assert [f for f in result["findings"] if f["level"] == "MUST"] == []
+    assert len(result["migrations"]) == 1

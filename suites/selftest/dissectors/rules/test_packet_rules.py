@@ -179,12 +179,12 @@ def test_an_id_that_is_refused(incoming: bool) -> None:
         ("reply", Side.SERVER, bytes(SpiceLinkReply(error=0))),
         ("result", Side.SERVER, struct.pack("<I", LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID)),
     ]
-    told: list[Event] = [
+    result: list[Event] = [
         HostEvent(time=0.5, host="one", name="configured", args={"incoming": incoming}),
         opened,
     ]
-    told += [
+    result += [
         LinkBytes(time=2.0 + n, connection=1, sender=side, kind=kind, raw=raw, channel=1)
         for n, (kind, side, raw) in enumerate(parts)
     ]
-    assert ("MIG-DST-001" in broken(told)) == incoming
+    assert ("MIG-DST-001" in broken(result)) == incoming

@@ -116,12 +116,12 @@ def test_story(capture: Path) -> None:
 
 
 def test_json_has_the_fixed_keys(capture: Path) -> None:
-    told = json.loads(_invoke("inspect", capture, "--json").stdout)
-    assert {"capture", "sessions", "migrations", "findings", "gaps", "unjudged"} <= told.keys()
-    assert {"requirement", "level", "packet", "time", "connection", "expected", "seen"} <= told["findings"][
-        0
-    ].keys()
-    assert told["error"] is None
+    document = json.loads(_invoke("inspect", capture, "--json").stdout)
+    assert {"capture", "sessions", "migrations", "findings", "gaps", "unjudged"} <= document.keys()
+    assert {"requirement", "level", "packet", "time", "connection", "expected", "seen"} <= document[
+        "findings"
+    ][0].keys()
+    assert document["error"] is None
 
 
 def test_messages_are_filtered(capture: Path) -> None:
@@ -196,6 +196,6 @@ def test_follow_until_interrupted(capture: Path, tmp_path: Path) -> None:
 def test_each_requirement_has_a_test() -> None:
     """As in `requirements --json`; it collects all suites, like a plain `pytest`. Requirements that cannot be
     seen have a reason instead."""
-    told = json.loads(_invoke("requirements", "--json").output)
-    assert len(told) > 100
-    assert [r["id"] for r in told if not r["tests"] and r["id"] not in UNSEEN] == []
+    document = json.loads(_invoke("requirements", "--json").output)
+    assert len(document) > 100
+    assert [r["id"] for r in document if not r["tests"] and r["id"] not in UNSEEN] == []

@@ -60,17 +60,17 @@ def _below(*pids: int) -> list[psutil.Process]:
 
 def test_a_cluster_judges_what_one_machine_judges(tmp_path: Path) -> None:
     """Cells of the matrix, although a worker is killed in the middle; no process outlives the run."""
-    status, told = _certify(tmp_path / "one", "-n", "0", "--", *CELLS)
-    assert status == 0, told
+    status, result = _certify(tmp_path / "one", "-n", "0", "--", *CELLS)
+    assert status == 0, result
     with real_cluster(tmp_path, 2) as cluster:
         killer = Killer(cluster.workers[0].pid, BUSY)
         killer.start()
         try:
             options = ("--cluster", cluster.address, "-n", "3", "--", *CELLS)
-            status, told = _certify(tmp_path / "many", *options)
+            status, result = _certify(tmp_path / "many", *options)
         finally:
             killer.stop()
-        assert status == 0, told
+        assert status == 0, result
         assert cluster.workers[0].wait(END_SECONDS) < 0
         assert not psutil.wait_procs(killer.below + _below(cluster.workers[1].pid), END_SECONDS)[1]
     one, many = _cases(tmp_path / "one"), _cases(tmp_path / "many")
@@ -95,9 +95,9 @@ def test_a_scheduler_that_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
         monkeypatch.setattr(shards, "unpack", unpack_and_kill)
         options = ("--cluster", cluster.address, "-n", "2", "--requirement", "LINK-004")
-        status, told = _certify(out, *options)
+        status, result = _certify(out, *options)
         assert not psutil.wait_procs(_below(cluster.workers[0].pid), END_SECONDS)[1]
-    assert (status, "has gone away" in told.splitlines()[-1]) == (3, True), told
+    assert (status, "has gone away" in result.splitlines()[-1]) == (3, True), result
     certificate = json.loads((out / "certificate.json").read_text())
     assert "has gone away" in certificate["interrupted"]
     text, holds = verify(out)
@@ -159,12 +159,12 @@ def test_a_worker_with_another_build(tmp_path: Path, monkeypatch: pytest.MonkeyP
         cluster.add_worker(tmp_path / "there")
         cluster.wait(1)
         options = ("--cluster", cluster.address, "--server", "lib:server.so")
-        status, told = _certify(tmp_path / "out", *options)
-    last = told.splitlines()[-1]
-    assert (status, "its build of lib:server.so is" in last) == (3, True), told
+        status, result = _certify(tmp_path / "out", *options)
+    last = result.splitlines()[-1]
+    assert (status, "its build of lib:server.so is" in last) == (3, True), result
 
 
 def test_options_that_do_not_go_together(tmp_path: Path) -> None:
     for options in (("--shard", "1/2"), ("-n", "auto")):
-        status, told = _certify(tmp_path / "out", "--cluster", "tcp://127.0.0.1:1", *options)
-        assert (status, told.count("\n")) == (2, 1), told
+        status, result = _certify(tmp_path / "out", "--cluster", "tcp://127.0.0.1:1", *options)
+        assert (status, result.count("\n")) == (2, 1), result

@@ -23,7 +23,7 @@ def explain(identifier: str) -> Result:
 
 
 def test_one_requirement() -> None:
-    told = explain("mig-dst-011").output
+    result = explain("mig-dst-011").output
     wanted = (
         "MIG-DST-011",
         CATALOGUE["MIG-DST-011"].text,
@@ -35,16 +35,16 @@ def test_one_requirement() -> None:
         "0.15.1    PASS",
     )
     for words in wanted:
-        assert words in " ".join(told.split()) or words in told, words
+        assert words in " ".join(result.split()) or words in result, words
 
 
 def test_every_requirement() -> None:
     """Each has a test and planted faults, and fits the width."""
     collected = marked_tests(*CATALOGUE)
     for requirement, (tests, spoiled) in zip(CATALOGUE.values(), collected, strict=True):
-        told = explanation(requirement, tests, spoiled)
-        assert max(map(len, told.splitlines())) <= WIDTH
-        assert "\n  none" not in told, requirement.id
+        result = explanation(requirement, tests, spoiled)
+        assert max(map(len, result.splitlines())) <= WIDTH
+        assert "\n  none" not in result, requirement.id
 
 
 @pytest.mark.parametrize(

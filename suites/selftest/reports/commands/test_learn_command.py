@@ -55,35 +55,35 @@ def run(*words: object) -> tuple[int, str]:
 
 def finding(left: Path, right: Path, out: Path) -> Path:
     """The finding of the only difference of two models."""
-    status, told = run("learn", "--compare", left, right, "--out", out)
-    assert status == Exit.NOT_CONFORMANT, told
-    assert "1 differences" in told
-    assert all(name in told for name in WORD)
+    status, result = run("learn", "--compare", left, right, "--out", out)
+    assert status == Exit.NOT_CONFORMANT, result
+    assert "1 differences" in result
+    assert all(name in result for name in WORD)
     (file,) = out.glob("findings/*/finding.json")
     assert json.loads(file.read_text())["letters"] == list(WORD)
     return file
 
 
 def test_equal_models(files: tuple[Path, Path]) -> None:
-    status, told = run("learn", "--compare", files[0], files[0])
+    status, result = run("learn", "--compare", files[0], files[0])
     assert status == Exit.CONFORMANT
-    assert "equal" in told
+    assert "equal" in result
 
 
 def test_a_difference_shows_where_the_build_has_it(files: tuple[Path, Path], tmp_path: Path) -> None:
     file = finding(files[1], files[0], tmp_path / "out")
-    status, told = run("replay", file, "--server", "system", "--out", tmp_path / "replay")
-    assert status == Exit.NOT_CONFORMANT, told
-    assert "expected: main INIT(a new id)" in told
+    status, result = run("replay", file, "--server", "system", "--out", tmp_path / "replay")
+    assert status == Exit.NOT_CONFORMANT, result
+    assert "expected: main INIT(a new id)" in result
     text, holds = verify(tmp_path / "replay")
     assert holds, text
 
 
 def test_a_difference_does_not_show_elsewhere(files: tuple[Path, Path], tmp_path: Path) -> None:
     file = finding(files[0], files[1], tmp_path / "out")
-    status, told = run("replay", file, "--server", "system", "--out", tmp_path / "replay")
-    assert status == Exit.CONFORMANT, told
-    assert "does not show" in told
+    status, result = run("replay", file, "--server", "system", "--out", tmp_path / "replay")
+    assert status == Exit.CONFORMANT, result
+    assert "does not show" in result
     text, holds = verify(tmp_path / "replay")
     assert holds, text
 
@@ -91,10 +91,10 @@ def test_a_difference_does_not_show_elsewhere(files: tuple[Path, Path], tmp_path
 def test_a_model_of_another_suite_version(files: tuple[Path, Path]) -> None:
     file = files[0]
     file.write_text(file.read_text().replace('"suite": ', '"suite": 9'))
-    status, told = run("learn", "--compare", file, files[1])
+    status, result = run("learn", "--compare", file, files[1])
     assert status == Exit.HARNESS
-    assert "another suite version" in told
-    assert told.count("\n") == 1
+    assert "another suite version" in result
+    assert result.count("\n") == 1
 
 
 @pytest.fixture
@@ -103,8 +103,8 @@ def learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(letters, "USUAL", {("target", False): (*WORD, "main: close")})
     monkeypatch.setenv("SPICE_CONFORM_CACHE", str(tmp_path / "cache"))
     options = ("--role", "target", "--orders", 0, "-n", 1, "--out", tmp_path / "run")
-    status, told = run("learn", "--server", "system", *options)
-    assert status == Exit.CONFORMANT, told
+    status, result = run("learn", "--server", "system", *options)
+    assert status == Exit.CONFORMANT, result
     return tmp_path / "run"
 
 
@@ -171,7 +171,7 @@ def test_a_run_that_cannot_learn_is_sealed(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(command, "learn", learn)
     out = tmp_path / "run"
-    status, told = run("learn", "--server", "system", "--role", "target", "--out", out)
-    assert (status, told.splitlines()[-1]) == (3, "spice-conform: the server answers differently each time")
+    status, result = run("learn", "--server", "system", "--role", "target", "--out", out)
+    assert (status, result.splitlines()[-1]) == (3, "spice-conform: the server answers differently each time")
     assert "answers differently" in json.loads((out / "certificate.json").read_text())["interrupted"]
     assert verify(out)[1]

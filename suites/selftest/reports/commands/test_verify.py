@@ -217,15 +217,15 @@ def test_a_run_of_an_earlier_suite_holds(run: Path) -> None:
     _events(run, older)
     publish(run)
     path = run / "certificate.json"
-    told = json.loads(path.read_text())
-    for entry in told["deviations"]:
+    document = json.loads(path.read_text())
+    for entry in document["deviations"]:
         del entry["ends"]
-    path.write_text(json.dumps(told))
+    path.write_text(json.dumps(document))
     seal.write(run)
     text, holds = verify(run)
     assert holds, text
-    told["deviations"][0]["reason"] = "another"
-    path.write_text(json.dumps(told))
+    document["deviations"][0]["reason"] = "another"
+    path.write_text(json.dumps(document))
     seal.write(run)
     assert not verify(run)[1]
 

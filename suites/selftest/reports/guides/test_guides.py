@@ -39,11 +39,11 @@ def test_options_are_those_that_there_are() -> None:
     """The command's help lists each of its options that a guide uses."""
     for line in _commands():
         command, *words = line.split()[1:]
-        told = subprocess.run(
+        done = subprocess.run(
             [str(TOOL), command, "--help"], capture_output=True, text=True, check=True
         ).stdout
         for word in words:
-            assert not word.startswith("--") or re.search(rf"{word}\b", told), line
+            assert not word.startswith("--") or re.search(rf"{word}\b", done), line
 
 
 def test_files_that_guides_name_are_there() -> None:

@@ -115,20 +115,20 @@ def test_it_is_told_as_its_reader_needs_it(
     wanted = WANTED[name]
     page = tmp_path / "page.html"
     status = inspect.main(captures=[CAPTURES / name], html=page)
-    told = capsys.readouterr().out
-    flat = " ".join(told.split())
-    assert status == wanted.status, told
+    output = capsys.readouterr().out
+    flat = " ".join(output.split())
+    assert status == wanted.status, output
     for words in wanted.words:
-        assert " ".join(words.split()) in flat, told
+        assert " ".join(words.split()) in flat, output
     for words in wanted.never:
-        assert words not in told
-    assert max(map(len, told.splitlines())) <= 100
+        assert words not in output
+    assert max(map(len, output.splitlines())) <= 100
     inspect.main(captures=[CAPTURES / name], as_json=True)
     story: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert tuple((m["outcome"], m["reason"]) for m in story["migrations"]) == wanted.outcomes
     if wanted.sessions is not None:
         assert len(story["sessions"]) == wanted.sessions
-    for text in (told, page.read_text(encoding="utf-8"), json.dumps(story, ensure_ascii=False)):
+    for text in (output, page.read_text(encoding="utf-8"), json.dumps(story, ensure_ascii=False)):
         assert not [c for c in text if ord(c) < 32 and c not in "\n\t"]
 
 

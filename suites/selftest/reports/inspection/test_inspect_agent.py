@@ -36,9 +36,11 @@ def capture(tmp_path: Path) -> Path:
 
 def test_messages_show_what_the_pieces_are(capture: Path, capsys: pytest.CaptureFixture[str]) -> None:
     inspect.main(captures=[capture], messages=True)
-    told = capsys.readouterr().out.splitlines()
-    pieces = [index for index, line in enumerate(told) if "SPICE_MSG_MAIN_AGENT_DATA (" in line]
-    (agent,) = (index for index, line in enumerate(told) if "agent: VD_AGENT_CLIPBOARD (5,004 bytes)" in line)
+    output = capsys.readouterr().out.splitlines()
+    pieces = [index for index, line in enumerate(output) if "SPICE_MSG_MAIN_AGENT_DATA (" in line]
+    (agent,) = (
+        index for index, line in enumerate(output) if "agent: VD_AGENT_CLIPBOARD (5,004 bytes)" in line
+    )
     assert len(pieces) == 3
     assert agent == pieces[-1] + 1
 

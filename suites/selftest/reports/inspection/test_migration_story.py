@@ -255,8 +255,8 @@ def test_recorded_migrations_are_told_wherever_the_capture_begins(name: str, tmp
     (announced,) = (m["phases"][0]["packet"] for m in whole["migrations"])
     for start in range(1, announced - 1, max(1, announced // 20)):
         story = story_of(save(tmp_path / "late.pcap", every[start:], link))
-        told = [[m[key] for key in facts] for m in story["migrations"]]
-        assert told == [[m[key] for key in facts] for m in whole["migrations"]], start
+        result = [[m[key] for key in facts] for m in story["migrations"]]
+        assert result == [[m[key] for key in facts] for m in whole["migrations"]], start
         assert story["findings"] == []
 
 

@@ -140,8 +140,8 @@ def _bisected(tmp_path: Path, what: str) -> None:
     _git(repository, "bisect", "start", "HEAD", commits[0])
     build = "read built number < source && cp ../$built.so libspice-server.so.1"
     recipe = [f"{RECIPES}/bisect.sh", what, "libspice-server.so.1", "sh", "-c", build]
-    told = _git(repository, "bisect", "run", *recipe)
-    assert f"{commits[4]} is the first bad commit" in told
+    output = _git(repository, "bisect", "run", *recipe)
+    assert f"{commits[4]} is the first bad commit" in output
     log = _git(repository, "bisect", "log")
     for word, commit in (("good", commits[3]), ("bad", commits[4]), ("skip", commits[2])):
         assert f"git bisect {word} {commit}" in log
@@ -195,9 +195,9 @@ def test_bisect_finds_the_commit_of_a_finding(tmp_path: Path) -> None:
 def test_summary_and_errors() -> None:
     """The failures, with expected and seen; no text of a server becomes markup or a command."""
     made = run(case("a", Verdict.FAIL, MUST, [found(MUST, "a | b\n::error::<b>")]))
-    told = markdown(made)
-    assert "NOT CONFORMANT" in told
-    assert "a \\| b ::error::\\<b\\>" in told
+    result = markdown(made)
+    assert "NOT CONFORMANT" in result
+    assert "a \\| b ::error::\\<b\\>" in result
     (line,) = github_errors(made)
     assert line.startswith("::error file=suites/migration/test_x.py,title=MIG-DST-900 on system::")
     assert "\n" not in line

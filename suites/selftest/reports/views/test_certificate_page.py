@@ -70,5 +70,5 @@ def test_prints_on_two_pages(many: bool, tmp_path: Path) -> None:
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
     command = [str(BROWSER), *options, "--no-pdf-header-footer", f"--print-to-pdf={pdf}", page.as_uri()]
     subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
-    told = subprocess.run(["pdfinfo", pdf], check=True, capture_output=True, text=True, timeout=SECONDS)
-    assert re.search(r"Pages: +2\n", told.stdout), told.stdout
+    done = subprocess.run(["pdfinfo", pdf], check=True, capture_output=True, text=True, timeout=SECONDS)
+    assert re.search(r"Pages: +2\n", done.stdout), done.stdout

@@ -139,12 +139,12 @@ def test_matrix_is_read_by_click_and_keys(page: Any) -> None:
     picture.find_element("css selector", "summary").click()
     square = until(page, lambda d: all_of(d, "button.sq"))[0]
     square.click()
-    told = page.find_element("id", "cell")
-    first = told.text
+    result = page.find_element("id", "cell")
+    first = result.text
     assert "\n" in first
-    assert told.find_elements("css selector", "a[href^='#t']")
+    assert result.find_elements("css selector", "a[href^='#t']")
     square.send_keys(Keys.ARROW_DOWN)
-    assert told.text != first
+    assert result.text != first
     assert page.switch_to.active_element.get_attribute("class").startswith("sq")
 
 

@@ -124,16 +124,16 @@ def test_a_known_end_becomes_rare(launchers: Mapping[str, Launcher]) -> None:
 
 def test_the_same_seed_explores_the_same(launchers: Mapping[str, Launcher]) -> None:
     """Two explorers with one seed make the same moves."""
-    told = []
+    result = []
     for _ in range(2):
         explorer = Explorer(launchers, 7)
         walks = [explorer.play() for _ in range(40)]
         for walk in reversed(walks):
             if not walk.kept and not walk.goes_on:
                 walk.close()
-        told.append([[str(move) for move in walk.played] for walk in walks])
+        result.append([[str(move) for move in walk.played] for walk in walks])
         explorer.close()
-    assert told[0] == told[1]
+    assert result[0] == result[1]
 
 
 def test_the_first_plays_are_migrations_by_duty(launchers: Mapping[str, Launcher]) -> None:

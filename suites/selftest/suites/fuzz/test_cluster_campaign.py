@@ -30,10 +30,10 @@ BUSY = 6
 
 
 def _figures(team: Team) -> dict[str, Any]:
-    told = team.as_dict()
+    result = team.as_dict()
     hits: Counter[Key] = team.hits
     return {"failures": set(team.failures), "hits": hits} | {
-        name: told[name] for name in ("examples", "moves", "visits", "steps", "coverage", "provoked")
+        name: result[name] for name in ("examples", "moves", "visits", "steps", "coverage", "provoked")
     }
 
 

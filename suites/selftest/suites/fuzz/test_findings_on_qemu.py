@@ -62,9 +62,9 @@ def _replay(finding: Path, out: Path, *more: str) -> tuple[int, str]:
 def test_a_finding_shows_on_qemu(moves: Sequence[Move], tmp_path: Path) -> None:
     """The same failure; its run is sealed."""
     finding = _finding(moves, tmp_path / "finding.json")
-    status, told = _replay(finding, tmp_path / "run", "--deviations", "/dev/null")
-    assert status == 1, told
-    assert "does not show" not in told
+    status, result = _replay(finding, tmp_path / "run", "--deviations", "/dev/null")
+    assert status == 1, result
+    assert "does not show" not in result
     text, holds = verify(tmp_path / "run")
     assert holds, text
     (build, *_) = json.loads((tmp_path / "run" / "certificate.json").read_text())["servers"][0][
@@ -78,8 +78,8 @@ def test_a_finding_that_does_not_show(tmp_path: Path, monkeypatch: pytest.Monkey
     finding = _finding(ON_SOURCE, tmp_path / "finding.json")
     data = json.loads(finding.read_text())
     finding.write_text(json.dumps(data | {"moves": data["moves"][:1]}))
-    status, told = _replay(finding, tmp_path / "run", "--deviations", "/dev/null")
-    assert (status, "does not show" in told) == (0, True), told
+    status, result = _replay(finding, tmp_path / "run", "--deviations", "/dev/null")
+    assert (status, "does not show" in result) == (0, True), result
 
 
 def test_a_move_that_qemu_cannot_make(tmp_path: Path) -> None:
@@ -88,6 +88,6 @@ def test_a_move_that_qemu_cannot_make(tmp_path: Path) -> None:
     data = json.loads(finding.read_text())
     draw = {"move": "call", "host": "source", "name": "draw"}
     finding.write_text(json.dumps(data | {"moves": [*data["moves"], draw]}))
-    status, told = _replay(finding, tmp_path / "run")
-    assert (status, told.count("\n")) == (3, 1), told
-    assert "cannot make the move 'hypervisor of the source: draw'" in told
+    status, result = _replay(finding, tmp_path / "run")
+    assert (status, result.count("\n")) == (3, 1), result
+    assert "cannot make the move 'hypervisor of the source: draw'" in result

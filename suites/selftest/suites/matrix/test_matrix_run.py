@@ -35,8 +35,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_cells_are_told(out: Path) -> None:
-    told = json.loads((out / "matrix.json").read_text())
-    (channel,) = told["channels"]
+    document = json.loads((out / "matrix.json").read_text())
+    (channel,) = document["channels"]
     (state,) = channel["states"]
     (place,) = state["places"]
     assert (channel["channel"], state["state"], place["place"]) == ("main", "connected", "connected")

@@ -71,9 +71,9 @@ def test_what_may_be_sent() -> None:
 
 
 def test_the_table_can_be_read() -> None:
-    told = list(owed_answers.table())
-    assert {(MAIN, 104, None, owed_answers.MAIN[104][None])} <= set(told)
-    assert {channel for channel, _, _, _ in told} == {MAIN, *CHANNELS}
+    result = list(owed_answers.table())
+    assert {(MAIN, 104, None, owed_answers.MAIN[104][None])} <= set(result)
+    assert {channel for channel, _, _, _ in result} == {MAIN, *CHANNELS}
 
 
 def test_links_with_each_id() -> None:

@@ -48,11 +48,11 @@ class Killing:
 
     def many(self, words: Sequence[Word]) -> Iterator[tuple[Word, list[Answer]]]:
         """As `Player` says."""
-        for told in self._crew.many(words):
+        for result in self._crew.many(words):
             if len(words) > 2 and not self.killed:
                 os.kill(self._worker, signal.SIGKILL)
                 self.killed = True
-            yield told
+            yield result
 
 
 def _players() -> list[psutil.Process]:

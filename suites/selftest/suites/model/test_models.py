@@ -103,10 +103,10 @@ def test_a_second_run_asks_little(model: Model, tmp_path: Path) -> None:
 
 def test_a_server_that_answers_differently_is_reported(model: Model, tmp_path: Path) -> None:
     word = tuple(name for name in SCHEMES[model.subject.role][0] if name in model.alphabet)[:3]
-    with pytest.raises(Undecided, match="differently each time") as told:
+    with pytest.raises(Undecided, match="differently each time") as result:
         learn_from(ModelPlayer(model, word), "model", BUILD, model.subject, effort=LITTLE, cache=tmp_path)
-    assert told.value.word == word
-    assert len(told.value.seen) == 2
+    assert result.value.word == word
+    assert len(result.value.seen) == 2
     (file,) = tmp_path.iterdir()
     assert len(file.read_text().splitlines()) > 1  # other answers are kept
 

@@ -98,9 +98,9 @@ def test_a_switch_of_hosts(tmp_path: Path) -> None:
     """A client that could not connect gets SWITCH_HOST; the replay has the same outcome."""
     path = record(tmp_path, CANNOT_CONNECT)
     assert replay.main(path, server="system", out=tmp_path / "out") == Exit.CONFORMANT
-    told = json.loads((tmp_path / "out" / "replay.json").read_text())
-    assert not told["differences"]
-    assert "MIG-SRC-018" in told["kept"]
+    document = json.loads((tmp_path / "out" / "replay.json").read_text())
+    assert not document["differences"]
+    assert "MIG-SRC-018" in document["kept"]
 
 
 def test_reflexes_are_not_replayed(tmp_path: Path) -> None:

@@ -119,8 +119,8 @@ class DaskCluster:
         except Exception:
             raise self._gone() from None
         for worker, theirs in answers.items():
-            if worker not in self.client.nthreads():
-                continue  # it has gone
+            if isinstance(theirs, OSError):
+                continue  # it has gone; should it come back, it is asked before its first task
             line = _line(theirs) if isinstance(theirs, BaseException) else alike.unlike(ours, theirs)
             if line is not None:
                 raise HarnessError(f"the worker {visible(str(worker))} cannot play: {line}")

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from dissectors.conversation.conversation import Conversation
 from dissectors.framing.events import Endpoint, Event
@@ -18,6 +19,7 @@ from dissectors.rules.oracle import Oracle
 from dissectors.wire.constants import CommonCap, MainCap
 from fixtures.bench.launchers import Launcher
 from fixtures.peer import Capabilities, Connection, Deadline, PeerFailure, Pump
+from fixtures.peer.pump import Task
 from fixtures.system.hosts import Ability, HarnessError, Host
 from suites.fuzz import bodies
 from suites.fuzz.carriers import port_of, tls_settings, trust, wrap
@@ -154,9 +156,13 @@ class Stage(Standing[Connection]):
                 made.send_mess()
             elif move.upto is Upto.LINKED:
                 task = self.pump.spawn(made.linking(), str(move))
-                self.pump.settle()  # the server has said all that it is going to say
+                self._answered(task)
                 task.cancel()
         return True
+
+    def _answered(self, task: Task[Any]) -> None:
+        """Waits until the server has sent all that it sends in a link stage."""
+        self.pump.settle()
 
     def _end(self, move: End) -> bool:
         connection = self.connection(Slot(move.client, move.host, move.channel))

@@ -6,11 +6,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import psutil
 
 from fixtures.bench.launchers import Launcher
 from fixtures.peer import Deadline
+from fixtures.peer.pump import Task
 from fixtures.qemu import QemuHost
 from fixtures.system.hosts import HarnessError, Host
 from suites.fuzz.moves import CALLS, HOSTS, Call, Move, Pass, Setup
@@ -19,6 +21,8 @@ from suites.fuzz.standing import Key
 
 #: Longer than every timer of the library (10 s migration, 30 s connectivity), s.
 LONG_S = 32.0
+#: How long a QEMU may take to answer in a link stage, s; one that never answers costs this time.
+ANSWERS_S = 3.0
 #: How long a QEMU may take to close the sockets of clients that have left, s.
 CLOSES_S = 2.0
 #: The host calls that a QEMU makes by itself in a migration.
@@ -64,6 +68,11 @@ class QemuStage(Stage):
                 host.cancel(other)
             case _:
                 host.call(CALLS[move.name][0])
+
+    def _answered(self, task: Task[Any]) -> None:
+        """Waits for the end of the link stage too: a QEMU cannot tell that nothing is on its way."""
+        self._wait(ANSWERS_S, lambda: task.done)
+        self.pump.settle()
 
     def _pass(self, move: Pass) -> bool:
         """The time is real: this takes as long as it says, or until the process ends."""

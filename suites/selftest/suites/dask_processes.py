@@ -98,21 +98,29 @@ def _empty(process: subprocess.Popen[str]) -> None:
 
 
 class Killer(threading.Thread):
-    """Kills a process in the middle of what runs below it. `below`: all that was there then; `busy`: how
-    many processes are below it in the middle of its work."""
+    """Kills a Dask worker in the middle of its work. `module`: what the process runs that works for it;
+    `busy`: how many processes are below that one then. `below`: all that were below the worker."""
 
-    def __init__(self, pid: int, busy: int) -> None:
+    def __init__(self, pid: int, module: str, busy: int) -> None:
         super().__init__(daemon=True)
-        self._process, self._busy = psutil.Process(pid), busy
+        self._process, self._module, self._busy = psutil.Process(pid), module, busy
         self.below: list[psutil.Process] = []
         self.given_up = threading.Event()
 
     def run(self) -> None:
-        while len(self.below) < self._busy and not self.given_up.wait(0.02):
-            with suppress(psutil.NoSuchProcess):
-                self.below = self._process.children(recursive=True)
+        while not self._in_the_middle() and not self.given_up.wait(0.02):
+            pass
         if not self.given_up.is_set():
             self._process.send_signal(signal.SIGKILL)
+
+    def _in_the_middle(self) -> bool:
+        with suppress(psutil.NoSuchProcess):
+            self.below = self._process.children(recursive=True)
+        for process in self.below:
+            with suppress(psutil.NoSuchProcess):
+                if self._module in process.cmdline():
+                    return len(process.children(recursive=True)) >= self._busy
+        return False
 
     def stop(self) -> None:
         """Gives up, if it has not killed yet, and waits for its end."""

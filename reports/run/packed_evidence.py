@@ -110,14 +110,13 @@ def _archive(directory: Path, archive: str, paths: Sequence[str]) -> Mapping[str
 
 def _put(directory: Path, events: Sequence[RunEvent], places: Mapping[str, str]) -> None:
     """Writes the compressed events, with the recordings' new paths, completely or not at all."""
-    lines = []
-    for event in events:
-        if isinstance(event, CaseFinished):
-            moved = {kind: places.get(path, path) for kind, path in event.artefacts.items()}
-            event = replace(event, artefacts=moved)
-        lines.append(encode(event) + "\n")
     part = directory / f".{PACKED_EVENTS}.part"
-    part.write_bytes(gzip.compress("".join(lines).encode(), mtime=0))
+    with part.open("wb") as sink, gzip.GzipFile("", "wb", fileobj=sink, mtime=0) as file:
+        for event in events:
+            if isinstance(event, CaseFinished):
+                moved = {kind: places.get(path, path) for kind, path in event.artefacts.items()}
+                event = replace(event, artefacts=moved)
+            file.write(f"{encode(event)}\n".encode())
     part.replace(directory / PACKED_EVENTS)
 
 

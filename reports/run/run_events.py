@@ -149,9 +149,10 @@ def read_events(directory: Path) -> list[RunEvent]:
     packed = directory / PACKED_EVENTS
     path = packed if packed.exists() else directory / EVENTS
     try:
-        data = gzip.decompress(path.read_bytes()) if path == packed else path.read_bytes()
-        lines = data.decode().splitlines()
-    except (EOFError, zlib.error, UnicodeDecodeError, gzip.BadGzipFile) as error:
+        # `replace`: a kill may cut a character too. Only "\n" ends a line, not all that `splitlines` knows.
+        with (gzip.open if path == packed else open)(path, "rt", encoding="utf-8", errors="replace") as file:
+            lines = file.readlines()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UsageError(f"{path}: damaged: {error}") from None
     except OSError as error:
         raise UsageError(

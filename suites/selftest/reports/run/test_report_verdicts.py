@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,25 @@ def test_events_survive_their_file(tmp_path: Path) -> None:
     file.write_text("\n".join([lines[0], "{", lines[2]]))
     with pytest.raises(UsageError, match="line 2: not an event"):
         Run.read(tmp_path)
+
+
+def test_characters_that_look_like_line_ends(tmp_path: Path) -> None:
+    """A server's message may hold them; a kill may cut one in the middle."""
+    strange = replace(case("a"), reason="next line \x85, line separator \u2028")
+    lines = [encode(event) for event in [run().started, strange, strange]]
+    whole = "\n".join(lines).encode()
+    (tmp_path / record.EVENTS).write_bytes(whole[: whole.rindex("\u2028".encode()) + 1])
+    assert Run.read(tmp_path).cases == [strange]
+
+
+def test_damaged_packed_events(tmp_path: Path) -> None:
+    packed = gzip.compress(encode(run().started).encode())
+    (tmp_path / record.PACKED_EVENTS).write_bytes(packed)
+    assert Run.read(tmp_path).cases == []
+    for damaged in (packed[:-9], b"text", packed[:20] + b"\xff" + packed[21:]):
+        (tmp_path / record.PACKED_EVENTS).write_bytes(damaged)
+        with pytest.raises(UsageError, match=f"^{tmp_path}/{record.PACKED_EVENTS}: damaged: "):
+            Run.read(tmp_path)
 
 
 @pytest.mark.parametrize("content", [None, "", '{"event": "CasesFound", "total": 1}\n'])

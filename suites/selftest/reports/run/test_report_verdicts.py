@@ -189,7 +189,8 @@ def test_events_survive_their_file(tmp_path: Path) -> None:
 def test_characters_that_look_like_line_ends(tmp_path: Path) -> None:
     """A server's message may hold them; a kill may cut one in the middle."""
     strange = replace(case("a"), reason="next line \x85, line separator \u2028")
-    lines = [encode(event) for event in [run().started, strange, strange]]
+    events: list[RunEvent] = [run().started, strange, strange]
+    lines = [encode(event) for event in events]
     whole = "\n".join(lines).encode()
     (tmp_path / record.EVENTS).write_bytes(whole[: whole.rindex("\u2028".encode()) + 1])
     assert Run.read(tmp_path).cases == [strange]

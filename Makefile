@@ -30,8 +30,9 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 format: $(STAMP)
-	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format --quiet .
 
 selftest: $(VENV)/test-ready
 	$(BIN)/pytest suites/selftest -n $(WORKERS) -q --record-only

@@ -41,6 +41,8 @@ SET_BY_THE_MACHINE = frozenset(
     }
 )
 
+#: The machine's reset of its graphics card (spice-qxl.h, spice_qxl_destroy_surfaces and what follows it).
+RESET = "call:qxl_reset"
 #: A channel that ends this soon (s) after main's SPICE_MSG_MIGRATE may have ended before its own MIGRATE.
 TOGETHER_S = 0.0001
 #: This long (s) after main's SPICE_MSG_MIGRATE a source has surely moved its other channels.
@@ -60,7 +62,15 @@ def told_again(view: Conversation, event: Message) -> Iterator[Ruling]:
         "calls"
     ):
         return  # a QEMU sets them as soon as it has loaded the sound device's state
+    if event.channel == ChannelType.SPICE_CHANNEL_CURSOR and _card_was_reset(view, connection):
+        return
     yield Broken("MIG-DST-027", "nothing that the source has sent, before MIGRATE_DATA", event.name)
+
+
+def _card_was_reset(view: Conversation, connection: Connection) -> bool:
+    """Whether the machine has reset its graphics card since the connection began: that resets the cursor."""
+    since = connection.opened.time if connection.opened else 0.0
+    return any(c.name == RESET and c.time >= since for c in view.hosts[connection.host].calls)
 
 
 @at_end

@@ -42,6 +42,7 @@ class Directory:
 
     servers: dict[Endpoint, None] = field(default_factory=dict)
     _hosts: set[str] = field(default_factory=set)
+    _ports: set[int] = field(default_factory=set)
     _peers: dict[Endpoint, set[Endpoint]] = field(default_factory=dict)
 
     def is_server(self, endpoint: Endpoint) -> bool:
@@ -52,11 +53,16 @@ class Directory:
         """Whether a SPICE server is known at any port of this address."""
         return host in self._hosts
 
+    def is_port(self, port: int) -> bool:
+        """Whether a SPICE server is known, or was announced, at this port of any address."""
+        return port in self._ports
+
     def add_server(self, endpoint: Endpoint) -> None:
         """Notes a server's endpoint from a connection or an announcement."""
         if len(self.servers) < REMEMBERED:
             self.servers[endpoint] = None
             self._hosts.add(endpoint.host)
+            self._ports.add(endpoint.port)
 
     def add_pair(self, one: Endpoint, other: Endpoint) -> None:
         """Notes a connection whose direction is not known."""

@@ -20,6 +20,7 @@ from dissectors.capture.record import Progress
 from dissectors.capture.undecrypted_tls import Kept, SealedTls
 from dissectors.framing.events import (
     Closed,
+    ConnectFailed,
     ConnectionEvent,
     Ending,
     Endpoint,
@@ -37,6 +38,8 @@ Quieter = Callable[[int, Side], frozenset[int]]
 UNKNOWN = Place(flip=False)
 #: The most connections whose only message may be a MIGRATE_END, kept until the end of the capture.
 FAREWELLS = 1000
+#: The most failed connections that are reported: to any port, and to the ports of SPICE servers too.
+ATTEMPTS, MOST_ATTEMPTS = 2_000, 10_000
 _ANNOUNCE = frozenset(
     {
         MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN,
@@ -98,6 +101,8 @@ class EventReader:
         self._arrived: set[str] = set()  # addresses of clients that have come to a target
         self.turned: set[int] = set()  # connections whose two ends were swapped
         self._without_spice = 0
+        self._failed = 0  # failed connections
+        self.more_failed = 0  # those that are only counted
         self._sealed = SealedTls(self._directory.is_host)
         self._recorded: set[int] = set()  # connections that this project's recorder wrote
         self._died: set[int] = set()  # connections that ended with their server's process
@@ -126,6 +131,8 @@ class EventReader:
                     yield from self._begin(item)
                 case HostRecord():
                     yield from self._host(item)
+                case ConnectFailed() if not self._matters(item):
+                    self.more_failed += 1
                 case ConnectionEvent():
                     self._note_speakers(item)
                     yield from self._fact(item)
@@ -138,6 +145,12 @@ class EventReader:
         if alone := sum(len(sides) == 1 for sides in self._speak.values()):
             which = "1 connection" if alone == 1 else f"{alone} connections"
             self.notes.append(f"in {which} only one end says anything: the other direction may be missing")
+
+    def _matters(self, event: ConnectFailed) -> bool:
+        """Whether a failed connection is reported: of a port scan, which may have millions, only some are."""
+        self._failed += 1
+        usual = self._failed <= ATTEMPTS or self._directory.is_port(event.server.port)
+        return usual and self._failed - self.more_failed <= MOST_ATTEMPTS
 
     def _note_speakers(self, item: ConnectionEvent) -> None:
         """Notes the sides that have sent something other than SPICE."""

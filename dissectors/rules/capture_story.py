@@ -100,7 +100,7 @@ class _Story:
             "streams": reader.streams,
             "other_streams": self._source.other_streams,
             "spice_streams": len(spice),
-            "failed_streams": len(self._attempts.all),
+            "failed_streams": len(self._attempts.all) + self._source.more_failed,
             "messages": read,
             "judged": len(judgement.broken | judgement.kept.keys()),
             "nothing_judged": self._inspection.nothing_judged,

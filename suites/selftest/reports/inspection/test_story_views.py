@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from dissectors.rules.inspector import Inspection
 from dissectors.wire.constants import MsgcMain, MsgMain, Side
 from fixtures.captures import DIRECTORY
 from reports.commands.cli import main
@@ -243,3 +244,23 @@ def test_every_finding_is_in_a_ladder(tmp_path: Path) -> None:
     assert {"CONNID-008", "CHAN-001"} <= {f["requirement"] for f in story_of(scene.path)["findings"]}
     assert "^ CONNID-008" in ladders.partition("Elsewhere")[0]
     assert "^ CHAN-001" in ladders.partition("Elsewhere")[2]
+
+
+def test_of_a_port_scan_some_attempts_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan must not fill the memory: further attempts are counted, except at ports of SPICE servers."""
+    monkeypatch.setattr("dissectors.capture.reader.ATTEMPTS", 50)
+    with Scene(tmp_path / "scanned.pcapng") as scene:
+        for number in range(200):
+            scene.attempt("10.9.0.1", f"10.2.0.{number}", 22)
+        session = scene.session(CLIENT, A)
+        scene.begin(session, B)
+        scene.attempt(CLIENT, B)
+        scene.client(session, MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR)
+        scene.tick(10.0)
+        scene.close(session)
+    inspection = Inspection([scene.path])
+    inspection.finish()
+    story = inspection.as_dict()
+    assert len(inspection.oracle.conversation.connections) == 52
+    assert story["capture"]["failed_streams"] == 201
+    assert [m["reason"] for m in story["migrations"]] == ["not answered"]

@@ -433,6 +433,7 @@ class Reassembler:
                 self._doubtful.pop(half, None)
                 if old.table.get(half.key) is half:
                     del old.table[half.key]
+                del half.peer, half.flow  # free them now, without the garbage collector
 
 
 def _fits(half: Half, first: int) -> bool:

@@ -16,7 +16,6 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import pytest
 
@@ -29,16 +28,14 @@ from reports.run import verdict as verdicts
 from reports.run.deviations import SHIPPED, load
 from reports.run.environment import suite_seed
 from reports.run.exit_status import Exit
-from reports.run.run_events import CaseFinished, Deviation
+from reports.run.reported_cases import PROPERTIES, case_of, cells_of, decision_on, in_suites, is_case
+from reports.run.run_events import Deviation
 from reports.run.run_recorder import RunRecorder
 from reports.run.tally import Run
 
 DEVIATIONS = pytest.StashKey[Sequence[Deviation]]()
 RECORDER = pytest.StashKey["Recorder"]()
 
-#: User properties: the bench's entries, a cell of the matrix with findings, the cells of a place.
-CELL, MATRIX = "spice-cell", "spice-matrix"
-TOLD = frozenset({"spice", CELL, MATRIX})
 #: A failed report with one of these verdicts is not a failure to pytest.
 _FORGIVEN = (Verdict.DEVIATES, Verdict.DIFFERS, Verdict.UNSUPPORTED, Verdict.INCONCLUSIVE)
 
@@ -181,9 +178,9 @@ def pytest_runtest_makereport(
     }
     report.spice_case = case  # type: ignore[attr-defined]  # pytest keeps and serialises extra attributes
     if call.when == "teardown":  # an item lives as long as the run: its entries are in the report now
-        item.user_properties[:] = [entry for entry in item.user_properties if entry[0] not in TOLD]
+        item.user_properties[:] = [entry for entry in item.user_properties if entry[0] not in PROPERTIES]
     judging = not item.config.getoption("planted_faults", False)
-    if report.failed and judging and (cells := _cells(report, item.config.stash[DEVIATIONS])):
+    if report.failed and judging and (cells := cells_of(report, item.config.stash[DEVIATIONS])):
         found = verdicts.worst(cell.verdict for cell in cells)
         if found is Verdict.PASS:
             report.outcome, report.longrepr = "passed", None
@@ -191,7 +188,7 @@ def pytest_runtest_makereport(
             names = (cell.cell for cell in cells if cell.verdict is not Verdict.PASS)
             report.outcome, report.wasxfail = "skipped", f"{found}: {', '.join(names)}"
     elif report.failed and judging and is_case(report):
-        decision = _decide(report, [report], item.config.stash[DEVIATIONS])
+        decision = decision_on(report, [report], item.config.stash[DEVIATIONS])
         if decision.verdict in _FORGIVEN:
             report.outcome = "skipped"
             report.wasxfail = f"{decision.verdict}: {decision.reason}"
@@ -203,7 +200,7 @@ def pytest_runtest_makereport(
 def _lighten(phase: pytest.TestReport, last: pytest.TestReport) -> None:
     """Removes from a report what the run's events hold by now, because the terminal keeps every report until
     its summary."""
-    phase.user_properties = [entry for entry in phase.user_properties if entry[0] not in TOLD]
+    phase.user_properties = [entry for entry in phase.user_properties if entry[0] not in PROPERTIES]
     phase.nodeid, phase.location = last.nodeid, last.location  # one copy of them
     if phase.passed:
         phase.keywords, phase.sections = {}, []
@@ -226,63 +223,6 @@ def asked_servers(config: pytest.Config) -> tuple[str, ...]:
     option = config.getoption
     found = pairings(option("server", None) or [], option("source", None), option("target", None))
     return tuple(pairing.text for pairing in found)
-
-
-def is_case(report: pytest.TestReport) -> bool:
-    """Whether a test judges a server (rather than the project's own code)."""
-    if getattr(report, "spice_case", {}).get("requirements"):
-        return True
-    return any(name == "spice" for name, _ in report.user_properties) or in_suites(report.nodeid)
-
-
-def in_suites(nodeid: str) -> bool:
-    """Whether a test lies in the suites that judge a server."""
-    parts = nodeid.partition("::")[0].split("/")
-    return parts[0] == "suites" and "selftest" not in parts
-
-
-def _decide(
-    last: pytest.TestReport, phases: list[pytest.TestReport], declared: Sequence[Deviation]
-) -> verdicts.Decision:
-    described = [case for phase in phases if (case := getattr(phase, "spice_case", None))]
-    record = verdicts.case_record(last.user_properties)
-    case = verdicts.with_defaults(record, described[0] if described else {})
-    wrong = next((d for d in described if d["trouble"]), None)
-    if wrong is None and last.failed:  # a worker that crashed describes nothing
-        return verdicts.Decision(Verdict.ERROR, str(last.longrepr).splitlines()[0], case.findings)
-    trouble = verdicts.Trouble(wrong["trouble"]) if wrong else None
-    reason = wrong["reason"] if wrong else ""
-    return verdicts.decide(case, trouble, reason, test=last.nodeid, declared=declared)
-
-
-def _cells(report: pytest.TestReport, declared: Sequence[Deviation]) -> list[CaseFinished]:
-    """The driven cells of a matrix test that have findings, each a case of its own."""
-    found: Any = [value for name, value in report.user_properties if name == CELL]
-    return [_cell(report.nodeid, value, declared) for value in found]
-
-
-def _matrix(report: pytest.TestReport) -> Any:
-    """The cells of the test's place, if the test belongs to the matrix."""
-    return next((value for name, value in report.user_properties if name == MATRIX), {})
-
-
-def _cell(test: str, evidence: dict[str, Any], declared: Sequence[Deviation]) -> CaseFinished:
-    case, nodeid = verdicts.case_record([("spice", evidence)]), f"{test}/{evidence['cell']}"
-    decision = verdicts.decide(case, verdicts.Trouble.FINDINGS, "", test=nodeid, declared=declared)
-    return CaseFinished(
-        nodeid=nodeid,
-        title=evidence["title"],
-        server=case.server or "system",
-        requirements=case.requirements,
-        verdict=decision.verdict,
-        reason=decision.reason,
-        kept=case.kept,
-        findings=decision.findings,
-        artefacts=case.artefacts,
-        identities=case.identities,
-        moves=case.moves,
-        cell=evidence["cell"],
-    )
 
 
 class Recorder:
@@ -348,8 +288,8 @@ class Recorder:
     def _write(self, report: pytest.TestReport, phases: list[pytest.TestReport]) -> None:
         if is_case(report) or any(map(is_case, phases)):
             try:
-                self._open().finished(self._case(report, phases))
-                for cell in _cells(report, self.config.stash[DEVIATIONS]):
+                self._open().finished(case_of(report, phases, self.config.stash[DEVIATIONS], self.out))
+                for cell in cells_of(report, self.config.stash[DEVIATIONS]):
                     if cell.verdict is Verdict.PASS:  # findings of rules that do not apply
                         for path in cell.artefacts.values():
                             Path(path).unlink(missing_ok=True)
@@ -358,26 +298,6 @@ class Recorder:
                     self._open().finished(replace(cell, artefacts=kept))
             except OSError as error:
                 pytest.exit(f"cannot write to {self.out}: {error.strerror}", returncode=Exit.HARNESS)
-
-    def _case(self, last: pytest.TestReport, phases: list[pytest.TestReport]) -> CaseFinished:
-        described: dict[str, Any] = getattr(phases[0], "spice_case", {})
-        case = verdicts.with_defaults(verdicts.case_record(last.user_properties), described)
-        decision = _decide(last, phases, self.config.stash[DEVIATIONS])
-        return CaseFinished(
-            nodeid=last.nodeid,
-            title=described.get("title", last.nodeid),
-            server=case.server or "system",
-            requirements=case.requirements,
-            verdict=decision.verdict,
-            reason=decision.reason,
-            kept=case.kept,
-            findings=decision.findings,
-            duration_s=round(sum(phase.duration for phase in phases), 4),
-            artefacts={k: directory.relative(p, self.out) for k, p in case.artefacts.items()},
-            identities=case.identities,
-            moves=case.moves,
-            matrix=_matrix(last),
-        )
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         ended = excinfo.value

@@ -30,7 +30,7 @@ MODE, START = MsgPlayback.SPICE_MSG_PLAYBACK_MODE, MsgPlayback.SPICE_MSG_PLAYBAC
 VOLUME, MUTE = MsgPlayback.SPICE_MSG_PLAYBACK_VOLUME, MsgPlayback.SPICE_MSG_PLAYBACK_MUTE
 RECORD_DATA = MsgcRecord.SPICE_MSGC_RECORD_DATA
 RECORD_START = MsgRecord.SPICE_MSG_RECORD_START
-TOLD = {
+VOLUME_AND_MUTE = {
     "playback": (PLAYBACK, VOLUME, MUTE, PlaybackCap.SPICE_PLAYBACK_CAP_VOLUME),
     "record": (
         RECORD,
@@ -158,11 +158,11 @@ def _later(word: bytes, ms: int) -> bytes:
     ),
 )
 @pytest.mark.parametrize("able", [True, False])
-@pytest.mark.parametrize("device", TOLD)
+@pytest.mark.parametrize("device", VOLUME_AND_MUTE)
 def test_volume_and_mute(bench: Bench, device: str, able: bool) -> None:
     """VOLUME and MUTE carry the guest's settings, when the channel opens and at each change, to clients that
     have the capability, and to no others."""
-    channel, volume, mute, cap = TOLD[device]
+    channel, volume, mute, cap = VOLUME_AND_MUTE[device]
     source = bench.start(devices=("keyboard", "mouse", device))
     source.call("sound_volume", device=device, volumes=[0x1234, 0xFEDC])
     source.call("sound_mute", device=device, mute=1)

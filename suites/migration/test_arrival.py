@@ -21,7 +21,7 @@ INIT, LIST = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
 NAME, UUID, PING = MsgMain.SPICE_MSG_MAIN_NAME, MsgMain.SPICE_MSG_MAIN_UUID, MsgBase.SPICE_MSG_PING
 PLAIN, RICH = ("keyboard", "mouse"), ("keyboard", "mouse", "tablet", "display", "agent")
 #: The fields of INIT that describe the machine; two INITs may differ by so much in their times, ms.
-TOLD = (
+STATED = (
     "display_channels_hint",
     "supported_mouse_modes",
     "current_mouse_mode",
@@ -57,7 +57,7 @@ def test_machine_that_differs(bench: Bench, before: tuple[str, ...], after: tupl
     migrated(bench, source, client, target)
     observed = client.main.got(INIT)[0].packet
     fresh = bench.client(target, channels=()).main.got(INIT)[0].packet
-    seen, due = ({name: int(getattr(p, name)) for name in TOLD} for p in (observed, fresh))
+    seen, due = ({name: int(getattr(p, name)) for name in STATED} for p in (observed, fresh))
     bench.claim(seen == due, due, seen, target)
     apart = int(fresh.multi_media_time) - int(observed.multi_media_time)
     bench.claim(

@@ -55,7 +55,7 @@ def telling(message: Message) -> bool:
         return False
     if message.channel == MAIN:
         return message.type in (MsgBase.SPICE_MSG_MIGRATE, MsgBase.SPICE_MSG_MIGRATE_DATA) or (
-            message.type in _TOLD_ON_MAIN
+            message.type in _COMPARED_ON_MAIN
         )
     return message.type in (MsgBase.SPICE_MSG_MIGRATE, MsgBase.SPICE_MSG_MIGRATE_DATA)
 
@@ -82,7 +82,7 @@ _UNTIMELY = {
     MsgMain.SPICE_MSG_MAIN_AGENT_DATA,
     MsgMain.SPICE_MSG_MAIN_AGENT_TOKEN,
 }
-_TOLD_ON_MAIN = frozenset(MsgMain) - _UNTIMELY
+_COMPARED_ON_MAIN = frozenset(MsgMain) - _UNTIMELY
 #: Bodies above this size are left out of a recording's ladder, bytes.
 LARGE_BODY = 4096
 CALLBACKS = frozenset({"migrate_connect_complete", "migrate_end_complete"})

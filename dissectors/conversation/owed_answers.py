@@ -54,7 +54,7 @@ class Answer:
 SILENCE, END, SURVIVAL = Answer(), Answer(ends=True), Answer(free=True)
 ANY = None
 #: State (ANY: all states that are not named) -> the answer.
-Row = Mapping[State | None, Answer]
+ByState = Mapping[State | None, Answer]
 
 
 def says(*messages: int, keeps: str = "") -> Answer:
@@ -73,13 +73,13 @@ NOT_YET = (*WAITING, State.TARGET_SEAMLESS)
 #: After SPICE_MSG_MIGRATE only MIGRATE_DATA is due (MIG-SRC-041, MIG-SRC-042: the order tables have it).
 LEAVING = (State.FLUSH_DUE, State.GONE)
 _CANCEL = says(M.SPICE_MSG_MAIN_MIGRATE_CANCEL)
-_CONNECTED: Row = {
+_CONNECTED: ByState = {
     ANY: _CANCEL,  # the server does not wait for it
     **_in(SILENCE, State.ANNOUNCED, State.ANNOUNCED_SEAMLESS),
     **_in(SURVIVAL, *LEAVING),
 }
 
-_EVERY_CHANNEL: dict[int, Row] = {
+_EVERY_CHANNEL: dict[int, ByState] = {
     BC.SPICE_MSGC_ACK_SYNC: {ANY: SILENCE},
     BC.SPICE_MSGC_ACK: {ANY: SILENCE},
     BC.SPICE_MSGC_PONG: {ANY: SILENCE},
@@ -91,7 +91,7 @@ _EVERY_CHANNEL: dict[int, Row] = {
     },
     BC.SPICE_MSGC_MIGRATE_DATA: {ANY: END, State.TARGET_SILENT: SILENCE, State.TARGET_RESTORING: SILENCE},
 }
-MAIN: Mapping[int, Row] = MappingProxyType(
+MAIN: Mapping[int, ByState] = MappingProxyType(
     {
         **_EVERY_CHANNEL,
         BC.SPICE_MSGC_MIGRATE_DATA: {
@@ -124,15 +124,15 @@ MAIN: Mapping[int, Row] = MappingProxyType(
         MC.SPICE_MSGC_MAIN_QUALITY_INDICATOR: {ANY: END},
     }
 )
-_VMC: dict[int, Row] = {
+_VMC: dict[int, ByState] = {
     MsgcSpicevmc.SPICE_MSGC_SPICEVMC_DATA: {ANY: SILENCE},
     MsgcSpicevmc.SPICE_MSGC_SPICEVMC_COMPRESSED_DATA: {ANY: SILENCE},
 }
-_PORT: dict[int, Row] = {**_VMC, MsgcPort.SPICE_MSGC_PORT_EVENT: {ANY: SILENCE}}
-_NO_DATA: dict[int, Row] = {BC.SPICE_MSGC_MIGRATE_DATA: {ANY: END, State.TARGET_SILENT: SILENCE}}
-_INPUTS: dict[int, Row] = {kind: {ANY: SILENCE} for kind in MsgcInputs}
+_PORT: dict[int, ByState] = {**_VMC, MsgcPort.SPICE_MSGC_PORT_EVENT: {ANY: SILENCE}}
+_NO_DATA: dict[int, ByState] = {BC.SPICE_MSGC_MIGRATE_DATA: {ANY: END, State.TARGET_SILENT: SILENCE}}
+_INPUTS: dict[int, ByState] = {kind: {ANY: SILENCE} for kind in MsgcInputs}
 #: A channel's own entries, which add to those of every channel or replace them.
-OTHERS: Mapping[int, Mapping[int, Row]] = MappingProxyType(
+OTHERS: Mapping[int, Mapping[int, ByState]] = MappingProxyType(
     {
         CT.SPICE_CHANNEL_INPUTS: {
             **_INPUTS,
@@ -158,7 +158,7 @@ OTHERS: Mapping[int, Mapping[int, Row]] = MappingProxyType(
 #: Channels that bring no MIGRATE_DATA.
 WITHOUT_DATA = frozenset({CT.SPICE_CHANNEL_PLAYBACK, CT.SPICE_CHANNEL_RECORD, CT.SPICE_CHANNEL_CURSOR})
 #: A type that the channel does not have.
-UNKNOWN: Row = {ANY: END, State.TARGET_SILENT: SILENCE}
+UNKNOWN: ByState = {ANY: END, State.TARGET_SILENT: SILENCE}
 
 
 def answer(channel: int, state: State, message: int) -> Answer:

@@ -88,7 +88,8 @@ class Request:
         few = self.brief or (bool(self.requirements or self.last_failed) and len(paths) <= FEW_FILES)
         one_machine = any(spec.endswith(DEPLOYMENT) for spec in self.servers)
         worth = 1 if few or one_machine else profiles.processes(self.profiles)
-        options += ["-n", self.workers or ("auto" if worth is None else str(worth if worth > 1 else 0))]
+        asked = None if one_machine and self.workers == "auto" else self.workers
+        options += ["-n", asked or ("auto" if worth is None else str(worth if worth > 1 else 0))]
         brief = [BRIEF] if self.brief else []
         options += [f"--scope={word}" for word in [*self.left_out, *brief] or [""]]
         options += [f"--again={word}" for word in self.command]

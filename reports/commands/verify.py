@@ -23,7 +23,7 @@ from typing import Any
 from reports.run import seal
 from reports.run.environment import suite_version
 from reports.run.judged_again import JUDGED, differences
-from reports.run.packed_evidence import file_of
+from reports.run.packed_evidence import TOGETHER, file_of
 from reports.run.run_directory import TESTS
 from reports.run.run_events import EVENTS
 from reports.run.tally import Run
@@ -36,8 +36,8 @@ MANY = 60
 SILENCE_S = 5.0
 #: Beginnings of the paths of evidence that belongs to a case each.
 OF_CASES = (f"{TESTS}/", "findings/", "conversation.pcapng.gz", "replay.json", "fuzz.json")
-#: How many cases a process gets at a time.
-CHUNK = 4
+#: How many cases a process gets at a time: those whose packets one archive holds, more or less.
+CHUNK = TOGETHER
 #: How many objects a judging process creates between two garbage collections.
 YOUNG = 50_000
 #: The parts of a page that are drawn from the packets: they are left out when pages are compared.

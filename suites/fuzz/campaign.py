@@ -49,7 +49,7 @@ LATE_SECONDS = 15.0
 #: The campaign gives up after this many plays in a row for which no host could be started or copied.
 LOST = 20
 #: So many objects more than before start the garbage collector in a process that only plays.
-COLLECTED = 50_000
+COLLECTED = 200_000
 #: Where a campaign saves its failures, below its directory.
 FINDINGS = "findings"
 

@@ -43,9 +43,9 @@ DEEPEST = 80
 TOGETHER, OFFERED, ROUNDS = (1, 1, 2, 3, 5), 3, 4
 #: One start in this many begins after set-up; one deadly move in this many is played all the same; one end in
 #: this many is an end at every host, not only at those that the plays have touched.
-FRESH, DEADLY, EVERYWHERE = 12, 60, 16
+FRESH, DEADLY, EVERYWHERE = 16, 60, 16
 #: One play in this many is not followed by a play that goes on from its end.
-LAST = 12
+LAST = 24
 #: The first migrations by duty, the last one first: `seamless`, and what carries them.
 DUTIES = ((False, Carrier.WEBSOCKET), (True, Carrier.TLS), (False, Carrier.TCP), (True, Carrier.TCP))
 #: How often a start after set-up uses each carrier: hosts with real connections cannot be branched.
@@ -119,11 +119,19 @@ def _states(stage: Standing[Any], client: int, host: str, channel: int) -> Itera
 
 
 class _Menu:
-    """The choices in the current state of a play; each kind of choices is computed once."""
+    """The choices in the current state of a play; each kind of choices, and each move's likeness, is computed
+    once."""
 
     def __init__(self, walk: Standing[Any]) -> None:
         self.walk = walk
         self._made: dict[int, list[Choice]] = {}
+        self._likes: dict[Move, Likeness] = {}
+
+    def like(self, move: Move) -> Likeness:
+        """The likeness of a move in this state."""
+        if move not in self._likes:
+            self._likes[move] = move_likeness(self.walk, move)
+        return self._likes[move]
 
     def pick(self, dice: random.Random, *, mutate: bool) -> Choice:
         """A random choice of one kind; empty if there is none of this kind."""
@@ -369,23 +377,22 @@ class Explorer:
         moves: list[Move] = []
         for _ in range(dice.choice(TOGETHER)):
             offered = filter(None, [self._choice(menu) for _ in range(OFFERED)])
-            moves += min(offered, key=partial(self._often, walk), default=())
+            moves += min(offered, key=partial(self._often, menu), default=())
         return tuple(moves)
 
-    def _often(self, walk: Standing[Any], chosen: Choice) -> int:
+    def _often(self, menu: _Menu, chosen: Choice) -> int:
         """How often the first move of a choice was made in such a state."""
-        return self.played[move_likeness(walk, chosen[0])]
+        return self.played[menu.like(chosen[0])]
 
     def _choice(self, menu: _Menu) -> Choice:
         dice = self._dice
         for _ in range(6):
             chosen = menu.pick(dice, mutate=self.mutate)
-            if chosen and not any(self._avoids(menu.walk, move) for move in chosen):
+            if chosen and not any(self._avoids(menu.like(move)) for move in chosen):
                 return chosen
         return ()
 
-    def _avoids(self, walk: Standing[Any], move: Move) -> bool:
-        like = move_likeness(walk, move)
+    def _avoids(self, like: Likeness) -> bool:
         if self.deadly[like] < 2 or self.deadly[like] * 2 < self.played[like]:
             return False
         self.avoided += 1

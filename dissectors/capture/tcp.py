@@ -227,6 +227,8 @@ class Reassembler:
             half.first = half.next = first
             half.unplaced = False
             half.drain(self._out)
+        elif half.first < 0 and half.next == first:  # the capture has the answer to this SYN before it
+            half.first = first
         peer = half.peer
         if (
             flags & ACK and peer.next < 0

@@ -150,23 +150,23 @@ def _renumbered(data: bytes, own: int, other: int) -> bytes:
 def two_legs(packets: Packets, random: Random) -> Packets:
     """The capture is made where a proxy or a NAT forwards the connections: it shows the client's leg and the
     hosts' leg of each, which differ in addresses (a proxy: in sequence numbers too)."""
-    delay = random.uniform(1e-6, 0.0005)
+    delay = random.uniform(1e-6, 0.0001)
     numbers = (random.getrandbits(32), random.getrandbits(32)) if random.random() < 0.5 else (0, 0)
     hosts = {port: n + 1 for n, port in enumerate(server_ports(packets))}
     result: Packets = []
-    for packet in packets:
+    for index, packet in enumerate(packets):
         from_client = ports(packet)[1] in hosts
         number = bytes((hosts.get(ports(packet)[from_client], 1),))
         own, other = numbers if from_client else numbers[::-1]
+        time = packet.time + 2 * index * delay  # what follows a packet has to wait for it
         for client, host, later, renumber in (
-            (CLIENT_SEEN, FORWARDER[:3] + number, -delay, True),
-            (FORWARDER, FIRST_HOST[:3] + number, delay, False),
+            (CLIENT_SEEN, FORWARDER[:3] + number, not from_client, True),
+            (FORWARDER, FIRST_HOST[:3] + number, from_client, False),
         ):
             ends = client + host if from_client else host + client
             data = packet.data[:12] + ends + packet.data[IP_BYTES:]
             data = _renumbered(data, own, other) if renumber else data
-            time = packet.time + (later if from_client else -later)
-            result.append(replace(packet, data=data, time=time))
+            result.append(replace(packet, data=data, time=time + delay * later))
     return sorted(result, key=lambda packet: packet.time)
 
 

@@ -183,9 +183,7 @@ def test_many_plays_leave_nothing_behind(tmp_path: Path) -> None:
             sizes.append(us.memory_info().rss)
             states = _states(us)
             assert states["alive"] < 2 * MOST + GROUNDS
-            assert (
-                states["zombie"] <= states["alive"]
-            )  # a process reaps its copies at its next fork
+            assert states["zombie"] <= states["alive"]  # a process reaps its copies at its next fork
             assert us.num_fds() < before[0] + 2 * MOST + 6 * GROUNDS
         explorer.close()
     assert (us.num_fds(), {child.pid for child in us.children(recursive=True)}) == before

@@ -167,7 +167,7 @@ def test_an_edited_report_is_told(run: Path, name: str) -> None:
 
 
 def test_a_replay_and_a_campaign_hold(tmp_path: Path) -> None:
-    assert fuzz.main(out=tmp_path / "fuzz", seed=2, examples=12) in (Exit.CONFORMANT, Exit.NOT_CONFORMANT)
+    assert fuzz.main(out=tmp_path / "fuzz", seed=1, examples=12) in (Exit.CONFORMANT, Exit.NOT_CONFORMANT)
     assert verify(tmp_path / "fuzz") == (verify(tmp_path / "fuzz")[0], True)
     for finding in (tmp_path / "fuzz" / "findings").iterdir():
         replay.main(finding, server="system", out=tmp_path / "replay")
@@ -181,7 +181,7 @@ def test_an_edited_campaign_is_told(
 ) -> None:
     """A failure that was turned into a pass, or taken out; also after new reports and a new seal."""
     run = tmp_path / "fuzz"
-    fuzz.main(out=run, seed=2, examples=12)
+    fuzz.main(out=run, seed=1, examples=12)
     assert list((run / "findings").iterdir())
     _events(run, change)
     publish(run)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -110,6 +111,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.HARNESS))  # nothing stays stopped
     try:
         sys.exit(main(sys.argv[1:]))
     except (UsageError, HarnessError) as error:

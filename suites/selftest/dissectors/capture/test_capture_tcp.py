@@ -221,8 +221,8 @@ def test_a_late_copy_of_a_syn_is_no_new_connection(tmp_path: Path) -> None:
     """Also where the capture shows the SYN after its answer, as two interfaces may."""
     turns = dialogue(turns=3)
     syn, answer, *rest = packets(record(tmp_path / "a", turns))
-    late = replace(syn, time=rest[-1].time + 0.1)
-    told = story(save(tmp_path / "b", [answer, replace(syn, time=answer.time), *rest, late]))
+    late = [replace(packet, time=rest[-1].time + 0.1) for packet in (syn, rest[1])]
+    told = story(save(tmp_path / "b", [answer, replace(syn, time=answer.time), *rest, *late]))
     assert len(told.begins) == 1
     assert told.says() == said(turns)
 

@@ -23,7 +23,7 @@ from fixtures.system.short_paths import FOR_CERTIFICATES, short_name
 from reports.run.deviations import ends_the_server
 from reports.run.environment import ROOT
 from reports.run.exit_status import Exit
-from reports.run.plugin import DEVIATIONS
+from reports.run.reported_cases import DEVIATIONS
 from reports.run.verdict import one_line
 from suites import prove
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -28,12 +28,18 @@ from reports.run import verdict as verdicts
 from reports.run.deviations import SHIPPED, load
 from reports.run.environment import suite_seed
 from reports.run.exit_status import Exit
-from reports.run.reported_cases import PROPERTIES, case_of, cells_of, decision_on, in_suites, is_case
-from reports.run.run_events import Deviation
+from reports.run.reported_cases import (
+    DEVIATIONS,
+    PROPERTIES,
+    case_of,
+    cells_of,
+    decision_on,
+    in_suites,
+    is_case,
+)
 from reports.run.run_recorder import RunRecorder
 from reports.run.tally import Run
 
-DEVIATIONS = pytest.StashKey[Sequence[Deviation]]()
 RECORDER = pytest.StashKey["Recorder"]()
 
 #: A failed report with one of these verdicts is not a failure to pytest.

@@ -18,6 +18,8 @@ from reports.run.run_events import CaseFinished, Deviation
 #: User properties: the bench's entries, a cell of the matrix with findings, the cells of a place.
 CELL, MATRIX = "spice-cell", "spice-matrix"
 PROPERTIES = frozenset({"spice", CELL, MATRIX})
+#: Where pytest's configuration keeps the declared deviations.
+DEVIATIONS = pytest.StashKey[Sequence[Deviation]]()
 
 
 def is_case(report: pytest.TestReport) -> bool:

@@ -213,6 +213,15 @@ def _wait_for(condition: object) -> None:
         time.sleep(0.02)
 
 
+def _second_test(tmp_path: Path) -> Path:
+    """Waits until the second test runs and the first one's case is on disk; the file with the pid of its
+    child."""
+    child, events = tmp_path / "child", tmp_path / "out" / "events.ndjson"
+    _wait_for(lambda: child.exists() and child.read_text())
+    _wait_for(lambda: "CaseFinished" in events.read_text())
+    return child
+
+
 def _gone(pid: int) -> bool:
     with suppress(psutil.NoSuchProcess):
         return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
@@ -231,8 +240,7 @@ def started(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_interrupted(tmp_path: Path, started: subprocess.Popen[str], number: signal.Signals) -> None:
     """An interruption gives one line and status 3; the results so far are kept and shown; no process is
     left."""
-    child = tmp_path / "child"
-    _wait_for(lambda: child.exists() and child.read_text())
+    _second_test(tmp_path)
     family = psutil.Process(started.pid).children(recursive=True)
     assert len(family) >= 2
     started.send_signal(number)
@@ -248,8 +256,7 @@ def test_interrupted(tmp_path: Path, started: subprocess.Popen[str], number: sig
 
 def test_pytest_is_killed(tmp_path: Path, started: subprocess.Popen[str]) -> None:
     """The run's events are on disk, so the reports can still be written."""
-    child = tmp_path / "child"
-    _wait_for(lambda: child.exists() and child.read_text())
+    child = _second_test(tmp_path)
     runner = psutil.Process(started.pid).children()[0]
     runner.kill()
     printed, _ = started.communicate(timeout=PATIENCE)
@@ -260,8 +267,7 @@ def test_pytest_is_killed(tmp_path: Path, started: subprocess.Popen[str]) -> Non
 
 def test_certify_itself_is_killed(tmp_path: Path, started: subprocess.Popen[str]) -> None:
     """The kernel signals the child, which tears its tests down."""
-    child = tmp_path / "child"
-    _wait_for(lambda: child.exists() and child.read_text())
+    _second_test(tmp_path)
     family = psutil.Process(started.pid).children(recursive=True)
     started.kill()
     started.wait()

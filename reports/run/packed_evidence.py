@@ -6,10 +6,13 @@ Wireshark opens. A run of a few tests stays as it was written."""
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from dissectors.capture import archived
@@ -46,10 +49,15 @@ def pack(directory: Path) -> None:
     candidates = {path: size for path in _packable(events) if (size := _size(directory / path)) is not None}
     if sum(size for size, _ in candidates.values()) < FEW:
         return
+    groups = list(_groups({path: plain for path, (_, plain) in candidates.items()}))
+    names = [
+        f"{PurePosixPath(paths[0]).parent}/passed-{number:03}{archived.SUFFIX}"
+        for number, paths in enumerate(groups, 1)
+    ]
     places: dict[str, str] = {}
-    for number, paths in enumerate(_groups({path: plain for path, (_, plain) in candidates.items()}), 1):
-        name = f"{PurePosixPath(paths[0]).parent}/passed-{number:03}{archived.SUFFIX}"
-        places |= _archive(directory, name, paths)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # lzma and zlib work beside Python
+        for packed in threads.map(partial(_archive, directory), names, groups):
+            places |= packed
     _put(directory, events, places)
     _remove_originals(directory)
 

@@ -104,7 +104,7 @@ def main() -> None:
 )
 @click.option("--deviations", type=PATH, metavar="FILE", help="Declared deviations instead of the shipped.")
 @click.option("--out", type=PATH, metavar="DIR", help="Where results go (default: results/<time>/).")
-@click.option("--alluredir", "allure", type=PATH, metavar="DIR", help="Write Allure's results there, too.")
+@click.option("--alluredir", "allure", type=PATH, metavar="DIR", help="Also write results for Allure here.")
 @click.option("-n", "workers", metavar="N", help="Processes to run tests in (default: one for each CPU).")
 @click.option("--cluster", metavar="ADDRESS|local", help="A Dask scheduler whose workers run the tests.")
 @click.option("--seed", type=int, metavar="N", help="Seed of random choices (default: the suite's version).")
@@ -258,7 +258,7 @@ def builds(arguments: tuple[str, ...]) -> None:
 @main.command()
 @click.argument("runs", nargs=-1, required=True, type=RUN, metavar="RUN...")
 @click.option("--out", type=PATH, metavar="DIR", help="Where the page goes (default: one RUN: there).")
-@click.option("--alluredir", "allure", type=PATH, metavar="DIR", help="Write Allure's results there, too.")
+@click.option("--alluredir", "allure", type=PATH, metavar="DIR", help="Also write results for Allure here.")
 def report(runs: tuple[Path, ...], out: Path | None, allure: Path | None) -> None:
     """Write the reports of one run again, or of several runs side by side (a matrix)."""
     from reports.commands.report import report as job

@@ -30,7 +30,7 @@ from fixtures.peer import Client, Connection
 from fixtures.peer.duties import DUTIFUL, Step
 from fixtures.peer.peer_connection import QUICK_US
 from fixtures.system.hosts import Ability, Unsupported
-from suites.guest_pictures import STREAM_CREATE, begin_video, drawn
+from suites.guest_pictures import STREAM_CREATE, begin_video, drawn, open_streams
 from suites.steps import announced, migrated, moved
 
 DISPLAY, CURSOR = ChannelType.SPICE_CHANNEL_DISPLAY, ChannelType.SPICE_CHANNEL_CURSOR
@@ -99,11 +99,12 @@ def test_video_that_plays(bench: Bench) -> None:
     source, target = bench.pair(seamless=True, devices=DEVICES)
     client = bench.client(source)
     display = display_of(client)
+    announced(bench, source, client, target)
     begin_video(bench, source, display)
-    migrated(bench, source, client, target)
+    source.complete(target)
+    moved(bench, source, client)
     seen = [m for m in display.messages if m.type in (STREAM_CREATE, STREAM_DESTROY, MIGRATE)]
-    ended = {m.body[:4] for m in seen if m.type == STREAM_DESTROY}
-    left = {m.body[4:8] for m in seen if m.type == STREAM_CREATE} - ended
+    left = open_streams(display)
     bench.claim(not left, "STREAM_DESTROY of each stream", f"{len(left)} left open", proves="MIG-SRC-060")
     last = seen[-1].name
     bench.claim(last == MIGRATE.name, "SPICE_MSG_MIGRATE after them", last, proves="MIG-SRC-060")

@@ -56,9 +56,27 @@ def _members(archive: Path, mtime_ns: int, size: int) -> Mapping[str, bytes]:
         if not unpacker.eof:
             raise OSError(f"{archive.name} is cut, or larger than {LARGEST >> 20} MB")
         with tarfile.open(fileobj=BytesIO(data), mode="r:") as tar:
-            return {entry.name: file.read() for entry in tar if (file := tar.extractfile(entry)) is not None}
-    except (lzma.LZMAError, tarfile.TarError, EOFError):
+            return {
+                entry.name: _content(tar, entry) for entry in tar if entry.isreg() and not entry.issparse()
+            }
+    except (lzma.LZMAError, tarfile.TarError, EOFError, ValueError):
         raise OSError(f"{archive.name} is damaged") from None
+
+
+def _is_plain(entry: tarfile.TarInfo) -> bool:
+    """Not a link and not a sparse file: small ones can stand for gigabytes."""
+    return entry.isreg() and not entry.issparse()
+
+
+def _content(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(entry)
+    return file.read() if file else b""
+
+
+def names(archive: Path) -> frozenset[str]:
+    """The names of the files in an archive. Raises OSError."""
+    status = archive.stat()
+    return frozenset(_members(archive, status.st_mtime_ns, status.st_size))
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:

@@ -20,6 +20,11 @@ def visible(text: str) -> str:
     return _HIDDEN.sub(_escaped, text)
 
 
+def visible_lines(text: str) -> str:
+    """As `visible`, but lines end."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
 def _escaped(found: re.Match[str]) -> str:
     character = found.group()
     number = ord(character)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from dissectors.wire.visible_text import visible_lines
 from fixtures import builds as store
 from fixtures.system.hosts import HarnessError, Unsupported, UsageError
 from fixtures.system.user_cache import cache_directory
@@ -28,7 +29,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except (UsageError, HarnessError, Unsupported) as error:
-            click.echo(f"spice-conform: {error}", err=True)
+            click.echo(f"spice-conform: {visible_lines(str(error))}", err=True)
             ctx.exit(Exit.USAGE if isinstance(error, UsageError) else Exit.HARNESS)
 
 

@@ -9,6 +9,7 @@ compare and verify: 0 the same or better, 1 not.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -26,6 +27,8 @@ DEBUG = "SPICE_CONFORM_DEBUG"
 #: How many objects an inspection creates between two garbage collections: most of them die at once, so that
 #: more frequent collections cost time for nothing.
 YOUNG = 50_000
+#: What the kernel says of a disk that takes no more.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class Cli(click.Group):
@@ -53,6 +56,9 @@ class Cli(click.Group):
         except Exception as error:
             if os.environ.get(DEBUG):
                 raise
+            if isinstance(error, OSError) and error.errno in _FULL:
+                where = f"{error.filename}: " if error.filename else ""
+                _fail(f"cannot write: {where}{error.strerror}", Exit.HARNESS)
             _fail(
                 f"a fault of this program: {type(error).__name__}: {error} ({DEBUG}=1 shows where)",
                 Exit.HARNESS,
@@ -60,7 +66,10 @@ class Cli(click.Group):
 
 
 def _fail(error: object, status: int) -> None:
-    click.echo(f"spice-conform: {error}", err=True)
+    from dissectors.wire.visible_text import visible_lines
+
+    # it may quote a server, a file or a file's name
+    click.echo(f"spice-conform: {visible_lines(str(error))}", err=True)
     sys.exit(status)
 
 

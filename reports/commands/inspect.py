@@ -22,6 +22,7 @@ from dissectors.capture import CaptureError
 from dissectors.framing.events import Event, Gap, Garbage, HostEvent, Message, Quiet
 from dissectors.rules.inspector import Inspection
 from dissectors.rules.judgement import Finding
+from dissectors.wire.visible_text import visible_lines
 from fixtures.system.hosts import UsageError
 from reports.inspection.agent_view import AgentTalk
 from reports.ladder import wording
@@ -240,5 +241,5 @@ def _progress(wanted: Wanted) -> Iterator[Show | None]:
 
 
 def _unreadable(error: CaptureError) -> int:
-    print(f"spice-conform: {error}", file=sys.stderr)
+    print(f"spice-conform: {visible_lines(str(error))}", file=sys.stderr)
     return Exit.UNREADABLE

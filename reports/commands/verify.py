@@ -20,6 +20,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from dissectors.capture import archived
 from reports.run import seal
 from reports.run.environment import suite_version
 from reports.run.judged_again import JUDGED, differences
@@ -64,7 +65,7 @@ def verify(
         return _report([f"seal {manifest.seal}: broken", *troubles]), False
     run = Run.read(directory)
     run.seal = manifest.seal
-    troubles = list(_belonging(run, manifest))
+    troubles = list(_belonging(run, directory, manifest))
     if troubles:
         return _report(["the events and the evidence do not belong together", *troubles]), False
     with _judging(run, directory) as judged_again:
@@ -115,14 +116,24 @@ def _report(lines: list[str]) -> str:
     return "\n".join(lines[:LINES_SHOWN] + more)
 
 
-def _belonging(run: Run, manifest: seal.Manifest) -> Iterator[str]:
-    """Each case's evidence is sealed, and each sealed file of a case belongs to one."""
+def _belonging(run: Run, directory: Path, manifest: seal.Manifest) -> Iterator[str]:
+    """Each case's evidence is sealed, and each sealed file of a case, also in an archive, belongs to one."""
     named = {file_of(path): case for case in run.cases for path in case.artefacts.values()}
     sealed = {**manifest.evidence, **manifest.reports}
     for path in sorted(named.keys() - sealed.keys()):
         yield f"{path}: is evidence of {named[path].nodeid}, and not sealed"
     for path in sorted(p for p in manifest.evidence if p.startswith(OF_CASES) and p not in named):
         yield f"{path}: is evidence of no test in {EVENTS}"
+    members = {path for case in run.cases for path in case.artefacts.values()}
+    for archive in sorted(path for path in named if path.endswith(archived.SUFFIX) and path in sealed):
+        try:
+            names = sorted(archived.names(directory / archive))
+        except OSError as error:
+            yield f"{archive}: {error}"
+            continue
+        for name in names:
+            if f"{archive}/{name}" not in members:
+                yield f"{archive}/{name}: is evidence of no test in {EVENTS}"
 
 
 def _consistency(run: Run, directory: Path) -> Iterator[str]:
@@ -150,8 +161,8 @@ def _consistency(run: Run, directory: Path) -> Iterator[str]:
             page.FILE: lambda: page.page(run),
         }
     for name, make in made.items():
-        text = (directory / name).read_text(encoding="utf-8")
-        if _compared(name, text) != _compared(name, make()):
+        text = _text(directory / name)
+        if text is None or _compared(name, text) != _compared(name, make()):
             yield f"{name}: is not what the events say"
     if run.started.kind == "learn":
         from reports.commands.learned_run import disagreeing  # takes half a second to load
@@ -159,8 +170,16 @@ def _consistency(run: Run, directory: Path) -> Iterator[str]:
         for case in run.cases:
             yield from disagreeing(directory, case)
     for name in (page.FILE, certificate_page.FILE):
-        if not same_suite and f"<h1>{run.headline}</h1>" not in (directory / name).read_text("utf-8"):
+        if not same_suite and f"<h1>{run.headline}</h1>" not in (_text(directory / name) or ""):
             yield f"{name}: the verdict is not what the events say"
+
+
+def _text(report: Path) -> str | None:
+    """The text of a report; None if it is none, or is not there."""
+    try:
+        return report.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _says(expected: Any, stored: Any, *, exactly: bool) -> bool:

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dissectors.rules.judgement import Finding, Verdict
+from dissectors.wire.visible_text import visible
 from reports.run import deviations
 from reports.run.exit_status import Exit
 from reports.run.run_events import CaseFinished, CasesFound, RunEvent
@@ -81,7 +82,7 @@ def summary(run: Run, out: Path, *, colour: bool, width: int = WIDTH) -> str:
             console.print(f"Again: {shlex.join(run.started.command)}", soft_wrap=True)  # to be copied
     for line in _remarks(run):
         console.print(line)
-    console.print(f"Results: {out}/index.html, certificate.json, junit.xml", soft_wrap=True)
+    console.print(f"Results: {visible(str(out))}/index.html, certificate.json, junit.xml", soft_wrap=True)
     if run.seal:
         console.print(f"Seal: {run.seal}")
     text: str = console.file.getvalue()  # type: ignore[attr-defined]

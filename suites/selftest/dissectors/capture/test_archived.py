@@ -45,6 +45,19 @@ def test_directory_that_is_called_like_an_archive(tmp_path: Path) -> None:
     assert list(events([directory / "one.pcapng.gz"])) == list(events([CAPTURE]))
 
 
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    """Links cost nothing, however many there are, and lead nowhere."""
+    path = tmp_path / f"some{archived.SUFFIX}"
+    with tarfile.open(path, "w:xz") as tar:
+        for kind, target in ((tarfile.SYMTYPE, "two.pcapng"), (tarfile.LNKTYPE, "one.pcapng")):
+            entry = tarfile.TarInfo("two.pcapng")
+            entry.type, entry.linkname = kind, target
+            tar.addfile(entry)
+    assert archived.names(path) == frozenset()
+    with pytest.raises(CaptureError, match="no such file in some"):
+        list(events([path / "two.pcapng"]))
+
+
 def _larger_than_allowed() -> bytes:
     return lzma.compress(bytes(archived.LARGEST + 1), preset=0)
 

@@ -87,6 +87,8 @@ def test_help_imports_nothing_heavy() -> None:
         (("inspect", "/dev/null"), 2, "/dev/null"),
         (("inspect", "x", "--html", "/nope/x.html"), 2, "no such directory"),
         (("inspect",), 2, "Missing argument"),
+        (("inspect", "\x1b[31m\x07no"), 2, r"\x1b[31m\x07no"),
+        (("certify", "--server", "\x1b]0;title\x07"), 2, r"\x1b]0;title\x07"),
     ],
 )
 def test_bad_input_is_one_line_and_a_status(arguments: tuple[str, ...], status: int, words: str) -> None:
@@ -94,6 +96,7 @@ def test_bad_input_is_one_line_and_a_status(arguments: tuple[str, ...], status: 
     assert done.exit_code == status
     assert words in done.output
     assert "Traceback" not in done.output
+    assert "\x1b" not in done.output
 
 
 def test_no_run_in_a_directory(tmp_path: Path) -> None:

@@ -92,6 +92,18 @@ def test_an_added_file_is_told(run: Path, name: str) -> None:
     assert (holds, text.splitlines()[1:]) == (False, [f"{name}: was not there when the run was sealed"])
 
 
+@pytest.mark.parametrize("name", ["junit.xml", "certificate.html", "index.html", "summary.md"])
+@pytest.mark.parametrize("content", [None, b"\xff"], ids=["gone", "no text"])
+def test_a_report_that_cannot_be_read_is_told(run: Path, name: str, content: bytes | None) -> None:
+    """The same after a new seal."""
+    (run / name).unlink()
+    if content is not None:
+        (run / name).write_bytes(content)
+    seal.write(run)
+    text, holds = verify(run)
+    assert (holds, name in text) == (False, True), text
+
+
 @pytest.mark.parametrize("again", [False, True], ids=["sealed-once", "sealed-again"])
 @pytest.mark.parametrize("kind", ["pcapng.gz", "log"])
 def test_a_removed_file_is_told(run: Path, kind: str, again: bool) -> None:

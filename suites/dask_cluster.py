@@ -19,17 +19,29 @@ from importlib import import_module
 from typing import Any
 
 from dissectors.wire.visible_text import visible
+from fixtures.builds import Kind, parse
 from fixtures.system.hosts import HarnessError, UsageError
 from fixtures.system.user_cache import cache_directory
 
 #: In place of an address: start a scheduler and workers on this machine.
 LOCAL = "local"
+#: The schemes of addresses whose connections are encrypted.
+ENCRYPTED = ("tls", "wss")
 #: How long the scheduler may take to answer, and to confirm that we disconnect, s.
 CONNECT_SECONDS, LEAVE_SECONDS = 10, 5
 
 
 #: What a machine says about its suite and builds.
 Inventory = Mapping[str, Any]
+
+
+def refuse_deployments(specs: Sequence[str]) -> None:
+    """Raises UsageError for a deployment: its servers are moved by one machine, one test after the other."""
+    for spec in specs:
+        if parse(spec).kind is Kind.REMOTE:
+            raise UsageError(
+                f"--cluster: the deployment {spec} is tested by one machine: leave --cluster out"
+            )
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,8 @@ class DaskCluster:
         self._guard: Guard | None = None
         try:
             address = self._local(distributed, width) if place == LOCAL else self._checked(place)
+            if place != LOCAL:
+                self._check_encryption(distributed, encrypted=address.partition("://")[0] in ENCRYPTED)
             self.client = self._connect(distributed, address)
             self.threads = sum(self.client.nthreads().values())
             if not self.threads:
@@ -101,6 +115,19 @@ class DaskCluster:
         except ValueError as error:
             raise UsageError(f"--cluster {self.place}: not a scheduler's address: {_line(error)}") from None
         return address
+
+    def _check_encryption(self, distributed: Any, *, encrypted: bool) -> None:
+        """Asks Dask for its certificates before it makes a client: one that fails to start without them
+        cannot be closed, and prints a traceback at its end."""
+        where = f"--cluster {self.place}: Dask's configuration"
+        try:
+            asked = distributed.Security().get_connection_args("client")
+        except (OSError, RuntimeError, TypeError, ValueError) as error:
+            raise UsageError(f"{where} (distributed.comm.tls): {_line(error)}") from None
+        if encrypted and asked["ssl_context"] is None:
+            raise UsageError(f"{where} (distributed.comm.tls) names no certificates for a client")
+        if asked["require_encryption"] and not encrypted:
+            raise UsageError(f"{where} (distributed.comm.require-encryption) asks for tls://")
 
     def _connect(self, distributed: Any, address: str) -> Any:
         try:

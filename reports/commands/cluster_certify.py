@@ -28,7 +28,7 @@ from reports.run.suite_and_builds import alike
 from reports.run.tally import Run
 from reports.views.publish import publish, side_by_side
 from reports.views.terminal import ProgressLine
-from suites.dask_cluster import DaskCluster
+from suites.dask_cluster import DaskCluster, refuse_deployments
 
 #: Shards for each thread of the cluster: more make a killed worker cost less, but each collects all tests.
 SHARDS_EACH = 2
@@ -98,10 +98,11 @@ def certify(request: Request, place: str) -> Exit:
     failed = failed_last(request.out or RESULTS) if request.last_failed else []
     request.options()
     pairs = pairings(list(request.servers), request.source, request.target)
+    specs = [spec for pair in pairs for spec in (pair.source, pair.target)]
+    refuse_deployments(specs)
     fetch(request)
     asked = int(request.workers or 0)
     with ProgressLine() as progress:
-        specs = [spec for pair in pairs for spec in (pair.source, pair.target)]
         cluster = ClusterRun(place, asked or os.cpu_count() or 1, specs, progress)
         with closing(cluster):
             out = directory.prepare(request.out or directory.fresh())
@@ -111,29 +112,30 @@ def certify(request: Request, place: str) -> Exit:
                     shards = cluster.run(request, failed, count, Path(scratch))
                 except Incomplete as error:
                     if error.shards:
-                        merged(error.shards, out, str(error))
+                        merged(error.shards, out, request.allure, str(error))
                     raise
                 progress.say("writing reports")
-                run = merged(shards, out)
+                run = merged(shards, out, request.allure)
     if not run.cases:
         raise UsageError(f"no test matches {' '.join(request.left_out) or 'this profile'}")
     return printed(run, out)
 
 
-def merged(shards: Sequence[Path], out: Path, interrupted: str | None = None) -> Run:
-    """Puts shards into one run and writes its reports. Raises UsageError, OSError."""
+def merged(shards: Sequence[Path], out: Path, allure: Path | None, interrupted: str | None = None) -> Run:
+    """Puts shards into one run and writes its reports, also Allure's results if they have a directory.
+    Raises UsageError, OSError."""
     side_by_side(list(shards), out, interrupted)
     with (out / LOG).open("wb") as log:
         for shard in shards:
             if (shard / LOG).exists():
                 log.write((shard / LOG).read_bytes())
-    return publish(out)
+    return publish(out, allure)
 
 
 def _portable(request: Request) -> dict[str, Any]:
     """The request without what another machine cannot know: paths, and the number of processes."""
     asked = asdict(request)
-    for name in ("out", "workers", "root", "check"):
+    for name in ("out", "allure", "workers", "root", "check"):
         del asked[name]
     if request.deviations is not None:
         asked["deviations"] = request.deviations.read_text(encoding="utf-8")

@@ -27,6 +27,7 @@ from reports.run.suite_and_builds import alike
 from reports.run.verdict import play_verdict
 from reports.views import campaign_page
 from reports.views.publish import publish
+from suites.dask_cluster import refuse_deployments
 from suites.fuzz.campaign import FINDINGS, ready
 from suites.fuzz.corpus import Corpus
 from suites.fuzz.dask_workers import DaskWorkers
@@ -56,6 +57,8 @@ def main(
     `cluster`: a Dask scheduler's address, or `local`; processes of this machine play otherwise.
     Raises UsageError, HarnessError, Unsupported (a build whose hypervisor's calls cannot be made one by one).
     """
+    if cluster is not None:
+        refuse_deployments([server])
     chosen = random.SystemRandom().randrange(1 << 31) if seed is None else seed
     with drawn(server) as (progress, say):
         launchers = Launchers(say, progress)

@@ -21,7 +21,7 @@ from reports.commands.learned_run import FINDINGS, LearnRun, confidence, server_
 from reports.run import run_directory as directory
 from reports.run.exit_status import Exit
 from reports.run.suite_and_builds import alike
-from suites.dask_cluster import DaskCluster
+from suites.dask_cluster import DaskCluster, refuse_deployments
 from suites.model import picture
 from suites.model.comparison import Difference, differences, worded
 from suites.model.learning import identify, learn
@@ -51,6 +51,8 @@ def main(
         raise UsageError("--compare names its models itself: leave --server out")
     effort = Effort() if orders is None else Effort(orders)
     specs = [name for name in compare if not Path(name).exists()] if compare else [server or "system"]
+    if cluster is not None:
+        refuse_deployments(specs)
     opened = None if cluster is None else DaskCluster(cluster, width or os.cpu_count() or 1, alike(specs))
     with nullcontext() if opened is None else closing(opened):
         how = How(seed=seed, wide=alphabet == "wide", effort=effort, width=width, cluster=opened)

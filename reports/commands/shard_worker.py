@@ -40,7 +40,12 @@ def _options(order: dict[str, Any], out: Path) -> list[str]:
 
 
 def _say(**told: object) -> None:
-    print(json.dumps(told), flush=True)
+    """Prints a line, also if nobody reads it any more: then the shard was ended, which is no error here."""
+    try:
+        print(json.dumps(told), flush=True)
+    except BrokenPipeError:
+        with Path(os.devnull).open("wb") as nowhere:  # takes what is left in the buffer
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _show(event: RunEvent) -> None:

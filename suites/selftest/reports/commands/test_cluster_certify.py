@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -16,8 +18,11 @@ import pytest
 from click.testing import CliRunner
 
 from fixtures.system.hosts import HarnessError
+from reports.commands.certify import Request
 from reports.commands.cli import main
+from reports.commands.cluster_certify import _portable
 from reports.commands.verify import verify
+from reports.run.environment import ROOT
 from reports.run.run_events import CaseFinished, read_events
 from reports.run.suite_and_builds import alike
 from suites.dask_cluster import DaskCluster
@@ -66,7 +71,8 @@ def test_a_cluster_judges_what_one_machine_judges(tmp_path: Path) -> None:
         killer = Killer(cluster.workers[0].pid, "reports.commands.shard_worker", BUSY)
         killer.start()
         try:
-            options = ("--cluster", cluster.address, "-n", "3", "--", *CELLS)
+            allure = ("--alluredir", str(tmp_path / "allure"))
+            options = ("--cluster", cluster.address, "-n", "3", *allure, "--", *CELLS)
             status, result = _certify(tmp_path / "many", *options)
         finally:
             killer.stop()
@@ -76,6 +82,7 @@ def test_a_cluster_judges_what_one_machine_judges(tmp_path: Path) -> None:
     one, many = _cases(tmp_path / "one"), _cases(tmp_path / "many")
     assert many == one
     assert any(name.endswith("MIGRATE_FLUSH_MARK") for name in many)
+    assert len(list((tmp_path / "allure").glob("*-result.json"))) == len(many)
     text, holds = verify(tmp_path / "many")
     assert holds, text
     certificates = [json.loads((tmp_path / d / "certificate.json").read_text()) for d in ("one", "many")]
@@ -168,3 +175,44 @@ def test_options_that_do_not_go_together(tmp_path: Path) -> None:
     for options in (("--shard", "1/2"), ("-n", "auto")):
         status, result = _certify(tmp_path / "out", "--cluster", "tcp://127.0.0.1:1", *options)
         assert (status, result.count("\n")) == (2, 1), result
+
+
+@pytest.mark.parametrize("command", ["certify", "fuzz", "learn"])
+def test_a_deployment_is_not_tested_by_a_cluster(command: str, tmp_path: Path) -> None:
+    """Refused before a scheduler is asked and before the file is read."""
+    words = [command, "--server", "vendor.toml", "--cluster", "local", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(main, words)
+    assert (done.exit_code, done.output.count("\n")) == (2, 1), done.output
+    assert "the deployment vendor.toml is tested by one machine" in done.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("scheme", ["tls", "wss"])
+def test_a_scheduler_by_tls_without_certificates(scheme: str, tmp_path: Path) -> None:
+    """One line and status 2, also from the interpreter's end."""
+    words = ["certify", "--cluster", f"{scheme}://127.0.0.1:1", "--out", str(tmp_path / "out")]
+    program = [sys.executable, "-c", "from reports.commands.cli import main; main()", *words]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=END_SECONDS, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "distributed.comm.tls" in done.stderr
+
+
+def test_a_shard_whose_output_nobody_reads(tmp_path: Path) -> None:
+    """A worker that was interrupted has closed the pipe; the shard's process prints no traceback."""
+    request = _portable(Request(requirements=["NO-SUCH"]))
+    order = {"request": request, "tests": [], "shard": "1/1", "out": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reports.commands.shard_worker"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    process.stdin.write(json.dumps(order).encode() + b"\n")
+    process.stdin.flush()
+    with process.stdin, process.stderr:
+        assert (process.stderr.read(), process.wait(END_SECONDS)) == (b"", 3)

@@ -17,6 +17,8 @@ AGENT_NEWS = frozenset(
         MsgMain.SPICE_MSG_MAIN_AGENT_DISCONNECTED,
     }
 )
+#: The messages that give the client tokens, besides INIT.
+GRANTS = frozenset({MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS, MsgMain.SPICE_MSG_MAIN_AGENT_TOKEN})
 
 
 def apply_agent(session: Session, event: Message) -> None:
@@ -34,13 +36,22 @@ def apply_agent(session: Session, event: Message) -> None:
             session.tokens, session.used = max(session.tokens - 1, 0), session.used + 1
         return
     if event.type == MsgMain.SPICE_MSG_MAIN_INIT:
-        session.agent, session.agent_news = bool(event.packet.agent_connected), event.time
-        session.tokens, session.used = int(event.packet.agent_tokens), 0
+        if event.holds("agent_connected"):
+            session.agent, session.agent_news = bool(event.packet.agent_connected), event.time
+        session.tokens, session.used = _tokens(event, "agent_tokens"), 0
     elif event.type in AGENT_NEWS:
         session.agent = event.type != MsgMain.SPICE_MSG_MAIN_AGENT_DISCONNECTED
         session.agent_news = event.time
-    if event.type == MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS and session.tokens is not None:
-        session.tokens = max(session.tokens, int(event.packet.num_tokens))
-    elif event.type == MsgMain.SPICE_MSG_MAIN_AGENT_TOKEN and session.tokens is not None:
-        given = int(event.packet.num_tokens)
-        session.tokens, session.used = session.tokens + given, max(session.used - given, 0)
+    if event.type in GRANTS and session.tokens is not None:
+        given = _tokens(event, "num_tokens")
+        if given is None:
+            session.tokens = None
+        elif event.type == MsgMain.SPICE_MSG_MAIN_AGENT_TOKEN:
+            session.tokens, session.used = session.tokens + given, max(session.used - given, 0)
+        else:
+            session.tokens = max(session.tokens, given)
+
+
+def _tokens(event: Message, field: str) -> int | None:
+    """The number of tokens in a message; None if the capture does not hold it."""
+    return int(getattr(event.packet, field)) if event.holds(field) else None

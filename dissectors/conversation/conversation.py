@@ -329,22 +329,34 @@ class Conversation:
             return
         server = event.sender is Side.SERVER
         apply_agent(session, event)
-        if server and event.type == MsgMain.SPICE_MSG_MAIN_INIT and session.displays is None:
-            session.id = int(event.packet.session_id)
-            session.displays = int(event.packet.display_channels_hint)
-            session.clock = event.time, int(event.packet.multi_media_time)
-            session.init = event
-            self.hosts[connection.host].ids.add(session.id)
-            migration_course.take_id_from_init(self, session)
-        elif server and event.type == MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME:
+        if server and event.type == MsgMain.SPICE_MSG_MAIN_INIT and session.init is None:
+            self._apply_init(connection, session, event)
+        elif (
+            server
+            and event.type == MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME
+            and event.holds("multi_media_time")
+        ):
             session.clock = event.time, int(event.packet.multi_media_time)
         elif not server and event.type == MsgcBase.SPICE_MSGC_MIGRATE_DATA and session.arrived:
             session.take_over(session.arrived.source)
         elif server and event.type == MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST:
             session.offered = frozenset(
-                (int(c.type), int(c.id)) for c in event.packet.channels if hasattr(c, "type")
+                (int(c.type), int(c.id)) for c in event.packet.channels or () if hasattr(c, "type")
             )
+            session.listed = bool(session.offered) or not event.whole
         migration_course.follow(self, session, event)
+
+    def _apply_init(self, connection: Connection, session: Session, event: Message) -> None:
+        """Takes what the evidence holds of a session's first INIT."""
+        session.init = event
+        if event.holds("display_channels_hint"):
+            session.displays = int(event.packet.display_channels_hint)
+        if event.holds("multi_media_time"):
+            session.clock = event.time, int(event.packet.multi_media_time)
+        if event.holds("session_id"):
+            session.id = int(event.packet.session_id)
+            self.hosts[connection.host].ids.add(session.id)
+            migration_course.take_id_from_init(self, session)
 
 
 def _note(connection: Connection, event: ConnectionEvent) -> None:

@@ -58,20 +58,19 @@ def take_id_from_init(view: Conversation, session: Session) -> None:
 
 
 def _announce(view: Conversation, session: Session, event: Message) -> None:
-    packet = event.packet
     switch = event.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST
     if switch and session.migration is not None and session.migration.ended is None:
         if session.migration.host is None:  # the announcement was before the capture
-            session.migration.send_to(packet)
+            session.migration.send_to(event)
         return
     migration = Migration(
         session,
         begin=None if switch else event,
         seamless=event.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS,
-        version=getattr(packet, "src_mig_version", None),
+        version=getattr(event.packet, "src_mig_version", None) if event.holds("src_mig_version") else None,
         begun=event.time,
     )
-    migration.send_to(packet)
+    migration.send_to(event)
     _begin(view, migration)
 
 

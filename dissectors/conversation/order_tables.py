@@ -73,7 +73,8 @@ def step(state: State, message: Message, late: frozenset[int] = NOTHING) -> Step
     found = row(message.channel, state, message.sender)
     cell, breach = found.go.get(message.type), found.breaks.get(message.type)
     if message.sender is S and message.type == B.SPICE_MSG_MIGRATE and state not in MOVING:
-        to = AFTER_MIGRATE.get(message.body[0] & 3 if message.body else 0, State.GONE)
+        usual = 0 if message.whole else 3  # the flags of most channels, where the capture lacks them
+        to = AFTER_MIGRATE.get(message.body[0] & 3 if message.body else usual, State.GONE)
         cell, breach = cell and To(to), breach and replace(breach, to=to)
     if cell is not None:
         return Step(cell.state, _NOTHING_LATE)

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from dissectors.conversation.connection_states import State
 from dissectors.framing.events import (
@@ -148,6 +147,7 @@ class Session:
     migration: Migration | None = None  # the latest one in which it is the source
     arrived: Migration | None = None  # the one in which it is the target
     offered: frozenset[tuple[int, int]] = frozenset()  # CHANNELS_LIST
+    listed: bool = False  # CHANNELS_LIST has named a channel, or the evidence holds only a part of it
     replaces: Session | None = None  # sessions that were still open on this host when this one began
     init: Message | None = None
     agent_data: Message | None = None  # the client's first AGENT_DATA
@@ -192,6 +192,7 @@ class Migration:
     port: int = 0
     tls_port: int = 0
     subject: bytes | None = None
+    known: bool = True  # whether the evidence holds all of the announced address
     version: int | None = None  # src_mig_version
     target: Session | None = None
     answer: Message | None = None  # the client's CONNECTED, CONNECTED_SEAMLESS or CONNECT_ERROR
@@ -200,11 +201,14 @@ class Migration:
     steps: list[Message] = field(default_factory=list)
     begun: float = 0.0  # time (s) of its first event in the evidence
 
-    def send_to(self, packet: Any) -> None:
-        """Takes host, ports and certificate subject from an announcement's packet."""
-        self.host = (packet.host or b"").decode("utf-8", "replace") or None
-        self.port, self.tls_port = int(packet.port), int(packet.sport)
-        self.subject = packet.cert_subject
+    def send_to(self, event: Message) -> None:
+        """Takes an announcement's host, ports and certificate subject, as far as the evidence holds them."""
+        packet, self.known = event.packet, event.whole
+        self.port = int(packet.port) if event.holds("port") else 0
+        self.tls_port = int(packet.sport) if event.holds("sport") else 0
+        if event.whole:
+            self.host = (packet.host or b"").decode("utf-8", "replace") or None
+            self.subject = packet.cert_subject
 
     @property
     def ports(self) -> frozenset[int]:

@@ -40,11 +40,16 @@ def remember(connection: Connection, event: Message) -> None:
         connection.unacked = 0
     elif event.type == MsgBase.SPICE_MSG_MIGRATE:
         connection.migrate = event
+        if not event.holds("flags"):
+            connection.certain = False  # the flags say what follows
 
 
 def _answered(connection: Connection, event: Message) -> None:
     """Takes in a PONG or an ACK_SYNC; keeps one without a seen question until the end."""
     pong = event.type == MsgcBase.SPICE_MSGC_PONG
+    if not event.whole:
+        connection.unanswered = None if pong else connection.unanswered  # it may be the answer
+        return
     if pong and connection.unanswered is not None and connection.unanswered.body == event.body[:PONG_BYTES]:
         connection.unanswered = None
     if answers(connection, event) is False:
@@ -53,9 +58,9 @@ def _answered(connection: Connection, event: Message) -> None:
 
 def answers(connection: Connection, event: Message) -> bool | None:
     """Whether a PONG repeats a PING's id and timestamp, or an ACK_SYNC a SET_ACK's generation; None where no
-    question was seen that it could answer."""
+    question was seen that it could answer, or the answer is not whole."""
     pong = event.type == MsgcBase.SPICE_MSGC_PONG
     known = connection.pings if pong else connection.generations
-    if not known and not pong:
+    if not event.whole or (not known and not pong):
         return None
     return event.body[: PONG_BYTES if pong else GENERATION_BYTES] in known or UNKNOWN in known

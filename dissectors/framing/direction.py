@@ -32,6 +32,7 @@ class Direction:
     stage: Stage
     buffer: bytearray = field(default_factory=bytearray)
     missing: int = 0  # missing bytes of the present message
+    held: int = 0  # bytes of that message (with its header) before the first of the missing ones
     passing: int = 0  # bytes still to come of a packet of the link stage that is not whole, and not shown
     skipping: int = 0  # bytes of a counted message that are still to come; the earlier ones were dropped
     skipped: tuple[int, int] = (0, 0)  # type and whole size of that message

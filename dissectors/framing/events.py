@@ -124,7 +124,7 @@ class LinkBytes(ConnectionEvent):
 class Message(ConnectionEvent):
     """One message of the data stage (the header is not part of `body`).
 
-    `size` is the header's; `body` is shorter only where a capture lost or cut bytes (`whole`).
+    `size` is the header's; `body` is shorter only where a capture lost or cut bytes (`whole`): it ends there.
     `serial` is None with mini headers. `sub_list` is the full header's offset (0: none); `packet` is what
     comes before the sub-messages.
     """
@@ -142,6 +142,10 @@ class Message(ConnectionEvent):
     def name(self) -> str:
         """The enum's name, such as `SPICE_MSG_MAIN_INIT`."""
         return message_name(self.channel, self.sender, self.type)
+
+    def holds(self, field: str) -> bool:
+        """Whether the evidence holds this field of `packet`; else Scapy gives its default."""
+        return self.whole or field in self.packet.fields
 
     @cached_property
     def packet(self) -> Packet:

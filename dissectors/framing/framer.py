@@ -126,6 +126,8 @@ class Framer:
             if not direction.skipping and len(direction.buffer) >= at:
                 there = len(direction.buffer) + direction.missing
                 if size <= at + head(direction.buffer, 0, self.mini)[1] - there:
+                    if not direction.missing:
+                        direction.held = len(direction.buffer)
                     direction.missing += size
                     return [inside, *self._drain(sender, lambda _: None)]
         if size is not None and direction.stage is Stage.MESS and self._names_the_channel(size):
@@ -381,6 +383,7 @@ class Framer:
             direction.size += after - at
             direction.serial = serial
             whole, direction.missing = not direction.missing, 0
+            body_end = after if whole else at + direction.held
             yield Message(
                 time=self._at[0],
                 frame=self._at[1],
@@ -388,7 +391,7 @@ class Framer:
                 sender=sender,
                 channel=self.channel,
                 type=kind,
-                body=buffer[at + header : after],
+                body=buffer[at + header : body_end],
                 size=size,
                 serial=serial,
                 sub_list=sub_list,

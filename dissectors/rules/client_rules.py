@@ -175,9 +175,9 @@ def client_moves(view: Conversation, event: Message) -> Iterator[Ruling]:
         and len(event.body) >= 4
     ):
         version = int(event.packet.src_version)
-        yield check(
-            "MIG-CLI-008", version == migration.version, f"version {migration.version}, as announced", version
-        )
+        if migration.begin is None or migration.begin.holds("src_mig_version"):
+            announced = f"version {migration.version}, as announced"
+            yield check("MIG-CLI-008", version == migration.version, announced, version)
     elif event.type == MsgcBase.SPICE_MSGC_MIGRATE_DATA:
         sent = migration.data.get((connection.channel, connection.channel_id))
         if sent is not None and event.whole:

@@ -20,7 +20,7 @@ from dissectors.conversation.conversation import Connection, Conversation, Sessi
 from dissectors.conversation.migration_steps import STEPS
 from dissectors.framing.events import Closed, Event, Gap, LinkBytes, Message, Opened, Quiet
 from dissectors.rules.judgement import Finding
-from dissectors.wire.constants import Side
+from dissectors.wire.constants import BASE_LAST, ChannelType, MsgBase, MsgMain, Side
 
 S, C = Side.SERVER, Side.CLIENT
 
@@ -101,6 +101,18 @@ MIXED_S, INTERFACES_S = 0.005, 0.0021
 #: The most holes inside messages that are remembered.
 DELAYS = 1000
 
+#: The server's messages whose field decides what the rest of the session means. Where the capture holds the
+#: message without that field, this is as if the message were missing.
+DECIDING: Mapping[int, str] = MappingProxyType(
+    {
+        MsgMain.SPICE_MSG_MAIN_INIT: "session_id",
+        MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN: "sport",
+        MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS: "sport",
+        MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST: "sport",
+        MsgBase.SPICE_MSG_MIGRATE: "flags",
+    }
+)
+
 MISSING = "bytes that are missing may explain it"
 TWO_CLOCKS = "source and target are in different files: the order is only as good as their clocks"
 TOO_CLOSE = "what decides it lies close by on another connection, and the capture does not prove their order"
@@ -166,6 +178,8 @@ class Doubts:
                 if event.kind == "result":
                     self._linked.add(event.connection)
             case Message():
+                if not event.whole:
+                    self._part(event)
                 self._last[event.connection, event.sender] = event.time
                 if (event.sender, event.type) in STEPS:
                     self._turns[event.connection].append(event.time)
@@ -192,6 +206,16 @@ class Doubts:
         known = self._holes.get(key)
         if known is None or since < known.since:
             self._holes[key] = Hole(gap.connection, gap.sender, since, self._now, linking=linking)
+
+    def _part(self, event: Message) -> None:
+        """Keeps a hole in place of a deciding field."""
+        main_only = event.type > BASE_LAST
+        if event.sender is S and (not main_only or event.channel == ChannelType.SPICE_CHANNEL_MAIN):
+            field = DECIDING.get(event.type)
+            if field is not None and not event.holds(field):
+                key = event.connection, event.sender
+                since = self._last.get(key, -inf)
+                self._holes.setdefault(key, Hole(*key, since, self._now))
 
     def weigh(self, findings: Sequence[Finding]) -> list[tuple[Finding, str | None]]:
         """(finding, the reason why it may be no breach or None) for each finding."""

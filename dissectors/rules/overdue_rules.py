@@ -131,7 +131,7 @@ def _list_owed(connection: Connection) -> bool:
     session = connection.session
     asked = MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS in connection.said
     ready = connection.state is State.READY
-    return asked and ready and session is not None and not session.offered and session.arrived is None
+    return asked and ready and session is not None and not session.listed and session.arrived is None
 
 
 @at_end

@@ -76,7 +76,7 @@ def names(view: Conversation, event: Message) -> Iterator[Ruling]:
         return
     able = MainCap.SPICE_MAIN_CAP_NAME_AND_UUID in connection.client_caps
     yield check("MAIN-006", able, "to clients with NAME_AND_UUID only", event.name)
-    settings = view.hosts[connection.host].settings if connection.host >= 0 else {}
+    settings = view.hosts[connection.host].settings if connection.host >= 0 and event.whole else {}
     if event.type == MsgMain.SPICE_MSG_MAIN_NAME and isinstance(wanted := settings.get("name"), str):
         raw = bytes(event.packet.vm_name)
         seen = raw.removesuffix(b"\0").decode("utf-8", "replace")
@@ -144,7 +144,7 @@ def channels_list(view: Conversation, event: Message) -> Iterator[Ruling]:
 def displays(view: Conversation, event: Message) -> Iterator[Ruling]:
     """INIT's display_channels_hint is the number of displays in the first CHANNELS_LIST."""
     session = view.connection(event).session
-    if session is None or session.displays is None or session.offered or session.clock is None:
+    if session is None or session.displays is None or session.listed or session.clock is None:
         return
     if event.packet.problems():
         return
@@ -186,7 +186,7 @@ def attach_answered(view: Conversation, event: Closed) -> Iterator[Ruling]:
     """The server answers ATTACH_CHANNELS in a running session with CHANNELS_LIST."""
     connection = view.connection(event)
     session = connection.session
-    if connection.is_main and session is not None and session.offered:
+    if connection.is_main and session is not None and session.listed:
         yield Kept("MAIN-008")
 
 
@@ -375,7 +375,7 @@ def attach_owed(view: Conversation) -> Iterator[Ruling]:
     for session in view.sessions:
         main = session.main
         last = main.last[Side.CLIENT]
-        if session.offered or not main.certain or main.state in WAITING or last is None:
+        if session.listed or not main.certain or main.state in WAITING or last is None:
             continue
         if (
             last.type == MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS

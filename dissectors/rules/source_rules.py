@@ -51,21 +51,28 @@ def announcement(view: Conversation, event: Message) -> Iterator[Ruling]:
         able = cap in connection.client_caps
         yield check("MIG-SRC-002", able, f"no announcement to a client without {cap.name[15:]}", event.name)
     if event.type == BEGIN_SEAMLESS:
-        both = connection.client_caps & connection.server_caps
-        able = MainCap.SPICE_MAIN_CAP_SEAMLESS_MIGRATE in both or connection.mess is None
-        yield check("MIG-SRC-009", able, "BEGIN: not both sides have SEAMLESS_MIGRATE", event.name)
-        tokens = MainCap.SPICE_MAIN_CAP_AGENT_CONNECTED_TOKENS in connection.client_caps
-        able = tokens or connection.mess is None
-        yield check("MIG-SRC-009", able, "BEGIN: the client has no AGENT_CONNECTED_TOKENS", event.name)
-        version = int(packet.src_mig_version)
-        yield check(
-            "MIG-SRC-010", 1 <= version <= NEWEST_VERSION, f"src_mig_version 1..{NEWEST_VERSION}", version
-        )
+        yield from _seamless_terms(connection, event)
     if switch:
-        yield from _switch_repeats(connection, packet)
+        yield from _switch_repeats(connection, event)
     host = server_of(view, connection)
-    if watched(host):
+    if watched(host) and event.whole:
         yield from _as_called(host, event, packet)
+
+
+def _seamless_terms(connection: Connection, event: Message) -> Iterator[Ruling]:
+    """BEGIN_SEAMLESS: both sides' capabilities, and the version of the migration data."""
+    both = connection.client_caps & connection.server_caps
+    able = MainCap.SPICE_MAIN_CAP_SEAMLESS_MIGRATE in both or connection.mess is None
+    yield check("MIG-SRC-009", able, "BEGIN: not both sides have SEAMLESS_MIGRATE", event.name)
+    tokens = MainCap.SPICE_MAIN_CAP_AGENT_CONNECTED_TOKENS in connection.client_caps
+    able = tokens or connection.mess is None
+    yield check("MIG-SRC-009", able, "BEGIN: the client has no AGENT_CONNECTED_TOKENS", event.name)
+    if not event.holds("src_mig_version"):
+        return
+    version = int(event.packet.src_mig_version)
+    yield check(
+        "MIG-SRC-010", 1 <= version <= NEWEST_VERSION, f"src_mig_version 1..{NEWEST_VERSION}", version
+    )
 
 
 def _terminated(packet: Any) -> Iterator[Ruling]:
@@ -80,12 +87,15 @@ def _terminated(packet: Any) -> Iterator[Ruling]:
         yield check("MIG-SRC-008", block.endswith(b"\0"), f"{name} with its NUL", repr(block[-12:]))
 
 
-def _switch_repeats(connection: Connection, packet: Any) -> Iterator[Ruling]:
+def _switch_repeats(connection: Connection, event: Message) -> Iterator[Ruling]:
     """SWITCH_HOST names the same address as BEGIN."""
     session = connection.session
     migration = session.migration if session is not None else None
     if migration is None or migration.begin is None or migration.ended is not None:
         return
+    if not event.whole or not migration.known:
+        return
+    packet = event.packet
     announced = (migration.host, migration.port, migration.tls_port, migration.subject)
     now = (_text(packet.host), int(packet.port), int(packet.sport), packet.cert_subject)
     yield check("MIG-SRC-019", now == announced, f"the address of BEGIN: {announced}", now)

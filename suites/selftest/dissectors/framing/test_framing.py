@@ -138,15 +138,16 @@ def test_quiet_is_asked_again_after_each_event() -> None:
 
 @pytest.mark.parametrize("mini", [True, False])
 def test_a_hole_inside_a_body_keeps_the_place(mini: bool) -> None:
-    framer = linked(mini=mini)
-    data = frames([(RESET, bytes(100)), (MARK, b"")], mini)
+    framer, body = linked(mini=mini), bytes(range(100))
+    data = frames([(RESET, body), (MARK, b"")], mini)
     assert framer.feed(Side.SERVER, data[:50], 0.0) == []
     (gap,) = framer.gap(Side.SERVER, 30, 1.0)
     assert gap == Gap(time=1.0, connection=1, sender=Side.SERVER, bytes=30, inside=True)
     cut, mark = framer.feed(Side.SERVER, data[80:], 2.0)
     assert isinstance(cut, Message)
     assert isinstance(mark, Message)
-    assert (cut.type, cut.whole, cut.size, len(cut.body)) == (RESET, False, 100, 70)
+    assert (cut.type, cut.whole, cut.size) == (RESET, False, 100)
+    assert cut.body == body[: 50 - (6 if mini else 18)]  # what lies behind the hole has no known place in it
     assert (mark.type, mark.whole) == (MARK, True)
 
 

@@ -75,15 +75,15 @@ def test_half_of_any_small_packet(name: str, tmp_path: Path) -> None:
 
 
 def test_the_message_itself_still_counts(tmp_path: Path) -> None:
-    """BEGIN without its host: the migration is told, its address is not known and not judged."""
+    """BEGIN without its host: the migration is told, SWITCH_HOST gives the address and is not compared."""
     whole = recording("switch-host")
     begin = int(MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN)
     place = next(at for at, packet in enumerate(whole) if packet.payload[:2] == begin.to_bytes(2, "little"))
     inspection = Inspection([save(tmp_path / "part.pcap", cut_packet(whole, place, HEADER_BYTES + 4))])
-    inspection.finish()
+    judgement = inspection.finish()
     (migration,) = inspection.oracle.conversation.migrations
     assert migration.begin is not None
-    assert not migration.known
-    assert migration.host is None
-    assert migration.port
+    assert not migration.begin.whole
+    assert migration.host == "127.0.0.1"
+    assert judgement.kept["MIG-SRC-019"] == 0
     assert list(inspection.findings) == []

@@ -27,6 +27,8 @@ from fixtures.system.user_cache import cache_directory
 LOCAL = "local"
 #: The schemes of addresses whose connections are encrypted.
 ENCRYPTED = ("tls", "wss")
+#: What our own workers run at their start.
+WORKER_SETUP = "suites.dask_worker_interrupt"
 #: How long the scheduler may take to answer, and to confirm that we disconnect, s.
 CONNECT_SECONDS, LEAVE_SECONDS = 10, 5
 
@@ -104,6 +106,7 @@ class DaskCluster:
                 host="127.0.0.1",
                 scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
                 local_directory=str(scratch),
+                preload=[WORKER_SETUP],
                 silence_logs=logging.CRITICAL + 1,
             )
         self._opened.callback(cluster.close, timeout=LEAVE_SECONDS)

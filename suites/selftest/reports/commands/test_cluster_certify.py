@@ -6,9 +6,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from reports.commands.verify import verify
 from reports.run.environment import ROOT
 from reports.run.run_events import CaseFinished, read_events
 from reports.run.suite_and_builds import alike
-from suites.dask_cluster import DaskCluster
+from suites.dask_cluster import LOCAL, DaskCluster
 from suites.selftest.suites.dask_processes import END_SECONDS, HERE, Killer, real_cluster
 
 pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
@@ -216,3 +217,19 @@ def test_a_shard_whose_output_nobody_reads(tmp_path: Path) -> None:
     process.stdin.flush()
     with process.stdin, process.stderr:
         assert (process.stderr.read(), process.wait(END_SECONDS)) == (b"", 3)
+
+
+def test_an_interrupt_does_not_end_our_own_workers() -> None:
+    """A Ctrl-C reaches every process of the terminal's group; we alone end the workers."""
+    cluster = DaskCluster(LOCAL, 1)
+
+    def done(task: Callable[..., Any], *arguments: Any) -> Any:
+        cluster.submit(None, task, *arguments)
+        return cluster.result(cluster.came.get(timeout=END_SECONDS)[1])
+
+    try:
+        worker = done(os.getpid)
+        done(os.kill, worker, signal.SIGINT)
+        assert done(os.getpid) == worker
+    finally:
+        cluster.close()

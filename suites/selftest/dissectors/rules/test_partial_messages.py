@@ -77,8 +77,9 @@ def test_half_of_any_small_packet(name: str, tmp_path: Path) -> None:
 def test_the_message_itself_still_counts(tmp_path: Path) -> None:
     """BEGIN without its host: the migration is told, SWITCH_HOST gives the address and is not compared."""
     whole = recording("switch-host")
-    begin = int(MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN)
-    place = next(at for at, packet in enumerate(whole) if packet.payload[:2] == begin.to_bytes(2, "little"))
+    begin = int(MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN).to_bytes(2, "little")
+    payloads = [packet.payload for packet in whole]
+    place = next(at for at, said in enumerate(payloads) if said.startswith(begin) and b"127.0.0.1" in said)
     inspection = Inspection([save(tmp_path / "part.pcap", cut_packet(whole, place, HEADER_BYTES + 4))])
     judgement = inspection.finish()
     (migration,) = inspection.oracle.conversation.migrations

@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import Any
 
 from dissectors.wire.visible_text import visible
-from fixtures.builds import Kind, parse
+from fixtures.builds import is_deployment
 from fixtures.system.hosts import HarnessError, UsageError
 from fixtures.system.user_cache import cache_directory
 
@@ -40,7 +40,7 @@ Inventory = Mapping[str, Any]
 def refuse_deployments(specs: Sequence[str]) -> None:
     """Raises UsageError for a deployment: its servers are moved by one machine, one test after the other."""
     for spec in specs:
-        if parse(spec).kind is Kind.REMOTE:
+        if is_deployment(spec):
             raise UsageError(
                 f"--cluster: the deployment {spec} is tested by one machine: leave --cluster out"
             )

@@ -56,9 +56,7 @@ def _members(archive: Path, mtime_ns: int, size: int) -> Mapping[str, bytes]:
         if not unpacker.eof:
             raise OSError(f"{archive.name} is cut, or larger than {LARGEST >> 20} MB")
         with tarfile.open(fileobj=BytesIO(data), mode="r:") as tar:
-            return {
-                entry.name: _content(tar, entry) for entry in tar if entry.isreg() and not entry.issparse()
-            }
+            return {entry.name: _content(tar, entry) for entry in tar if _is_plain(entry)}
     except (lzma.LZMAError, tarfile.TarError, EOFError, ValueError):
         raise OSError(f"{archive.name} is damaged") from None
 

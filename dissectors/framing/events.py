@@ -61,6 +61,12 @@ class Event:
     frame: int | None = None
 
 
+def end_of_process(signal: str | None, status: int | None, message: str | None) -> str:
+    """How a server's process has ended, in the words of a finding."""
+    by = f" by {signal}" if signal else "" if status is None else f" by status {status}"
+    return f"it ended{by}: {message or 'no message'}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConnectionEvent(Event):
     """An event on one connection; `connection` is a number that is unique in the conversation."""

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 
 from dissectors.conversation.connection_states import State
 from dissectors.conversation.conversation import ANSWERS, Connection, Conversation, Server
-from dissectors.framing.events import Closed, HostEvent, Message
+from dissectors.framing.events import Closed, HostEvent, Message, end_of_process
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
 from dissectors.wire.constants import ChannelType, MainCap, MsgcMain, MsgMain, Side
 
@@ -26,13 +26,8 @@ def lives(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
     if event.name == "died" and _ends_with_its_client(view, event):
         yield Kept("ROBUST-001")
     elif event.name == "died":
-        signal, status = event.args.get("signal"), event.args.get("status")
-        by = f" by {signal}" if signal else "" if status is None else f" by status {status}"
-        yield Broken(
-            _cause_of_death(view, event),
-            "the server process lives",
-            f"it ended{by}: {event.args.get('message') or 'no message'}",
-        )
+        seen = end_of_process(*(event.args.get(name) for name in ("signal", "status", "message")))
+        yield Broken(_cause_of_death(view, event), "the server process lives", seen)
     elif event.name == "hung":
         yield Broken(
             "ROBUST-002", "the server answers its host", f"no answer for {event.args.get('seconds')} s"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from fixtures.builds import is_deployment
 from fixtures.system.hosts import HarnessError, UsageError
 from reports.run import profiles
 from reports.run import run_directory as directory
@@ -28,8 +29,6 @@ from reports.views.terminal import WIDTH, ProgressLine, summary
 
 #: Beginnings of SPECs whose builds may have to be fetched or built.
 FETCHED = ("debian:", "source:")
-#: The end of a SPEC that is a deployment: its tests run one after the other.
-DEPLOYMENT = ".toml"
 #: Pytest's exit status if no test was collected, or all were left out.
 NOTHING_RAN = 5
 #: Exit statuses of a wrong request: pytest's own, and that of conftest.py's check of the builds.
@@ -86,7 +85,7 @@ class Request:
             options += ["-p", "no:hypothesispytest"]  # takes a quarter of a second to load
         options += ["--brief"] if self.brief else []
         few = self.brief or (bool(self.requirements or self.last_failed) and len(paths) <= FEW_FILES)
-        one_machine = any(spec.endswith(DEPLOYMENT) for spec in self.servers)
+        one_machine = any(map(is_deployment, self.servers))
         worth = 1 if few or one_machine else profiles.processes(self.profiles)
         asked = None if one_machine and self.workers == "auto" else self.workers
         options += ["-n", asked or ("auto" if worth is None else str(worth if worth > 1 else 0))]

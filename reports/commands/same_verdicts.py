@@ -14,13 +14,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 
 from fixtures.system.child import Child
@@ -31,7 +30,6 @@ from reports.run.tally import Run
 
 BUSY = (sys.executable, "-c", "while True: pass")
 STAND_STILL = "--stand-still"
-DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 #: Exit statuses of a run that has judged its tests.
 JUDGED = (Exit.CONFORMANT, Exit.NOT_CONFORMANT, Exit.STALE_DEVIATION)
 #: The environment variable that names a directory in which the runs are kept.
@@ -70,11 +68,10 @@ def differences(first: Verdicts, other: Verdicts) -> list[str]:
 def certify(out: Path, options: Sequence[str]) -> Verdicts:
     """One run and its verdicts. Raises HarnessError if it ended without one."""
     tool = Path(sys.executable).with_name("spice-conform")
-    command = [*DIE_WITH_US, str(tool), "certify", "--out", str(out), *options]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    if done.returncode not in JUDGED:
-        said = done.stdout.decode(errors="replace").strip().splitlines()[-1:]
-        raise HarnessError(f"certify ended with status {done.returncode}: {' '.join(said)}")
+    with closing(Child([str(tool), "certify", "--out", str(out), *options])) as child:
+        status = child.finish()
+    if status not in JUDGED:
+        raise HarnessError(f"certify ended with status {status}: {child.last_line or 'it said nothing'}")
     return verdicts(Run.read(out))
 
 

@@ -39,10 +39,10 @@ def _options(order: dict[str, Any], out: Path) -> list[str]:
     return [*options, "--shard", shard, f"--scope=--shard {shard}"]
 
 
-def _say(**told: object) -> None:
+def _say(**line: object) -> None:
     """Prints a line, also if nobody reads it any more: then the shard was ended, which is no error here."""
     try:
-        print(json.dumps(told), flush=True)
+        print(json.dumps(line), flush=True)
     except BrokenPipeError:
         with Path(os.devnull).open("wb") as nowhere:  # takes what is left in the buffer
             os.dup2(nowhere.fileno(), sys.stdout.fileno())

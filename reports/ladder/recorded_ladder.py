@@ -18,6 +18,8 @@ from reports.run.run_events import CaseFinished
 
 #: Fewer cases than this are drawn in one process.
 MANY = 60
+#: How many cases a process gets at a time: those whose packets two archives hold, more or less.
+CHUNK = 32
 
 
 def recorded_ladder(directory: Path, case: CaseFinished) -> str | None:
@@ -34,5 +36,5 @@ def drawing(directory: Path, cases: Sequence[CaseFinished]) -> Iterator[Callable
         yield partial(recorded_ladder, directory)
         return
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("fork")) as pool:
-        drawn = pool.map(partial(recorded_ladder, directory), cases, chunksize=8)
+        drawn = pool.map(partial(recorded_ladder, directory), cases, chunksize=CHUNK)
         yield lambda _: next(drawn)

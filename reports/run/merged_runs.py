@@ -8,10 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from reports.run.run_events import (
-    RunFinished,
-    RunStarted,
-)
+from reports.run.run_events import RunFinished, RunStarted
 from reports.run.tally import Run
 
 #: The part of a build's name that names its run's time, UTC (`apart`).

@@ -14,12 +14,11 @@ from dissectors.wire.enums import ImageCompression, ImageType, VideoCodecType
 from fixtures.bench import Bench
 from fixtures.bench.planting import added, changed, lost, put, requirement
 from fixtures.peer import Connection
-from fixtures.peer.peer_connection import EVERYTHING, QUICK_US
+from fixtures.peer.peer_connection import EVERYTHING
 from fixtures.system.hosts import Ability, Host
 from suites.guest_pictures import STREAM_CREATE, begin_video, drawn
 
 WIDTH, HEIGHT = 640, 480  # of the primary surface
-#: A MONITORS_CONFIG of one head that shows it.
 DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
 MONITORS = MsgDisplay.SPICE_MSG_DISPLAY_MONITORS_CONFIG
 DRAW_COPY = MsgDisplay.SPICE_MSG_DISPLAY_DRAW_COPY
@@ -43,7 +42,7 @@ pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 def opened(bench: Bench, source: Host, *without: DisplayCap) -> Connection:
     """The display of a client without these capabilities, on a quick line."""
     able = EVERYTHING.without(*without)
-    client = bench.client(source, channels=(DISPLAY,), capabilities=able, slow_us=QUICK_US)
+    client = bench.client(source, channels=(DISPLAY,), capabilities=able, quick=True)
     bench.settle()
     return client.current.channels[DISPLAY, 0]
 

@@ -210,7 +210,7 @@ class Explorer:
 
     def __post_init__(self) -> None:
         self._dice = random.Random(self.seed)
-        self._grounds = PreparedHosts(self.launchers)
+        self._prepared = PreparedHosts(self.launchers)
         self._next: _Next | None = None
         self._dutiful = list(DUTIES) if self.dutiful else []  # those still to be played
 
@@ -269,7 +269,7 @@ class Explorer:
     def _new(self, setup: Setup) -> Walk | Carried:
         """A play on hosts right after set-up."""
         if setup.carrier is Carrier.TCP:
-            return Walk(self._grounds, setup)
+            return Walk(self._prepared, setup)
         return Carried(self.launchers, setup)
 
     def _alone(self, walk: Walk | Carried, duties: list[Move] | None) -> Walk | Carried:
@@ -305,7 +305,7 @@ class Explorer:
         for kept in reversed(list(self.situations.values())):
             kept.walk.abandon()
         self.situations.clear()
-        self._grounds.close()
+        self._prepared.close()
 
     # ---- beginnings
 

@@ -6,38 +6,13 @@ from __future__ import annotations
 import json
 import selectors
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import suppress
 
+from suites import json_process
 from suites.fuzz.shares import Over, Share, WorkerLine
 
-
-def start_worker(share: Share) -> subprocess.Popen[bytes]:
-    """A process that plays a share and writes lines of JSON. It ends with its standard input."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "suites.fuzz.fuzz_worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        process_group=0,
-        bufsize=0,
-    )
-    assert process.stdin is not None
-    with suppress(BrokenPipeError):
-        process.stdin.write(json.dumps(share.order()).encode() + b"\n")
-    return process
-
-
-def end_worker(process: subprocess.Popen[bytes]) -> None:
-    """Ends such a process: it may first end by itself, so that its hosts and files are cleaned up."""
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+#: The module that plays a share in a process of its own.
+WORKER = "suites.fuzz.fuzz_worker"
 
 
 class LocalWorkers:
@@ -51,7 +26,8 @@ class LocalWorkers:
 
     def give(self, share: Share) -> None:
         """Starts a process for a share."""
-        process = self.processes[share.number] = start_worker(share)
+        process = self.processes[share.number] = json_process.start(WORKER)
+        json_process.order(process, share.order())
         assert process.stdout is not None
         self._selector.register(process.stdout, selectors.EVENT_READ, share.number)
 
@@ -71,4 +47,4 @@ class LocalWorkers:
         """Ends the processes."""
         self._selector.close()
         for process in self.processes.values():
-            end_worker(process)
+            json_process.end(process)

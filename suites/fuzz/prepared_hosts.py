@@ -9,9 +9,7 @@ from fixtures.bench.launchers import Launcher
 from fixtures.library.branch import Branch
 from fixtures.library.library_host import LibraryHost
 from fixtures.system.hosts import HarnessError, Settings
-from suites.fuzz.moves import (
-    Setup,
-)
+from suites.fuzz.moves import Setup
 
 
 class PreparedHosts:
@@ -28,10 +26,10 @@ class PreparedHosts:
         """A host of the play's own, in the state after set-up. Raises HarnessError, Unsupported."""
         if "display" in setup.devices:
             return self._fresh(label, settings)
-        ground = self._kept.get((label, setup))
-        if ground is None or not ground.host.life().alive:
-            ground = self._kept[label, setup] = self._fresh(label, settings)
-        return ground.branch()
+        prepared = self._kept.get((label, setup))
+        if prepared is None or not prepared.host.life().alive:
+            prepared = self._kept[label, setup] = self._fresh(label, settings)
+        return prepared.branch()
 
     def _fresh(self, label: str, settings: Settings) -> Branch:
         host = self._launchers[label].start(label, settings)
@@ -42,7 +40,7 @@ class PreparedHosts:
 
     def close(self) -> None:
         """Ends every host, and with it its copies."""
-        for ground in self._kept.values():
-            ground.close()
-            ground.host.stop()
+        for prepared in self._kept.values():
+            prepared.close()
+            prepared.host.stop()
         self._kept.clear()

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -13,10 +12,9 @@ from typing import Any
 
 from dissectors.rules.judgement import FAILING, Judgement
 from fixtures.bench import Bench, failure_text
+from fixtures.bench.kept_evidence import file_name
 from suites.matrix.cell_player import Played
 from suites.matrix.cells import Cell
-
-NAME_CHARACTERS = 180
 
 
 class CellResults:
@@ -88,8 +86,7 @@ class CellResults:
             return {}
         directory = Path(self._out) / "tests"
         directory.mkdir(parents=True, exist_ok=True)
-        name = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{self._test.removeprefix('suites/')}_{played.cell.act}")
-        path = directory / f"{name[-NAME_CHARACTERS:]}.pcapng.gz"
+        path = directory / f"{file_name(f'{self._test}/{played.cell.act}')}.pcapng.gz"
         played.scene.pump.tape.write_pcapng(path)
         return {"pcapng": os.fspath(path)}
 

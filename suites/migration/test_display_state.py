@@ -28,7 +28,6 @@ from fixtures.bench.planting import (
 )
 from fixtures.peer import Client, Connection
 from fixtures.peer.duties import DUTIFUL, Step
-from fixtures.peer.peer_connection import QUICK_US
 from fixtures.system.hosts import Ability, Unsupported
 from suites.guest_pictures import STREAM_CREATE, begin_video, drawn, open_streams
 from suites.steps import announced, migrated, moved
@@ -224,7 +223,7 @@ def test_cached_images_at_the_target(bench: Bench) -> None:
 def test_dictionary_goes_on(bench: Bench) -> None:
     """GLZ images before and after the migration: their numbers go up by one."""
     source, target = bench.pair(seamless=True, devices=DEVICES)
-    client = bench.client(source, slow_us=QUICK_US)
+    client = bench.client(source, quick=True)
     numbers: list[int] = []
     for host in (source, target):
         host.call("set_image_compression", value=GLZ)

@@ -19,6 +19,7 @@ from typing import Any
 
 from fixtures.bench.launchers import Launchers
 from fixtures.system.hosts import HarnessError, Unsupported, UsageError
+from suites import json_process
 from suites.model.answers import Answer
 from suites.model.asking import Word
 from suites.model.snapshot_player import SnapshotPlayer
@@ -33,22 +34,13 @@ class Crew:
 
     def __init__(self, server: str, subject: Subject, width: int) -> None:
         self.width = width
-        self._argv = [
-            sys.executable,
-            "-m",
-            "suites.model.crew",
-            server,
-            subject.role,
-            str(int(subject.seamless)),
-        ]
+        self._argv = ("suites.model.crew", server, subject.role, str(int(subject.seamless)))
         self._replaced = 0
         self._numbers = itertools.count(1)
         self._workers = [self._hire() for _ in range(width)]
 
     def _hire(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            self._argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0, bufsize=0
-        )
+        return json_process.start(*self._argv)
 
     def many(self, words: Sequence[Word]) -> Iterator[tuple[Word, list[Answer]]]:
         """See `Player`. A worker that somebody killed is replaced and its word played again."""
@@ -84,7 +76,7 @@ class Crew:
 
     def _replace(self, index: int) -> None:
         self._replaced += 1
-        _end(self._workers[index])
+        json_process.end(self._workers[index])
         if self._replaced > REPLACED:
             raise HarnessError(f"{self._replaced} workers have ended by themselves: see what they print")
         self._workers[index] = self._hire()
@@ -92,7 +84,7 @@ class Crew:
     def close(self) -> None:
         """Ends the workers. Can be called twice."""
         for worker in self._workers:
-            _end(worker)
+            json_process.end(worker)
         self._workers.clear()
 
 
@@ -105,17 +97,6 @@ def _line(worker: subprocess.Popen[bytes]) -> bytes | None:
     assert worker.stdout is not None
     line = worker.stdout.readline()
     return line if line.endswith(b"\n") else None
-
-
-def _end(worker: subprocess.Popen[bytes]) -> None:
-    for pipe in (worker.stdin, worker.stdout):
-        if pipe is not None:
-            pipe.close()
-    try:
-        worker.wait(5)
-    except subprocess.TimeoutExpired:
-        worker.kill()
-        worker.wait()
 
 
 def _answers(data: Any) -> list[Answer]:

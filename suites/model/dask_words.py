@@ -11,7 +11,7 @@ from typing import Any
 
 from distributed import get_worker
 
-from suites.fuzz.dask_task import wanted
+from suites.dask_process import wanted
 from suites.model.asking import Word
 from suites.model.crew import Crew
 from suites.model.subject import Subject

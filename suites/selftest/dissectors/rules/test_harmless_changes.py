@@ -8,7 +8,7 @@ A small number of examples in `make test`, the same each time; `make harmless` r
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import chain
@@ -87,6 +87,13 @@ def bare_packets(path: Path) -> tuple[Packet, ...]:
     return tuple(chain.from_iterable(with_room(bare(packet)) for packet in packets(path)))
 
 
+def after(packets: list[Packet], changes: Sequence[Change], random: Random) -> list[Packet]:
+    """The packets after these changes."""
+    for change in changes:
+        packets = change(packets, random)
+    return packets
+
+
 def judged(path: Path) -> tuple[set[str], list[tuple[Any, ...]]]:
     """The broken requirements, and the migrations."""
     inspection = Inspection([path])
@@ -113,9 +120,7 @@ def untouched(name: str) -> list[tuple[Any, ...]]:
     chance=seeds,
 )
 def test_the_same_story_and_no_finding(name: str, changes: list[Change], way: str, chance: int) -> None:
-    random, changed = Random(chance), list(recording(name))
-    for change in changes:
-        changed = change(changed, random)
+    changed = after(list(recording(name)), changes, Random(chance))
     with TemporaryDirectory() as folder:
         broken, story = judged(save_way(Path(folder) / "x.pcap", changed, way))
     assert (broken, story) == (set(), untouched(name))
@@ -128,9 +133,7 @@ def test_the_same_story_and_no_finding(name: str, changes: list[Change], way: st
     chance=seeds,
 )
 def test_interfaces_whose_clocks_differ(name: str, shift: float, changes: list[Change], chance: int) -> None:
-    random, changed = Random(chance), list(recording(name))
-    for change in changes:
-        changed = change(changed, random)
+    changed = after(list(recording(name)), changes, Random(chance))
     with TemporaryDirectory() as folder:
         broken, story = judged(save_interfaces(Path(folder) / "x.pcapng", changed, [0.0, shift]))
     assert (broken, story) == (set(), untouched(name))
@@ -146,9 +149,7 @@ def test_interfaces_whose_clocks_differ(name: str, shift: float, changes: list[C
 def test_cuts_at_either_end(name: str, first: float, last: float, changes: list[Change], chance: int) -> None:
     whole = recording(name)
     begin, end = sorted((round(first * len(whole)), round(last * len(whole))))
-    random, changed = Random(chance), list(whole[begin:end])
-    for change in changes:
-        changed = change(changed, random)
+    changed = after(list(whole[begin:end]), changes, Random(chance))
     with TemporaryDirectory() as folder:
         broken, _ = judged(save(Path(folder) / "x.pcap", changed))
     assert broken == set()
@@ -158,10 +159,7 @@ def test_cuts_at_either_end(name: str, first: float, last: float, changes: list[
     name=st.sampled_from(RECORDED), changes=st.lists(st.sampled_from(HARMLESS), max_size=1), chance=seeds
 )
 def test_one_direction_accuses_nobody(name: str, changes: list[Change], chance: int) -> None:
-    random = Random(chance)
-    changed = one_direction(list(recording(name)), random)
-    for change in changes:
-        changed = change(changed, random)
+    changed = after(list(recording(name)), [one_direction, *changes], Random(chance))
     with TemporaryDirectory() as folder:
         broken, _ = judged(save(Path(folder) / "x.pcap", changed))
     assert broken == set()
@@ -172,10 +170,7 @@ def test_one_direction_accuses_nobody(name: str, changes: list[Change], chance: 
 )
 def test_two_legs_of_a_proxy(name: str, changes: list[Change], chance: int) -> None:
     """Each leg is a session of its own, to be told as if the other were not there."""
-    random = Random(chance)
-    changed = list(recording(name))
-    for change in (*changes, two_legs):
-        changed = change(changed, random)
+    changed = after(list(recording(name)), [*changes, two_legs], Random(chance))
     with TemporaryDirectory() as folder:
         broken, story = judged(save(Path(folder) / "x.pcap", changed))
     assert broken == set()

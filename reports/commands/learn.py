@@ -22,13 +22,13 @@ from reports.run import run_directory as directory
 from reports.run.exit_status import Exit
 from reports.run.suite_and_builds import alike
 from suites.dask_cluster import DaskCluster, refuse_deployments
-from suites.model import picture
+from suites.model import model_picture
 from suites.model.comparison import Difference, differences, worded
+from suites.model.equivalence_oracle import USUAL, Effort
 from suites.model.learning import identify, learn
 from suites.model.letters import ROLES
 from suites.model.mealy import NAME, Model, read
 from suites.model.subject import Subject
-from suites.model.walks import USUAL, Effort
 
 
 def main(
@@ -124,7 +124,7 @@ def _say(line: str) -> None:
 
 
 def _tell(model: Model, place: Path) -> None:
-    click.echo(picture.title(model))
+    click.echo(model_picture.title(model))
     for line in confidence(model):
         click.echo(f"    {line}")
     click.echo(f"    {place}")

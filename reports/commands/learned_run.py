@@ -17,14 +17,14 @@ from reports.run.run_events import CaseFinished
 from reports.run.run_recorder import RunRecorder
 from reports.run.verdict import play_verdict
 from reports.views.publish import publish
-from suites.model import picture
+from suites.model import model_picture
 from suites.model.comparison import Difference
-from suites.model.findings import REQUIREMENT, of_difference, write_findings
 from suites.model.mealy import NAME, Model, OtherSuite, fatal, read
+from suites.model.model_findings import REQUIREMENT, of_difference, write_findings
 
 STATES = "states.txt"
 #: Kind of artefact -> file.
-FILES = {"model": NAME, "states": STATES, "dot": picture.DOT, "picture": picture.SVG}
+FILES = {"model": NAME, "states": STATES, "dot": model_picture.DOT, "picture": model_picture.SVG}
 FINDINGS = "findings"
 
 
@@ -120,16 +120,16 @@ def write(model: Model, place: Path) -> list[tuple[str, str]]:
     place.mkdir(parents=True, exist_ok=True)
     model.write(place / NAME)
     (place / STATES).write_text(states_text(model), encoding="utf-8")
-    drawn = picture.write(model, place)
+    drawn = model_picture.write(model, place)
     if not drawn:
-        click.echo(f"{picture.SVG} is not drawn: it needs Debian's package graphviz", err=True)
+        click.echo(f"{model_picture.SVG} is not drawn: it needs Debian's package graphviz", err=True)
     return [(kind, name) for kind, name in FILES.items() if drawn or kind != "picture"]
 
 
 def title_of(model: Model) -> str:
     """The model in one line, for its case."""
     deaths = sum(fatal(answer) for row in model.steps for answer, _ in row.values())
-    return f"{picture.title(model)}; {deaths} answers end the process"
+    return f"{model_picture.title(model)}; {deaths} answers end the process"
 
 
 def states_text(model: Model) -> str:
@@ -139,7 +139,7 @@ def states_text(model: Model) -> str:
 
 def state_lines(model: Model) -> Iterable[str]:
     """The table of states: the shortest way into each, its number of answers, and how much was played."""
-    yield picture.title(model)
+    yield model_picture.title(model)
     yield from confidence(model)
     ends = model.ends()
     for number, way in enumerate(model.shortest()):
@@ -181,7 +181,7 @@ def disagreeing(directory: Path, case: CaseFinished) -> Iterator[str]:
     builds = {build.sha256 for build in case.identities.values()}
     if {model.about.get("build")} != builds:
         yield f"{case.artefacts['model']}: is of another build than the events say"
-    made = {"states": states_text, "dot": picture.dot}
+    made = {"states": states_text, "dot": model_picture.dot}
     for kind, make in made.items():
         path = case.artefacts.get(kind, "")
         try:

@@ -36,9 +36,9 @@ from suites.fuzz import finding_file as findings
 from suites.fuzz.campaign import ready
 from suites.fuzz.playground import Stage
 from suites.fuzz.qemu_stage import QemuStage, unplayable
-from suites.model import findings as model_findings
+from suites.model import model_findings
 from suites.model.comparison import essence
-from suites.model.findings import ModelFinding
+from suites.model.model_findings import ModelFinding
 from suites.model.snapshot_player import letters_played
 from suites.model.subject import Play
 from suites.replay import capture_script as recording

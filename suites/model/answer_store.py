@@ -16,7 +16,7 @@ from typing import TextIO
 from fixtures.system.hosts import HarnessError, Identity
 from fixtures.system.user_cache import cache_directory
 from suites.model.answers import Answer
-from suites.model.asking import Knowledge, Word
+from suites.model.known_answers import KnownAnswers, Word
 from suites.model.mealy import FORMAT, SUITE
 
 Say = Callable[[str], None]
@@ -28,7 +28,7 @@ class Store:
     Raises HarnessError if it cannot be written; its earlier content stays."""
 
     def __init__(
-        self, knowledge: Knowledge, build: Identity, say: Say, directory: Path | None = None
+        self, knowledge: KnownAnswers, build: Identity, say: Say, directory: Path | None = None
     ) -> None:
         self.knowledge = knowledge
         build_hash = (build.sha256 or "unknown")[:16]

@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from suites.model.asking import AGAIN, Undecided, Word
 from suites.model.comparison import essence
-from suites.model.findings import ModelFinding
+from suites.model.known_answers import AGAIN, Undecided, Word
 from suites.model.mealy import Model, read
+from suites.model.model_findings import ModelFinding
 from suites.model.snapshot_player import SnapshotPlayer
 from suites.model.subject import Subject
 from suites.model.tours import tours, transitions

@@ -21,9 +21,9 @@ from dissectors.rules.oracle import judge
 from dissectors.rules.version_ranges import version_holds
 from fixtures.bench.launchers import Launcher, Launchers
 from fixtures.system.hosts import HarnessError, Unsupported, UsageError
-from suites.model.asking import Word
 from suites.model.conformance import ways
 from suites.model.explained import explanation
+from suites.model.known_answers import Word
 from suites.model.mealy import Model, read
 from suites.model.snapshot_player import SnapshotPlayer
 from suites.model.subject import Play

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from dissectors.rules.judgement import Finding
-from suites.model.asking import Word
+from suites.model.known_answers import Word
 
 
 @dataclass(frozen=True)

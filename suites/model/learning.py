@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Learns a server: AALpy's L# over the teacher, with the walks as its equivalence oracle."""
+"""Learns a server by AALpy's L#: the teacher plays its words, `equivalence_oracle` tests its hypotheses."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from fixtures.system.hosts import Identity, Unsupported
 from suites.dask_cluster import DaskCluster
 from suites.model.answer_store import Store
 from suites.model.answers import Answer
-from suites.model.asking import Knowledge, Player, Undecided, Word
 from suites.model.comparison import essence
-from suites.model.crew import Crew
-from suites.model.dask_crew import DaskCrew
+from suites.model.dask_players import DaskPlayers
+from suites.model.equivalence_oracle import USUAL, Effort, EquivalenceOracle
+from suites.model.known_answers import KnownAnswers, Player, Undecided, Word
 from suites.model.mealy import Model, canonical, fatal
+from suites.model.player_processes import PlayerProcesses
 from suites.model.subject import Subject
 from suites.model.teacher import Teacher
 from suites.model.tours import transitions
-from suites.model.walks import USUAL, Effort, Walks
 
 Say = Callable[[str], None]
 
@@ -75,14 +75,14 @@ def learn(
 
     Raises HarnessError if the server or the disk fails, Undecided if the server answers differently each
     time. Answers until then are kept."""
-    crew: Crew | DaskCrew
+    players: PlayerProcesses | DaskPlayers
     if cluster is None:
-        crew = Crew(server, subject, width or os.cpu_count() or 1)
+        players = PlayerProcesses(server, subject, width or os.cpu_count() or 1)
     else:
-        crew = DaskCrew(cluster, server, subject)
+        players = DaskPlayers(cluster, server, subject)
     try:
         return learn_from(
-            crew,
+            players,
             server,
             build,
             subject,
@@ -94,7 +94,7 @@ def learn(
             guess=guess,
         )
     finally:
-        crew.close()
+        players.close()
 
 
 def learn_from(
@@ -111,15 +111,17 @@ def learn_from(
     guess: Model | None = None,
 ) -> Model:
     """`learn` with any player of words: processes of this machine, or a cluster."""
-    begun, knowledge = time.monotonic(), Knowledge(subject, wide)
+    begun, knowledge = time.monotonic(), KnownAnswers(subject, wide)
     store = Store(knowledge, build, say, cache)
     if store.loaded:
         say(f"{store.loaded} plays are known from before")
     knowledge.plays = knowledge.letters_played = 0
     try:
         teacher = Teacher(knowledge, Noted(player, store))
-        walks = Walks(teacher, lambda machine: read_machine(subject, knowledge, machine), seed, effort, say)
-        model = _guessed(guess, knowledge, walks) or _learned(knowledge, teacher, walks)
+        oracle = EquivalenceOracle(
+            teacher, lambda machine: read_machine(subject, knowledge, machine), seed, effort, say
+        )
+        model = _guessed(guess, knowledge, oracle) or _learned(knowledge, teacher, oracle)
     except Undecided as undecided:
         store.forget(undecided.word)
         raise
@@ -134,23 +136,23 @@ def learn_from(
         "oracle": {
             "what": "every single deviation of the schemes; every transition with the words behind it that"
             " tell states apart",
-            "questions": walks.questions,
+            "questions": oracle.questions,
             "orders": 1 + effort.orders,
             "seed": seed,
-            "rounds": walks.rounds,
+            "rounds": oracle.rounds,
         },
         "seconds": round(time.monotonic() - begun, 1),
     }
     return replace(model, about=about)
 
 
-def _guessed(guess: Model | None, knowledge: Knowledge, walks: Walks) -> Model | None:
+def _guessed(guess: Model | None, knowledge: KnownAnswers, oracle: EquivalenceOracle) -> Model | None:
     """The guess, if the server answers as it says, with this server's own description of a process' end."""
     if guess is None or tuple(guess.alphabet) != tuple(knowledge.alphabet):
         return None
-    walks.alike = essence
-    wrong = walks.difference(guess, schemes=False)
-    walks.alike = str
+    oracle.alike = essence
+    wrong = oracle.difference(guess, schemes=False)
+    oracle.alike = str
     if wrong is not None:
         return None
     ways, rows = guess.shortest(), [dict(row) for row in guess.steps]
@@ -159,14 +161,14 @@ def _guessed(guess: Model | None, knowledge: Knowledge, walks: Walks) -> Model |
         known = knowledge.answers((*ways[state], name)) if fatal(answer) else None
         rows[state][name] = (known[-1] if known else answer), following
     model = replace(guess, steps=rows)
-    return model if walks.difference(model, schemes=False) is None else None
+    return model if oracle.difference(model, schemes=False) is None else None
 
 
-def _learned(knowledge: Knowledge, teacher: Teacher, walks: Walks) -> Model:
+def _learned(knowledge: KnownAnswers, teacher: Teacher, oracle: EquivalenceOracle) -> Model:
     machine = run_Lsharp(
         list(knowledge.alphabet),
         teacher,
-        walks,
+        oracle,
         "mealy",
         extension_rule="SepSeq",
         separation_rule="SepSeq",
@@ -176,7 +178,7 @@ def _learned(knowledge: Knowledge, teacher: Teacher, walks: Walks) -> Model:
     return read_machine(knowledge.subject, knowledge, machine)
 
 
-def read_machine(subject: Subject, knowledge: Knowledge, machine: Any) -> Model:
+def read_machine(subject: Subject, knowledge: KnownAnswers, machine: Any) -> Model:
     """AALpy's machine as a model."""
     steps = {
         state: {name: (state.output_fun[name], state.transitions[name]) for name in knowledge.alphabet}

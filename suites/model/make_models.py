@@ -16,11 +16,11 @@ from pathlib import Path
 from fixtures.bench.launchers import Launchers
 from fixtures.system.hosts import HarnessError, Identity, Unsupported, UsageError
 from suites.model.conformance import MODELS, file_of
+from suites.model.equivalence_oracle import Effort
 from suites.model.learning import identify, learn
 from suites.model.letters import ROLES
 from suites.model.mealy import Model, read
 from suites.model.subject import Subject
-from suites.model.walks import Effort
 
 RELEASES = ("debian:bullseye", "debian:bookworm", "debian:trixie", "debian:forky")
 SEED = 1

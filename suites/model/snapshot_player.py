@@ -16,7 +16,7 @@ from fixtures.bench.launchers import Launcher
 from fixtures.relay import Rule
 from fixtures.system.hosts import HarnessError, Unsupported
 from suites.model.answers import IMPOSSIBLE, Answer
-from suites.model.asking import BEGINNING, Word, possible
+from suites.model.known_answers import BEGINNING, Word, possible
 from suites.model.letters import alphabet
 from suites.model.subject import Play, Subject
 

@@ -13,7 +13,7 @@ from typing import Any
 from aalpy.base import SUL
 
 from suites.model.answers import Answer
-from suites.model.asking import AGAIN, Knowledge, Player, Undecided, Word
+from suites.model.known_answers import AGAIN, KnownAnswers, Player, Undecided, Word
 
 
 class Teacher(SUL):  # type: ignore[misc]  # AALpy has no types
@@ -21,7 +21,7 @@ class Teacher(SUL):  # type: ignore[misc]  # AALpy has no types
 
     `save` is called now and then with the known answers; `say` with lines of progress."""
 
-    def __init__(self, knowledge: Knowledge, player: Player) -> None:
+    def __init__(self, knowledge: KnownAnswers, player: Player) -> None:
         super().__init__()
         self.knowledge, self.player = knowledge, player
         self._word: list[str] = []

@@ -13,7 +13,7 @@ from fixtures.bench import Bench
 from fixtures.bench.planting import requirement, twice
 from fixtures.system.hosts import Ability, Unsupported
 from suites.model.conformance import compared, model_of, words
-from suites.model.findings import REQUIREMENT
+from suites.model.model_findings import REQUIREMENT
 from suites.model.snapshot_player import SnapshotPlayer
 from suites.model.subject import Subject
 

@@ -18,13 +18,13 @@ from reports.commands.cli import main
 from suites.dask_cluster import LOCAL, DaskCluster
 from suites.model import letters
 from suites.model.answers import Answer
-from suites.model.asking import Word
-from suites.model.crew import Crew
-from suites.model.dask_crew import DaskCrew
+from suites.model.dask_players import DaskPlayers
+from suites.model.equivalence_oracle import Effort
+from suites.model.known_answers import Word
 from suites.model.learning import learn_from
 from suites.model.mealy import Model
+from suites.model.player_processes import PlayerProcesses
 from suites.model.subject import Subject
-from suites.model.walks import Effort
 
 pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
@@ -33,7 +33,7 @@ SMALL = ("main: link, id wrong", "main: MIGRATE_END", "main: close")
 END_SECONDS = 30.0
 
 
-def _model(player: Crew | DaskCrew | Killing, cache: Path) -> Model:
+def _model(player: PlayerProcesses | DaskPlayers | Killing, cache: Path) -> Model:
     with LibraryLauncher() as launcher:
         build = launcher.identity
     return learn_from(player, "system", build, TARGET, seed=1, effort=Effort(orders=0), cache=cache)
@@ -42,13 +42,13 @@ def _model(player: Crew | DaskCrew | Killing, cache: Path) -> Model:
 class Killing:
     """Kills a worker of a cluster while words are played."""
 
-    def __init__(self, crew: DaskCrew, worker: int) -> None:
-        self._crew, self._worker = crew, worker
+    def __init__(self, players: DaskPlayers, worker: int) -> None:
+        self._players, self._worker = players, worker
         self.killed = False
 
     def many(self, words: Sequence[Word]) -> Iterator[tuple[Word, list[Answer]]]:
         """As `Player` says."""
-        for result in self._crew.many(words):
+        for result in self._players.many(words):
             if len(words) > 2 and not self.killed:
                 os.kill(self._worker, signal.SIGKILL)
                 self.killed = True
@@ -59,7 +59,7 @@ def _players() -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            if "suites.model.crew" in process.cmdline():
+            if "suites.model.player_processes" in process.cmdline():
                 found.append(process)
     return found
 
@@ -68,11 +68,11 @@ def test_a_cluster_learns_what_one_machine_learns(tmp_path: Path, monkeypatch: p
     """The models are equal although a worker is killed; no process outlives the run."""
     monkeypatch.setattr(letters, "USUAL", {("target", False): SMALL})
     monkeypatch.setenv("SPICE_CONFORM_CACHE", str(tmp_path / "cache"))
-    with closing(Crew("system", TARGET, 1)) as crew:
-        local = _model(crew, tmp_path / "local")
+    with closing(PlayerProcesses("system", TARGET, 1)) as players:
+        local = _model(players, tmp_path / "local")
     with closing(DaskCluster(LOCAL, 2)) as cluster:
         killed, *_ = cluster.client.run(os.getpid).values()
-        with closing(DaskCrew(cluster, "system", TARGET)) as spread:
+        with closing(DaskPlayers(cluster, "system", TARGET)) as spread:
             player = Killing(spread, killed)
             found = _model(player, tmp_path / "spread")
             playing = _players()

@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 
 from fixtures.system.hosts import HarnessError, Identity, UsageError
-from suites.model import findings, picture
+from suites.model import model_findings, model_picture
 from suites.model.answer_store import Store
 from suites.model.answers import IMPOSSIBLE, Answer, death, said
-from suites.model.asking import Knowledge, Undecided, Word
 from suites.model.comparison import differences
 from suites.model.conformance import MODELS, difference, words
+from suites.model.equivalence_oracle import SCHEMES, Effort
+from suites.model.known_answers import KnownAnswers, Undecided, Word
 from suites.model.learning import learn_from
 from suites.model.letters import CHANNELS, ROLES, USUAL, alphabet, names
 from suites.model.mealy import Model, OtherSuite, fatal, read
 from suites.model.separating_words import separating_words
 from suites.model.subject import Subject
-from suites.model.walks import SCHEMES, Effort
 
 FILES = sorted(MODELS.glob("*.json"))
 BUILD = Identity(spec="model", kind="library", version="0", sha256="ab" * 32)
@@ -118,14 +118,14 @@ def test_a_cache_of_another_suite_version_is_not_used(model: Model, tmp_path: Pa
     first, *rest = file.read_text().splitlines(keepends=True)
     file.write_text(first.replace('"suite": ', '"suite": 9') + "".join(rest))
     lines: list[str] = []
-    store = Store(Knowledge(model.subject), BUILD, lines.append, tmp_path)
+    store = Store(KnownAnswers(model.subject), BUILD, lines.append, tmp_path)
     store.close()
     assert store.loaded == 0
     assert [line for line in lines if "another suite version" in line]
 
 
 def test_a_full_disk_is_one_line(model: Model, tmp_path: Path) -> None:
-    store = Store(Knowledge(model.subject), BUILD, lambda _: None, tmp_path)
+    store = Store(KnownAnswers(model.subject), BUILD, lambda _: None, tmp_path)
     store.close()
     store._file = Path("/dev/full").open("w", buffering=1)  # noqa: SIM115 - full, it cannot be closed
     with pytest.raises(HarnessError, match="No space left on device; what was written before is kept"):
@@ -183,8 +183,8 @@ def test_a_difference_has_its_shortest_word_and_a_finding(model: Model, tmp_path
     (found,) = differences(model, other)
     assert found.word == word
     assert (found.left, found.right) == (model.answers(word)[-1], "something else")
-    (file,) = findings.write_findings(model, other, [found], tmp_path)
-    again = findings.read(file)
+    (file,) = model_findings.write_findings(model, other, [found], tmp_path)
+    again = model_findings.read(file)
     assert again is not None
     assert (again.word, again.expected[-1], again.seen) == (word, found.left, "something else")
     seen = difference(model, word, other.answers(word))
@@ -226,11 +226,11 @@ def test_separating_words_tell_all_states_apart(model: Model) -> None:
 
 
 def test_picture(model: Model) -> None:
-    text = picture.dot(model)
+    text = model_picture.dot(model)
     assert all(f"state {n}<" in text for n in range(len(model)) if n not in model.ends())
     deadly = sum(any(fatal(answer) for answer, _ in row.values()) for row in model.steps)
     assert text.count("the end<") == deadly
-    drawn = picture.svg(model)
+    drawn = model_picture.svg(model)
     assert drawn is None or b"</svg>" in drawn
 
 

@@ -14,8 +14,8 @@ from dissectors.wire.constants import MsgBase, MsgMain
 from fixtures.bench.planting import Fault, added, lost, put, turned, twice
 from fixtures.library import LibraryLauncher
 from suites.model.conformance import compared, model_of, words
-from suites.model.findings import ModelFinding
 from suites.model.mealy import Model
+from suites.model.model_findings import ModelFinding
 from suites.model.snapshot_player import SnapshotPlayer
 from suites.model.subject import Subject
 from suites.prove import TABLE

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Plays words in several processes at once, on every processor of this machine.
 
-Each worker is `python -m suites.model.crew SPEC ROLE SEAMLESS`: a word is a line of JSON on its standard
-input, its answers a line on its standard output. Both carry the question's number, so that late answers are
-not taken for those to a later word. A worker ends with its input, so that none outlives this process."""
+Each worker is `python -m suites.model.player_processes SPEC ROLE SEAMLESS`: a word is a line of JSON on its
+standard input, its answers a line on its standard output. Both carry the question's number, so that late
+answers are not taken for those to a later word. A worker ends with its input, so that none outlives this
+process."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from fixtures.bench.launchers import Launchers
 from fixtures.system.hosts import HarnessError, Unsupported, UsageError
 from suites import json_process
 from suites.model.answers import Answer
-from suites.model.asking import Word
+from suites.model.known_answers import Word
 from suites.model.snapshot_player import SnapshotPlayer
 from suites.model.subject import Subject
 
@@ -29,17 +30,17 @@ from suites.model.subject import Subject
 REPLACED = 8
 
 
-class Crew:
+class PlayerProcesses:
     """A player of `width` processes for one server and subject; close it after the last word."""
 
     def __init__(self, server: str, subject: Subject, width: int) -> None:
         self.width = width
-        self._argv = ("suites.model.crew", server, subject.role, str(int(subject.seamless)))
+        self._argv = ("suites.model.player_processes", server, subject.role, str(int(subject.seamless)))
         self._replaced = 0
         self._numbers = itertools.count(1)
-        self._workers = [self._hire() for _ in range(width)]
+        self._workers = [self._start_worker() for _ in range(width)]
 
-    def _hire(self) -> subprocess.Popen[bytes]:
+    def _start_worker(self) -> subprocess.Popen[bytes]:
         return json_process.start(*self._argv)
 
     def many(self, words: Sequence[Word]) -> Iterator[tuple[Word, list[Answer]]]:
@@ -79,7 +80,7 @@ class Crew:
         json_process.end(self._workers[index])
         if self._replaced > REPLACED:
             raise HarnessError(f"{self._replaced} workers have ended by themselves: see what they print")
-        self._workers[index] = self._hire()
+        self._workers[index] = self._start_worker()
 
     def close(self) -> None:
         """Ends the workers. Can be called twice."""

@@ -16,8 +16,8 @@ from dissectors.rules.judgement import Finding
 from fixtures.system.hosts import UsageError
 from suites.fuzz.finding_file import FORMAT, NAME
 from suites.fuzz.moves import Setup, as_json
-from suites.model.asking import Word
 from suites.model.comparison import Difference
+from suites.model.known_answers import Word
 from suites.model.letters import alphabet
 from suites.model.mealy import SUITE, Model, OtherSuite
 from suites.model.subject import Subject

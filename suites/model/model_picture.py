@@ -5,7 +5,7 @@ Each state is drawn once, at the end of the shortest way into it; only those way
 of a state are rows of its box, with the number of the next state: equal answers share a row, answers that end
 the process are red, answers that change nothing are grey. So no lines cross.
 
-`python -m suites.model.picture MODEL DIRECTORY` draws an existing model."""
+`python -m suites.model.model_picture MODEL DIRECTORY` draws an existing model."""
 
 from __future__ import annotations
 

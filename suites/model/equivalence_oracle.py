@@ -19,7 +19,7 @@ from aalpy.base import Oracle
 
 from suites.fuzz.moves import Send
 from suites.model.answers import IMPOSSIBLE
-from suites.model.asking import Word
+from suites.model.known_answers import Word
 from suites.model.mealy import Model, fatal
 from suites.model.separating_words import identifiers
 from suites.model.teacher import Teacher
@@ -61,7 +61,7 @@ Asked = tuple[Word, Word]
 
 
 @dataclass
-class Walks(Oracle):  # type: ignore[misc]  # AALpy has no types
+class EquivalenceOracle(Oracle):  # type: ignore[misc]  # AALpy has no types
     """The oracle. `hypothesis`: makes a model of AALpy's machine; `alike`: the part of an answer that counts;
     `rounds`: how many searches it has made; `questions`: how many questions its last hypothesis has answered
     correctly."""

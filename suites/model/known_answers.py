@@ -72,7 +72,7 @@ BEGINNING = Answer("", calls=callable_now(Phase.IDLE))
 
 
 @dataclass
-class Knowledge:
+class KnownAnswers:
     """The tree of answers. `wide`: whether the wide alphabet is used. `alphabet`: the names of the letters to
     play; the tree may hold answers to other letters from another run. `plays`, `letters_played`: the totals
     of this run."""

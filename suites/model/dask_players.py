@@ -11,14 +11,14 @@ from importlib import import_module
 
 from suites.dask_cluster import LEAVE_SECONDS, DaskCluster
 from suites.model.answers import Answer
-from suites.model.asking import Word
+from suites.model.known_answers import Word
 from suites.model.subject import Subject
 
 #: The interval at which a wait for answers checks whether the scheduler is still there, s.
 LOOK_SECONDS = 1.0
 
 
-class DaskCrew:
+class DaskPlayers:
     """A player for one server and subject; close it after the last word. The cluster stays open."""
 
     def __init__(self, cluster: DaskCluster, server: str, subject: Subject) -> None:

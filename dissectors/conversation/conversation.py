@@ -14,19 +14,19 @@ from itertools import islice
 
 from dissectors.conversation import migration_course, pairing
 from dissectors.conversation.agent_state import apply_agent
-from dissectors.conversation.connection_moves import following, move, state_to_join
-from dissectors.conversation.connection_states import State
-from dissectors.conversation.late_joiners import ARRIVING, state_before
-from dissectors.conversation.link_legs import legs_of_one_link
-from dissectors.conversation.migration_steps import ANSWERS, STEPS, TARGET_STEPS
-from dissectors.conversation.parties import MAIN, Connection, Migration, Server, Session
-from dissectors.conversation.remembered import (
+from dissectors.conversation.connection_memory import (
     GENERATION_BYTES,
     PONG_BYTES,
     UNKNOWN,
     answers,
     remember,
 )
+from dissectors.conversation.connection_moves import following, move, state_to_join
+from dissectors.conversation.connection_states import State
+from dissectors.conversation.duplicate_links import legs_of_one_link
+from dissectors.conversation.midstream_main import ARRIVING, state_before
+from dissectors.conversation.migration_steps import ANSWERS, STEPS, TARGET_STEPS
+from dissectors.conversation.parties import MAIN, Connection, Migration, Server, Session
 from dissectors.framing.events import (
     Closed,
     ConnectFailed,

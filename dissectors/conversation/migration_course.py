@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from dissectors.conversation import pairing
 from dissectors.conversation.connection_states import NOT_BEGUN, TAKEN_ALONG
-from dissectors.conversation.late_joiners import UNDER_WAY
 from dissectors.conversation.main_order import ANNOUNCEMENTS
+from dissectors.conversation.midstream_main import UNDER_WAY
 from dissectors.conversation.migration_steps import ANSWERS, ENDS
 from dissectors.conversation.order_tables import row
 from dissectors.conversation.parties import Connection, Migration, Session

@@ -36,4 +36,4 @@ def last_call(host: Server | None, name: str, before: float) -> HostEvent | None
 
 def watched(host: Server | None) -> bool:
     """Whether the evidence holds the host's settings and its calls."""
-    return host is not None and bool(host.settings) and bool(host.settings.get("calls_told", True))
+    return host is not None and bool(host.settings) and bool(host.settings.get("reports_calls", True))

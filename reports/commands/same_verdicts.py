@@ -4,7 +4,7 @@
 python -m reports.commands.same_verdicts RUNS [--stand-still] [OPTION OF CERTIFY...]
 
 Each core has a busy process besides the run. With --stand-still it has none: from the second run on, random
-processes of the run stop for up to a second, again and again (`fixtures.system.standing_still`).
+processes of the run stop for up to a second, again and again (`fixtures.system.random_pauses`).
 
 Prints each run's counts, and each test whose verdict differs from that of the first run. Exit status 0: all
 lists of verdicts are equal, 1: they are not, 2: usage, 3: a run ended without a verdict."""
@@ -24,7 +24,7 @@ from pathlib import Path
 
 from fixtures.system.child import Child
 from fixtures.system.hosts import HarnessError, UsageError
-from fixtures.system.standing_still import standing_still
+from fixtures.system.random_pauses import random_pauses
 from reports.run.exit_status import Exit
 from reports.run.tally import Run
 
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str]) -> int:
             load.enter_context(busy_machine())
         for number in range(1, runs + 1):
             out, begun = Path(scratch) / str(number), time.monotonic()
-            with standing_still(number) if still and number > 1 else nullcontext():
+            with random_pauses(number) if still and number > 1 else nullcontext():
                 found = certify(out, options)
             counts = ", ".join(
                 f"{count} {verdict}" for verdict, count in sorted(Counter(found.values()).items())

@@ -40,7 +40,7 @@ class Planting:
 
     def start(self, label: str, settings: Settings | None = None) -> Host:
         """A fresh host, with the fault if there is one."""
-        plants = self.bench.fault.plants(label) if self.bench.fault else ()
+        plants = self.bench.fault.host_faults(label) if self.bench.fault else ()
         return self.launcher.start(label, replace(settings or Settings(), plant=plants))
 
     def close(self) -> None:

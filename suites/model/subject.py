@@ -64,7 +64,7 @@ class Unproved(HarnessError):
 @dataclass(frozen=True)
 class Subject:
     """What is learned: the role of the host, and the scheme that it is set up for. `plant`: faults planted in
-    the host (`fixtures/library/host/plants.py`; self-tests only)."""
+    the host (`fixtures/library/host/planted_faults.py`; self-tests only)."""
 
     role: str = "source"
     seamless: bool = False
@@ -120,9 +120,9 @@ class Play:
         if not rules:
             return cls(pump, host)
         relay = Relay(rules, follow=False)
-        front = relay.before(host)
+        endpoints = relay.before(host)
         made = cls(pump, host, relay)
-        made._server = Endpoint(front.address, front.port or 0)
+        made._server = Endpoint(endpoints.address, endpoints.port or 0)
         return made
 
     def copy(self) -> Play:

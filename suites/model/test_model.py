@@ -27,7 +27,7 @@ TWICE = twice(MsgMain.SPICE_MSG_MAIN_INIT, case="target-semi-seamless")
 @pytest.mark.parametrize("role", ["source", "target"])
 def test_as_its_release(bench: Bench, role: str, seamless: bool) -> None:
     """The server answers in every state as the release of its version does."""
-    plant = bench.fault.plants(role) if bench.fault else ()
+    plant = bench.fault.host_faults(role) if bench.fault else ()
     subject = Subject(role, seamless, plant)
     version = bench.start(role, seamless=seamless, incoming=role == "target").identity.version
     model = model_of(version, subject)

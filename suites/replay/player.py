@@ -93,7 +93,7 @@ class Replay:
         if self.password is not None or server.ticket:
             settings["ticket"] = self._password
         host = self.bench.start(server.label, **settings)
-        if not getattr(host, "calls_told", True):
+        if not getattr(host, "reports_calls", True):
             raise Unsupported(
                 "a recording is played call by call, and this deployment's migration is one command"
             )

@@ -34,7 +34,7 @@ class Planted:
 
     def first(self, launcher: LibraryLauncher, model: Model) -> ModelFinding | None:
         """The first difference from the pristine build's model."""
-        subject = Subject(self.role, self.seamless, self.fault.plants(self.role))
+        subject = Subject(self.role, self.seamless, self.fault.host_faults(self.role))
         player = SnapshotPlayer(launcher, subject, self.fault.rules)
         try:
             return next(compared(model, player, words(model)), None)

@@ -32,11 +32,11 @@ _DO_SEAMLESS = "main: MIGRATE_DST_DO_SEAMLESS"
 
 EXPLAINED: Sequence[Explained] = (
     Explained(
-        "ROBUST-001", "*unexpected flush mark", ("main: MIGRATE_FLUSH_MARK",),
+        "ROBUST-001", "*unexpected flush mark", ("*: MIGRATE_FLUSH_MARK",),
         "declared: an unsolicited FLUSH_MARK ends the process",
     ),
     Explained(
-        "ROBUST-001", "*assertion `during_target_migrate' failed", (_DO_SEAMLESS,),
+        "ROBUST-001", "*during_target_migrate' failed", (_DO_SEAMLESS,),
         "declared: DST_DO_SEAMLESS on a session that is no target's ends the process",
     ),
     Explained(

@@ -6,13 +6,14 @@ library therefore holds for the other releases; the ends of the process are chec
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import Finding
+from fixtures.bench.launchers import Launcher
 from fixtures.library import LibraryLauncher
 from fixtures.system.hosts import Identity
 from reports.run import deviations
@@ -20,6 +21,7 @@ from reports.run.run_events import Circumstances
 from suites.model import disagreements, explained
 from suites.model.comparison import differences
 from suites.model.conformance import MODELS, file_of, ways
+from suites.model.disagreements import Disagreement
 from suites.model.letters import alphabet
 from suites.model.mealy import Model, Word, fatal, read
 from suites.model.subject import Subject
@@ -70,11 +72,14 @@ def test_every_disagreement_is_explained(
         file = file_of(launcher.identity.version, subject)
     if not file.is_file():
         pytest.skip("there is no model of the installed library: make models")
-    found = []
-    asked: Callable[..., object] = disagreements.disagreements
-    monkeypatch.setattr(
-        disagreements, "disagreements", lambda *words: found.extend(asked(*words)) or iter(found)
-    )
+    found: list[Disagreement] = []
+    asked = disagreements.disagreements
+
+    def kept(model: Model, launcher: Launcher) -> Iterator[Disagreement]:
+        found.extend(asked(model, launcher))
+        return iter(found)
+
+    monkeypatch.setattr(disagreements, "disagreements", kept)
     assert disagreements.main(str(file)) == 0
     output = capsys.readouterr().out
     assert "0 not explained" in output

@@ -33,9 +33,9 @@ from suites.fuzz.corpus import Corpus
 from suites.fuzz.dask_workers import DaskWorkers
 from suites.fuzz.finding_file import NAME, PACKETS, Failure
 from suites.fuzz.local_workers import LocalWorkers
+from suites.fuzz.parallel_campaign import ParallelCampaign
 from suites.fuzz.shares import Workers
 from suites.fuzz.table_coverage import coverage, missing
-from suites.fuzz.team import Team
 
 FILE = "fuzz.json"
 WIDTH = 100
@@ -75,7 +75,9 @@ def main(
         results = directory.prepare(out or directory.fresh())
         click.echo(f"fuzzing {server} with seed {chosen}; findings go to {results}")
         report = _Report(results, server, chosen, examples, processes)
-        campaign = Team(server, chosen, results, processes, corpus, workers, report.say, report.failure)
+        campaign = ParallelCampaign(
+            server, chosen, results, processes, corpus, workers, report.say, report.failure
+        )
         report.campaign = campaign
         try:
             campaign.run(seconds=float("inf") if examples else seconds, examples=examples)
@@ -95,7 +97,7 @@ def main(
 class _Report:
     """Turns a campaign's failures into run events, and its progress into lines."""
 
-    campaign: Team
+    campaign: ParallelCampaign
 
     def __init__(self, results: Path, server: str, seed: int, examples: int | None, processes: int) -> None:
         self._begun = time.monotonic()

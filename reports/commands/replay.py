@@ -34,8 +34,8 @@ from reports.run.verdict import play_verdict
 from reports.views.publish import publish
 from suites.fuzz import finding_file as findings
 from suites.fuzz.campaign import ready
-from suites.fuzz.playground import Stage
-from suites.fuzz.qemu_stage import QemuStage, unplayable
+from suites.fuzz.fresh_play import FreshPlay
+from suites.fuzz.qemu_play import QemuPlay, unplayable
 from suites.model import model_findings
 from suites.model.comparison import essence
 from suites.model.model_findings import ModelFinding
@@ -108,14 +108,14 @@ def replay_finding(
     declared: Sequence[Deviation],
 ) -> CaseFinished:
     """Plays a finding's moves on fresh hosts and reports the findings."""
-    stage = _fresh_stage(failure, launcher, server)
+    played = _fresh_play(failure, launcher, server)
     click.echo(f"{failure.key.requirement}: {failure.finding.seen}")
     for move in failure.moves:
         click.echo(f"    {move}")
     begun = time.monotonic()
-    findings.play_on(stage, failure.moves)
-    stage.pump.tape.write_pcapng(results / findings.PACKETS)
-    shown = stage.failed()
+    findings.play_on(played, failure.moves)
+    played.pump.tape.write_pcapng(results / findings.PACKETS)
+    shown = played.failed()
     broken = {key.requirement for key in shown}
     moves = tuple(str(move) for move in failure.moves)
     case = CaseFinished(
@@ -125,11 +125,11 @@ def replay_finding(
         requirements=(failure.finding.requirement,),
         verdict=Verdict.FAIL if shown else Verdict.PASS,
         reason="" if failure.key in shown else NOT_SHOWN,
-        kept={r: n for r, n in stage.oracle.judgement.kept.items() if r not in broken},
+        kept={r: n for r, n in played.oracle.judgement.kept.items() if r not in broken},
         findings=tuple(shown.values()),
         duration_s=round(time.monotonic() - begun, 4),
         artefacts={"pcapng": findings.PACKETS},
-        identities={label: host.identity for label, host in stage.hosts.items()},
+        identities={label: host.identity for label, host in played.hosts.items()},
         moves=moves,
         awaited=failure.finding,
     )
@@ -142,14 +142,14 @@ def replay_finding(
     return case
 
 
-def _fresh_stage(failure: findings.Failure, launcher: Launcher, server: str) -> Stage:
+def _fresh_play(failure: findings.Failure, launcher: Launcher, server: str) -> FreshPlay:
     both = {"source": launcher, "target": launcher}
     if not isinstance(launcher, QemuLauncher):
         ready(launcher, server)
-        return Stage(both, failure.setup)
+        return FreshPlay(both, failure.setup)
     if (move := unplayable(failure.moves)) is not None:
         raise Unsupported(f"{server}: a QEMU without a guest cannot make the move '{move}'")
-    return QemuStage(both, failure.setup, failure.key)
+    return QemuPlay(both, failure.setup, failure.key)
 
 
 def replay_learned(

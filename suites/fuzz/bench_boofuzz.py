@@ -27,9 +27,9 @@ from dissectors.wire.link_packets import SpiceLinkAuthMechanism, SpiceLinkMess
 from fixtures.bench.launchers import Launcher, Launchers
 from fixtures.peer import Capabilities
 from fixtures.system.hosts import HarnessError, Settings
+from suites.fuzz.branch_play import BranchPlay
 from suites.fuzz.moves import MAIN, Link, Send, Setup
 from suites.fuzz.prepared_hosts import PreparedHosts
-from suites.fuzz.walk import Walk
 
 KEY_AT, KEY_BYTES = LINK_HEADER_BYTES + 4, 162  # of a SpiceLinkReply
 END = int(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_END)
@@ -102,7 +102,7 @@ def with_boofuzz(launcher: Launcher, seconds: float) -> int:
 def with_branches(launcher: Launcher, seconds: float) -> int:
     """How many test cases run in this many seconds, each on a branch of a linked session."""
     prepared = PreparedHosts({"source": launcher, "target": launcher})
-    linked = Walk(prepared, Setup())
+    linked = BranchPlay(prepared, Setup())
     linked.play_all([Link(0, "source", MAIN)])
     end = time.monotonic() + seconds
     played = 0

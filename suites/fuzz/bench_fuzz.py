@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from fixtures.bench.launchers import Launchers
 from suites.fuzz import bench_boofuzz
-from suites.fuzz.campaign import Campaign, calm_collector, ready
+from suites.fuzz.campaign import Campaign, ready, tune_garbage_collector
 from suites.fuzz.explorer import Explorer
 
 SECONDS = 30.0
@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
             launchers.close()
         return campaign.examples, campaign.moves
 
-    calm_collector()
+    tune_garbage_collector()
     old = _measured("from nothing, one process", lambda: played(situations=False))
     new = _measured("from kept situations, one process", lambda: played(situations=True))
     print(

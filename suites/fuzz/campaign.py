@@ -19,17 +19,17 @@ from hypothesis.errors import Flaky, HypothesisException
 from dissectors.rules.judgement import Finding
 from fixtures.bench.launchers import Launcher
 from fixtures.system.hosts import HarnessError, Identity, Settings, Unsupported
-from suites.fuzz.carried import Carried
+from suites.fuzz.branch_play import BranchPlay
+from suites.fuzz.carrier_play import CarrierPlay
 from suites.fuzz.corpus import Corpus
 from suites.fuzz.explorer import Explorer
 from suites.fuzz.finding_file import Failure, log_lines, play
+from suites.fuzz.fresh_play import NEEDS, FreshPlay
 from suites.fuzz.minimise import shortest, simplest
 from suites.fuzz.moves import Caps, Carrier, End, Link, Move, Send, Setup
-from suites.fuzz.playground import NEEDS, Stage
-from suites.fuzz.standing import Key, Standing, Step, ranked
+from suites.fuzz.play_state import Key, PlayState, Step, ranked
 from suites.fuzz.state_machine import drive
 from suites.fuzz.table_coverage import coverage, coverage_of
-from suites.fuzz.walk import Walk
 
 #: How many examples Hypothesis plays in one batch; the campaign checks the time between and within batches.
 BATCH = 40
@@ -157,22 +157,22 @@ class Campaign:
                 if len(explorer.seen) == before:
                     corpus.drop(setup, moves)
 
-    def _begin(self, setup: Setup) -> Stage | None:
-        return Stage(self.launchers, setup) if time.monotonic() < self._end else None
+    def _begin(self, setup: Setup) -> FreshPlay | None:
+        return FreshPlay(self.launchers, setup) if time.monotonic() < self._end else None
 
-    def _walked(self, walk: Walk | Carried) -> None:
+    def _walked(self, walk: BranchPlay | CarrierPlay) -> None:
         if not walk.kept and not walk.goes_on:
             walk.close(judge=walk.new or self.examples % JUDGED == 0)
         if walk.judgement is not None:
             self.kept.update(walk.judgement.kept)
         self._ended(walk)
 
-    def _machine_ended(self, stage: Stage) -> None:
+    def _machine_ended(self, stage: FreshPlay) -> None:
         self.kept.update(stage.close().kept)
         self.builds |= {label: host.identity for label, host in stage.hosts.items()}
         self._ended(stage)
 
-    def _ended(self, stage: Standing[Any]) -> None:
+    def _ended(self, stage: PlayState[Any]) -> None:
         """Records what a finished play has shown."""
         self.provoked.update({Key.of(found) for found in stage.provoked()})
         self.examples += 1
@@ -189,13 +189,13 @@ class Campaign:
 
     # ---- a new failure
 
-    def _found(self, stage: Standing[Any], key: Key, finding: Finding) -> None:
+    def _found(self, stage: PlayState[Any], key: Key, finding: Finding) -> None:
         moves = list(stage.played)
         new = Failure(finding, stage.setup, moves, self.server, self.seed, self.examples, len(moves))
         if not self.shorten:
             self.failures[key] = new
             return
-        if not isinstance(stage, Stage):
+        if not isinstance(stage, FreshPlay):
             stage = self._play(stage.setup, moves, key)  # what counts is what real sockets show
             if key not in stage.failed():
                 self.unshown[key] += 1
@@ -235,7 +235,7 @@ class Campaign:
         best = shortest(moves, fails, budget)
         return setup, simplest(best, simpler, fails)
 
-    def _play(self, setup: Setup, moves: Sequence[Move], until: Key) -> Stage:
+    def _play(self, setup: Setup, moves: Sequence[Move], until: Key) -> FreshPlay:
         self.plays += 1
         stage = play(self.launchers, setup, moves, until)
         self.builds |= {label: host.identity for label, host in stage.hosts.items()}
@@ -284,7 +284,7 @@ def simpler(move: Move) -> Sequence[Move]:
     return ()
 
 
-def calm_collector() -> None:
+def tune_garbage_collector() -> None:
     """For a process that only plays: the garbage collector ignores what was imported, and runs rarely."""
     gc.collect()
     gc.freeze()

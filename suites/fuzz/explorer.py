@@ -27,12 +27,12 @@ from dissectors.framing.events import HostEvent
 from dissectors.wire.constants import MsgcBase
 from fixtures.bench.launchers import Launcher
 from suites.fuzz import choices
-from suites.fuzz.carried import Carried
+from suites.fuzz.branch_play import BranchPlay
+from suites.fuzz.carrier_play import CarrierPlay
 from suites.fuzz.choices import Choice
 from suites.fuzz.moves import MAIN, Call, Carrier, End, Kit, Link, Move, Pass, Send, Setup, Slot
+from suites.fuzz.play_state import PlayState
 from suites.fuzz.prepared_hosts import PreparedHosts
-from suites.fuzz.standing import Standing
-from suites.fuzz.walk import Walk
 
 #: The most situations kept at once: each has its hosts' processes.
 MOST = 64
@@ -57,7 +57,7 @@ DUTIFUL = 3
 #: How often each kit of devices is set up: a display's hosts cannot be branched.
 KIT_WEIGHTS = {Kit.INPUTS: 58, Kit.MANY: 36, Kit.DISPLAY: 6}
 #: Kinds of choices, and how often each is chosen.
-KINDS: Sequence[tuple[int, Callable[[Standing[Any]], list[Choice]]]] = (
+KINDS: Sequence[tuple[int, Callable[[PlayState[Any]], list[Choice]]]] = (
     (5, choices.messages),
     (8, choices.owed),
     (4, choices.progress),
@@ -82,7 +82,7 @@ PLAIN_EVENTS = frozenset(
 Likeness = tuple[object, ...]
 
 
-def likeness(stage: Standing[Any]) -> Likeness:
+def likeness(stage: PlayState[Any]) -> Likeness:
     """Two situations with one likeness are equal to a campaign: the states of the connections at each host,
     whichever clients have them and however many there are, and the hypervisors' phases."""
     connections = {
@@ -94,7 +94,7 @@ def likeness(stage: Standing[Any]) -> Likeness:
     return (hosts, tuple(sorted(connections)), tuple(machines))
 
 
-def move_likeness(stage: Standing[Any], move: Move) -> Likeness:
+def move_likeness(stage: PlayState[Any], move: Move) -> Likeness:
     """The likeness of a move: its type, the state of its connection and of its client's main at the host, and
     how many clients are there."""
     there = {slot.client for slot in stage.open_slots() if slot.host == move.host}
@@ -112,7 +112,7 @@ def move_likeness(stage: Standing[Any], move: Move) -> Likeness:
             return (move.kind, move.host, *around)
 
 
-def _states(stage: Standing[Any], client: int, host: str, channel: int) -> Iterator[str]:
+def _states(stage: PlayState[Any], client: int, host: str, channel: int) -> Iterator[str]:
     for wanted in dict.fromkeys((channel, MAIN)):
         slot = Slot(client, host, wanted)
         yield str(stage.known(slot).state) if slot in stage.slots else "none"
@@ -122,7 +122,7 @@ class _Menu:
     """The choices in the current state of a play; each kind of choices, and each move's likeness, is computed
     once."""
 
-    def __init__(self, walk: Standing[Any]) -> None:
+    def __init__(self, walk: PlayState[Any]) -> None:
         self.walk = walk
         self._made: dict[int, list[Choice]] = {}
         self._likes: dict[Move, Likeness] = {}
@@ -156,7 +156,7 @@ class _Menu:
         return self._made[kind]
 
 
-def _table_states(walk: Standing[Any]) -> list[tuple[bool, str]]:
+def _table_states(walk: PlayState[Any]) -> list[tuple[bool, str]]:
     return [(slot.channel == MAIN, str(walk.known(slot).state)) for slot in walk.open_slots()]
 
 
@@ -165,7 +165,7 @@ class Kept:
     """A situation from which plays start. `parent`: the situation that it was branched from, which must
     outlive it."""
 
-    walk: Walk
+    walk: BranchPlay
     parent: Kept | None
     states: Sequence[tuple[bool, str]] = ()  # of its open connections: on main, and which
     starts: int = 0
@@ -183,7 +183,7 @@ class _Next:
     """Where a play begins. `kept`: the situation of which `walk` is a copy. `duties`: see `Explorer._moves`;
     None in plays by chance."""
 
-    walk: Walk | Carried
+    walk: BranchPlay | CarrierPlay
     kept: Kept | None
     duties: list[Move] | None = None
 
@@ -214,7 +214,7 @@ class Explorer:
         self._next: _Next | None = None
         self._dutiful = list(DUTIES) if self.dutiful else []  # those still to be played
 
-    def play(self) -> Walk | Carried:
+    def play(self) -> BranchPlay | CarrierPlay:
         """One play. It may be kept as a situation (`kept`), or the next play goes on from it (`goes_on`); the
         caller closes it if neither.
 
@@ -228,10 +228,10 @@ class Explorer:
             walk.abandon()
             raise
 
-    def _played(self, walk: Walk | Carried, start: _Next) -> Walk | Carried:
+    def _played(self, walk: BranchPlay | CarrierPlay, start: _Next) -> BranchPlay | CarrierPlay:
         moves = self._moves(walk, start.duties) if walk.labels else self._first(walk, start.duties)
         new = self._some(walk, moves)
-        if isinstance(walk, Carried) or not walk.can_be_copied:
+        if isinstance(walk, CarrierPlay) or not walk.can_be_copied:
             return walk if walk.over else self._alone(walk, start.duties)
         if new and start.kept:
             start.kept.news += 1
@@ -245,7 +245,7 @@ class Explorer:
             walk.leave(everywhere=self._dice.randrange(EVERYWHERE) == 0)
         return walk
 
-    def _goes_on(self, walk: Walk, duties: list[Move] | None) -> bool:
+    def _goes_on(self, walk: BranchPlay, duties: list[Move] | None) -> bool:
         if len(walk.played) >= DEEPEST:
             return False
         if duties is None:
@@ -266,13 +266,13 @@ class Explorer:
             duties = []
         return _Next(self._new(setup), None, duties)
 
-    def _new(self, setup: Setup) -> Walk | Carried:
+    def _new(self, setup: Setup) -> BranchPlay | CarrierPlay:
         """A play on hosts right after set-up."""
         if setup.carrier is Carrier.TCP:
-            return Walk(self._prepared, setup)
-        return Carried(self.launchers, setup)
+            return BranchPlay(self._prepared, setup)
+        return CarrierPlay(self.launchers, setup)
 
-    def _alone(self, walk: Walk | Carried, duties: list[Move] | None) -> Walk | Carried:
+    def _alone(self, walk: BranchPlay | CarrierPlay, duties: list[Move] | None) -> BranchPlay | CarrierPlay:
         """A play on hosts that cannot be branched: it goes on with the same hosts, the duties first."""
         while not walk.over and duties is not None and len(walk.played) < DEEPEST:
             if not (moves := self._moves(walk, duties)):
@@ -284,13 +284,13 @@ class Explorer:
         walk.leave(everywhere=True)
         return walk
 
-    def again(self, setup: Setup, moves: Sequence[Move]) -> Walk | Carried:
+    def again(self, setup: Setup, moves: Sequence[Move]) -> BranchPlay | CarrierPlay:
         """Plays given moves after set-up and learns from them as from any other play; does not keep the
         play."""
         walk = self._new(setup)
         kept = None
         for move in moves:
-            if walk.over or not self._some(walk, (move,)) or isinstance(walk, Carried):
+            if walk.over or not self._some(walk, (move,)) or isinstance(walk, CarrierPlay):
                 continue
             if walk.can_be_copied and (new := self._keep(walk, kept)) is not None:
                 kept, walk = new, walk.copy()
@@ -326,7 +326,7 @@ class Explorer:
         carrier = dice.choices(list(CARRIER_WEIGHTS), list(CARRIER_WEIGHTS.values()))[0]
         return Setup(dice.random() < 0.6, dice.random() < 0.5, kit, dice.random() < 0.15, carrier)
 
-    def _first(self, walk: Standing[Any], duties: list[Move] | None) -> Choice:
+    def _first(self, walk: PlayState[Any], duties: list[Move] | None) -> Choice:
         """The first moves: a session; by chance sometimes a client that links to the target without an
         announcement."""
         if duties is not None:
@@ -335,7 +335,7 @@ class Explorer:
         first = choices.links(walk) if dice.random() < 0.5 else choices.links(walk)[:1]
         return dice.choice(choices.odd_links(walk) if dice.random() < 0.1 else first)
 
-    def _keep(self, walk: Walk, parent: Kept | None) -> Kept | None:
+    def _keep(self, walk: BranchPlay, parent: Kept | None) -> Kept | None:
         """Keeps a play as a situation if it is a new one."""
         like = likeness(walk)
         if like in self.situations or len(walk.played) > DEEPEST:
@@ -367,7 +367,7 @@ class Explorer:
 
     # ---- moves
 
-    def _moves(self, walk: Walk | Carried, duties: list[Move] | None) -> Choice:
+    def _moves(self, walk: BranchPlay | CarrierPlay, duties: list[Move] | None) -> Choice:
         """The moves of one play. `duties`: what is left of the duties that are played, one each time."""
         if duties is not None:
             duties += () if duties else choices.course(walk)
@@ -398,7 +398,7 @@ class Explorer:
         self.avoided += 1
         return self._dice.randrange(DEADLY) > 0
 
-    def _some(self, walk: Walk | Carried, chosen: Choice) -> bool:
+    def _some(self, walk: BranchPlay | CarrierPlay, chosen: Choice) -> bool:
         """Makes moves; returns whether they have led to a new situation."""
         likes = {id(move): move_likeness(walk, move) for move in chosen}
         steps, heard = set(walk.steps), len(walk.events)

@@ -15,9 +15,9 @@ from dissectors.rules.judgement import Finding, Level
 from fixtures.bench.launchers import Launcher
 from fixtures.system.hosts import Identity, UsageError
 from fixtures.system.tape import Tape
+from suites.fuzz.fresh_play import FreshPlay
 from suites.fuzz.moves import Move, Setup, as_json, from_json
-from suites.fuzz.playground import Stage
-from suites.fuzz.standing import Key
+from suites.fuzz.play_state import Key
 
 FORMAT = 1
 NAME, PACKETS = "finding.json", "conversation.pcapng.gz"
@@ -135,14 +135,14 @@ def _failure(data: Mapping[str, Any]) -> Failure:
 
 def play(
     launchers: Mapping[str, Launcher], setup: Setup, moves: Sequence[Move], until: Key | None = None
-) -> Stage:
+) -> FreshPlay:
     """Plays moves on fresh hosts to the end, or until a failure shows; the hosts have ended when it
     returns."""
-    return play_on(Stage(launchers, setup), moves, until)
+    return play_on(FreshPlay(launchers, setup), moves, until)
 
 
-def play_on(stage: Stage, moves: Sequence[Move], until: Key | None = None) -> Stage:
-    """As `play`, on a new stage."""
+def play_on(stage: FreshPlay, moves: Sequence[Move], until: Key | None = None) -> FreshPlay:
+    """As `play`, on a new play."""
     try:
         stage.play_all(moves, until)
     finally:
@@ -150,7 +150,7 @@ def play_on(stage: Stage, moves: Sequence[Move], until: Key | None = None) -> St
     return stage
 
 
-def log_lines(stage: Stage) -> list[str]:
+def log_lines(stage: FreshPlay) -> list[str]:
     """The last log lines of a play's hosts."""
     events = stage.pump.tape.host_events
     lines = [f"{e.host}: {e.args.get('text', '')}" for e in events if e.name == "log"]

@@ -17,11 +17,11 @@ from typing import Any
 
 from fixtures.bench.launchers import Launchers
 from fixtures.system.hosts import HarnessError, Unsupported, UsageError
-from suites.fuzz.campaign import FINDINGS, Campaign, calm_collector, ready
+from suites.fuzz.campaign import FINDINGS, Campaign, ready, tune_garbage_collector
 from suites.fuzz.corpus import Corpus
 from suites.fuzz.explorer import Explorer
 from suites.fuzz.finding_file import Failure
-from suites.fuzz.standing import Key
+from suites.fuzz.play_state import Key
 
 
 def totals(campaign: Campaign, explorer: Explorer) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def _counted(counter: Mapping[Key, int]) -> list[list[Any]]:
 def main() -> int:
     """A worker's life."""
     order = json.loads(sys.stdin.readline())
-    calm_collector()
+    tune_garbage_collector()
     launchers = Launchers()
     out = Path(order["out"])
     explorer = None

@@ -17,16 +17,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from suites.fuzz import choices
 from suites.fuzz.choices import Choice
+from suites.fuzz.fresh_play import FreshPlay
 from suites.fuzz.moves import Setup
-from suites.fuzz.playground import Stage
 
 MAX_DICE = 0xFFFF
 DICE = st.integers(0, MAX_DICE)
 #: The most rules of one example; a migration from link to INIT takes six.
 STEPS = 24
 
-Ended = Callable[[Stage], None]
-Begin = Callable[[Setup], Stage | None]
+Ended = Callable[[FreshPlay], None]
+Begin = Callable[[Setup], FreshPlay | None]
 
 
 class Machine(RuleBasedStateMachine):
@@ -39,7 +39,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stage: Stage | None = None
+        self.stage: FreshPlay | None = None
 
     @initialize(seamless=st.booleans(), agent=st.booleans())
     def start(self, seamless: bool, agent: bool) -> None:
@@ -93,7 +93,7 @@ class Machine(RuleBasedStateMachine):
         if self.mutate:
             self._play(lambda stage: choices.mutations(stage, mutation), dice)
 
-    def _play(self, offered: Callable[[Stage], list[Choice]], dice: int) -> None:
+    def _play(self, offered: Callable[[FreshPlay], list[Choice]], dice: int) -> None:
         if self.stage is not None:
             self.stage.play_all(choices.pick(offered(self.stage), dice))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dissectors.conversation.channel_order import MIGRATING_ORDER, SECONDARY_ORDER
 from dissectors.conversation.connection_states import NOT_BY_AN_ACT
 from dissectors.conversation.main_order import MAIN_ORDER
-from suites.fuzz.standing import Step
+from suites.fuzz.play_state import Step
 
 _TABLES = ((True, MAIN_ORDER), (True, MIGRATING_ORDER), (False, SECONDARY_ORDER), (False, MIGRATING_ORDER))
 #: Every state in the tables that counts: whether on main, and which.

@@ -14,7 +14,7 @@ from fixtures.bench.launchers import Launcher
 from fixtures.bench.planting import requirement
 from fixtures.system.hosts import Ability, Host, Settings
 from suites.fuzz.campaign import Campaign
-from suites.fuzz.standing import FATAL
+from suites.fuzz.play_state import FATAL
 
 EXAMPLES, SEED = 40, 2
 #: With a planted fault: a server that hangs takes the whole deadline each time.

@@ -169,10 +169,10 @@ def _died_at_announcement(bad: Path) -> Failure:
     launchers = Launchers()
     try:
         launcher = launchers.of(f"lib:{bad}")
-        stage = play({"source": launcher, "target": launcher}, Setup(), moves)
+        played = play({"source": launcher, "target": launcher}, Setup(), moves)
     finally:
         launchers.close()
-    (found,) = (f for f in stage.failed().values() if f.requirement == "ROBUST-001")
+    (found,) = (f for f in played.failed().values() if f.requirement == "ROBUST-001")
     return Failure(found, Setup(), moves, f"lib:{bad}", 0, 0, len(moves))
 
 

@@ -18,9 +18,9 @@ from fixtures.system.hosts import HarnessError
 from reports.commands import cli
 from suites.fuzz.dask_workers import DaskWorkers
 from suites.fuzz.local_workers import LocalWorkers
+from suites.fuzz.parallel_campaign import ParallelCampaign
+from suites.fuzz.play_state import Key
 from suites.fuzz.shares import Workers
-from suites.fuzz.standing import Key
-from suites.fuzz.team import Team
 from suites.selftest.suites.dask_processes import END_SECONDS, Killer, real_cluster
 
 pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
@@ -35,28 +35,28 @@ BUSY = 5
 PINGS = {("server", int(MsgBase.SPICE_MSG_PING)), ("client", int(MsgcBase.SPICE_MSGC_PONG))}
 
 
-def _figures(team: Team) -> dict[str, Any]:
-    result = team.as_dict()
-    hits: Counter[Key] = team.hits
+def _figures(campaign: ParallelCampaign) -> dict[str, Any]:
+    result = campaign.as_dict()
+    hits: Counter[Key] = campaign.hits
     steps = [step for step in result["steps"] if (step["sender"], step["type"]) not in PINGS]
-    return {"failures": set(team.failures), "hits": hits, "steps": steps} | {
+    return {"failures": set(campaign.failures), "hits": hits, "steps": steps} | {
         name: result[name] for name in ("examples", "moves", "visits", "provoked")
     }
 
 
-def _team(out: Path, workers: Workers, width: int = 2) -> Team:
-    return Team("system", SEED, out, width, workers=workers, progress_seconds=0.1)
+def _campaign(out: Path, workers: Workers, width: int = 2) -> ParallelCampaign:
+    return ParallelCampaign("system", SEED, out, width, workers=workers, progress_seconds=0.1)
 
 
 def test_a_cluster_plays_what_one_machine_plays(tmp_path: Path) -> None:
     """Plays and findings are the same although a worker is killed in the middle; nothing outlives them."""
-    local = _team(tmp_path / "local", LocalWorkers())
+    local = _campaign(tmp_path / "local", LocalWorkers())
     local.run(examples=EXAMPLES)
     assert local.failures
     with real_cluster(tmp_path, 2) as cluster:
         killer = Killer(cluster.workers[0].pid, "suites.fuzz.fuzz_worker", BUSY)
         killer.start()
-        spread = _team(tmp_path / "spread", DaskWorkers(cluster.address, 1))
+        spread = _campaign(tmp_path / "spread", DaskWorkers(cluster.address, 1))
         try:
             spread.run(examples=EXAMPLES)
         finally:
@@ -75,20 +75,20 @@ def test_a_scheduler_that_goes_away(tmp_path: Path, capfd: pytest.CaptureFixture
     """One line; what was gathered is kept, and what was still played ends."""
     below: list[psutil.Process] = []
     with real_cluster(tmp_path, 1) as cluster:
-        team = _team(tmp_path / "out", DaskWorkers(cluster.address, 1), 1)
+        campaign = _campaign(tmp_path / "out", DaskWorkers(cluster.address, 1), 1)
 
         def say(_: str) -> None:
-            if team.examples and not below:
+            if campaign.examples and not below:
                 below.extend(psutil.Process(cluster.workers[0].pid).children(recursive=True))
                 cluster.scheduler.kill()
 
-        team.say = say
+        campaign.say = say
         with pytest.raises(HarnessError, match="has gone away") as caught:
-            team.run(examples=100_000)
+            campaign.run(examples=100_000)
         assert not psutil.wait_procs(below, END_SECONDS)[1]
     assert "\n" not in str(caught.value)
     assert not capfd.readouterr().err
-    assert team.examples
+    assert campaign.examples
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from dissectors.wire.constants import MsgcBase, MsgcMain
 from fixtures.library import LibraryLauncher
 from reports.commands.cli import main
 from reports.commands.verify import verify
-from suites.fuzz import qemu_stage
+from suites.fuzz import qemu_play
 from suites.fuzz.finding_file import Failure, play
 from suites.fuzz.moves import MAIN, Call, End, Id, Link, Move, Send, Setup
 
@@ -43,9 +43,9 @@ AFTER_MIGRATION: Sequence[Move] = (
 
 def _finding(moves: Sequence[Move], place: Path) -> Path:
     with LibraryLauncher() as launcher:
-        stage = play({"source": launcher, "target": launcher}, Setup(), moves)
-    assert list(stage.played) == list(moves)
-    (found,) = (f for f in stage.failed().values() if f.requirement == "ROBUST-001")
+        played = play({"source": launcher, "target": launcher}, Setup(), moves)
+    assert list(played.played) == list(moves)
+    (found,) = (f for f in played.failed().values() if f.requirement == "ROBUST-001")
     failure = Failure(found, Setup(), moves, "system", 0, 0, len(moves))
     place.write_text(json.dumps(failure.as_dict()))
     return place
@@ -74,7 +74,7 @@ def test_a_finding_shows_on_qemu(moves: Sequence[Move], tmp_path: Path) -> None:
 
 
 def test_a_finding_that_does_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qemu_stage, "LONG_S", 0.5)
+    monkeypatch.setattr(qemu_play, "LONG_S", 0.5)
     finding = _finding(ON_SOURCE, tmp_path / "finding.json")
     data = json.loads(finding.read_text())
     finding.write_text(json.dumps(data | {"moves": data["moves"][:1]}))

@@ -19,10 +19,9 @@ from dissectors.wire.constants import MsgBase, MsgcBase, MsgcMain, Side
 from fixtures.bench.launchers import Launcher
 from fixtures.library import LibraryLauncher
 from fixtures.system.hosts import UsageError
-from suites.fuzz import bodies, campaign, choices, minimise, moves
+from suites.fuzz import bodies, campaign, choices, fresh_play, minimise, moves
 from suites.fuzz import finding_file as finding
-from suites.fuzz import playground as stage
-from suites.fuzz.carried import Carried
+from suites.fuzz.carrier_play import CarrierPlay
 from suites.fuzz.moves import MAIN, Call, Caps, Carrier, End, Id, Link, Move, Pass, Send, Setup, Slot, Upto
 from suites.fuzz.table_coverage import LEADS, coverage_of
 from suites.selftest.suites.fuzz.fuzz_samples import FLUSH_MARK, LINK, failure
@@ -145,7 +144,7 @@ def test_findings_that_are_none(tmp_path: Path, change: dict[str, object], why: 
 
 def test_a_play_follows_the_tables(launchers: Mapping[str, Launcher]) -> None:
     """A client that only does its duties migrates, by the choices alone; there is no finding at the end."""
-    play = stage.Stage(launchers, Setup())
+    play = fresh_play.FreshPlay(launchers, Setup())
     play.play_all([LINK, Link(0, "source", 3, Id.OWN), Call("source", "announce")])
     assert play.known(Slot(0, "source", MAIN)).state is State.ANNOUNCED
     play.play_all(choices.owed(play)[0])
@@ -168,7 +167,7 @@ OTHER_CARRIERS = (Carrier.TLS, Carrier.WEBSOCKET)
 def test_a_play_over_another_carrier(launchers: Mapping[str, Launcher], carrier: Carrier) -> None:
     """A seamless migration over TLS or WebSocket, by the choices alone; its moves can be played again."""
     setup = Setup(seamless=True, carrier=carrier)
-    first = Carried(launchers, setup)
+    first = CarrierPlay(launchers, setup)
     assert first.play_all([LINK]) == [LINK]
     while moves := choices.course(first):
         first.play_all(moves)
@@ -187,7 +186,7 @@ def test_a_failure_over_another_carrier(
     launchers: Mapping[str, Launcher], carrier: Carrier, tmp_path: Path
 ) -> None:
     """It is played again from its file over the same carrier; shortening prefers TCP if it shows there."""
-    play = stage.Stage(launchers, Setup(seamless=True, carrier=carrier))
+    play = fresh_play.FreshPlay(launchers, Setup(seamless=True, carrier=carrier))
     play.play_all([LINK, Call("source", "announce"), FLUSH_MARK])
     (key,) = play.failed()
     filed = replace(failure(), setup=play.setup, moves=play.played).write(tmp_path, play.pump.tape)
@@ -202,7 +201,7 @@ def test_a_failure_over_another_carrier(
 
 def test_a_hypervisor_does_not_misuse(launchers: Mapping[str, Launcher]) -> None:
     """A player skips a call that a hypervisor must not make at this moment."""
-    play = stage.Stage(launchers, Setup())
+    play = fresh_play.FreshPlay(launchers, Setup())
     play.play_all([LINK, Call("source", "finish"), Call("source", "agent_attach"), Pass("target", 1)])
     play.close()
     assert play.played == [LINK]
@@ -210,7 +209,7 @@ def test_a_hypervisor_does_not_misuse(launchers: Mapping[str, Launcher]) -> None
 
 def test_an_illegal_client_is_not_owed_the_order(launchers: Mapping[str, Launcher]) -> None:
     """After a client's breach of the order, a server's act is a failure only at level ROBUST."""
-    play = stage.Stage(launchers, Setup())
+    play = fresh_play.FreshPlay(launchers, Setup())
     findings = play.oracle.judgement.findings
 
     def find(requirement: str) -> None:
@@ -251,7 +250,7 @@ def test_a_failure_is_shortened(launchers: Mapping[str, Launcher]) -> None:
     """Unneeded moves are left out, and unusual values become plain if the failure allows it."""
     run = campaign.Campaign(launchers, "system", 1)
     odd = Link(0, "source", MAIN, caps=Caps.FULL_HEADER)
-    play = stage.Stage(launchers, Setup(seamless=True))
+    play = fresh_play.FreshPlay(launchers, Setup(seamless=True))
     play.play_all([odd, Call("source", "announce"), FLUSH_MARK])
     run._ended(play)
     (failed,) = (f for k, f in run.failures.items() if k.requirement == "ROBUST-001")

@@ -24,7 +24,7 @@ from fixtures.system.hosts import Ability, HarnessError, Host
 from suites.fuzz import bodies
 from suites.fuzz.carriers import port_of, tls_settings, trust, wrap
 from suites.fuzz.moves import CALLS, HOSTS, Call, Caps, End, Link, Move, Pass, Send, Setup, Slot, Upto
-from suites.fuzz.standing import Key, Standing
+from suites.fuzz.play_state import Key, PlayState
 
 NEEDS = frozenset({Ability.CALLS, Ability.VIRTUAL_CLOCK, Ability.STATS})
 #: Longer than every timer of the library (10 s migration, 30 s connectivity), ms.
@@ -42,7 +42,7 @@ ENDS = frozenset({"died", "exited", "hung"})
 END_SECONDS = 5.0
 
 
-class Stage(Standing[Connection]):
+class FreshPlay(PlayState[Connection]):
     """One play. `launchers`: of source and target. `judgement` is complete after `close`."""
 
     def __init__(self, launchers: Mapping[str, Launcher], setup: Setup) -> None:

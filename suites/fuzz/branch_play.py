@@ -4,7 +4,7 @@ the host process.
 
 A play copies only the hosts that its moves touch, and makes several moves in one round trip. It sees ends of
 processes and leftovers at once; the rules judge only plays that have shown something new. A finding is played
-again on fresh hosts with real sockets (`playground`) before it is reported."""
+again on fresh hosts with real sockets (`fresh_play`) before it is reported."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from fixtures.system.hosts import HarnessError
 from fixtures.system.tape import Tape
 from suites.fuzz import bodies
 from suites.fuzz.branch_events import BranchConnection, client_event
+from suites.fuzz.fresh_play import CAPABILITIES, LONG_MS
 from suites.fuzz.moves import (
     CALLS,
     HOSTS,
@@ -51,9 +52,8 @@ from suites.fuzz.moves import (
     Slot,
     Upto,
 )
-from suites.fuzz.playground import CAPABILITIES, LONG_MS
+from suites.fuzz.play_state import PlayState
 from suites.fuzz.prepared_hosts import PreparedHosts
-from suites.fuzz.standing import Standing
 
 LEFTOVERS = "ROBUST-003"
 #: The end of a play: all clients leave, and time passes.
@@ -71,7 +71,7 @@ class _Place:
     address: Endpoint
 
 
-class Walk(Standing[BranchConnection]):
+class BranchPlay(PlayState[BranchConnection]):
     """One play. `copy` makes another in the same state; the original must not be played on then."""
 
     def __init__(self, prepared: PreparedHosts, setup: Setup) -> None:
@@ -97,7 +97,7 @@ class Walk(Standing[BranchConnection]):
         self.judgement = self._oracle.judgement
         self.kept = True
 
-    def copy(self) -> Walk:
+    def copy(self) -> BranchPlay:
         """Another play that goes on from this state."""
         if not self.kept:
             self.freeze()
@@ -105,8 +105,8 @@ class Walk(Standing[BranchConnection]):
             assert self._oracle is not None
             self._checkpoint = Checkpoint(self.events, self._oracle)
             self._oracle = None
-        made = Walk(self.prepared, self.setup)
-        made.stand_as(self)
+        made = BranchPlay(self.prepared, self.setup)
+        made.continue_from(self)
         made._conversation = self._checkpoint.conversation()
         made._origin = (self._checkpoint, len(self.events))
         made.places = {label: _Place(p.branch, False, p.files, p.address) for label, p in self.places.items()}
@@ -149,7 +149,7 @@ class Walk(Standing[BranchConnection]):
         self._conversation.apply(event)
 
     def note_breach(self, move: Move) -> None:
-        """Before a move, as in `Standing`; which findings precede the breach is known when the rules
+        """Before a move, as in `PlayState`; which findings precede the breach is known when the rules
         judge."""
         if self._breach is None and self._breach_at is None and not self._proper(move):
             self._breach_at = len(self.events)

@@ -22,8 +22,8 @@ from fixtures.system.hosts import HarnessError, Identity
 from suites.fuzz.campaign import FINDINGS, OnFailure
 from suites.fuzz.finding_file import NAME, Failure, read, unpack
 from suites.fuzz.local_workers import LocalWorkers
+from suites.fuzz.play_state import Key, Step, ranked
 from suites.fuzz.shares import Line, Over, Share, Workers
-from suites.fuzz.standing import Key, Step, ranked
 from suites.fuzz.table_coverage import coverage, coverage_of, missing
 
 #: How many workers may be replaced, in all.
@@ -48,7 +48,7 @@ class Played:
 
 
 @dataclass
-class Team:
+class ParallelCampaign:
     """The sum of `Campaign`s in `width` shares that `workers` play; `on_failure` gets each failure when it is
     written.
 

@@ -15,9 +15,9 @@ from fixtures.peer import Deadline
 from fixtures.peer.pump import Task
 from fixtures.qemu import QemuHost
 from fixtures.system.hosts import HarnessError, Host
+from suites.fuzz.fresh_play import FreshPlay
 from suites.fuzz.moves import CALLS, HOSTS, Call, Move, Pass, Setup
-from suites.fuzz.playground import Stage
-from suites.fuzz.standing import Key
+from suites.fuzz.play_state import Key
 
 #: Longer than every timer of the library (10 s migration, 30 s connectivity), s.
 LONG_S = 32.0
@@ -31,7 +31,7 @@ _MIGRATION = ("announce", "migrate_start", "finish", "fail")
 _QMP = ("vm_start", "vm_stop", "agent_attach", "agent_detach")
 
 
-class QemuStage(Stage):
+class QemuPlay(FreshPlay):
     """One play. `awaited`: the failure to be shown; time passes at the end until it shows."""
 
     def __init__(self, launchers: Mapping[str, Launcher], setup: Setup, awaited: Key) -> None:

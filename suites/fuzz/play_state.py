@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The state of a play: its connections, its hypervisors, its findings so far.
 
-`choices` reads it; `playground` and `walk` advance it, each in its own way."""
+`choices` reads it; `fresh_play` and `branch_play` advance it, each in its own way."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Linked(Protocol):
 C = TypeVar("C", bound=Linked)
 
 
-class Standing(Generic[C]):
+class PlayState(Generic[C]):
     """One play. `steps`: the steps of the oracle's tables that were made. `played`: the moves so far, the
     first `inherited` of them by earlier plays.
 
@@ -122,7 +122,7 @@ class Standing(Generic[C]):
         self.steps: set[Step] = set()
         self._breach: int | None = None  # findings before a client's first breach of the protocol
 
-    def stand_as(self, other: Standing[C]) -> None:
+    def continue_from(self, other: PlayState[C]) -> None:
         """Copies the state of another play, except connections and oracle, which the subclass copies."""
         self.phases, self.running, self.agents = dict(other.phases), dict(other.running), dict(other.agents)
         self.guests, self.ids = set(other.guests), dict(other.ids)

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dissectors.framing.events import Event
 from dissectors.rules.judgement import Judgement
 from fixtures.bench.launchers import Launcher
+from suites.fuzz.fresh_play import FreshPlay
 from suites.fuzz.moves import Setup
-from suites.fuzz.playground import Stage
 
 
-class Carried(Stage):
-    """One play on hosts of its own; beside a `Stage` it has what an explorer and a campaign ask of a
-    `Walk`."""
+class CarrierPlay(FreshPlay):
+    """One play on hosts of its own; beside a `FreshPlay` it has what an explorer and a campaign ask of a
+    `BranchPlay`."""
 
     new = kept = goes_on = can_be_copied = False
     judgement: Judgement | None = None
@@ -37,7 +37,7 @@ class Carried(Stage):
         """Nothing: all clients leave at `close`."""
 
     def close(self, *, judge: bool = True) -> Judgement:
-        """As `Stage.close`; a carried play is always judged."""
+        """As `FreshPlay.close`; this play is always judged."""
         if self.judgement is None:
             self.judgement = super().close()
         return self.judgement

@@ -23,16 +23,16 @@ from fixtures.library import LibraryLauncher
 from fixtures.system.hosts import HarnessError, UsageError
 from reports.views.campaign_page import campaign_page
 from suites.fuzz import choices
+from suites.fuzz.branch_play import BranchPlay
 from suites.fuzz.campaign import Campaign
 from suites.fuzz.corpus import KEY, Corpus
 from suites.fuzz.explorer import MOST, Explorer, move_likeness
 from suites.fuzz.finding_file import play
+from suites.fuzz.fresh_play import FreshPlay
 from suites.fuzz.local_workers import LocalWorkers
 from suites.fuzz.moves import MAIN, Call, Carrier, Id, Link, Setup, Slot
-from suites.fuzz.playground import Stage
+from suites.fuzz.parallel_campaign import ParallelCampaign
 from suites.fuzz.prepared_hosts import PreparedHosts
-from suites.fuzz.team import Team
-from suites.fuzz.walk import Walk
 from suites.selftest.suites.fuzz.fuzz_samples import FLUSH_MARK, LINK
 
 #: Of Debian's redis-tools: the server is the same file under another name.
@@ -63,7 +63,7 @@ def prepared(launchers: Mapping[str, Launcher]) -> Iterator[PreparedHosts]:
 
 def test_a_branch_goes_on_for_itself(launchers: Mapping[str, Launcher], prepared: PreparedHosts) -> None:
     """A branch in the middle of a migration continues like a play on fresh hosts, twice."""
-    first = Walk(prepared, Setup())
+    first = BranchPlay(prepared, Setup())
     first.play_all([LINK, Link(0, "source", 3, Id.OWN), Call("source", "announce")])
     for _ in range(2):
         branch = first.copy()
@@ -84,17 +84,17 @@ def test_the_ends_of_processes_are_told_as_on_fresh_hosts(
     launchers: Mapping[str, Launcher], prepared: PreparedHosts, many: bool
 ) -> None:
     """A process that ends in a branch gives the same failure as with real sockets; its origin lives."""
-    walk = Walk(prepared, Setup(many_clients=many))
-    walk.play_all([LINK])
+    branch_play = BranchPlay(prepared, Setup(many_clients=many))
+    branch_play.play_all([LINK])
     for _ in range(2):
-        branch = walk.copy()
+        branch = branch_play.copy()
         assert branch.play_all([FLUSH_MARK]) == [FLUSH_MARK]
         assert branch.over
         branch.close(judge=False)
-        fresh = play(launchers, walk.setup, branch.played)
+        fresh = play(launchers, branch_play.setup, branch.played)
         assert branch.failed().keys() == fresh.failed().keys()
-    assert not walk.over
-    walk.abandon()
+    assert not branch_play.over
+    branch_play.abandon()
 
 
 def test_what_is_left_behind_is_told_as_on_fresh_hosts(
@@ -102,11 +102,11 @@ def test_what_is_left_behind_is_told_as_on_fresh_hosts(
 ) -> None:
     """A branch too counts the descriptors that a target keeps after everybody has left."""
     moves = [Link(0, "target", MAIN, Id.WRONG), Link(0, "target", 3, Id.WRONG)]
-    walk = Walk(prepared, Setup())
-    walk.play_all(moves)
-    walk.leave()
-    walk.close()
-    assert walk.failed().keys() == play(launchers, Setup(), moves).failed().keys()
+    branch_play = BranchPlay(prepared, Setup())
+    branch_play.play_all(moves)
+    branch_play.leave()
+    branch_play.close()
+    assert branch_play.failed().keys() == play(launchers, Setup(), moves).failed().keys()
 
 
 def test_a_known_end_becomes_rare(launchers: Mapping[str, Launcher]) -> None:
@@ -115,11 +115,11 @@ def test_a_known_end_becomes_rare(launchers: Mapping[str, Launcher]) -> None:
     explorer = Explorer(launchers, 1)
     for _ in range(3):
         explorer.again(Setup(), [LINK, FLUSH_MARK]).close()
-    stage = Stage(launchers, Setup())
-    stage.play(LINK)
-    like = move_likeness(stage, FLUSH_MARK)
+    fresh = FreshPlay(launchers, Setup())
+    fresh.play(LINK)
+    like = move_likeness(fresh, FLUSH_MARK)
     avoided = sum(explorer._avoids(like) for _ in range(200))
-    stage.close()
+    fresh.close()
     explorer.close()
     assert avoided > 180
 
@@ -129,11 +129,11 @@ def test_the_same_seed_explores_the_same(launchers: Mapping[str, Launcher]) -> N
     result = []
     for _ in range(2):
         explorer = Explorer(launchers, 7)
-        walks = [explorer.play() for _ in range(40)]
-        for walk in reversed(walks):
-            if not walk.kept and not walk.goes_on:
-                walk.close()
-        result.append([[str(move) for move in walk.played] for walk in walks])
+        plays = [explorer.play() for _ in range(40)]
+        for branch_play in reversed(plays):
+            if not branch_play.kept and not branch_play.goes_on:
+                branch_play.close()
+        result.append([[str(move) for move in branch_play.played] for branch_play in plays])
         explorer.close()
     assert result[0] == result[1]
 
@@ -145,13 +145,13 @@ def test_the_first_plays_are_migrations_by_duty(launchers: Mapping[str, Launcher
     reached: set[tuple[bool, State]] = set()
     carriers = []
     while explorer._dutiful or explorer._next is not None:
-        walk = explorer.play()
-        if not walk.kept and not walk.goes_on:
-            walk.close()
-            carriers.append(walk.setup.carrier)
-        if walk.setup.carrier is Carrier.TCP:
-            assert not walk.failures()
-            reached |= {(slot.channel == MAIN, walk.known(slot).state) for slot in walk.slots}
+        branch_play = explorer.play()
+        if not branch_play.kept and not branch_play.goes_on:
+            branch_play.close()
+            carriers.append(branch_play.setup.carrier)
+        if branch_play.setup.carrier is Carrier.TCP:
+            assert not branch_play.failures()
+            reached |= {(slot.channel == MAIN, branch_play.known(slot).state) for slot in branch_play.slots}
     explorer.close()
     assert carriers == [Carrier.TCP, Carrier.TCP, Carrier.TLS, Carrier.WEBSOCKET]
     assert {(True, State.GONE), (False, State.GONE), (False, State.TARGET_RESTORING)} <= reached
@@ -192,25 +192,25 @@ def test_many_plays_leave_nothing_behind(tmp_path: Path) -> None:
     assert run.inconsistent == 0
 
 
-def test_a_team_finds_and_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
+def test_a_killed_worker_loses_no_finding(tmp_path: Path) -> None:
     """Two processes share findings and a corpus; one is killed in the middle, and all examples are played."""
     workers = LocalWorkers()
-    team = Team("system", 4, tmp_path, 2, str(tmp_path / "corpus"), workers)
+    campaign = ParallelCampaign("system", 4, tmp_path, 2, str(tmp_path / "corpus"), workers)
     killed: list[int] = []
 
     def say(_: str) -> None:
-        if not killed and team.examples and workers.processes[0].poll() is None:
+        if not killed and campaign.examples and workers.processes[0].poll() is None:
             killed.append(workers.processes[0].pid)
             os.kill(killed[0], signal.SIGKILL)
 
-    team.say = say
-    team.progress_seconds = 0.1
-    team.run(examples=400)  # long enough for a progress line in the middle
+    campaign.say = say
+    campaign.progress_seconds = 0.1
+    campaign.run(examples=400)  # long enough for a progress line in the middle
     assert killed
-    assert team.examples >= 400  # and what the corpus had kept until then, played first
+    assert campaign.examples >= 400  # and what the corpus had kept until then, played first
     assert Corpus(str(tmp_path / "corpus")).entries()
-    assert team.points[-1]["plays"] == team.examples
-    for failure in team.failures.values():
+    assert campaign.points[-1]["plays"] == campaign.examples
+    for failure in campaign.failures.values():
         assert (tmp_path / "findings" / failure.name / "finding.json").exists()
 
 
@@ -223,8 +223,8 @@ def test_a_corpus_is_played_first_and_minimised(launchers: Mapping[str, Launcher
     corpus.drop(Setup(), [LINK])
     assert [len(moves) for _, moves in corpus.entries()] == [2]
     setup, moves = corpus.entries()[0]
-    stage = play(launchers, setup, moves)
-    assert stage.played == moves
+    fresh = play(launchers, setup, moves)
+    assert fresh.played == moves
 
 
 @pytest.mark.parametrize("raw", [b"{", b"[]", json.dumps({"format": 99}).encode(), b'{"format": 1}'])
@@ -281,10 +281,10 @@ def test_a_corpus_in_a_redis(redis_server: tuple[str, subprocess.Popen[bytes]]) 
 
 def test_the_page_of_a_campaign(tmp_path: Path) -> None:
     """Curves and states are drawn from the campaign's data, also if nothing was played."""
-    team = Team("<system>", 1, tmp_path, 1)
-    assert "&lt;system&gt;" in campaign_page(team.as_dict())
-    team.points = [
+    campaign = ParallelCampaign("<system>", 1, tmp_path, 1)
+    assert "&lt;system&gt;" in campaign_page(campaign.as_dict())
+    campaign.points = [
         {"seconds": float(n), "plays": n, "states": n, "steps": n, "outcomes": n, "findings": 0}
         for n in range(3)
     ]
-    assert campaign_page(team.as_dict()).count("<svg") == 5
+    assert campaign_page(campaign.as_dict()).count("<svg") == 5

@@ -57,7 +57,7 @@ class Scheme(StrEnum):
     SWITCH_HOST = "switch host"
 
 
-class End(StrEnum):
+class MigrationEnd(StrEnum):
     """How the migration ends."""
 
     ARRIVES = "arrives"
@@ -111,7 +111,7 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "ticket": ("no ticket", "ticket"),
         "channels": tuple(CHANNELS),
         "scheme": tuple(Scheme),
-        "end": tuple(End),
+        "end": tuple(MigrationEnd),
     }
 )
 
@@ -140,11 +140,11 @@ APART = (
         "a client that is switched lacks both",
     ),
     Apart(
-        {"scheme": (Scheme.SWITCH_HOST,), "end": (End.CANNOT, End.LATE)},
+        {"scheme": (Scheme.SWITCH_HOST,), "end": (MigrationEnd.CANNOT, MigrationEnd.LATE)},
         "a client that is switched hears of no migration to answer to",
     ),
     Apart(
-        {"lacks": (SEMI.name,), "end": (End.CANCELLED,)},
+        {"lacks": (SEMI.name,), "end": (MigrationEnd.CANCELLED,)},
         "MIG-SRC-067 has a test of its own: released servers send no MIGRATE_CANCEL",
     ),
     *(

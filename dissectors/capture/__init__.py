@@ -32,7 +32,7 @@ from dissectors.capture.capture_items import (
 from dissectors.capture.pcapng_reader import journal_fields, journal_object
 from dissectors.capture.reading_notes import link_name, reading_notes, unread_tls
 from dissectors.capture.record import JOURNAL, SECRETS, Progress, Record
-from dissectors.capture.stream_context import Stage, StreamContext, announced
+from dissectors.capture.stream_context import StreamContext, StreamStage, announced
 from dissectors.capture.streams import Opening
 from dissectors.capture.tcp import ENDED, Reassembler
 from dissectors.capture.tls_keylog import KeyLog
@@ -75,7 +75,7 @@ class Capture(Iterator[AnyItem]):
         self._files: list[CaptureFile] = []
         for index, path in enumerate(paths):
             self._files.append(CaptureFile(path, index, follow, progress))
-        self._stages: dict[int, Stage] = {}
+        self._stages: dict[int, StreamStage] = {}
         self._recorded: dict[tuple[int, str, str], dict[str, Any]] = {}  # by file and the connection's ends
         self._ended: deque[int] = deque()  # connections whose last bytes may still come
         self._items = self._run()

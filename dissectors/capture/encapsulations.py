@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The layers between a link header and a TCP segment: tags, labels, PPP, IP (`ip_tunnels`: tunnels in IP).
 
-Each layer is a function: it moves `Walk.at` behind its header and returns the next layer, or None at the end.
-A header that is cut raises IndexError or struct.error, which `link_layers` treats as "no segment".
-Numbers are those of IANA's registries.
-"""
+Each layer is a function: it moves `PacketCursor.at` behind its header and returns the next layer; None: the
+end. A header that is cut raises IndexError or struct.error, which `link_layers` treats as "no segment".
+Numbers are those of IANA's registries."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ _TCP = struct.Struct("!4sIIBB")
 _TWO, _FOUR = struct.Struct("!H"), struct.Struct("!I")
 
 
-class Walk:
+class PacketCursor:
     """One packet on its way inward. `wire`: bytes of `data` as they were on the wire, `at` a place in it.
 
     `tunnels`: what an IP protocol leads to, by its number.
@@ -73,14 +72,14 @@ class Walk:
         self.unread[NESTED] += 1
 
 
-Layer = Callable[[Walk], Optional["Layer"]]
+Layer = Callable[[PacketCursor], Optional["Layer"]]
 
 
 def skip(size: int, then: Layer) -> Layer:
     """A header of a fixed size without a field for the next layer."""
 
-    def layer(walk: Walk) -> Layer | None:
-        walk.at += size
+    def layer(cursor: PacketCursor) -> Layer | None:
+        cursor.at += size
         return then
 
     return layer
@@ -89,9 +88,9 @@ def skip(size: int, then: Layer) -> Layer:
 def typed(type_at: int, payload_at: int) -> Layer:
     """A header with an EtherType at `type_at`."""
 
-    def layer(walk: Walk) -> Layer | None:
-        kind = walk.two(type_at)
-        walk.at += payload_at
+    def layer(cursor: PacketCursor) -> Layer | None:
+        kind = cursor.two(type_at)
+        cursor.at += payload_at
         return ethertype(kind)
 
     return layer
@@ -108,187 +107,191 @@ def ethertype(kind: int) -> Layer | None:
 ethernet = typed(12, 14)
 
 
-def plausible_ethernet(walk: Walk, at: int) -> bool:
+def plausible_ethernet(cursor: PacketCursor, at: int) -> bool:
     """An Ethernet header that leads somewhere begins there."""
-    where = walk.at + at + 12
-    return len(walk.data) >= where + 2 and _TWO.unpack_from(walk.data, where)[0] in ETHERTYPES
+    where = cursor.at + at + 12
+    return len(cursor.data) >= where + 2 and _TWO.unpack_from(cursor.data, where)[0] in ETHERTYPES
 
 
-def llc(walk: Walk) -> Layer | None:
+def llc(cursor: PacketCursor) -> Layer | None:
     """IEEE 802.2, with SNAP (RFC 1042) or a network layer number (RFC 2684)."""
-    head = walk.data[walk.at : walk.at + 3]
-    walk.at += 3
+    head = cursor.data[cursor.at : cursor.at + 3]
+    cursor.at += 3
     if head == b"\xaa\xaa\x03":
-        oui, kind = walk.data[walk.at : walk.at + 3], walk.two(3)
-        walk.at += 5
+        oui, kind = cursor.data[cursor.at : cursor.at + 3], cursor.two(3)
+        cursor.at += 5
         if oui == b"\0\x80\xc2" and kind in (1, 7):  # a bridged Ethernet frame (RFC 2684, 5.2)
-            walk.at += 2
+            cursor.at += 2
             return ethernet
         return ethertype(kind) if kind > 1500 else None
     if head == b"\x06\x06\x03":
         return internet
     if head == b"\xfe\xfe\x03":
-        return _nlpid(walk)
+        return _nlpid(cursor)
     return None
 
 
-def _nlpid(walk: Walk) -> Layer | None:
+def _nlpid(cursor: PacketCursor) -> Layer | None:
     """A network layer protocol number (ISO/IEC TR 9577)."""
-    number = walk.byte()
-    walk.at += 1
+    number = cursor.byte()
+    cursor.at += 1
     if number == 0x80:
-        oui, kind = walk.data[walk.at : walk.at + 3], walk.two(3)
-        walk.at += 5
+        oui, kind = cursor.data[cursor.at : cursor.at + 3], cursor.two(3)
+        cursor.at += 5
         if oui == b"\0\x80\xc2":
-            walk.at += 0 if kind == 7 else 2
+            cursor.at += 0 if kind == 7 else 2
             return ethernet
         return ethertype(kind)
     return internet if number in (0xCC, 0x8E) else None
 
 
-def _mac_in_mac(walk: Walk) -> Layer | None:
+def _mac_in_mac(cursor: PacketCursor) -> Layer | None:
     """IEEE 802.1ah: an I-TAG, then the customer's frame."""
-    walk.at += 4
+    cursor.at += 4
     return ethernet
 
 
-def _macsec(walk: Walk) -> Layer | None:
+def _macsec(cursor: PacketCursor) -> Layer | None:
     """IEEE 802.1AE: readable where it only protects against changes."""
-    control = walk.byte()
+    control = cursor.byte()
     if control & 0x0C:
-        walk.unread["MACsec (encrypted)"] += 1
+        cursor.unread["MACsec (encrypted)"] += 1
         return None
-    walk.at += 14 if control & 0x20 else 6
-    kind = walk.two()
-    walk.at += 2
+    cursor.at += 14 if control & 0x20 else 6
+    kind = cursor.two()
+    cursor.at += 2
     return ethertype(kind)
 
 
-def mpls(walk: Walk) -> Layer | None:
+def mpls(cursor: PacketCursor) -> Layer | None:
     """Labels to the last one, then IP, or Ethernet with or without a control word (RFC 3032, RFC 4448)."""
-    while not walk.byte(2) & 1:
-        walk.at += 4
-    walk.at += 4
-    first = walk.byte()
-    if first >> 4 in (4, 6) and not plausible_ethernet(walk, 0):
+    while not cursor.byte(2) & 1:
+        cursor.at += 4
+    cursor.at += 4
+    first = cursor.byte()
+    if first >> 4 in (4, 6) and not plausible_ethernet(cursor, 0):
         return internet
-    if first >> 4 == 0 and not walk.byte(1) and plausible_ethernet(walk, 4):
-        walk.at += 4
+    if first >> 4 == 0 and not cursor.byte(1) and plausible_ethernet(cursor, 4):
+        cursor.at += 4
         return ethernet
-    if plausible_ethernet(walk, 0):
+    if plausible_ethernet(cursor, 0):
         return ethernet
     return internet if first >> 4 in (4, 6) else None
 
 
-def pppoe(walk: Walk) -> Layer | None:
+def pppoe(cursor: PacketCursor) -> Layer | None:
     """A PPPoE session packet (RFC 2516); the PPP protocol follows."""
-    walk.at += 6
+    cursor.at += 6
     return _ppp_protocol
 
 
-def ppp(walk: Walk) -> Layer | None:
+def ppp(cursor: PacketCursor) -> Layer | None:
     """PPP in HDLC-like framing (RFC 1662): address and control may be compressed away."""
-    if walk.byte(1) == 3 and walk.byte() in (0xFF, 0, 1):  # pppd's captures have a direction for an address
-        walk.at += 2
-    elif walk.byte() in (0x0F, 0x8F) and walk.byte(1) == 0:
+    if cursor.byte(1) == 3 and cursor.byte() in (
+        0xFF,
+        0,
+        1,
+    ):  # pppd: the direction
+        cursor.at += 2
+    elif cursor.byte() in (0x0F, 0x8F) and cursor.byte(1) == 0:
         return cisco_hdlc
     return _ppp_protocol
 
 
-def _ppp_protocol(walk: Walk) -> Layer | None:
+def _ppp_protocol(cursor: PacketCursor) -> Layer | None:
     """The protocol field, one byte where it is compressed (RFC 1661, 6.5)."""
-    kind = walk.byte() if walk.byte() & 1 else walk.two()
-    walk.at += 1 if walk.byte() & 1 else 2
+    kind = cursor.byte() if cursor.byte() & 1 else cursor.two()
+    cursor.at += 1 if cursor.byte() & 1 else 2
     if kind in (0x2D, 0x2F, 0xFB, 0xFD):
-        walk.unread["PPP (compressed)"] += 1
+        cursor.unread["PPP (compressed)"] += 1
     elif kind == 0x53:
-        walk.unread["PPP (encrypted)"] += 1
+        cursor.unread["PPP (encrypted)"] += 1
     return PPP_PROTOCOLS.get(kind)
 
 
-def _multilink(walk: Walk) -> Layer | None:
+def _multilink(cursor: PacketCursor) -> Layer | None:
     """A multilink packet in one piece (RFC 1990, long sequence numbers)."""
-    if walk.byte() & 0xC0 != 0xC0:
-        walk.unread["PPP multilink fragments"] += 1
+    if cursor.byte() & 0xC0 != 0xC0:
+        cursor.unread["PPP multilink fragments"] += 1
         return None
-    walk.at += 4
+    cursor.at += 4
     return _ppp_protocol
 
 
-def cisco_hdlc(walk: Walk) -> Layer | None:
+def cisco_hdlc(cursor: PacketCursor) -> Layer | None:
     """Address, control, EtherType."""
-    kind = walk.two(2)
-    walk.at += 4
+    kind = cursor.two(2)
+    cursor.at += 4
     return ethertype(kind)
 
 
-def frame_relay(walk: Walk) -> Layer | None:
+def frame_relay(cursor: PacketCursor) -> Layer | None:
     """Q.922 address, control, protocol number (RFC 2427); Cisco's has an EtherType instead."""
-    while not walk.byte() & 1:
-        walk.at += 1
-    walk.at += 1
-    if walk.byte() != 3:
-        kind = walk.two()
-        walk.at += 2
+    while not cursor.byte() & 1:
+        cursor.at += 1
+    cursor.at += 1
+    if cursor.byte() != 3:
+        kind = cursor.two()
+        cursor.at += 2
         return ethertype(kind)
-    walk.at += 1
-    if not walk.byte():  # padding
-        walk.at += 1
-    return _nlpid(walk)
+    cursor.at += 1
+    if not cursor.byte():  # padding
+        cursor.at += 1
+    return _nlpid(cursor)
 
 
-def service_header(walk: Walk) -> Layer | None:
+def service_header(cursor: PacketCursor) -> Layer | None:
     """NSH (RFC 8300)."""
-    following = walk.byte(3)
-    walk.at += (walk.byte(1) & 0x3F) * 4
+    following = cursor.byte(3)
+    cursor.at += (cursor.byte(1) & 0x3F) * 4
     return NEXT_PROTOCOLS_NSH.get(following)
 
 
 # ---- IP
 
 
-def internet(walk: Walk) -> Layer | None:
+def internet(cursor: PacketCursor) -> Layer | None:
     """IPv4 or IPv6, as the first four bits say."""
-    version = walk.byte() >> 4
-    return ipv4(walk) if version == 4 else ipv6(walk) if version == 6 else None
+    version = cursor.byte() >> 4
+    return ipv4(cursor) if version == 4 else ipv6(cursor) if version == 6 else None
 
 
-def ipv4(walk: Walk) -> Layer | None:
+def ipv4(cursor: PacketCursor) -> Layer | None:
     """RFC 791. A length of 0 is left to the sender's hardware."""
-    at = walk.at
-    head = walk.data[at : at + 20]
+    at = cursor.at
+    head = cursor.data[at : at + 20]
     header = (head[0] & 15) * 4
     total, _ident, fragment = struct.unpack_from("!HHH", head, 2)
     protocol, addresses = head[9], head[12:20]
-    total = total or walk.wire - at
+    total = total or cursor.wire - at
     if header < 20 or total < header or head[0] >> 4 != 4:
         return None
     size = total - header
-    data = walk.data[at + header : at + total]
+    data = cursor.data[at + header : at + total]
     if fragment & 0x3FFF:
         key = addresses + head[4:6] + head[9:10]
         offset, more = (fragment & 0x1FFF) * 8, bool(fragment & 0x2000)
-        whole = walk.fragments.add(key, offset, data, size, more)
+        whole = cursor.fragments.add(key, offset, data, size, more)
         if whole is None:
             return None
         data, size = whole, len(whole)
-    return _protocol(walk, protocol, addresses, data, size)
+    return _protocol(cursor, protocol, addresses, data, size)
 
 
-def ipv6(walk: Walk) -> Layer | None:
+def ipv6(cursor: PacketCursor) -> Layer | None:
     """RFC 8200, through its extension headers."""
-    at = walk.at
-    head = walk.data[at : at + 40]
+    at = cursor.at
+    head = cursor.data[at : at + 40]
     length, following, addresses = struct.unpack_from("!H", head, 4)[0], head[6], head[8:40]
-    total = 40 + length if length else walk.wire - at
-    packet, position = walk.data[at : at + total], 40
+    total = 40 + length if length else cursor.wire - at
+    packet, position = cursor.data[at : at + total], 40
     while following in EXTENSION_UNITS or following == FRAGMENT:
         if following == FRAGMENT:
             field = int(_TWO.unpack_from(packet, position + 2)[0])
             key = addresses + packet[position + 4 : position + 8]
             data, following = packet[position + 8 :], packet[position]
             size = total - position - 8
-            whole = walk.fragments.add(key, field & 0xFFF8, data, size, bool(field & 1))
+            whole = cursor.fragments.add(key, field & 0xFFF8, data, size, bool(field & 1))
             if whole is None:
                 return None
             packet, total, position = whole, len(whole), 0
@@ -296,7 +299,7 @@ def ipv6(walk: Walk) -> Layer | None:
             unit, more = EXTENSION_UNITS[following]
             following, size = packet[position], (packet[position + 1] + more) * unit
             position += size
-    return _protocol(walk, following, addresses, packet[position:], total - position)
+    return _protocol(cursor, following, addresses, packet[position:], total - position)
 
 
 #: IPv6 extension headers: (bytes a unit, units that their length field leaves out).
@@ -304,16 +307,16 @@ EXTENSION_UNITS = {0: (8, 1), 43: (8, 1), 60: (8, 1), 51: (4, 2), 135: (8, 1), 1
 FRAGMENT, TCP = 44, 6
 
 
-def _protocol(walk: Walk, number: int, addresses: bytes, data: bytes, size: int) -> Layer | None:
+def _protocol(cursor: PacketCursor, number: int, addresses: bytes, data: bytes, size: int) -> Layer | None:
     """The layer in an IP packet."""
     if number == TCP:
-        walk.segment = tcp(addresses, data, size)
+        cursor.segment = tcp(addresses, data, size)
         return None
-    walk.data, walk.wire, walk.at = data, size, 0
+    cursor.data, cursor.wire, cursor.at = data, size, 0
     if number in (1, 58):
-        walk.segment = icmp_error(walk, number == 58, addresses[: len(addresses) // 2])
+        cursor.segment = icmp_error(cursor, number == 58, addresses[: len(addresses) // 2])
         return None
-    return walk.tunnels.get(number)
+    return cursor.tunnels.get(number)
 
 
 def tcp(addresses: bytes, data: bytes, wire: int) -> Segment | None:
@@ -327,12 +330,12 @@ def tcp(addresses: bytes, data: bytes, wire: int) -> Segment | None:
     return addresses + ports, seq, ack, flags, data[header:], wire - header
 
 
-def icmp_error(walk: Walk, six: bool, speaker: bytes) -> Segment | None:
+def icmp_error(cursor: PacketCursor, six: bool, speaker: bytes) -> Segment | None:
     """An error (RFC 792, RFC 4443) that quotes a TCP segment, as a segment with the flag ICMP_ERROR."""
-    kind = walk.byte()
+    kind = cursor.byte()
     if (kind not in (1, 3)) if six else (kind not in (3, 11)):
         return None
-    quoted = walk.data[8:]
+    quoted = cursor.data[8:]
     if quoted[0] >> 4 == 6:
         if quoted[6] != TCP:
             return None
@@ -345,7 +348,7 @@ def icmp_error(walk: Walk, six: bool, speaker: bytes) -> Segment | None:
     if len(ports) < 8:
         return None
     key = target + source + ports[2:4] + ports[:2]
-    return key, 0, int.from_bytes(ports[4:8]), ICMP_ERROR, walk.data[:2] + speaker, 0
+    return key, 0, int.from_bytes(ports[4:8]), ICMP_ERROR, cursor.data[:2] + speaker, 0
 
 
 # ---- numbers -> layers

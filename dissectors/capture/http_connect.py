@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from dissectors.capture.capture_items import AnyItem, Begin, Chunk, End, Gap, Note
 from dissectors.capture.protocol_heads import HTTP_METHODS, REDQ, protocol_name, shown
 from dissectors.capture.proxy_targets import shown_authority
-from dissectors.capture.stream_context import OTHER, OnlyTheEnd, Spoken, Stage, StreamContext, announced
+from dissectors.capture.stream_context import OTHER, OnlyTheEnd, Spoken, StreamContext, StreamStage, announced
 from dissectors.framing.events import ProxyTunnel, WrongProtocol
 from dissectors.wire.constants import Side
 
@@ -64,7 +64,7 @@ class Head:
 
 
 @dataclass
-class Half:
+class HttpHalf:
     """One end: its unread bytes, and the state of its present body."""
 
     spoken: Spoken = field(default_factory=Spoken)
@@ -141,18 +141,18 @@ class HttpStream:
     """One connection that began as HTTP."""
 
     def __init__(
-        self, begin: Begin, context: StreamContext, websocket: Callable[[Begin, StreamContext], Stage]
+        self, begin: Begin, context: StreamContext, websocket: Callable[[Begin, StreamContext], StreamStage]
     ) -> None:
         self._begin = begin
         self._context = context
         self._websocket = websocket
-        self._halves = {side: Half() for side in Side}
+        self._halves = {side: HttpHalf() for side in Side}
         self._asked: deque[Head] = deque()  # requests without an answer
-        self._inner: Stage | None = None
+        self._inner: StreamStage | None = None
         self._messages = self._bytes = 0
 
     def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:
-        """See `Stage`."""
+        """See `StreamStage`."""
         if self._inner is not None:
             yield from self._inner.feed(item)
         elif isinstance(item, End):
@@ -257,7 +257,7 @@ class HttpStream:
             refused=head is not None and not 200 <= head.status < 300,
         )
 
-    def _become(self, stage: Stage) -> Iterator[AnyItem]:
+    def _become(self, stage: StreamStage) -> Iterator[AnyItem]:
         """Gives the rest of both ends' bytes to the new stage, in the order of the frames."""
         self._inner = stage
         left = [chunk for half in self._halves.values() for chunk in half.spoken.rest()]

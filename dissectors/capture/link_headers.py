@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from dissectors.capture.encapsulations import (
     Layer,
-    Walk,
+    PacketCursor,
     cisco_hdlc,
     ethernet,
     ethertype,
@@ -25,129 +25,129 @@ from dissectors.capture.encapsulations import (
 )
 
 
-def cooked(walk: Walk) -> Layer | None:
+def cooked(cursor: PacketCursor) -> Layer | None:
     """Linux cooked: protocol 4 is LLC, 1 an old frame without a type."""
-    kind = walk.two(14)
-    walk.at += 16
+    kind = cursor.two(14)
+    cursor.at += 16
     return ethertype(kind)
 
 
-def wireless(walk: Walk) -> Layer | None:
+def wireless(cursor: PacketCursor) -> Layer | None:
     """An IEEE 802.11 data frame that is not encrypted."""
-    control, flags = walk.byte(), walk.byte(1)
+    control, flags = cursor.byte(), cursor.byte(1)
     if control & 0x0C != 8 or control & 0x40:  # no data frame, or one without data
         return None
     if flags & 0x40:
-        walk.unread["802.11 (encrypted)"] += 1
+        cursor.unread["802.11 (encrypted)"] += 1
         return None
     size = 30 if flags & 3 == 3 else 24
     if control & 0x80:
-        aggregate = walk.byte(size) & 0x80
+        aggregate = cursor.byte(size) & 0x80
         size += 2 + 4 * bool(flags & 0x80) + 14 * bool(aggregate)
-    walk.at += size
+    cursor.at += size
     return llc
 
 
-def _radiotap(walk: Walk) -> Layer | None:
+def _radiotap(cursor: PacketCursor) -> Layer | None:
     """https://www.radiotap.org: of its fields only the padding flag matters."""
-    (size,) = struct.unpack_from("<H", walk.data, walk.at + 2)
+    (size,) = struct.unpack_from("<H", cursor.data, cursor.at + 2)
     at, words = 4, 0
     while True:
-        (present,) = struct.unpack_from("<I", walk.data, walk.at + at)
+        (present,) = struct.unpack_from("<I", cursor.data, cursor.at + at)
         words = words or present
         at += 4
         if not present >> 31:
             break
     if words & 1:
         at = (at + 7 & ~7) + 8
-    padded = words & 2 and walk.byte(at) & 0x20
-    walk.at += size
+    padded = words & 2 and cursor.byte(at) & 0x20
+    cursor.at += size
     return _padded_wireless if padded else wireless
 
 
-def _padded_wireless(walk: Walk) -> Layer | None:
+def _padded_wireless(cursor: PacketCursor) -> Layer | None:
     """The header is padded to four bytes before the LLC."""
-    begun = walk.at
-    layer = wireless(walk)
-    walk.at += -(walk.at - begun) % 4
+    begun = cursor.at
+    layer = wireless(cursor)
+    cursor.at += -(cursor.at - begun) % 4
     return layer
 
 
-def _prism(walk: Walk) -> Layer | None:
+def _prism(cursor: PacketCursor) -> Layer | None:
     """Prism or AVS, in either byte order."""
-    word = walk.data[walk.at : walk.at + 8]
+    word = cursor.data[cursor.at : cursor.at + 8]
     if word[:3] == b"\x80\x21\x10":
-        walk.at += int.from_bytes(word[4:])
+        cursor.at += int.from_bytes(word[4:])
     else:
-        walk.at += min(int.from_bytes(word[4:], "little"), int.from_bytes(word[4:]))
+        cursor.at += min(int.from_bytes(word[4:], "little"), int.from_bytes(word[4:]))
     return wireless
 
 
-def _per_packet(walk: Walk) -> Layer | None:
+def _per_packet(cursor: PacketCursor) -> Layer | None:
     """PPI: a header of its own length and the link type."""
-    size, link = struct.unpack_from("<2xHI", walk.data, walk.at)
-    walk.at += size
+    size, link = struct.unpack_from("<2xHI", cursor.data, cursor.at)
+    cursor.at += size
     return LINK_TYPES.get(link)
 
 
-def _pktap(walk: Walk) -> Layer | None:
+def _pktap(cursor: PacketCursor) -> Layer | None:
     """Apple's: length of the header, type of the record, link type."""
-    size, _, link = struct.unpack_from("<III", walk.data, walk.at)
-    walk.at += size
+    size, _, link = struct.unpack_from("<III", cursor.data, cursor.at)
+    cursor.at += size
     return LINK_TYPES.get(link)
 
 
-def _netfilter_log(walk: Walk) -> Layer | None:
+def _netfilter_log(cursor: PacketCursor) -> Layer | None:
     """NFLOG: attributes (size, type, in the host's order) padded to four; number 9 is the packet."""
-    walk.at += 4
+    cursor.at += 4
     while True:
-        size, kind = struct.unpack_from("<HH", walk.data, walk.at)
+        size, kind = struct.unpack_from("<HH", cursor.data, cursor.at)
         if kind & 0x7FFF > 255:
-            size, kind = struct.unpack_from(">HH", walk.data, walk.at)
+            size, kind = struct.unpack_from(">HH", cursor.data, cursor.at)
         if size < 4:
             return None
         if kind & 0x7FFF == 9:
-            walk.at += 4
+            cursor.at += 4
             return internet
-        walk.at += size + 3 & ~3
+        cursor.at += size + 3 & ~3
 
 
-def _firewall_log(walk: Walk) -> Layer | None:
+def _firewall_log(cursor: PacketCursor) -> Layer | None:
     """PFLOG: the length of its header comes first."""
-    walk.at += walk.byte() + 3 & ~3
+    cursor.at += cursor.byte() + 3 & ~3
     return internet
 
 
-def _token_ring(walk: Walk) -> Layer | None:
+def _token_ring(cursor: PacketCursor) -> Layer | None:
     """Addresses, a route where the source has the bit for it, LLC."""
-    routed = walk.byte(8) & 0x80
-    walk.at += 14
+    routed = cursor.byte(8) & 0x80
+    cursor.at += 14
     if routed:
-        walk.at += walk.byte() & 31
+        cursor.at += cursor.byte() & 31
     return llc
 
 
-def _atm(walk: Walk) -> Layer | None:
+def _atm(cursor: PacketCursor) -> Layer | None:
     """RFC 2684: LLC, or nothing before the packet."""
-    return llc if walk.byte() in (0xAA, 0xFE) else internet
+    return llc if cursor.byte() in (0xAA, 0xFE) else internet
 
 
-def _loopback(walk: Walk) -> Layer | None:
+def _loopback(cursor: PacketCursor) -> Layer | None:
     """A family in the host's byte order, of which the systems have no common number: the packet tells."""
-    walk.at += 4
+    cursor.at += 4
     return internet
 
 
-def _erf(walk: Walk) -> Layer | None:
+def _erf(cursor: PacketCursor) -> Layer | None:
     """Endace's record header, its extension headers, and Ethernet behind two bytes, or IP."""
-    kind = walk.byte(8)
-    walk.at += 16
+    kind = cursor.byte(8)
+    cursor.at += 16
     more = kind & 0x80
     while more:
-        more = walk.byte() & 0x80
-        walk.at += 8
+        more = cursor.byte() & 0x80
+        cursor.at += 8
     if kind & 0x7F in (2, 11, 16, 20):
-        walk.at += 2
+        cursor.at += 2
         return ethernet
     return {1: ppp, 22: internet, 23: internet}.get(kind & 0x7F)
 

@@ -12,7 +12,7 @@ from collections import Counter
 from contextlib import suppress
 from ipaddress import ip_address
 
-from dissectors.capture.encapsulations import ICMP_ERROR, TCP, Segment, Walk
+from dissectors.capture.encapsulations import ICMP_ERROR, TCP, PacketCursor, Segment
 from dissectors.capture.ip_fragments import Fragments
 from dissectors.capture.ip_tunnels import IP_PROTOCOLS
 from dissectors.capture.link_headers import LINK_TYPES
@@ -89,12 +89,14 @@ class Network:
         if layer is None:
             self.unsupported[link] += 1
             return None
-        walk = Walk(packet, wire, fragments=self._fragments, unread=self.unread, tunnels=IP_PROTOCOLS)
+        cursor = PacketCursor(
+            packet, wire, fragments=self._fragments, unread=self.unread, tunnels=IP_PROTOCOLS
+        )
         with suppress(IndexError, struct.error):
-            walk.go(layer)
-        if walk.segment is None and len(packet) < wire:
+            cursor.go(layer)
+        if cursor.segment is None and len(packet) < wire:
             self.note_cut(len(packet))
-        return walk.segment
+        return cursor.segment
 
     def note_cut(self, captured: int) -> None:
         """Counts a packet whose needed end was cut."""

@@ -27,7 +27,7 @@ HELD_IN_ALL, LEAST_PATIENCE = 1 << 24, 1 << 12
 REMEMBERED = 10_000
 
 
-class Place(NamedTuple):
+class Recognised(NamedTuple):
     """The result for a connection. `flip`: the end that was seen first is the server. `channel` 0 and `mini`
     None: not known yet."""
 
@@ -93,9 +93,9 @@ class _Farewell:
     def __init__(self) -> None:
         self._client: tuple[Side, bool] | None = None  # the end that sent CONNECTED, and its header
         self._chunks = 0
-        self.alone: Place | None = None  # MIGRATE_END is the only message
+        self.alone: Recognised | None = None  # MIGRATE_END is the only message
 
-    def feed(self, item: Chunk) -> Place | None:
+    def feed(self, item: Chunk) -> Recognised | None:
         """More of the connection."""
         for start, end in zip((0, *item.ends[:-1]), item.ends, strict=True):
             self._chunks += 1
@@ -106,7 +106,7 @@ class _Farewell:
                 kind, size, _, sub_list = head(item.data, start, mini)
                 if size or sub_list:
                     continue
-                place = Place(item.sender is Side.CLIENT, int(ChannelType.SPICE_CHANNEL_MAIN), mini)
+                place = Recognised(item.sender is Side.CLIENT, int(ChannelType.SPICE_CHANNEL_MAIN), mini)
                 if kind in _LEAVES:
                     self._client = item.sender, mini
                 elif kind in _ENDED and self._client == (OTHER[item.sender], mini):
@@ -138,7 +138,7 @@ class LateStart:
         connections; the more there are, the less is held of each."""
         return self._seen > min(PATIENCE, max(HELD_IN_ALL // waiting, LEAST_PATIENCE))
 
-    def feed(self, item: Chunk | Gap) -> Place | None:
+    def feed(self, item: Chunk | Gap) -> Recognised | None:
         """Takes the next item; returns the result once it is known."""
         self.items.append(item)
         if isinstance(item, Chunk):
@@ -171,12 +171,12 @@ class LateStart:
         return self._seek[key]
 
     @property
-    def farewell(self) -> Place | None:
+    def farewell(self) -> Recognised | None:
         """Whether the only bytes may be a source's MIGRATE_END: it counts if its client then arrives at
         another host."""
         return self._farewell.alone
 
-    def place(self, *, final: bool = False) -> Place | None:
+    def place(self, *, final: bool = False) -> Recognised | None:
         """The certain result; `final`: the likely one."""
         known = self._known()
         if known is not None:
@@ -205,7 +205,7 @@ class LateStart:
         first, second = directory.shared(begin.client), directory.shared(begin.server)
         return first if first is not second else None
 
-    def _likely(self, shared: bool | None) -> Place | None:
+    def _likely(self, shared: bool | None) -> Recognised | None:
         """The result from whole but unproven messages: it counts where the direction is known."""
         flips = (shared,) if shared is not None else self._flips
         found = {}
@@ -216,8 +216,8 @@ class LateStart:
         return self._with(*next(iter(found.items()))) if len(found) == 1 else None
 
     @staticmethod
-    def _with(flip: bool, found: Found | None) -> Place:
-        return Place(flip, found.channel, found.mini) if found is not None else Place(flip)
+    def _with(flip: bool, found: Found | None) -> Recognised:
+        return Recognised(flip, found.channel, found.mini) if found is not None else Recognised(flip)
 
 
 def turned(item: Begin | Chunk | Gap | End) -> None:

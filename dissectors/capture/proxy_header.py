@@ -10,7 +10,7 @@ from ipaddress import ip_address
 
 from dissectors.capture.capture_items import AnyItem, Begin, Chunk, End, Gap
 from dissectors.capture.protocol_heads import PROXY1, PROXY2
-from dissectors.capture.stream_context import Spoken, Stage, StreamContext
+from dissectors.capture.stream_context import Spoken, StreamContext, StreamStage
 from dissectors.framing.events import Endpoint, ProxyHeader
 from dissectors.wire.constants import Side
 
@@ -73,10 +73,10 @@ class ProxyHeaderStream:
         self._context = context
         self._client = Spoken()
         self._early: list[Chunk | Gap] = []  # of the server, before the header was whole
-        self._inner: Stage | None = None
+        self._inner: StreamStage | None = None
 
     def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:
-        """See `Stage`."""
+        """See `StreamStage`."""
         if self._inner is not None:
             yield from self._inner.feed(item)
         elif isinstance(item, End) or (isinstance(item, Gap) and item.sender is Side.CLIENT):

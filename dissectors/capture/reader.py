@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dissectors import capture
 from dissectors.capture import Begin, Chunk, End, HostRecord, Note, Wait
-from dissectors.capture.midstream import OTHER, Directory, LateStart, Place, turned
+from dissectors.capture.midstream import OTHER, Directory, LateStart, Recognised, turned
 from dissectors.capture.pcapng_reader import journal_object
 from dissectors.capture.record import Progress
 from dissectors.capture.undecrypted_tls import Kept, SealedTls
@@ -35,7 +35,7 @@ from dissectors.framing.resync import KEPT, Found, Resync
 from dissectors.wire.constants import ChannelType, MsgcMain, MsgMain, Side
 
 Quieter = Callable[[int, Side], frozenset[int]]
-UNKNOWN = Place(flip=False)
+UNKNOWN = Recognised(flip=False)
 #: The most connections whose only message may be a MIGRATE_END, kept until the end of the capture.
 FAREWELLS = 1000
 #: The most failed connections that are reported: to any port, and to the ports of SPICE servers too.
@@ -95,7 +95,7 @@ class EventReader:
         self._lost: dict[tuple[int, Side], Lost] = {}
         self._directory = Directory()
         self._late: dict[int, LateStart] = {}  # connections that are not recognised yet
-        self._places: dict[int, Place] = {}  # results for those that began before the capture
+        self._places: dict[int, Recognised] = {}  # results for those that began before the capture
         self._left: list[tuple[LateStart, End | None]] = []  # those with nothing but a MIGRATE_END
         self._clients: dict[int, str] = {}  # connection -> its client's address
         self._arrived: set[str] = set()  # addresses of clients that have come to a target
@@ -190,7 +190,7 @@ class EventReader:
             return
         yield from self._admit(item, UNKNOWN)
 
-    def _admit(self, item: Begin, place: Place) -> Iterator[Event]:
+    def _admit(self, item: Begin, place: Recognised) -> Iterator[Event]:
         """Yields the `Opened` of a connection; where it began before the capture, a gap in each direction."""
         number = item.connection
         self.files[number] = item.file
@@ -259,7 +259,7 @@ class EventReader:
         else:
             self._give_up(number)
 
-    def _recognise(self, late: LateStart, place: Place) -> Iterator[Event]:
+    def _recognise(self, late: LateStart, place: Recognised) -> Iterator[Event]:
         """A connection is SPICE: yields its events from the first held byte on."""
         number = late.begin.connection
         del self._late[number]

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 
 from dissectors.capture.capture_items import AnyItem, Begin, Chunk, End, Gap
 from dissectors.capture.proxy_targets import shown_target
-from dissectors.capture.stream_context import OnlyTheEnd, Spoken, Stage, StreamContext, announced
+from dissectors.capture.stream_context import OnlyTheEnd, Spoken, StreamContext, StreamStage, announced
 from dissectors.framing.events import ProxyTunnel
 from dissectors.wire.constants import Side
 
@@ -166,10 +166,10 @@ class SocksStream:
         self._begin = begin
         self._context = context
         self._spoken = {side: Spoken() for side in Side}
-        self._inner: Stage | None = None
+        self._inner: StreamStage | None = None
 
     def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:
-        """See `Stage`."""
+        """See `StreamStage`."""
         if self._inner is not None:
             yield from self._inner.feed(item)
             return

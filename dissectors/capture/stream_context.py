@@ -16,7 +16,7 @@ OTHER = {Side.CLIENT: Side.SERVER, Side.SERVER: Side.CLIENT}
 DEEPEST = 8
 
 
-class Stage(Protocol):
+class StreamStage(Protocol):
     """One connection's handling; items of that connection come in, items for the reader come out."""
 
     def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:
@@ -36,7 +36,7 @@ class StreamContext:
     tls_unfit: int = 0  # those for which the key log has no secret, or a wrong one
 
     #: Makes the stage that recognises a connection's protocol (set by `streams`: avoids a cycle).
-    opening: Callable[[Begin, StreamContext], Stage] = field(kw_only=True)
+    opening: Callable[[Begin, StreamContext], StreamStage] = field(kw_only=True)
 
     def tls_refused(self, reason: str) -> None:
         """A TLS connection that is not decrypted, counted by the general part of the reason."""
@@ -44,7 +44,7 @@ class StreamContext:
         first, count = self.tls_unread.get(general, (reason, 0))
         self.tls_unread[general] = first, count + 1
 
-    def foreign(self, begin: Begin) -> Stage:
+    def foreign(self, begin: Begin) -> StreamStage:
         """Counts a connection without SPICE, and ignores the rest of it."""
         self.other_streams += 1
         self.drop(begin.connection)
@@ -64,7 +64,7 @@ class Plain:
     """Nothing between TCP and SPICE."""
 
     def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:
-        """See `Stage`."""
+        """See `StreamStage`."""
         yield item
 
 
@@ -72,7 +72,7 @@ class Nothing:
     """A connection that is ignored."""
 
     def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:
-        """See `Stage`."""
+        """See `StreamStage`."""
         yield from ()
 
 
@@ -80,7 +80,7 @@ class OnlyTheEnd:
     """A connection that is reported, but whose bytes are no SPICE."""
 
     def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:
-        """See `Stage`."""
+        """See `StreamStage`."""
         if isinstance(item, End):
             yield item
 

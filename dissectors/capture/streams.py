@@ -23,7 +23,7 @@ from dissectors.capture.protocol_heads import (
 from dissectors.capture.proxy_header import ProxyHeaderStream
 from dissectors.capture.socks_proxy import SocksStream, is_socks
 from dissectors.capture.spice_stream import SpiceStream
-from dissectors.capture.stream_context import DEEPEST, OTHER, Plain, Stage, StreamContext, announced
+from dissectors.capture.stream_context import DEEPEST, OTHER, Plain, StreamContext, StreamStage, announced
 from dissectors.capture.tls_head import is_client_hello, is_record, is_server_hello
 from dissectors.capture.websocket import WebSocketStream
 from dissectors.framing.events import ConnectFailed, Ending, Failure
@@ -49,10 +49,10 @@ class Opening:
         self._held: list[Chunk | Gap | End] = []
         self._size = 0
         self._flip = False
-        self._stage: Stage | None = None
+        self._stage: StreamStage | None = None
 
     def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:
-        """See `Stage`."""
+        """See `StreamStage`."""
         if self._stage is None:
             self._held.append(item)
             if isinstance(item, End) and self._begin.recorded is None:
@@ -71,7 +71,7 @@ class Opening:
                 _turn(one)
             yield from self._stage.feed(one)
 
-    def _found(self, item: Chunk | Gap | End) -> Stage | None:
+    def _found(self, item: Chunk | Gap | End) -> StreamStage | None:
         """Takes the next item; passes all on once the protocol is clear."""
         if self._begin.recorded is not None and not self._may_ask_for_websocket(item):
             return Plain()
@@ -87,7 +87,7 @@ class Opening:
                 return self._decide(final=False)
         return self._decide(final=True)
 
-    def _decide(self, final: bool) -> Stage | None:
+    def _decide(self, final: bool) -> StreamStage | None:
         """The stage, None while it is not clear; `final`: decide with what there is."""
         begin = self._begin
         if begin.depth > DEEPEST:
@@ -109,7 +109,7 @@ class Opening:
             return Plain()
         return Plain() if begin.midstream and self._heads else self._context.foreign(begin)
 
-    def _layer(self, side: Side, head: bytes) -> Stage | None:
+    def _layer(self, side: Side, head: bytes) -> StreamStage | None:
         """What an end begins with where that is no SPICE: something that may have SPICE inside."""
         begin, context = self._begin, self._context
         if is_client_hello(head):
@@ -165,7 +165,7 @@ class Opening:
         """In our own recordings only a whole request tells whether it asks for WebSocket."""
         return self._context.own(self._begin.file) and head.startswith(b"GET ") and HEADERS_END not in head
 
-    def _spice(self, client: Side) -> Stage:
+    def _spice(self, client: Side) -> StreamStage:
         """One end speaks SPICE."""
         self._direct(client)
         self._begin.midstream = False
@@ -215,7 +215,7 @@ class Opening:
                 begin.client, begin.server = begin.server, begin.client
 
 
-def _tls(begin: Begin, context: StreamContext) -> Stage:
+def _tls(begin: Begin, context: StreamContext) -> StreamStage:
     """Ciphers are loaded only where there is something to decrypt."""
     from dissectors.capture.tls import TlsStream
 

@@ -28,7 +28,18 @@ from dissectors.capture.link_layers import (
     reverse,
 )
 from dissectors.capture.record import IDLE, Record
-from dissectors.capture.tcp_half import FAR, FORWARD, MASK, UNPROVEN, Finish, Flow, Half, Output, Piece, Table
+from dissectors.capture.tcp_half import (
+    FAR,
+    FORWARD,
+    MASK,
+    UNPROVEN,
+    Finish,
+    Flow,
+    Output,
+    Piece,
+    Table,
+    TcpHalf,
+)
 from dissectors.framing.events import Ending
 from dissectors.wire.constants import Side
 
@@ -61,7 +72,7 @@ class Reassembler:
         self._loopback: defaultdict[int, Table] = defaultdict(dict)  # of each file but the first
         self._open: OrderedDict[int, Flow] = OrderedDict()  # the oldest one is found at once
         self._ended: deque[Flow] = deque()
-        self._doubtful: dict[Half, None] = {}
+        self._doubtful: dict[TcpHalf, None] = {}
         self._check_at = inf  # number of packets at which the doubts are looked at again
         self._settle_at = 0  # the earliest such number: many doubts are not looked at for each packet
         self._fresh = 0  # bytes taken since then
@@ -195,7 +206,7 @@ class Reassembler:
         if flow.ended and flow.number in self._open:
             self._retire(flow)
 
-    def _syn(self, table: Table, half: Half | None, segment: Segment, where: Where) -> Half:
+    def _syn(self, table: Table, half: TcpHalf | None, segment: Segment, where: Where) -> TcpHalf:
         """The beginning of a connection, or again that of a connection that is known already."""
         key, seq, ack, flags, _, _ = segment
         first = (seq + 1) & MASK
@@ -236,7 +247,7 @@ class Reassembler:
             peer.next = ack
         return half
 
-    def _wanted(self, half: Half, segment: Segment, where: Where) -> bool:
+    def _wanted(self, half: TcpHalf, segment: Segment, where: Where) -> bool:
         """Whether a segment's bytes matter. Also notes answers to SYNs and ends of ignored connections."""
         flow, ack, flags = half.flow, segment[2], segment[3]
         if flow.attempt is not None and not flags & SYN:
@@ -248,7 +259,7 @@ class Reassembler:
             self._retire(flow)
         return not flow.ignored
 
-    def _refused(self, half: Half, ack: int, where: Where) -> None:
+    def _refused(self, half: TcpHalf, ack: int, where: Where) -> None:
         """A RST as the answer to a SYN; one that does not fit the SYN belongs to an older connection."""
         flow, (frame, time, _) = half.flow, where
         if flow.attempt is None or flow.ended or ack not in (-1, half.peer.first):
@@ -259,7 +270,7 @@ class Reassembler:
         flow.attempt.reported = True
         self._retire(flow)
 
-    def _icmp_error(self, half: Half | None, segment: Segment, where: Where) -> None:
+    def _icmp_error(self, half: TcpHalf | None, segment: Segment, where: Where) -> None:
         """An ICMP error about a packet of the other end of `half`: it matters while that end connects."""
         if half is None or half.sender is Side.CLIENT:
             return
@@ -272,7 +283,7 @@ class Reassembler:
             self.failed += 1
             self._out.item(failed)
 
-    def _open_flow(self, table: Table, key: bytes, sender: Side | None, where: Where) -> Half:
+    def _open_flow(self, table: Table, key: bytes, sender: Side | None, where: Where) -> TcpHalf:
         """A new connection; `sender`: the side that sent this packet, if that is clear."""
         if len(self._open) >= OPEN:
             oldest = self._least_wanted()
@@ -298,7 +309,7 @@ class Reassembler:
         self._open[flow.number] = flow
         return flow.halves[0]
 
-    def _elsewhere(self, table: Table, key: bytes, seq: int) -> Half | None:
+    def _elsewhere(self, table: Table, key: bytes, seq: int) -> TcpHalf | None:
         """A loopback connection that continues in another file: the next capture of the same host."""
         for other in (self._shared, *self._loopback.values()):
             half = other.get(key)
@@ -320,7 +331,7 @@ class Reassembler:
         flow.announced = True
         self._out.item(flow.begin)
 
-    def _data(self, half: Half, piece: Piece) -> None:
+    def _data(self, half: TcpHalf, piece: Piece) -> None:
         """Takes bytes: drops old ones, reports those in order, holds others."""
         seq, size, data, *rest = piece
         behind = (half.next - seq) & MASK
@@ -344,7 +355,7 @@ class Reassembler:
         if half.held > HELD or len(half.pending) > PIECES:
             self._give_up(half, (piece[3], piece[4], piece[5]))
 
-    def _finish(self, half: Half, finish: Finish) -> None:
+    def _finish(self, half: TcpHalf, finish: Finish) -> None:
         """A FIN or RST."""
         seq, how, frame, time, file, _ = finish
         ahead = (seq - half.next) & MASK
@@ -357,7 +368,7 @@ class Reassembler:
         elif how is Ending.RESET:
             half.end(how, frame, time, file, self._out)
 
-    def _acknowledge(self, half: Half, ack: int) -> None:
+    def _acknowledge(self, half: TcpHalf, ack: int) -> None:
         """The other end has everything before `ack`. The first acknowledgement shows where a direction begins
         of which the capture has nothing (yet)."""
         if half.next < 0 <= half.peer.first:
@@ -365,7 +376,7 @@ class Reassembler:
         elif half.next >= 0 and not half.unplaced and 0 < (ack - half.next) & MASK < FAR:
             half.acknowledged = ack
 
-    def _review(self, half: Half, time: float) -> None:
+    def _review(self, half: TcpHalf, time: float) -> None:
         """Starts or ends the wait that `half` needs."""
         patience = half.doubt()
         if patience is not half.patience:
@@ -401,7 +412,7 @@ class Reassembler:
         self._settle_at, self._fresh = self.packets + rest, 0
         self._check_at = self.packets + max(4, rest) if self._doubtful else inf
 
-    def _give_up(self, half: Half, where: Where) -> None:
+    def _give_up(self, half: TcpHalf, where: Where) -> None:
         if not half.flow.announced:
             self._announce(half.flow)
         while half.doubt():
@@ -438,7 +449,7 @@ class Reassembler:
                 del half.peer, half.flow  # free them now, without the garbage collector
 
 
-def _fits(half: Half, first: int) -> bool:
+def _fits(half: TcpHalf, first: int) -> bool:
     """A SYN whose data begins at `first` belongs to the connection that is known."""
     if half.first >= 0:
         return half.first == first

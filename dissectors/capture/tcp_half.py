@@ -24,7 +24,7 @@ Piece = tuple[int, int, bytes, int, float, int, int]
 #: A FIN or RST: (number of the byte that it stands behind, how, frame, time, file, acknowledgement number)
 Finish = tuple[int, Ending, int, float, int, int]
 #: The directions that are known, by the key of `links.Segment`.
-Table = dict[bytes, "Half"]
+Table = dict[bytes, "TcpHalf"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Flow:
         self.ended = False
         self.attempt: Attempt | None = None  # its unanswered SYNs
         other = Side.CLIENT if sender is Side.SERVER else Side.SERVER
-        self.halves = (Half(self, key, sender), Half(self, reverse(key), other))
+        self.halves = (TcpHalf(self, key, sender), TcpHalf(self, reverse(key), other))
         self.halves[0].peer, self.halves[1].peer = self.halves[1], self.halves[0]
 
 
@@ -70,11 +70,11 @@ class Output:
     def __init__(self) -> None:
         self._items: list[AnyItem] = []
         self._run = Run()
-        self._half: Half | None = None
+        self._half: TcpHalf | None = None
         self._file = 0
         self.mixed: set[int] = set()  # files in which what an answer acknowledges came after the answer
 
-    def data(self, half: Half, data: bytes, frame: int, time: float, file: int) -> None:
+    def data(self, half: TcpHalf, data: bytes, frame: int, time: float, file: int) -> None:
         """A piece. One that waited for the piece before it became available with that one."""
         run = self._run
         if half is self._half and file == self._file:
@@ -103,7 +103,7 @@ class Output:
         return items
 
 
-class Half:
+class TcpHalf:
     """`next` is the sequence number that is due, -1 if unknown; `pending` is ahead of it, in order, disjoint.
 
     `quick`: nothing is pending or in doubt, so that in-order segments take the short path.
@@ -116,7 +116,7 @@ class Half:
         "acknowledged", "deadline", "finish", "first", "flow", "heard", "held", "key", "lowest", "missing",
         "next", "patience", "peer", "pending", "quick", "sender", "sure", "unplaced", "waived",
     )  # fmt: skip
-    peer: Half
+    peer: TcpHalf
 
     def __init__(self, flow: Flow, key: bytes, sender: Side) -> None:
         self.flow = flow

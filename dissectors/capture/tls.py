@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from dissectors.capture.capture_items import AnyItem, Begin, Chunk, End, Gap, Run
 from dissectors.capture.protocol_heads import protocol_name
-from dissectors.capture.stream_context import OnlyTheEnd, Stage, StreamContext, announced
+from dissectors.capture.stream_context import OnlyTheEnd, StreamContext, StreamStage, announced
 from dissectors.capture.tls_alerts import alert_event, encrypted_alert
 from dissectors.capture.tls_certificates import certificate_event, extensions, first_certificate, hello_wishes
 from dissectors.capture.tls_ciphers import SUITES, RecordCipher, Suite, Tls13, Unreadable, tls12_ciphers
@@ -55,7 +55,7 @@ class Refused(Exception):
     """Why a connection cannot be decrypted; one line."""
 
 
-class Direction:
+class TlsDirection:
     """One end's direction."""
 
     def __init__(self) -> None:
@@ -85,9 +85,9 @@ class TlsStream:
         self._facts: list[ConnectionEvent] = []  # that the present chunk has brought
         self._silent = False  # the server speaks no TLS: only the end matters
         self._context = context
-        self._inner: Stage | None = None
+        self._inner: StreamStage | None = None
         self._refused = False
-        self._directions = {side: Direction() for side in Side}
+        self._directions = {side: TlsDirection() for side in Side}
         self._client_random = self._server_random = b""
         self._version = 0
         self._suite: Suite | None = None
@@ -96,7 +96,7 @@ class TlsStream:
         self._opened = False
 
     def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:
-        """See `Stage`."""
+        """See `StreamStage`."""
         if isinstance(item, End):
             yield from self._end(item)
         elif self._silent:
@@ -156,7 +156,7 @@ class TlsStream:
         yield from announced(self._begin)
         self._inner = OnlyTheEnd()
 
-    def _alert(self, direction: Direction, sender: Side, body: bytes) -> None:
+    def _alert(self, direction: TlsDirection, sender: Side, body: bytes) -> None:
         """An alert that could be read."""
         frame, time = self._where
         finished = direction.finished or self._data
@@ -240,7 +240,7 @@ class TlsStream:
         if refused:
             raise refused
 
-    def _control(self, direction: Direction, sender: Side, kind: int, plain: bytes) -> None:
+    def _control(self, direction: TlsDirection, sender: Side, kind: int, plain: bytes) -> None:
         """A record that holds no data."""
         if kind == ALERT:
             self._alert(direction, sender, plain)
@@ -249,7 +249,7 @@ class TlsStream:
         elif kind == CHANGE_CIPHER_SPEC and self._version != TLS13:
             direction.activate()
 
-    def _records(self, direction: Direction, chunk: Chunk, base: int) -> Iterator[tuple[int, bytes, int]]:
+    def _records(self, direction: TlsDirection, chunk: Chunk, base: int) -> Iterator[tuple[int, bytes, int]]:
         """(content type, plain bytes, offset of the end in the buffer as it was) of every whole record."""
         buffer, start = direction.buffer, 0
         try:
@@ -272,7 +272,7 @@ class TlsStream:
         finally:
             del buffer[:start]
 
-    def _open(self, direction: Direction, sender: Side, header: bytes, body: bytes) -> tuple[int, bytes]:
+    def _open(self, direction: TlsDirection, sender: Side, header: bytes, body: bytes) -> tuple[int, bytes]:
         """The content of a record."""
         kind = header[0]
         if self._version == TLS13 and kind == APPLICATION_DATA and not direction.encrypted:
@@ -295,7 +295,7 @@ class TlsStream:
         direction.sequence += 1
         return opened
 
-    def _search(self, direction: Direction, start: int) -> int | None:
+    def _search(self, direction: TlsDirection, start: int) -> int | None:
         """Where the next record begins after a hole; None if it is not there yet."""
         buffer, place = direction.buffer, start - 1
         if direction.cipher is None:
@@ -317,7 +317,7 @@ class TlsStream:
             raise Refused("after missing bytes no further record could be found")
         return None
 
-    def _handshake(self, direction: Direction, sender: Side, plain: bytes) -> None:
+    def _handshake(self, direction: TlsDirection, sender: Side, plain: bytes) -> None:
         """Parses the handshake messages that matter."""
         data = direction.handshake
         data += plain
@@ -376,7 +376,7 @@ class TlsStream:
         self._suite = SUITES.get(number)
         self._suite_number = number
 
-    def _cipher(self, direction: Direction, sender: Side) -> RecordCipher:
+    def _cipher(self, direction: TlsDirection, sender: Side) -> RecordCipher:
         """The present keys of a direction."""
         suite = self._suite
         if self._version and self._version not in (TLS12, TLS13):

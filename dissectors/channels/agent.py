@@ -26,8 +26,8 @@ from dissectors.channels.agent_messages import (
     VDAgentUnknown,
 )
 from dissectors.wire.fields import cap_bits, enum32
-from dissectors.wire.parts import UnionField
-from dissectors.wire.pointers import Struct, StructMessage
+from dissectors.wire.struct_fields import UnionField
+from dissectors.wire.structs import Struct, StructMessage
 
 VD_AGENT_PROTOCOL = 1
 VD_AGENT_MAX_DATA_SIZE = 2048  # bytes of an AGENT_DATA message

@@ -32,8 +32,8 @@ from dissectors.channels.agent_enums import (
     ReplyCode,
 )
 from dissectors.wire.fields import CapsField, enum8, enum32, flags
-from dissectors.wire.parts import BulkField, PartListField, RestField, UnionField
-from dissectors.wire.pointers import Struct
+from dissectors.wire.struct_fields import BulkField, PartListField, RestField, UnionField
+from dissectors.wire.structs import Struct
 
 
 class VDAgentMouseState(Struct):

@@ -10,8 +10,8 @@ from dissectors.wire.enums import CursorFlags, CursorType
 from dissectors.wire.fields import enum8, flags
 from dissectors.wire.geometry import SpicePoint16
 from dissectors.wire.message import SpiceMessage, message
-from dissectors.wire.parts import PartField, RestField
-from dissectors.wire.pointers import Struct, StructMessage
+from dissectors.wire.struct_fields import PartField, RestField
+from dissectors.wire.structs import Struct, StructMessage
 
 CURSOR = ChannelType.SPICE_CHANNEL_CURSOR
 

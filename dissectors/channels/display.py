@@ -31,8 +31,8 @@ from dissectors.wire.enums import (
 from dissectors.wire.fields import enum8, enum32, flags
 from dissectors.wire.geometry import SpicePoint, SpiceRect
 from dissectors.wire.message import SpiceMessage, message
-from dissectors.wire.parts import BulkField, PartField, PartListField
-from dissectors.wire.pointers import Struct, StructMessage
+from dissectors.wire.struct_fields import BulkField, PartField, PartListField
+from dissectors.wire.structs import Struct, StructMessage
 
 DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
 

@@ -34,8 +34,16 @@ from dissectors.wire.enums import (
 from dissectors.wire.fields import enum8, flags
 from dissectors.wire.geometry import SpicePoint, SpicePoint16, SpicePointFix, SpiceRect, SpiceTransform
 from dissectors.wire.message import message
-from dissectors.wire.parts import BulkField, PartField, PartListField, TailField, UnionField, by_type, pointer
-from dissectors.wire.pointers import Struct, StructMessage
+from dissectors.wire.struct_fields import (
+    BulkField,
+    PartField,
+    PartListField,
+    TailField,
+    UnionField,
+    by_type,
+    pointer,
+)
+from dissectors.wire.structs import Struct, StructMessage
 
 DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
 

@@ -26,8 +26,8 @@ from scapy.packet import Packet
 
 from dissectors.wire.enums import BitmapFmt
 from dissectors.wire.fields import enum8, enum32, names
-from dissectors.wire.parts import RestField, UnionField
-from dissectors.wire.pointers import Struct
+from dissectors.wire.struct_fields import RestField, UnionField
+from dissectors.wire.structs import Struct
 
 LZ_MAGIC = b"  ZL"
 QUIC_MAGIC = b"QUIC"

@@ -15,8 +15,8 @@ from scapy.packet import Packet
 from dissectors.channels.encodings import EncodedStream, GlzStream, Lz4Stream, LzStream, QuicStream, stream
 from dissectors.wire.enums import BitmapFlags, BitmapFmt, ImageFlags, ImageType, JpegAlphaFlags
 from dissectors.wire.fields import enum8, flags
-from dissectors.wire.parts import BulkField, UnionField, by_type, pointer
-from dissectors.wire.pointers import Struct
+from dissectors.wire.struct_fields import BulkField, UnionField, by_type, pointer
+from dissectors.wire.structs import Struct
 
 
 def image_size(bits: int, width: int, height: int) -> int:

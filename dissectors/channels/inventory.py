@@ -14,7 +14,7 @@ from typing import Any
 from scapy.fields import EnumField, FieldLenField, FieldListField, FlagsField, PacketListField, StrField
 from scapy.packet import Packet
 
-from dissectors.wire import fields, parts
+from dissectors.wire import fields, struct_fields
 from dissectors.wire.constants import CHANNEL_MESSAGES, ChannelType, MsgBase, MsgcBase, Side, channel_name
 from dissectors.wire.message import EVERY_CHANNEL, SpiceMessage, message_class
 
@@ -23,11 +23,11 @@ VARIANTS = 16  # enough for every value of the enumerations that choose a layout
 COMPUTED = (
     FieldLenField,
     fields.NoteField,
-    fields.TailField,
+    fields.StringTailField,
     fields.PointerSizeField,
     fields.PointerOffsetField,
-    parts.TailField,
-    parts.OffsetField,
+    struct_fields.TailField,
+    struct_fields.OffsetField,
 )
 
 
@@ -99,23 +99,23 @@ def _value(field: Any, packet: Packet, variant: int, number: int) -> Any:
     """A value for a field of a packet, by the field's kind; None: leave it."""
     if isinstance(field, COMPUTED) or (field.default and isinstance(field.default, int | bytes)):
         return None  # a default that is not nothing is what is due: a magic, a version
-    if isinstance(field, parts.PartField):
+    if isinstance(field, struct_fields.PartField):
         return sample(field.cls, variant, packet)
-    if isinstance(field, parts.UnionField):
+    if isinstance(field, struct_fields.UnionField):
         cls = field.choose(packet, b"")
         return cls and sample(cls, variant, packet)
-    if isinstance(field, parts.PointedField):
+    if isinstance(field, struct_fields.PointedField):
         return _target(field, packet, variant)
     if isinstance(field, PacketListField):
         return [sample(field.cls, variant + n, packet) for n in range(_due(field.count_from, packet, 2))]
     if isinstance(field, FieldListField):
         return [_value(field.field, packet, variant, n) for n in range(_due(field.count_from, packet, 2))]
-    if isinstance(field, StrField | fields.PointedField):
+    if isinstance(field, StrField | fields.PointedStringField):
         return bytes(65 + n % 26 for n in range(_due(getattr(field, "length_from", None), packet, 5)))
     return _number(field, variant, number)
 
 
-def _target(field: parts.PointedField, packet: Packet, variant: int) -> Any:
+def _target(field: struct_fields.PointedField, packet: Packet, variant: int) -> Any:
     if field.what is None:
         return b"pointed"
     cls = field.what if isinstance(field.what, type) else field.what(packet, b"")

@@ -18,10 +18,10 @@ from scapy.fields import (
 from dissectors.wire.constants import ChannelType, LinkErr, MsgcMain, MsgMain
 from dissectors.wire.enums import MouseMode
 from dissectors.wire.fields import (
-    PointedField,
+    PointedStringField,
     PointerOffsetField,
     PointerSizeField,
-    TailField,
+    StringTailField,
     enum8,
     enum32,
     flags,
@@ -46,9 +46,9 @@ def _destination() -> list[object]:
 
 def _strings() -> list[object]:
     return [
-        TailField(),
-        PointedField("host", size="host_size", offset="host_offset"),
-        PointedField("cert_subject", size="cert_subject_size", offset="cert_subject_offset"),
+        StringTailField(),
+        PointedStringField("host", size="host_size", offset="host_offset"),
+        PointedStringField("cert_subject", size="cert_subject_size", offset="cert_subject_offset"),
     ]
 
 

@@ -28,8 +28,15 @@ from dissectors.channels.spicevmc import VMC
 from dissectors.wire.constants import ChannelType, MsgBase, MsgcBase
 from dissectors.wire.fields import enum32
 from dissectors.wire.message import message
-from dissectors.wire.parts import OffsetField, PartField, PartListField, PointedField, TailField, pointer
-from dissectors.wire.pointers import Struct, StructMessage
+from dissectors.wire.struct_fields import (
+    OffsetField,
+    PartField,
+    PartListField,
+    PointedField,
+    TailField,
+    pointer,
+)
+from dissectors.wire.structs import Struct, StructMessage
 
 VERSION = 1
 MAX_CACHE_CLIENTS = 4  # channels that share a pixmap cache (MIGRATE_DATA_DISPLAY_MAX_CACHE_CLIENTS)

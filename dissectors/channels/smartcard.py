@@ -14,8 +14,8 @@ from dissectors.wire.constants import ChannelType, MsgcSmartcard, MsgSmartcard
 from dissectors.wire.enums import VscMessageType
 from dissectors.wire.fields import enum32
 from dissectors.wire.message import message
-from dissectors.wire.parts import RestField, UnionField
-from dissectors.wire.pointers import Struct, StructMessage
+from dissectors.wire.struct_fields import RestField, UnionField
+from dissectors.wire.structs import Struct, StructMessage
 
 SMARTCARD = ChannelType.SPICE_CHANNEL_SMARTCARD
 

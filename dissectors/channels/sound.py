@@ -9,7 +9,7 @@ from dissectors.wire.constants import ChannelType, MsgcRecord, MsgPlayback, MsgR
 from dissectors.wire.enums import AudioDataMode, AudioFmt
 from dissectors.wire.fields import enum16
 from dissectors.wire.message import SpiceMessage, message
-from dissectors.wire.parts import RestField
+from dissectors.wire.struct_fields import RestField
 
 PLAYBACK = ChannelType.SPICE_CHANNEL_PLAYBACK
 RECORD = ChannelType.SPICE_CHANNEL_RECORD

@@ -7,9 +7,15 @@ from scapy.fields import ByteField, ConditionalField, LEIntField
 
 from dissectors.wire.constants import ChannelType, MsgcPort, MsgcSpicevmc, MsgPort, MsgSpicevmc
 from dissectors.wire.enums import DataCompressionType, PortEvent
-from dissectors.wire.fields import PointedField, PointerOffsetField, PointerSizeField, TailField, enum8
+from dissectors.wire.fields import (
+    PointedStringField,
+    PointerOffsetField,
+    PointerSizeField,
+    StringTailField,
+    enum8,
+)
 from dissectors.wire.message import SpiceMessage, message
-from dissectors.wire.parts import RestField
+from dissectors.wire.struct_fields import RestField
 
 #: SpicevmcChannel and its heirs, and those of them that are ports.
 VMC = (ChannelType.SPICE_CHANNEL_USBREDIR, ChannelType.SPICE_CHANNEL_PORT, ChannelType.SPICE_CHANNEL_WEBDAV)
@@ -69,8 +75,8 @@ class SpiceMsgPortInit(SpiceMessage):
         PointerSizeField("name_size", "port_name"),
         PointerOffsetField("name_offset", "port_name"),
         ByteField("opened", 0),
-        TailField(),
-        PointedField("port_name", size="name_size", offset="name_offset"),
+        StringTailField(),
+        PointedStringField("port_name", size="name_size", offset="name_offset"),
     ]
 
 

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 
 from dissectors.conversation.connection_states import State
 from dissectors.conversation.conversation import Conversation
-from dissectors.conversation.failed_links import Attempt, Attempts, Reason, asked_for, how_closed
+from dissectors.conversation.failed_links import Attempts, FailedLink, Reason, asked_for, how_closed
 from dissectors.conversation.pairing import client_of, ended_by
 from dissectors.conversation.parties import Connection, Migration, Session
 from dissectors.framing.events import Ending, Event, Message
@@ -69,7 +69,7 @@ def arrival(view: Conversation, migration: Migration, attempts: Attempts) -> Arr
     return _without_target(view, migration) if ended is None or target is None else _CUT_OFF
 
 
-def _still_coming(view: Conversation, migration: Migration, failed: Sequence[Attempt]) -> bool:
+def _still_coming(view: Conversation, migration: Migration, failed: Sequence[FailedLink]) -> bool:
     """Whether the capture ends while a link to the target is open that the client made after SWITCH_HOST:
     earlier failed links then do not decide the outcome."""
     ended = migration.ended

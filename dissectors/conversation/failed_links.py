@@ -65,7 +65,7 @@ _FAILURES: Mapping[Failure, Reason] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Attempt:
+class FailedLink:
     """A client's failed connection. `seen`: the reason in one line, `event`: the packet that shows it."""
 
     connection: Connection
@@ -74,7 +74,7 @@ class Attempt:
     event: Event
 
 
-def failure_of(connection: Connection) -> Attempt | None:
+def failure_of(connection: Connection) -> FailedLink | None:
     """The failure of a connection; None if it did not fail."""
     server = connection.server
     failed = connection.failed
@@ -92,32 +92,32 @@ def failure_of(connection: Connection) -> Attempt | None:
             Failure.WORDLESS: f"{server} closed the connection without a word",
             Failure.OTHER: f"at {server} {failed.why}",
         }[failed.how]
-        return Attempt(connection, _FAILURES[failed.how], text, failed)
+        return FailedLink(connection, _FAILURES[failed.how], text, failed)
     refusal = connection.refusal
     if refusal is not None:
         error = error_name(int(refusal.packet.error))
         reasons = {"PERMISSION_DENIED": Reason.DENIED, "BAD_CONNECTION_ID": Reason.BAD_ID}
         seen = f"{server} refused {_channel(connection)} with {error}"
-        return Attempt(connection, reasons.get(error, Reason.LINK), seen, refusal)
+        return FailedLink(connection, reasons.get(error, Reason.LINK), seen, refusal)
     if connection.tunnel is not None and (connection.tunnel.refused or connection.tunnel.answer is None):
         tunnel = connection.tunnel
         answer = tunnel.answer or "it does not answer"
         kind = "HTTP" if tunnel.protocol.startswith("HTTP") else tunnel.protocol.partition(" ")[0]
-        return Attempt(
+        return FailedLink(
             connection, Reason.PROXY, f"the {kind} proxy {server} refused the tunnel: {answer}", tunnel
         )
     if connection.wrong is not None:
-        return Attempt(connection, Reason.PROTOCOL, _wrong(connection), connection.wrong)
+        return FailedLink(connection, Reason.PROTOCOL, _wrong(connection), connection.wrong)
     fatal = [alert for alert in connection.alerts if alert.fatal]
     if fatal and not connection.messages[Side.SERVER]:
         alert = fatal[0]
         name = alert.name or "an encrypted alert, whose name needs the TLS secrets"
         who = "the client" if alert.sender is Side.CLIENT else str(server)
-        return Attempt(connection, Reason.ALERT, f"{who} ended TLS with {name}", alert)
+        return FailedLink(connection, Reason.ALERT, f"{who} ended TLS with {name}", alert)
     return _broken_off(connection)
 
 
-def _broken_off(connection: Connection) -> Attempt | None:
+def _broken_off(connection: Connection) -> FailedLink | None:
     """A link stage that ended before its result."""
     mess, closed = connection.mess, connection.closed
     if mess is None or closed is None or connection.result is not None or not connection.certain:
@@ -128,12 +128,12 @@ def _broken_off(connection: Connection) -> Attempt | None:
         if connection.reply is not None or waited < LINK_WAIT_S:
             return None  # the client gave up
         seen = f"{server} accepted the connection and did not answer the link message in {waited:.1f} s"
-        return Attempt(connection, Reason.SILENT, seen, closed)
+        return FailedLink(connection, Reason.SILENT, seen, closed)
     if connection.reply is None:
         seen = f"{server} {how_closed(closed)} the connection after the link message, without a reply"
-        return Attempt(connection, Reason.WORDLESS, seen, closed)
+        return FailedLink(connection, Reason.WORDLESS, seen, closed)
     seen = f"{server} {how_closed(closed)} the connection in the link stage, before its result"
-    return Attempt(connection, Reason.DROPPED, seen, closed)
+    return FailedLink(connection, Reason.DROPPED, seen, closed)
 
 
 def _channel(connection: Connection) -> str:
@@ -167,8 +167,8 @@ class Attempts:
     """The failed connections, by the port that they went to."""
 
     def __init__(self, view: Conversation) -> None:
-        self.all: list[Attempt] = []
-        self._by_port: dict[int, list[Attempt]] = {}
+        self.all: list[FailedLink] = []
+        self._by_port: dict[int, list[FailedLink]] = {}
         self._hidden: dict[int, list[Connection]] = {}
         for connection in view.connections.values():
             attempt = failure_of(connection)
@@ -182,7 +182,7 @@ class Attempts:
             elif connection.opened is not None and connection.opened.tls and connection.mess is None:
                 self._hidden.setdefault(server.port, []).append(connection)
 
-    def of(self, migration: Migration) -> list[Attempt]:
+    def of(self, migration: Migration) -> list[FailedLink]:
         """The failed connections to a migration's announced host, in the order of their times."""
         found = {
             id(attempt): attempt

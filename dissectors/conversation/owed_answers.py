@@ -38,7 +38,7 @@ TAKEN, BORNE = "CELL-001", "CELL-002"
 
 
 @dataclass(frozen=True)
-class Answer:
+class OwedAnswer:
     """`says`: message types in their order; () is silence. `ends`: the server ends the connection.
 
     `free`: the server survives; nothing else is judged. `keeps`: the requirement, where the answer has one of
@@ -51,18 +51,18 @@ class Answer:
     keeps: str = ""
 
 
-SILENCE, END, SURVIVAL = Answer(), Answer(ends=True), Answer(free=True)
+SILENCE, END, SURVIVAL = OwedAnswer(), OwedAnswer(ends=True), OwedAnswer(free=True)
 ANY = None
 #: State (ANY: all states that are not named) -> the answer.
-ByState = Mapping[State | None, Answer]
+ByState = Mapping[State | None, OwedAnswer]
 
 
-def says(*messages: int, keeps: str = "") -> Answer:
+def says(*messages: int, keeps: str = "") -> OwedAnswer:
     """These messages."""
-    return Answer(tuple(map(int, messages)), keeps=keeps)
+    return OwedAnswer(tuple(map(int, messages)), keeps=keeps)
 
 
-def _in(answer: Answer, *states: State) -> dict[State | None, Answer]:
+def _in(answer: OwedAnswer, *states: State) -> dict[State | None, OwedAnswer]:
     return dict.fromkeys(states, answer)
 
 
@@ -161,7 +161,7 @@ WITHOUT_DATA = frozenset({CT.SPICE_CHANNEL_PLAYBACK, CT.SPICE_CHANNEL_RECORD, CT
 UNKNOWN: ByState = {ANY: END, State.TARGET_SILENT: SILENCE}
 
 
-def answer(channel: int, state: State, message: int) -> Answer:
+def answer(channel: int, state: State, message: int) -> OwedAnswer:
     """The answer that is due to a message."""
     rows = MAIN if channel == CT.SPICE_CHANNEL_MAIN else {**_EVERY_CHANNEL, **OTHERS.get(channel, {})}
     found = rows.get(message, UNKNOWN)
@@ -187,7 +187,7 @@ def requirement(channel: int, state: State, message: int) -> str:
     return answer(channel, state, message).keeps or TAKEN
 
 
-def table() -> Iterator[tuple[int, int, State | None, Answer]]:
+def table() -> Iterator[tuple[int, int, State | None, OwedAnswer]]:
     """Every entry: channel, message, state (None: any other), answer; for documentation."""
     for channel in (CT.SPICE_CHANNEL_MAIN, *OTHERS):
         rows = MAIN if channel == CT.SPICE_CHANNEL_MAIN else {**_EVERY_CHANNEL, **OTHERS[channel]}

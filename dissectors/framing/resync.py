@@ -212,12 +212,12 @@ LARGE_HEAD = 20  # bytes of fixed fields that say enough
 def _strength(cls: type[SpiceMessage], body: bytes) -> int:
     """The strength of this body's layout (see above); 0: it does not fit."""
     from dissectors.channels.main import SpiceMsgMainInit
-    from dissectors.wire.fields import PointedField
+    from dissectors.wire.fields import PointedStringField
 
     packet = cls.parse(body)
     if packet.problems():
         return 0
-    if any(isinstance(f, PointedField) and packet.fields.get(f.name) for f in cls.fields_desc):
+    if any(isinstance(f, PointedStringField) and packet.fields.get(f.name) for f in cls.fields_desc):
         return POINTED
     if isinstance(packet, SpiceMsgMainInit) and _sensible_init(packet):
         return POINTED

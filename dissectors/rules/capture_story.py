@@ -20,7 +20,7 @@ from dissectors.conversation.arrival import (
     unfit_address,
 )
 from dissectors.conversation.conversation import Connection, Migration, Session
-from dissectors.conversation.failed_links import Attempt, Attempts, Reason, error_name
+from dissectors.conversation.failed_links import Attempts, FailedLink, Reason, error_name
 from dissectors.conversation.pairing import client_of
 from dissectors.framing.events import Message
 from dissectors.rules.advice import NEXT, next_of_finding
@@ -218,7 +218,7 @@ class _Story:
             words.append(unfit)
         return "; ".join(words)
 
-    def _presented(self, migration: Migration, attempts: list[Attempt]) -> str | None:
+    def _presented(self, migration: Migration, attempts: list[FailedLink]) -> str | None:
         """The subject of the target's certificate; None where the capture does not show it in clear."""
         shown = [attempt.connection.certificate for attempt in attempts]
         if migration.target is not None:
@@ -236,11 +236,11 @@ class _Story:
         return places | announced_places
 
     @cached_property
-    def _told_attempts(self) -> list[Attempt]:
+    def _told_attempts(self) -> list[FailedLink]:
         """Failed connections that concern SPICE, as far as the capture can show."""
         hosts = {host for host, _ in self._places}
-        found: list[Attempt] = []
-        nearby: list[Attempt] = []
+        found: list[FailedLink] = []
+        nearby: list[FailedLink] = []
         for attempt in sorted(self._attempts.all, key=lambda attempt: attempt.event.time):
             failed = attempt.connection.failed
             if failed is None or (failed.server.host, failed.server.port) in self._places:
@@ -250,7 +250,7 @@ class _Story:
         listed = found[:MOST_ATTEMPTS] + nearby[:MOST_NEARBY]
         return sorted(listed, key=lambda attempt: attempt.event.time)
 
-    def _attempt(self, attempt: Attempt) -> dict[str, Any]:
+    def _attempt(self, attempt: FailedLink) -> dict[str, Any]:
         connection = attempt.connection
         return {
             "connection": connection.number,

@@ -118,7 +118,7 @@ TWO_CLOCKS = "source and target are in different files: the order is only as goo
 TOO_CLOSE = "what decides it lies close by on another connection, and the capture does not prove their order"
 
 
-class Evidence(Protocol):
+class ReadEvidence(Protocol):
     """What `Doubts` needs to know of the captures that a reader reads."""
 
     @property
@@ -158,7 +158,7 @@ class Hole:
 class Doubts:
     """Observes the oracle's events, and names a doubt for each finding that may be no breach."""
 
-    def __init__(self, view: Conversation, evidence: Evidence) -> None:
+    def __init__(self, view: Conversation, evidence: ReadEvidence) -> None:
         self._view = view
         self._evidence = evidence
         self._last: dict[tuple[int, Side], float] = {}  # time of the last whole event

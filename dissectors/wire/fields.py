@@ -106,10 +106,10 @@ def cap_names(words: Iterable[int], enum: type[IntEnum] | None) -> list[str]:
     return [known.get(bit, f"bit {bit}") for bit in sorted(cap_bits(words))]
 
 
-class TailField(StrField):
+class StringTailField(StrField):
     """All bytes after the fixed part: where the pointers of the fixed part lead to.
 
-    None builds it from the packet's `PointedField`s, in their order, each followed by a NUL.
+    None builds it from the packet's `PointedStringField`s, in their order, each followed by a NUL.
     """
 
     def __init__(self, name: str = "tail") -> None:
@@ -120,10 +120,10 @@ class TailField(StrField):
         return x if x is not None else b"".join(f.block(pkt) for f in _pointed(pkt))
 
 
-class PointedField(Field[Any, Any]):
+class PointedStringField(Field[Any, Any]):
     """A string that lies elsewhere in the message: resolved from an offset and a size, no bytes here.
 
-    Stands after the `TailField`. `size` and `offset` name the integer fields that point to it; the
+    Stands after the `StringTailField`. `size` and `offset` name the integer fields that point to it; the
     terminating NUL that some senders count and others do not is left out. Absent (offset 0 or size 0):
     None. A pointer that leaves the message gives None too, and `SpiceMessage.problems` reports it.
     """
@@ -210,15 +210,15 @@ def fixed_length(pkt: Packet) -> int:
     """Bytes before the tail."""
     length = 0
     for field in pkt.fields_desc:
-        if isinstance(field, TailField):
+        if isinstance(field, StringTailField):
             break
         length += struct.calcsize(field.fmt)
     return length
 
 
-def _pointed(pkt: Packet) -> list[PointedField]:
-    return [f for f in pkt.fields_desc if isinstance(f, PointedField)]
+def _pointed(pkt: Packet) -> list[PointedStringField]:
+    return [f for f in pkt.fields_desc if isinstance(f, PointedStringField)]
 
 
-def _by_name(pkt: Packet, name: str) -> PointedField:
+def _by_name(pkt: Packet, name: str) -> PointedStringField:
     return next(f for f in _pointed(pkt) if f.name == name)

@@ -3,7 +3,7 @@
 
 from scapy.fields import LEIntField, LESignedIntField, LESignedShortField
 
-from dissectors.wire.pointers import Struct
+from dissectors.wire.structs import Struct
 
 
 class SpicePoint(Struct):

@@ -24,7 +24,7 @@ from scapy.fields import ConditionalField, StrField
 from scapy.packet import NoPayload, Packet
 
 from dissectors.wire.constants import ChannelType, Side
-from dissectors.wire.fields import NoteField, PointedField
+from dissectors.wire.fields import NoteField, PointedStringField
 
 EVERY_CHANNEL = 0
 
@@ -137,7 +137,7 @@ class SpicePacket(Packet):
         found = [self._cut] if self._cut else []
         for field in self.fields_desc:
             value = self.fields.get(field.name)
-            if isinstance(field, PointedField) and (problem := field.problem(self)):
+            if isinstance(field, PointedStringField) and (problem := field.problem(self)):
                 found.append(problem)
             for part in value if isinstance(value, list) else [value]:
                 if isinstance(part, SpicePacket):

@@ -44,7 +44,7 @@ Show = Callable[[int, int | None], None]  # bytes read, bytes in all
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class InspectOptions:
     """The options of the command. `start` and `stop`: seconds since the first event."""
 
     captures: Sequence[Path]
@@ -64,7 +64,7 @@ class Wanted:
 
 def main(**asked: object) -> int:
     """Reads the captures and prints the story; returns the exit status. UsageError: one line."""
-    wanted = Wanted(**asked)  # type: ignore[arg-type]
+    wanted = InspectOptions(**asked)  # type: ignore[arg-type]
     _check(wanted)
     with _stop_asked() as stopped, _progress(wanted) as progress:
         try:
@@ -81,7 +81,7 @@ def main(**asked: object) -> int:
     return _show(inspection, story, wanted)
 
 
-def _check(wanted: Wanted) -> None:
+def _check(wanted: InspectOptions) -> None:
     """Raises UsageError if the options contradict each other."""
     for out in filter(None, (wanted.html, wanted.write)):
         if not out.absolute().parent.is_dir():
@@ -105,7 +105,7 @@ def _console() -> Console:
     return Console(highlight=False, emoji=False, markup=False, width=width)
 
 
-def _show(inspection: Inspection, story: Story, wanted: Wanted) -> int:
+def _show(inspection: Inspection, story: InspectedStory, wanted: InspectOptions) -> int:
     if wanted.as_json:
         document = inspection.as_dict() | {"error": str(inspection.error) if inspection.error else None}
         print(json.dumps(document, indent=1, ensure_ascii=False, default=str))
@@ -135,9 +135,9 @@ def _show(inspection: Inspection, story: Story, wanted: Wanted) -> int:
     return Exit.NOTHING_JUDGED if inspection.nothing_judged else Exit.CLEAN
 
 
-def _read(inspection: Inspection, wanted: Wanted) -> Story:
+def _read(inspection: Inspection, wanted: InspectOptions) -> InspectedStory:
     """Reads everything, and shows the live views meanwhile."""
-    story = Story(inspection)
+    story = InspectedStory(inspection)
     show = _live(wanted) if (wanted.messages or wanted.follow) and not wanted.as_json else None
     kept = wanted.html or not (wanted.as_json or wanted.messages)
     for event, findings in inspection.run():
@@ -148,7 +148,7 @@ def _read(inspection: Inspection, wanted: Wanted) -> Story:
     return story
 
 
-def _live(wanted: Wanted) -> Callable[[Event, Sequence[Finding]], None]:
+def _live(wanted: InspectOptions) -> Callable[[Event, Sequence[Finding]], None]:
     """Prints events as they come."""
     from reports.inspection.message_lines import Filter, Lines
 
@@ -156,7 +156,7 @@ def _live(wanted: Wanted) -> Callable[[Event, Sequence[Finding]], None]:
     return Lines(_console(), chosen, everything=wanted.messages).show
 
 
-class Story:
+class InspectedStory:
     """The events that a ladder needs of a capture, in bounded memory."""
 
     def __init__(self, inspection: Inspection) -> None:
@@ -225,7 +225,7 @@ def _idle(stopped: list[bool]) -> bool:
 
 
 @contextmanager
-def _progress(wanted: Wanted) -> Iterator[Show | None]:
+def _progress(wanted: InspectOptions) -> Iterator[Show | None]:
     """A bar on standard error while a file is read; none if standard error is no terminal."""
     if wanted.follow or wanted.messages or not sys.stderr.isatty():
         yield None

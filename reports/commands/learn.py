@@ -55,13 +55,13 @@ def main(
         refuse_deployments(specs)
     opened = None if cluster is None else DaskCluster(cluster, width or os.cpu_count() or 1, alike(specs))
     with nullcontext() if opened is None else closing(opened):
-        how = How(seed=seed, wide=alphabet == "wide", effort=effort, width=width, cluster=opened)
+        how = LearnOptions(seed=seed, wide=alphabet == "wide", effort=effort, width=width, cluster=opened)
         if compare:
             return _compare(compare, roles, seamless, how, out)
         return _learn(server or "system", list(roles) or list(ROLES), seamless, how, out)
 
 
-def _learn(server: str, roles: Sequence[str], seamless: bool, how: How, out: Path | None) -> Exit:
+def _learn(server: str, roles: Sequence[str], seamless: bool, how: LearnOptions, out: Path | None) -> Exit:
     build = _identified(server)
     results = directory.prepare(out or directory.fresh())
     options = [word for role in roles for word in ("--role", role)] + how.options(seamless)
@@ -78,7 +78,7 @@ def _learn(server: str, roles: Sequence[str], seamless: bool, how: How, out: Pat
 
 
 @dataclass(frozen=True)
-class How:
+class LearnOptions:
     """The options of `suites.model.learning.learn`."""
 
     seed: int
@@ -104,7 +104,7 @@ def _identified(server: str) -> Identity:
             launchers.close()
 
 
-def _learned(server: str, build: Identity, subject: Subject, how: How) -> Model:
+def _learned(server: str, build: Identity, subject: Subject, how: LearnOptions) -> Model:
     click.echo(f"learning {server} ({build.version}), {subject}, seed {how.seed}")
     return learn(
         server,
@@ -137,7 +137,7 @@ def _compare(
     named: tuple[str, str],
     roles: Sequence[str],
     seamless: bool,
-    how: How,
+    how: LearnOptions,
     out: Path | None,
 ) -> Exit:
     def learned(spec: str, role: str) -> Model:

@@ -25,7 +25,7 @@ from rich.console import Console
 from dissectors.capture import CaptureError
 from dissectors.rules.inspector import Inspection
 from dissectors.wire.visible_text import visible
-from reports.commands.inspect import Story
+from reports.commands.inspect import InspectedStory
 from reports.inspection.capture_page import page
 from reports.inspection.story_text import print_story
 
@@ -60,7 +60,7 @@ def survey(path: Path) -> Survey:
 
 def _inspect(result: Survey) -> None:
     inspection = Inspection([result.path])
-    story = Story(inspection)
+    story = InspectedStory(inspection)
     for event, findings in inspection.run():
         story.take(event, findings)
     result.packets = inspection.source.reader.packets

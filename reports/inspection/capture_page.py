@@ -23,7 +23,7 @@ BYTES = 1024  # of one message that are shown
 HIDDEN = "hidden; --show-secrets shows it"
 
 
-class Kept(Protocol):
+class KeptMessages(Protocol):
     """What `reports.commands.inspect.Story` has."""
 
     events: list[Event]
@@ -36,7 +36,7 @@ class Kept(Protocol):
         """(title, ladder) of each group of sessions, in at most about `limit` rows each."""
 
 
-def page(story: Mapping[str, Any], kept: Kept, *, show_secrets: bool = False) -> str:
+def page(story: Mapping[str, Any], kept: KeptMessages, *, show_secrets: bool = False) -> str:
     """The page's text."""
     ladders = [(title, ladder) for title, ladder in kept.ladders(ROWS) if ladder.rows]
     details = {

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from html import escape
 from importlib.resources import files
 
-from reports.ladder.lanes import Kind, Ladder, Row
+from reports.ladder.lanes import Ladder, LadderRow, RowKind
 
 WIDTH = 960  # units of the view box; one is a CSS pixel at full size
 _LEFT = 166  # the first lane; frame and time are to its left
@@ -56,29 +56,29 @@ def _lanes(count: int) -> list[float]:
     return [_LEFT + step * n for n in range(count)]
 
 
-def _span(row: Row, xs: list[float]) -> tuple[float, float]:
+def _span(row: LadderRow, xs: list[float]) -> tuple[float, float]:
     """The lanes between which a row's words are written."""
     if row.to is not None and row.to != row.lane:
         return min(xs[row.lane], xs[row.to]), max(xs[row.lane], xs[row.to])
-    if row.kind is Kind.NOTE:
+    if row.kind is RowKind.NOTE:
         return xs[0], max(xs[-1], xs[0] + 300)
     last = row.lane == len(xs) - 1 and row.lane > 0
     left, right = (row.lane - 1, row.lane) if last else (row.lane, row.lane + 1)
     return xs[left], xs[right] if right < len(xs) else WIDTH
 
 
-def _letters(row: Row, xs: list[float]) -> int:
+def _letters(row: LadderRow, xs: list[float]) -> int:
     left, right = _span(row, xs)
     return int((right - left - 30) / _GLYPH)
 
 
-def _overflows(row: Row, xs: list[float]) -> bool:
+def _overflows(row: LadderRow, xs: list[float]) -> bool:
     """Whether the detail needs a line of its own."""
     words = (row.channel, row.label, row.detail)
     return bool(row.detail) and sum(len(word) + 2 for word in words if word) > _letters(row, xs)
 
 
-def _height(row: Row, xs: list[float]) -> int:
+def _height(row: LadderRow, xs: list[float]) -> int:
     return _ROW + _LINE * (len(row.faults) + _overflows(row, xs))
 
 
@@ -92,7 +92,7 @@ def _heads(ladder: Ladder, xs: list[float], height: int) -> Iterator[str]:
         yield f'<text class="headtext" x="{x:.0f}" y="21">{escape(lane)}</text>'
 
 
-def _row(row: Row, xs: list[float], y: int, *, interactive: bool) -> str:
+def _row(row: LadderRow, xs: list[float], y: int, *, interactive: bool) -> str:
     classes = ["row", str(row.kind)]
     classes += ["routine"] if row.routine else []
     classes += (["broken"] if row.failing else ["differs"]) if row.faults else []
@@ -122,7 +122,7 @@ def _row(row: Row, xs: list[float], y: int, *, interactive: bool) -> str:
     return "".join([*parts, "</g>"])
 
 
-def _arrow(row: Row, xs: list[float], y: int) -> str:
+def _arrow(row: LadderRow, xs: list[float], y: int) -> str:
     start, end = xs[row.lane], xs[row.to if row.to is not None else row.lane]
     forward = 1 if end > start else -1
     tip = f"{end:.0f},{y} {end - 9 * forward:.0f},{y - 4.5} {end - 9 * forward:.0f},{y + 4.5}"
@@ -130,32 +130,32 @@ def _arrow(row: Row, xs: list[float], y: int) -> str:
     return f'{line}<polygon class="tip" points="{tip}"/>{_words(row, xs, y, lift=6)}'
 
 
-def _end(row: Row, xs: list[float], y: int) -> str:
+def _end(row: LadderRow, xs: list[float], y: int) -> str:
     start, end = xs[row.lane], xs[row.to if row.to is not None else row.lane]
     line = f'<line class="stroke" x1="{start:.0f}" x2="{end:.0f}" y1="{y}" y2="{y}"/>'
     cross = f"M{end - 5:.0f} {y - 5}l10 10m0 -10l-10 10"
     return f'{line}<path class="cross" d="{cross}"/>{_words(row, xs, y, lift=6)}'
 
 
-def _mark(row: Row, xs: list[float], y: int) -> str:
+def _mark(row: LadderRow, xs: list[float], y: int) -> str:
     x = xs[row.lane]
     shape = {
-        Kind.CALL: f'<rect class="dot" x="{x - 5:.0f}" y="{y - 9}" width="10" height="10" rx="2"/>',
-        Kind.CALLBACK: f'<circle class="dot" cx="{x:.0f}" cy="{y - 4}" r="5"/>',
-        Kind.DEATH: f'<path class="cross" d="M{x - 7:.0f} {y - 11}l14 14m0 -14l-14 14"/>',
+        RowKind.CALL: f'<rect class="dot" x="{x - 5:.0f}" y="{y - 9}" width="10" height="10" rx="2"/>',
+        RowKind.CALLBACK: f'<circle class="dot" cx="{x:.0f}" cy="{y - 4}" r="5"/>',
+        RowKind.DEATH: f'<path class="cross" d="M{x - 7:.0f} {y - 11}l14 14m0 -14l-14 14"/>',
     }[row.kind]
     return shape + _words(row, xs, y)
 
 
-def _note(row: Row, xs: list[float], y: int) -> str:
+def _note(row: LadderRow, xs: list[float], y: int) -> str:
     return _words(row, xs, y)
 
 
-def _words(row: Row, xs: list[float], y: int, lift: int = 0) -> str:
+def _words(row: LadderRow, xs: list[float], y: int, lift: int = 0) -> str:
     """Channel, label and detail; the detail is below if it does not fit beside them."""
     left, right = _span(row, xs)
     anchor, x = "middle", (left + right) / 2
-    if row.kind in (Kind.CALL, Kind.CALLBACK, Kind.DEATH):
+    if row.kind in (RowKind.CALL, RowKind.CALLBACK, RowKind.DEATH):
         anchor, x = ("start", left + 12) if left == xs[row.lane] else ("end", right - 12)
     letters = _letters(row, xs)
     below = _overflows(row, xs)
@@ -185,10 +185,10 @@ def clock(seconds: float) -> str:
 
 
 _DRAW = {
-    Kind.ARROW: _arrow,
-    Kind.END: _end,
-    Kind.CALL: _mark,
-    Kind.CALLBACK: _mark,
-    Kind.DEATH: _mark,
-    Kind.NOTE: _note,
+    RowKind.ARROW: _arrow,
+    RowKind.END: _end,
+    RowKind.CALL: _mark,
+    RowKind.CALLBACK: _mark,
+    RowKind.DEATH: _mark,
+    RowKind.NOTE: _note,
 }

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from textwrap import wrap
 
 from reports.ladder.ladder_svg import clock
-from reports.ladder.lanes import Kind, Ladder, Row
+from reports.ladder.lanes import Ladder, LadderRow, RowKind
 
 _TIME = 17  # columns for the frame (6, where there are frames) and the time
-_MARKS = {Kind.CALL: "■", Kind.CALLBACK: "●", Kind.DEATH: "X"}
+_MARKS = {RowKind.CALL: "■", RowKind.CALLBACK: "●", RowKind.DEATH: "X"}
 
 
 def lines(ladder: Ladder, width: int = 100) -> Iterator[tuple[str, str]]:
@@ -20,7 +20,7 @@ def lines(ladder: Ladder, width: int = 100) -> Iterator[tuple[str, str]]:
     columns = _columns(len(ladder.lanes), width)
     yield "head", _heads(ladder.lanes, columns, width)
     for row in ladder.rows:
-        broken = "broken" if row.failing or row.kind is Kind.DEATH else "differs" if row.faults else ""
+        broken = "broken" if row.failing or row.kind is RowKind.DEATH else "differs" if row.faults else ""
         line = _line(row, columns, width)
         yield broken or ("routine" if row.routine else ""), line
         if row.detail and row.detail not in line:
@@ -57,18 +57,18 @@ def _heads(lanes: tuple[str, ...], columns: list[int], width: int) -> str:
     return line[:width].rstrip()
 
 
-def _line(row: Row, columns: list[int], width: int) -> str:
+def _line(row: LadderRow, columns: list[int], width: int) -> str:
     cells = [" "] * width
     for column in columns:
         cells[column] = "│"
     words = " ".join(filter(None, (row.channel, row.label)))
     room = (columns[1] - columns[0] - 5) if len(columns) > 1 else width - columns[0] - 5
-    if len(words) > room and row.channel == "main" and row.kind is Kind.ARROW:
+    if len(words) > room and row.channel == "main" and row.kind is RowKind.ARROW:
         words = row.label  # the direction of the arrow already says it
     if row.detail and len(words) + 1 + len(row.detail) <= room:
         words += f" {row.detail}"
-    if row.kind in (Kind.ARROW, Kind.END) and row.to is not None:
-        _arrow(cells, columns[row.lane], columns[row.to], words, dashed=row.kind is Kind.END)
+    if row.kind in (RowKind.ARROW, RowKind.END) and row.to is not None:
+        _arrow(cells, columns[row.lane], columns[row.to], words, dashed=row.kind is RowKind.END)
     elif row.kind in _MARKS:
         _mark(cells, columns, row.lane, _MARKS[row.kind], words)
     else:

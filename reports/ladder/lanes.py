@@ -35,7 +35,7 @@ from reports.ladder import wording
 CLIENT = "client"
 
 
-class Kind(StrEnum):
+class RowKind(StrEnum):
     """The kind of a row."""
 
     ARROW = "arrow"  # a message between two lanes
@@ -47,7 +47,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Row:
+class LadderRow:
     """`time`: seconds since the first event. `lane` is where it starts, `to` where an arrow ends.
 
     `label` is short, `name` is the full name, `detail` the relevant fields. `faults`: a line for each rule
@@ -55,7 +55,7 @@ class Row:
     in the ladder's events; None if the row stands for none or for many (`count`)."""
 
     time: float
-    kind: Kind
+    kind: RowKind
     label: str
     lane: int = 0
     to: int | None = None
@@ -75,7 +75,7 @@ class Ladder:
     """`lanes`: their names, left to right."""
 
     lanes: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[LadderRow, ...]
 
     @property
     def faults(self) -> int:
@@ -103,7 +103,7 @@ def ladder(
     shown = [found for found in findings if parties is None or found.connection in (None, *parties)]
     rows = _blame(rows, many, shown, builder.zero)
     if collapse:
-        rows = [row for row in rows if row.faults or row.kind is not Kind.CALLBACK or not row.routine]
+        rows = [row for row in rows if row.faults or row.kind is not RowKind.CALLBACK or not row.routine]
         rows = list(_collapse(rows))
     if limit is not None and len(rows) > limit:
         rows = _shorten(rows, limit)
@@ -166,11 +166,11 @@ class _Builder:
         self._host_of[event.connection] = self.names.get(where, where)
         self._client_of[event.connection] = CLIENT
 
-    def row(self, number: int, event: Event) -> Row | None:
+    def row(self, number: int, event: Event) -> LadderRow | None:
         row = self._row(event) if self._shown(event) else None
         return row and replace(row, time=event.time - self.zero, frame=event.frame, event=number)
 
-    def _row(self, event: Event) -> Row | None:
+    def _row(self, event: Event) -> LadderRow | None:
         if isinstance(event, HostEvent):
             return self._host_row(event)
         if not isinstance(event, ConnectionEvent):
@@ -179,12 +179,14 @@ class _Builder:
         server = self._lane(event.connection)
         channel = self._channel_of.get(event.connection, "")
         start, to = (server, client) if _from_server(event) else (client, server)
-        arrow = Row(0.0, Kind.ARROW, "", lane=start, to=to, channel=channel)
+        arrow = LadderRow(0.0, RowKind.ARROW, "", lane=start, to=to, channel=channel)
         if isinstance(event, Opened | ConnectFailed | Closed):
             return self._end_row(event, arrow, client, server)
         return _said(event, arrow)
 
-    def _end_row(self, event: ConnectionEvent, arrow: Row, client: int, server: int) -> Row | None:
+    def _end_row(
+        self, event: ConnectionEvent, arrow: LadderRow, client: int, server: int
+    ) -> LadderRow | None:
         """A connection begins, fails to begin, or ends."""
         match event:
             case Opened() if event.connection in self._channel_of:
@@ -194,12 +196,12 @@ class _Builder:
                 return replace(arrow, label=label, detail=str(event.server), routine=True)
             case ConnectFailed():
                 label, why = f"SYN {event.how}", visible(event.why)
-                return replace(arrow, kind=Kind.END, lane=client, to=server, label=label, detail=why)
+                return replace(arrow, kind=RowKind.END, lane=client, to=server, label=label, detail=why)
             case Closed(by=None):
-                return replace(arrow, kind=Kind.END, label=str(event.how))
+                return replace(arrow, kind=RowKind.END, label=str(event.how))
             case Closed():
                 start, to = (client, server) if event.by is Side.CLIENT else (server, client)
-                return replace(arrow, kind=Kind.END, label=str(event.how), lane=start, to=to)
+                return replace(arrow, kind=RowKind.END, label=str(event.how), lane=start, to=to)
         return None
 
     def _lane(self, connection: int) -> int:
@@ -208,13 +210,13 @@ class _Builder:
             return self.lanes.index(host)
         return next(n for n, lane in enumerate(self.lanes) if lane not in self._clients)
 
-    def _host_row(self, event: HostEvent) -> Row | None:
+    def _host_row(self, event: HostEvent) -> LadderRow | None:
         lane = self.lanes.index(event.host)
         label, detail = wording.host(event)
         if event.name in wording.DEATHS:
-            return Row(0.0, Kind.DEATH, label, lane=lane, name=event.name, detail=detail)
-        kind = Kind.CALL if event.name.startswith("call:") else Kind.CALLBACK
-        return Row(
+            return LadderRow(0.0, RowKind.DEATH, label, lane=lane, name=event.name, detail=detail)
+        kind = RowKind.CALL if event.name.startswith("call:") else RowKind.CALLBACK
+        return LadderRow(
             0.0, kind, label, lane=lane, name=event.name, detail=detail, routine=wording.is_backstage(event)
         )
 
@@ -228,7 +230,7 @@ def _from_server(event: ConnectionEvent) -> bool:
     return isinstance(event, TlsCertificate) or getattr(event, "sender", Side.CLIENT) is Side.SERVER
 
 
-def _said(event: ConnectionEvent, arrow: Row) -> Row | None:
+def _said(event: ConnectionEvent, arrow: LadderRow) -> LadderRow | None:
     """A row for a message, or for missing bytes."""
     match event:
         case LinkBytes():
@@ -251,7 +253,7 @@ def _said(event: ConnectionEvent, arrow: Row) -> Row | None:
         case LostBytes():
             size = "an unknown number of" if event.bytes is None else f"{event.bytes:,}"
             words = f"{size} bytes of the {event.sender} are missing"
-            return Row(0.0, Kind.NOTE, words, channel=arrow.channel, routine=event.bytes is None)
+            return LadderRow(0.0, RowKind.NOTE, words, channel=arrow.channel, routine=event.bytes is None)
         case Garbage():
             return replace(arrow, label="no SPICE", detail=visible(event.reason))
     label, detail, routine = wording.around(event)
@@ -270,7 +272,9 @@ def _lanes(hosts: list[str], clients: list[str]) -> tuple[str, ...]:
     return (first, clients[0], *rest, *clients[1:])
 
 
-def _blame(rows: list[Row], events: Sequence[Event], findings: list[Finding], zero: float) -> list[Row]:
+def _blame(
+    rows: list[LadderRow], events: Sequence[Event], findings: list[Finding], zero: float
+) -> list[LadderRow]:
     """Puts each finding on the row of its event; a finding without such a row gets a row of its own."""
     for found in findings:
         words = visible(f"{found.requirement}: expected {found.expected}; seen: {found.seen}")
@@ -282,12 +286,12 @@ def _blame(rows: list[Row], events: Sequence[Event], findings: list[Finding], ze
         elif events and found.time:
             time = found.time - zero
             place = next((n for n, row in enumerate(rows) if row.time > time), len(rows))
-            note = Row(time, Kind.NOTE, "here", frame=found.frame, faults=(words,), failing=failing)
+            note = LadderRow(time, RowKind.NOTE, "here", frame=found.frame, faults=(words,), failing=failing)
             rows.insert(place, note)
     return rows
 
 
-def _row_of(found: Finding, rows: list[Row], events: Sequence[Event]) -> int | None:
+def _row_of(found: Finding, rows: list[LadderRow], events: Sequence[Event]) -> int | None:
     best: tuple[int, int] | None = None
     for index, row in enumerate(rows):
         if row.event is None:
@@ -302,7 +306,7 @@ def _row_of(found: Finding, rows: list[Row], events: Sequence[Event]) -> int | N
     return best[1] if best else None
 
 
-def _collapse(rows: Iterable[Row]) -> Iterable[Row]:
+def _collapse(rows: Iterable[LadderRow]) -> Iterable[LadderRow]:
     for routine, group in groupby(rows, key=lambda row: row.routine and not row.faults):
         run = list(group)
         if not routine or len(run) == 1:
@@ -314,9 +318,9 @@ def _collapse(rows: Iterable[Row]) -> Iterable[Row]:
         channels = ", ".join(dict.fromkeys(row.channel for row in run if row.channel))
         total = sum(row.count for row in run)
         lanes = {lane for row in run for lane in (row.lane, row.to) if lane is not None}
-        yield Row(
+        yield LadderRow(
             run[0].time,
-            Kind.NOTE,
+            RowKind.NOTE,
             label,
             lane=min(lanes),
             to=max(lanes),
@@ -326,12 +330,12 @@ def _collapse(rows: Iterable[Row]) -> Iterable[Row]:
         )
 
 
-def _shorten(rows: list[Row], limit: int) -> list[Row]:
+def _shorten(rows: list[LadderRow], limit: int) -> list[LadderRow]:
     """Keeps both ends and the rows around each fault."""
     near = {n + d for n, row in enumerate(rows) if row.faults for d in range(-6, 4)}
     edge = max(4, (limit - len(near)) // 2)
-    short: list[Row] = []
-    skipped: list[Row] = []
+    short: list[LadderRow] = []
+    skipped: list[LadderRow] = []
     for n, row in enumerate(rows):
         if n < edge or n >= len(rows) - edge or n in near:
             if skipped:
@@ -343,5 +347,5 @@ def _shorten(rows: list[Row], limit: int) -> list[Row]:
     return short
 
 
-def _left_out(rows: list[Row]) -> Row:
-    return Row(rows[0].time, Kind.NOTE, f"{len(rows)} rows are left out here", routine=True)
+def _left_out(rows: list[LadderRow]) -> LadderRow:
+    return LadderRow(rows[0].time, RowKind.NOTE, f"{len(rows)} rows are left out here", routine=True)

@@ -51,7 +51,7 @@ WITNESSES = 5
 
 
 @dataclass(frozen=True)
-class Evidence:
+class CaseEvidence:
     """What one case shows of one requirement."""
 
     case: CaseFinished
@@ -66,7 +66,7 @@ class Result:
 
     requirement: Requirement
     server: str
-    evidence: tuple[Evidence, ...] = ()
+    evidence: tuple[CaseEvidence, ...] = ()
 
     @cached_property
     def verdict(self) -> Verdict | None:
@@ -74,7 +74,7 @@ class Result:
         return worst(e.verdict for e in self.evidence)
 
     @property
-    def telling(self) -> tuple[Evidence, ...]:
+    def telling(self) -> tuple[CaseEvidence, ...]:
         """The cases that judge it or show it broken; otherwise some that happened to keep it."""
         own = tuple(
             e
@@ -84,7 +84,7 @@ class Result:
         return own or self.evidence[:WITNESSES]
 
     @property
-    def blamed(self) -> tuple[Evidence, ...]:
+    def blamed(self) -> tuple[CaseEvidence, ...]:
         """The cases that decided the verdict."""
         return tuple(e for e in self.evidence if e.verdict is self.verdict)
 
@@ -112,25 +112,25 @@ def findings_of(case: CaseFinished, requirement: str) -> tuple[Finding, ...]:
 
 def evidence_of(
     case: CaseFinished, requirement: Requirement, declared: Sequence[Deviation]
-) -> Evidence | None:
+) -> CaseEvidence | None:
     """What a case shows of a requirement; None if nothing. UNSUPPORTED: the requirement does not apply to the
     build's version."""
     found = findings_of(case, requirement.id)
     if found:
         weight = weigh(found, case.circumstances, declared)
         assert weight.verdict is not None
-        return Evidence(case, weight.verdict, found, weight.declared)
+        return CaseEvidence(case, weight.verdict, found, weight.declared)
     marked = requirement.id in case.requirements
     if case.kept.get(requirement.id):
-        return Evidence(case, Verdict.PASS)
+        return CaseEvidence(case, Verdict.PASS)
     if not marked:
         return None
     if not applies(requirement, case.identities.values()):
-        return Evidence(case, Verdict.UNSUPPORTED)
+        return CaseEvidence(case, Verdict.UNSUPPORTED)
     if case.verdict is Verdict.PASS:
-        return Evidence(case, Verdict.PASS)
+        return CaseEvidence(case, Verdict.PASS)
     own = (Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.UNSUPPORTED)
-    return Evidence(case, case.verdict if case.verdict in own else Verdict.INCONCLUSIVE)
+    return CaseEvidence(case, case.verdict if case.verdict in own else Verdict.INCONCLUSIVE)
 
 
 @dataclass
@@ -193,7 +193,7 @@ class Run:
     @cached_property
     def results(self) -> Mapping[tuple[str, str], Result]:
         """(requirement id, SPEC) -> result, for every requirement and every build."""
-        evidence: dict[tuple[str, str], list[Evidence]] = {}
+        evidence: dict[tuple[str, str], list[CaseEvidence]] = {}
         for case in self.cases:
             for identifier in dict.fromkeys((*case.requirements, *case.kept, *_broken(case), *GENERAL)):
                 requirement = self.requirements.get(identifier)

@@ -21,7 +21,7 @@ from typing import Any
 from dissectors.rules.judgement import Requirement, Verdict
 from fixtures.system.hosts import UsageError
 from reports.run.run_events import CaseFinished
-from reports.run.tally import Evidence, Occurrence, Result, Run
+from reports.run.tally import CaseEvidence, Occurrence, Result, Run
 
 FILE = "certificate.json"
 #: 1: `tests` had `kept` and `matrix`, which other files of the run hold too.
@@ -137,7 +137,7 @@ def _result(result: Result) -> dict[str, Any]:
     }
 
 
-def _evidence(evidence: Evidence) -> dict[str, Any]:
+def _evidence(evidence: CaseEvidence) -> dict[str, Any]:
     return {
         "test": evidence.case.nodeid,
         "verdict": evidence.verdict,

@@ -25,7 +25,7 @@ from dissectors.wire.visible_text import visible
 from reports.run import deviations
 from reports.run.exit_status import Exit
 from reports.run.run_events import CaseFinished, CasesFound, RunEvent
-from reports.run.tally import Evidence, Result, Run
+from reports.run.tally import CaseEvidence, Result, Run
 from reports.views.certificate import counted
 from reports.views.junit import plain
 from reports.views.matrix_data import line as matrix_line
@@ -187,7 +187,7 @@ def _details(result: Result) -> Iterator[Text]:
         yield Text(f"and {more} more test{'s' if more > 1 else ''}", "dim")
 
 
-def _brief(evidence: Evidence) -> str:
+def _brief(evidence: CaseEvidence) -> str:
     """One line; cases with the same line are shown once."""
     if evidence.declared:
         return f"declared: {evidence.declared[0].reason}"

@@ -37,7 +37,7 @@ _WIDTHS = (1, 2, 4)
 FIRST_VERSION = 1
 
 
-class Heard(Protocol):
+class ClientView(Protocol):
     """What this module needs to know of a connection: its channel (`wanted.channel`), and the server's
     messages on it."""
 
@@ -49,7 +49,7 @@ class Heard(Protocol):
         """Messages of these types, the latest last."""
 
 
-def body(move: Send, connection: Heard, twin: Heard | None) -> bytes:
+def body(move: Send, connection: ClientView, twin: ClientView | None) -> bytes:
     """The body that a move sends; `twin`: see `good`."""
     found = good(move.type, connection, twin)
     if not move.mutation:
@@ -57,7 +57,7 @@ def body(move: Send, connection: Heard, twin: Heard | None) -> bytes:
     return mutated(found, move.mutation, fields(move.channel, move.type))
 
 
-def good(message_type: int, connection: Heard, twin: Heard | None) -> bytes:
+def good(message_type: int, connection: ClientView, twin: ClientView | None) -> bytes:
     """A body as a correct client sends it; `twin`: the client's connection to the same channel of the other
     host."""
     channel = connection.wanted.channel
@@ -75,7 +75,7 @@ def good(message_type: int, connection: Heard, twin: Heard | None) -> bytes:
     return _default(channel, message_type) if found is None else found
 
 
-def _last(connection: Heard | None, message_type: int, otherwise: bytes) -> bytes:
+def _last(connection: ClientView | None, message_type: int, otherwise: bytes) -> bytes:
     got = connection.got(message_type) if connection else []
     return got[-1].body if got else otherwise
 

@@ -8,7 +8,7 @@ import pytest
 from dissectors.wire.constants import ChannelType, MsgInputs, Side
 from fixtures.bench import Bench
 from fixtures.bench.planting import requirement, stuck_after
-from fixtures.gtk.gtk_scenarios import CHANNELS, DEVICES, Kind, Scene
+from fixtures.gtk.gtk_scenarios import CHANNELS, DEVICES, GtkScene, Kind
 from fixtures.system.hosts import Ability
 from suites.interop.client_requirements import kinds
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.client_duties
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_migration(bench: Bench, kind: Kind, tls: bool) -> None:
     """The client arrives with its channels, and its session works at the target."""
-    scene = Scene(bench, kind, tls=tls)
+    scene = GtkScene(bench, kind, tls=tls)
     scene.ready()
     scene.move()
     scene.gone(scene.source, proves="MIG-CLI-022")
@@ -36,7 +36,7 @@ def test_migration(bench: Bench, kind: Kind, tls: bool) -> None:
 @kinds(Kind.SEMI_SEAMLESS, Kind.SEAMLESS)
 def test_chain(bench: Bench, kind: Kind) -> None:
     """From A to B to C: the client migrates twice, with the session id that A gave it."""
-    scene = Scene(bench, kind)
+    scene = GtkScene(bench, kind)
     scene.ready()
     scene.move()
     scene.go_on_to("target-2")
@@ -50,7 +50,7 @@ def test_chain(bench: Bench, kind: Kind) -> None:
 @pytest.mark.needs(Ability.CALLS)
 def test_with_agent(bench: Bench, kind: Kind) -> None:
     """The client has sent AGENT_START to the guest's agent."""
-    scene = Scene(bench, kind, devices=(*DEVICES, "agent"))
+    scene = GtkScene(bench, kind, devices=(*DEVICES, "agent"))
     scene.ready()
     data = "SPICE_MSGC_MAIN_AGENT_DATA"
     scene.until(lambda: scene.said(scene.source, Side.CLIENT, data), data)
@@ -62,7 +62,7 @@ def test_with_agent(bench: Bench, kind: Kind) -> None:
 @kinds(Kind.SEMI_SEAMLESS, Kind.SEAMLESS)
 def test_with_agent_that_is_not_there(bench: Bench, kind: Kind) -> None:
     """The machine has a port for the agent, and no process in the guest has opened it."""
-    scene = Scene(bench, kind, devices=(*DEVICES, "agent"))
+    scene = GtkScene(bench, kind, devices=(*DEVICES, "agent"))
     scene.ready()
     scene.move()
     scene.alive(scene.target)
@@ -74,7 +74,7 @@ def test_with_sound(bench: Bench, kind: Kind) -> None:
     """With playback and record channels."""
     channels = (*CHANNELS, "playback", "record")
     devices = (*DEVICES, "playback", "record")
-    scene = Scene(bench, kind, channels=channels, devices=devices, client={"features": ["enable-audio"]})
+    scene = GtkScene(bench, kind, channels=channels, devices=devices, client={"features": ["enable-audio"]})
     scene.ready()
     scene.move()
     scene.alive(scene.target)

@@ -8,7 +8,7 @@ import pytest
 from dissectors.wire.constants import ChannelType, Side
 from fixtures.bench import Bench
 from fixtures.bench.planting import requirement, stuck_after
-from fixtures.gtk.gtk_scenarios import CANCEL, REFUSES, SWITCH, Kind, Scene
+from fixtures.gtk.gtk_scenarios import CANCEL, REFUSES, SWITCH, GtkScene, Kind
 
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 
@@ -24,7 +24,7 @@ refused = requirement("MIG-CLI-002")
 def test_cancelled(bench: Bench, kind: Kind) -> None:
     """Cancelled once the client is connected to the target: its session goes on, and migrates the next
     time."""
-    scene = Scene(bench, kind)
+    scene = GtkScene(bench, kind)
     scene.ready()
     cancelled, over = scene.more(scene.source, Side.SERVER, CANCEL), scene.idle()
     scene.announce()
@@ -43,7 +43,7 @@ def test_cancelled(bench: Bench, kind: Kind) -> None:
 @connected
 def test_target_lost(bench: Bench, kind: Kind) -> None:
     """The target ends when the client is connected to it, and the migration is cancelled."""
-    scene = Scene(bench, kind)
+    scene = GtkScene(bench, kind)
     scene.ready()
     cancelled, over = scene.more(scene.source, Side.SERVER, CANCEL), scene.idle()
     scene.announce()
@@ -60,7 +60,7 @@ def test_target_lost(bench: Bench, kind: Kind) -> None:
 def test_target_refuses_the_ticket(bench: Bench, kind: Kind) -> None:
     """The target has another ticket: the client sends CONNECT_ERROR, and stays at the source as long as it
     may."""
-    scene = Scene(bench, kind, ticket="sesame")
+    scene = GtkScene(bench, kind, ticket="sesame")
     scene.ready()
     scene.retarget("target-2", ticket="sesame street")
     scene.announce(REFUSES)
@@ -76,7 +76,7 @@ def test_target_refuses_the_ticket(bench: Bench, kind: Kind) -> None:
 @refused
 def test_target_with_another_certificate(bench: Bench, kind: Kind) -> None:
     """The target's certificate is not the announced one: the client does not link there."""
-    scene = Scene(bench, kind, tls=True)
+    scene = GtkScene(bench, kind, tls=True)
     scene.ready()
     scene.announce(REFUSES, subject="CN=somebody else")
     scene.alive(scene.source)

@@ -7,21 +7,21 @@ import pytest
 
 from dissectors.wire.constants import Side
 from fixtures.bench import Bench
-from fixtures.bench.namespace_bench import Line, Spread, spread
-from fixtures.gtk.gtk_scenarios import END, Kind, Scene
+from fixtures.bench.namespace_bench import LineQuality, Spread, spread
+from fixtures.gtk.gtk_scenarios import END, GtkScene, Kind
 from fixtures.system.namespaces import Called
 from suites.interop.client_requirements import kinds
 
 pytestmark = pytest.mark.client_duties
 both_schemes = kinds(Kind.SEMI_SEAMLESS, Kind.SEAMLESS)
-POOR = Line(delay_ms=20, loss_percent=3)
+POOR = LineQuality(delay_ms=20, loss_percent=3)
 
 
-def away(bench: Bench, kind: Kind, made: Spread) -> Scene:
+def away(bench: Bench, kind: Kind, made: Spread) -> GtkScene:
     """The client in a network namespace of its own, with the relay that records it."""
     recorder = {"place": made.place(), "rules": made.rules}
     client = {"prefix": made.network.prefix("client")}
-    return Scene(bench, kind, relay=recorder, client=client, deadline=20.0)
+    return GtkScene(bench, kind, relay=recorder, client=client, deadline=20.0)
 
 
 @kinds(Kind.SEMI_SEAMLESS)

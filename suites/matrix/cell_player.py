@@ -32,7 +32,7 @@ from suites.matrix.cells import UNKNOWN_TYPE, Cell
 from suites.matrix.host_answers import Brings
 from suites.matrix.outcome import Before, Outcome
 from suites.matrix.places import AGENT_START, PLAIN_CHANNELS, Place
-from suites.matrix.scene import Scene
+from suites.matrix.scene import MatrixScene
 
 #: Longer than every timer of a server (10 s of a migration, 30 s of silence of the client), ms.
 LONG_MS = 60_000
@@ -72,7 +72,7 @@ class Played:
     cell: Cell
     outcome: Outcome
     judgement: Judgement
-    scene: Scene
+    scene: MatrixScene
 
     @property
     def moves(self) -> tuple[str, ...]:
@@ -95,13 +95,13 @@ class CellPlayer:
     counts. `copies`: whether its host can be copied."""
 
     def __init__(
-        self, place: Place, make: Callable[[], tuple[Scene, Mapping[str, int]]], *, copies: bool
+        self, place: Place, make: Callable[[], tuple[MatrixScene, Mapping[str, int]]], *, copies: bool
     ) -> None:
         self.place, self._make, self._copies = place, make, copies
-        self._original: tuple[Scene, Mapping[str, int]] | None = None
+        self._original: tuple[MatrixScene, Mapping[str, int]] | None = None
         self._heard: Checkpoint | None = None  # of what every copy has on its tape
 
-    def _scene(self) -> tuple[Scene, Mapping[str, int]]:
+    def _scene(self) -> tuple[MatrixScene, Mapping[str, int]]:
         if not self._copies:
             return self._make()
         if self._original is None:
@@ -124,7 +124,7 @@ class CellPlayer:
             scene.close()
             raise
 
-    def _subject(self, scene: Scene, act: Act) -> Connection | None:
+    def _subject(self, scene: MatrixScene, act: Act) -> Connection | None:
         if isinstance(act, Send | Link | Leave):
             return scene.open.get((act.client, act.channel))
         return scene.open.get((1, self.place.channel))
@@ -136,7 +136,7 @@ class CellPlayer:
 
     # ---- what is owed
 
-    def _compare(self, scene: Scene, cell: Cell, outcome: Outcome) -> None:
+    def _compare(self, scene: MatrixScene, cell: Cell, outcome: Outcome) -> None:
         """Claims that the outcome equals the tables' answer, and that the process lives."""
         lives = "ROBUST-001"
         match cell.act:
@@ -187,7 +187,7 @@ class CellPlayer:
 
     # ---- the end
 
-    def _leave(self, scene: Scene, counts: Mapping[str, int] | None) -> None:
+    def _leave(self, scene: MatrixScene, counts: Mapping[str, int] | None) -> None:
         """All clients leave, time passes, and the host's counts are compared (`counts`: the earlier ones;
         None if no server is left to count)."""
         for connection in list(scene.connections()):
@@ -209,7 +209,7 @@ class CellPlayer:
         if not scene.host.life().alive:  # the news of its death comes after its last breath
             scene.pump.turn()
 
-    def _judge(self, scene: Scene, cell: Cell, before: int) -> Judgement:
+    def _judge(self, scene: MatrixScene, cell: Cell, before: int) -> Judgement:
         """The oracle's findings. The server owes the protocol to clients that keep to it: after a client's
         breach, only survival and the tables' answer count."""
         proper = proper_act(self.place, cell.act)

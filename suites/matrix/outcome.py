@@ -10,7 +10,7 @@ from dissectors.framing.events import Ending
 from dissectors.wire.constants import LinkErr, MsgBase, channel_name
 from fixtures.peer import Connection
 from suites.matrix.acts import Act, Call, Link
-from suites.matrix.scene import Scene
+from suites.matrix.scene import MatrixScene
 
 #: A pointer in a log line: it differs from process to process.
 ADDRESS = re.compile(r"0x[0-9a-f]{5,}")
@@ -44,12 +44,12 @@ class Outcome:
 class Before:
     """The state before an act."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: MatrixScene) -> None:
         self._heard = {c.number: len(c.messages) for c in scene.open.values()}
         self._ended = {c.number for c in scene.open.values() if c.ending}
         self._events = len(scene.pump.tape.host_events)
 
-    def outcome(self, scene: Scene, act: Act, subject: Connection | None) -> Outcome:
+    def outcome(self, scene: MatrixScene, act: Act, subject: Connection | None) -> Outcome:
         """What has been added since then."""
         connections = list(scene.connections())
         others = [c for c in connections if c is not subject]
@@ -81,7 +81,7 @@ def _end(connection: Connection | None) -> str | None:
     return None if ours else str(connection.ending or Ending.TIMEOUT)
 
 
-def _result(scene: Scene, act: Act) -> str | None:
+def _result(scene: MatrixScene, act: Act) -> str | None:
     if isinstance(act, Call):
         return f"returns {scene.result}"
     if isinstance(act, Link):
@@ -92,7 +92,7 @@ def _result(scene: Scene, act: Act) -> str | None:
     return None
 
 
-def _death(scene: Scene) -> str | None:
+def _death(scene: MatrixScene) -> str | None:
     life = scene.host.life()
     if not life.alive:
         return ADDRESS.sub("0x...", f"{life.signal or life.status}: {life.message}")

@@ -90,7 +90,7 @@ def _body(connection: Connection, kind: int) -> bytes:
 
 
 @dataclass
-class Scene:
+class MatrixScene:
     """`open`: the connections by client and channel; `ids`: the session ids of the clients; `ended`: ids of
     sessions that have ended. `trouble`: why an act could not be completed."""
 
@@ -103,12 +103,12 @@ class Scene:
     link_error: LinkErr | int | None = None  # of the last link; None: it was just closed
     trouble: str | None = None
 
-    def copy(self) -> Scene:
+    def copy(self) -> MatrixScene:
         """The same scene on a copy of the host."""
         alive = [c for c in self.open.values() if not c.ending]
         made = Situation(self.pump, {self.host.label: self.host}, alive).copy()  # type: ignore[dict-item]
         twins = {slot: made.twin(c) for slot, c in self.open.items() if c.number in made.twins}
-        return Scene(made.pump, made.hosts[self.host.label], twins, dict(self.ids), list(self.ended))
+        return MatrixScene(made.pump, made.hosts[self.host.label], twins, dict(self.ids), list(self.ended))
 
     def do(self, act: Act) -> None:
         """Does an act, and waits until all its effects have happened."""

@@ -22,7 +22,7 @@ from suites.matrix.cell_player import CellPlayer
 from suites.matrix.cell_results import CellResults
 from suites.matrix.cells import Cell
 from suites.matrix.places import Place, places
-from suites.matrix.scene import Scene
+from suites.matrix.scene import MatrixScene
 
 M = MsgMain
 PLACES = {True: [], False: []}  # type: dict[bool, list[Place]]
@@ -65,11 +65,11 @@ def test_other(bench: Bench, place: Place, wanted_cells: list[Cell], results: Ce
 def play(bench: Bench, place: Place, wanted: list[Cell], results: CellResults) -> None:
     """Plays the cells of a place."""
 
-    def make() -> tuple[Scene, Mapping[str, int]]:
+    def make() -> tuple[MatrixScene, Mapping[str, int]]:
         pump = Pump()
         host = bench.start(place.label, pump=pump, **place.settings)
         counts = host.stats()
-        scene = Scene(pump, host)
+        scene = MatrixScene(pump, host)
         for act in place.path:
             scene.do(act)
         return scene, counts

@@ -25,8 +25,8 @@ from suites.combinations import (
     LACKS,
     SEAMLESS,
     SEMI,
-    End,
     Header,
+    MigrationEnd,
     Scheme,
     Tls,
     called,
@@ -44,24 +44,24 @@ LATER_VERSION = 0x7A000002  # of migration data than any target knows
 NAME, UUID = "machine", bytes(range(0x81, 0x91))
 TICKET = "correct horse"
 DUTIES: Mapping[str, Duties] = {
-    End.CANNOT: CANNOT_CONNECT,
-    End.LATE: NEVER_ANSWERS,
-    End.LEAVES: ANSWERS_LATE,
+    MigrationEnd.CANNOT: CANNOT_CONNECT,
+    MigrationEnd.LATE: NEVER_ANSWERS,
+    MigrationEnd.LEAVES: ANSWERS_LATE,
 }
 #: What each ending proves, besides what the oracle judges in the packets.
 PROVES: Mapping[tuple[str, str], tuple[str, ...]] = {
-    (Scheme.SEMI_SEAMLESS, End.ARRIVES): ("MIG-SRC-015", "MIG-DST-004"),
-    (Scheme.NACK, End.ARRIVES): ("MIG-SRC-015", "MIG-DST-004", "MIG-DST-022"),
-    (Scheme.SEAMLESS, End.ARRIVES): ("MIG-SRC-040", "MIG-SRC-047"),
-    (Scheme.SWITCH_HOST, End.CANCELLED): ("MIG-SRC-030", "MIG-SRC-039"),
-    (Scheme.SWITCH_HOST, End.LEAVES): ("MIG-SRC-030", "MIG-DST-008"),
-    (Scheme.SWITCH_HOST, End.ARRIVES): ("MIG-SRC-030", "MIG-SRC-018", "MIG-DST-008"),
+    (Scheme.SEMI_SEAMLESS, MigrationEnd.ARRIVES): ("MIG-SRC-015", "MIG-DST-004"),
+    (Scheme.NACK, MigrationEnd.ARRIVES): ("MIG-SRC-015", "MIG-DST-004", "MIG-DST-022"),
+    (Scheme.SEAMLESS, MigrationEnd.ARRIVES): ("MIG-SRC-040", "MIG-SRC-047"),
+    (Scheme.SWITCH_HOST, MigrationEnd.CANCELLED): ("MIG-SRC-030", "MIG-SRC-039"),
+    (Scheme.SWITCH_HOST, MigrationEnd.LEAVES): ("MIG-SRC-030", "MIG-DST-008"),
+    (Scheme.SWITCH_HOST, MigrationEnd.ARRIVES): ("MIG-SRC-030", "MIG-SRC-018", "MIG-DST-008"),
 }
 PROVES_BY_END: Mapping[str, tuple[str, ...]] = {
-    End.CANCELLED: ("MIG-SRC-017", "MIG-SRC-039"),
-    End.CANNOT: ("MIG-SRC-018", "MIG-DST-008"),
-    End.LATE: ("MIG-SRC-018", "MIG-DST-008"),
-    End.LEAVES: ("MIG-SRC-031", "MIG-DST-008"),
+    MigrationEnd.CANCELLED: ("MIG-SRC-017", "MIG-SRC-039"),
+    MigrationEnd.CANNOT: ("MIG-SRC-018", "MIG-DST-008"),
+    MigrationEnd.LATE: ("MIG-SRC-018", "MIG-DST-008"),
+    MigrationEnd.LEAVES: ("MIG-SRC-031", "MIG-DST-008"),
 }
 
 
@@ -126,7 +126,7 @@ def _heard(bench: Bench, source: Host, client: Client, target: Host, row: Mappin
     if row["scheme"] == Scheme.SWITCH_HOST:
         source.announce(target)
         bench.wait(source, CONNECT_DONE, proves="MIG-SRC-030")
-    elif row["end"] in (End.LATE, End.LEAVES):
+    elif row["end"] in (MigrationEnd.LATE, MigrationEnd.LEAVES):
         source.announce(target)
         bench.until(lambda: client.target and client.target.linked, "BEGIN", proves="MIG-SRC-020")
     else:
@@ -159,7 +159,7 @@ def test_combination(bench: Bench, row: Mapping[str, str]) -> None:
     bench.settle()
     first = client.main
     _heard(bench, source, client, target, row)
-    if end == End.CANCELLED:
+    if end == MigrationEnd.CANCELLED:
         source.cancel(target)
         bench.settle()
         if not switched:
@@ -167,16 +167,16 @@ def test_combination(bench: Bench, row: Mapping[str, str]) -> None:
             bench.claim(seen == 1, f"one {CANCEL.name}", seen, source, proves="MIG-SRC-017")
         _lives(bench, client, "MIG-SRC-039")
         return
-    if end == End.LATE:
+    if end == MigrationEnd.LATE:
         bench.pass_time(source, TIMEOUT_MS)
-    if end == End.LEAVES:
+    if end == MigrationEnd.LEAVES:
         client.close()
         if not switched:
             bench.wait(source, CONNECT_DONE, proves="MIG-SRC-031")
     source.complete(target)
-    if end == End.LEAVES:
+    if end == MigrationEnd.LEAVES:
         client = _client(bench, target, row)
-    elif end in (End.CANNOT, End.LATE) or switched:
+    elif end in (MigrationEnd.CANNOT, MigrationEnd.LATE) or switched:
         bench.until(
             lambda: client.main is not first and client.current.linked,
             "SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST, and a session at the target",
@@ -186,5 +186,5 @@ def test_combination(bench: Bench, row: Mapping[str, str]) -> None:
         moved(bench, source, client)
     else:
         arrived(bench, client)
-    arrives = end == End.ARRIVES and not switched
+    arrives = end == MigrationEnd.ARRIVES and not switched
     _lives(bench, client, "MIG-DST-009" if arrives else "MIG-DST-008")

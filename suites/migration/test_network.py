@@ -7,7 +7,7 @@ import pytest
 
 from dissectors.wire.constants import MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.bench.namespace_bench import Line, spread, through_relay
+from fixtures.bench.namespace_bench import LineQuality, spread, through_relay
 from fixtures.peer import Client, Step
 from fixtures.peer.duties import ANSWERS_LATE
 from fixtures.system.hosts import Ability, Host
@@ -17,7 +17,7 @@ from suites.steps import announced, arrived
 BEGIN, CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
 SWITCH, INIT = MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST, MsgMain.SPICE_MSG_MAIN_INIT
 MM_TIME, LIST = MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
-POOR = Line(delay_ms=20, loss_percent=3)
+POOR = LineQuality(delay_ms=20, loss_percent=3)
 #: How long retransmission may take after a line is restored, seconds.
 MENDED_S = 15.0
 #: How long a client tries to reach a host over a line that is cut, seconds.

@@ -41,10 +41,10 @@ from suites.replay.script import (
     Open,
     Say,
     Script,
+    ScriptServer,
     Seen,
-    Server,
 )
-from suites.replay.spoken import Spoken, compared, spoken
+from suites.replay.spoken import Account, compared, spoken
 
 MAIN = ChannelType.SPICE_CHANNEL_MAIN
 
@@ -60,7 +60,7 @@ def telling(message: Message) -> bool:
     return message.type in (MsgBase.SPICE_MSG_MIGRATE, MsgBase.SPICE_MSG_MIGRATE_DATA)
 
 
-def spoken_of(event: Event) -> Spoken | None:
+def spoken_of(event: Event) -> Account | None:
     """What an event says of its server, in the form that a replay compares; None if it is not compared."""
     if isinstance(event, LinkBytes):
         return spoken(event) if event.sender is Side.SERVER else None
@@ -151,7 +151,7 @@ class _Reader:
     def script(self) -> Script:
         """The whole script."""
         notes: list[str] = []
-        spoken: dict[int, list[Spoken]] = {}
+        spoken: dict[int, list[Account]] = {}
         for event in self.events:
             if isinstance(event, Message | LinkBytes) and (said := spoken_of(event)):
                 spoken.setdefault(event.connection, []).append(said)
@@ -303,12 +303,12 @@ class _Reader:
 
     # ---- hosts
 
-    def _servers(self) -> Iterator[Server]:
+    def _servers(self) -> Iterator[ScriptServer]:
         wanted = set(self.labels.values())
         for index, label in self.labels.items():
             mine = [c for c in self.view.connections.values() if c.host == index and c.mess]
             known = self.view.hosts[index].settings
-            yield Server(
+            yield ScriptServer(
                 label,
                 tls=any(c.opened is not None and c.opened.tls for c in mine),
                 ticket=bool(known.get("ticket")),
@@ -316,7 +316,7 @@ class _Reader:
             )
         announced = {a.target for a, _ in self.actions if isinstance(a, Announce | Complete)}
         for label in sorted(announced - wanted):
-            yield Server(label, tls=False, ticket=False, settings=self._settings(label, {}))
+            yield ScriptServer(label, tls=False, ticket=False, settings=self._settings(label, {}))
 
     def _settings(self, label: str, known: Mapping[str, Any]) -> dict[str, Any]:
         if "devices" in known:

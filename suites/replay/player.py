@@ -29,10 +29,10 @@ from suites.replay.script import (
     Open,
     Say,
     Script,
+    ScriptServer,
     Seen,
-    Server,
 )
-from suites.replay.spoken import Difference, Spoken, differences
+from suites.replay.spoken import Account, SpokenDifference, differences
 
 #: How long the replay waits for a message that the recorded client had received, s.
 DEADLINE = 5.0
@@ -86,7 +86,7 @@ class Replay:
             )
         )
 
-    def _start(self, server: Server) -> Host:
+    def _start(self, server: ScriptServer) -> Host:
         settings = dict(server.settings)
         if server.tls:
             settings["tls"] = self.bench.certificate(server.label).settings()
@@ -227,13 +227,13 @@ class Replay:
         return lines
 
     @property
-    def accounts(self) -> dict[int, tuple[list[Spoken], list[Spoken]]]:
+    def accounts(self) -> dict[int, tuple[list[Account], list[Account]]]:
         """Connection of the recording -> its server's messages in the recording and in this run."""
         return {
             number: (self.script.spoken.get(number, []), self._here(number)) for number in self.script.names
         }
 
-    def _here(self, number: int) -> list[Spoken]:
+    def _here(self, number: int) -> list[Account]:
         connection = self.connections.get(number)
         if connection is None:
             return []
@@ -241,7 +241,7 @@ class Replay:
         return [said for event in events if (said := recording.spoken_of(event))]
 
     @property
-    def different(self) -> dict[int, list[Difference]]:
+    def different(self) -> dict[int, list[SpokenDifference]]:
         """Connection of the recording -> the differences in its server's messages; without connections that
         agree."""
         found = {number: list(differences(*both)) for number, both in self.accounts.items()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dissectors.framing.events import Closed, Event
-from suites.replay.spoken import Spoken
+from suites.replay.spoken import Account
 
 #: What an actor had received: (connection, message name) or (host, callback) -> how many times.
 Seen = Mapping[tuple[int | str, str], int]
@@ -88,7 +88,7 @@ Action = Open | Say | Leave | Announce | Complete | Calls | Advance
 
 
 @dataclass(frozen=True)
-class Server:
+class ScriptServer:
     """A host that the script needs."""
 
     label: str
@@ -104,10 +104,10 @@ class Script:
     `spoken`: each server's messages by connection, in the compared form. `notes`: remarks for the reader.
     `events`: the recording itself, without large bodies."""
 
-    servers: list[Server]
+    servers: list[ScriptServer]
     actions: list[tuple[Action, Seen]]
     sessions: Mapping[int, int]
-    spoken: Mapping[int, list[Spoken]]
+    spoken: Mapping[int, list[Account]]
     names: Mapping[int, str]
     notes: list[str]
     host_calls: str

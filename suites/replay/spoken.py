@@ -53,7 +53,7 @@ LONGEST = 120
 
 
 @dataclass(frozen=True)
-class Spoken:
+class Account:
     """A message or a packet of the link stage. `fields`: the compared fields, by path, as text."""
 
     name: str
@@ -67,7 +67,7 @@ class Spoken:
 
 
 @dataclass(frozen=True)
-class Difference:
+class SpokenDifference:
     """One difference: of a field, or of a whole message (`field` is empty). None: the value or message is
     missing."""
 
@@ -93,10 +93,10 @@ def compared(message: Message) -> bool:
     return first or message.type in ON_EVERY_CHANNEL
 
 
-def spoken(event: Message | LinkBytes) -> Spoken:
+def spoken(event: Message | LinkBytes) -> Account:
     """The account of a server's message or link packet."""
     name = event.name if isinstance(event, Message) else f"link {event.kind}"
-    return Spoken(name, dict(_fields(event.packet)))
+    return Account(name, dict(_fields(event.packet)))
 
 
 def _fields(packet: Packet, path: str = "") -> Iterator[tuple[str, str]]:
@@ -134,11 +134,11 @@ def _readable(packet: Packet, one: Field[Any, Any], value: Any) -> str:
 # ---- two accounts
 
 #: A line of two accounts side by side: the recording's message, how the two compare, this run's message.
-Line = tuple[Spoken | None, str, Spoken | None]
+Line = tuple[Account | None, str, Account | None]
 SAME, OTHERWISE, GONE, NEW = " ", "!", "<", ">"
 
 
-def side_by_side(recorded: Sequence[Spoken], here: Sequence[Spoken]) -> Iterator[Line]:
+def side_by_side(recorded: Sequence[Account], here: Sequence[Account]) -> Iterator[Line]:
     """Both accounts, each message beside its counterpart. Messages that the recorded client did not stay for
     are left out: the end of a link stage and a channel's first messages, if they come at the very end and
     only in this run."""
@@ -148,7 +148,7 @@ def side_by_side(recorded: Sequence[Spoken], here: Sequence[Spoken]) -> Iterator
     yield from lines
 
 
-def _lines(recorded: Sequence[Spoken], here: Sequence[Spoken]) -> Iterator[Line]:
+def _lines(recorded: Sequence[Account], here: Sequence[Account]) -> Iterator[Line]:
     names = [[said.name for said in account] for account in (recorded, here)]
     for kind, a, b, c, d in SequenceMatcher(None, names[0], names[1], autojunk=False).get_opcodes():
         if kind == "equal":
@@ -161,16 +161,16 @@ def _lines(recorded: Sequence[Spoken], here: Sequence[Spoken]) -> Iterator[Line]
             yield None, NEW, new
 
 
-def differences(recorded: Sequence[Spoken], here: Sequence[Spoken]) -> Iterator[Difference]:
+def differences(recorded: Sequence[Account], here: Sequence[Account]) -> Iterator[SpokenDifference]:
     """The differences between the accounts, in order."""
     for old, mark, new in side_by_side(recorded, here):
         if new is None:
             assert old is not None
-            yield Difference(old.name, recorded=old.words)
+            yield SpokenDifference(old.name, recorded=old.words)
         elif old is None:
-            yield Difference(new.name, here=new.words)
+            yield SpokenDifference(new.name, here=new.words)
         elif mark is OTHERWISE:
             for path in dict.fromkeys((*old.fields, *new.fields)):
                 values = old.fields.get(path), new.fields.get(path)
                 if values[0] != values[1]:
-                    yield Difference(old.name, path, *values)
+                    yield SpokenDifference(old.name, path, *values)

@@ -15,7 +15,7 @@ from dissectors.channels.agent_enums import AgentCap, AgentType
 from dissectors.channels.agent_messages import BODIES, WITH_SELECTION
 from dissectors.channels.inventory import sample
 from dissectors.wire.fields import cap_words
-from dissectors.wire.pointers import Struct
+from dissectors.wire.structs import Struct
 
 SELECTION = {AgentCap.VD_AGENT_CAP_CLIPBOARD_SELECTION}
 SERIAL = SELECTION | {AgentCap.VD_AGENT_CAP_CLIPBOARD_GRAB_SERIAL}

@@ -16,7 +16,7 @@ from dissectors.channels.agent import VDAgentMessage
 from dissectors.channels.inventory import MessageRow, inventory, sample
 from dissectors.wire.constants import ChannelType, Side
 from dissectors.wire.message import SpiceMessage, SpiceUnknown, decode
-from dissectors.wire.pointers import fuzz_struct
+from dissectors.wire.structs import fuzz_struct
 
 ROWS = inventory()
 CLASSES: list[type[SpiceMessage]] = [*dict.fromkeys(row.cls for row in ROWS), VDAgentMessage]

@@ -12,7 +12,7 @@ from dissectors.framing.events import HostEvent, Message
 from dissectors.wire.constants import MsgBase, Side
 from reports.ladder.ladder_svg import svg
 from reports.ladder.ladder_text import text
-from reports.ladder.lanes import Kind, Ladder, ladder
+from reports.ladder.lanes import Ladder, RowKind, ladder
 from suites.selftest.reports.run.report_samples import MUST, OBSERVED, conversation, found
 
 
@@ -57,7 +57,7 @@ def test_a_fault_stands_at_its_message(broken: Ladder) -> None:
 def test_a_fault_without_a_message_has_a_row_of_its_own() -> None:
     between = replace(found(MUST), time=1000.25, connection=None)
     row = next(row for row in ladder(conversation(), [between]).rows if row.faults)
-    assert row.kind is Kind.NOTE
+    assert row.kind is RowKind.NOTE
     assert row.time == pytest.approx(0.25)
 
 
@@ -85,7 +85,7 @@ def test_death_is_shown() -> None:
         time=1001.0, host="target", name="died", args={"signal": "SIGTRAP", "message": "assertion"}
     )
     row = ladder([*conversation(), died]).rows[-1]
-    assert (row.kind, row.lane) == (Kind.DEATH, 2)
+    assert (row.kind, row.lane) == (RowKind.DEATH, 2)
     assert "SIGTRAP" in row.detail
 
 

@@ -15,7 +15,7 @@ from scapy.fields import FieldLenField
 from scapy.packet import Packet, RawVal, fuzz
 
 from dissectors.wire.message import SpiceMalformed, SpiceMessage, SpicePacket, SpicePart
-from dissectors.wire.parts import (
+from dissectors.wire.struct_fields import (
     OffsetField,
     PartField,
     PointedField,

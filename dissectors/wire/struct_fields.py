@@ -26,7 +26,7 @@ Choice = type[SpicePart] | Callable[[Packet, bytes], type[SpicePart] | None]
 
 
 class TailField(StrField):
-    """All bytes after the fixed part; None (built): nothing here, see `dissectors.wire.pointers`."""
+    """All bytes after the fixed part; None (built): nothing here, see `dissectors.wire.structs`."""
 
     def __init__(self) -> None:
         super().__init__("tail", None)

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -26,7 +26,7 @@ from suites.model import model_picture
 from suites.model.comparison import Difference, differences, worded
 from suites.model.equivalence_oracle import USUAL, Effort
 from suites.model.learning import identify, learn
-from suites.model.letters import ROLES
+from suites.model.letters import ROLES, names
 from suites.model.mealy import NAME, Model, read
 from suites.model.subject import Subject
 
@@ -140,8 +140,12 @@ def _compare(
     how: LearnOptions,
     out: Path | None,
 ) -> Exit:
-    def learned(spec: str, role: str) -> Model:
-        return _learned(spec, _identified(spec), Subject(role, seamless), how)
+    def learned(spec: str, role: str, other: Model | None) -> Model:
+        if other is None:
+            return _learned(spec, _identified(spec), Subject(role, seamless), how)
+        if seamless and not other.subject.seamless:
+            raise UsageError(f"{other.name}: a model of another scheme: leave --seamless out")
+        return _learned(spec, _identified(spec), other.subject, replace(how, wide=_wide(other)))
 
     compared = [(left, right, differences(left, right)) for left, right in _pairs(named, roles, learned)]
     different = any(found for _, _, found in compared)
@@ -160,18 +164,30 @@ def _compare(
 
 
 def _pairs(
-    named: tuple[str, str], roles: Sequence[str], learned: Callable[[str, str], Model]
+    named: tuple[str, str], roles: Sequence[str], learned: Callable[[str, str, Model | None], Model]
 ) -> Iterable[tuple[Model, Model]]:
-    """The models to compare: those of a path as they are, those of a SPEC learned now."""
+    """The models to compare: those of a path as they are, those of a SPEC learned now, as the path's was."""
     left, right = _models(named[0]), _models(named[1])
     common = [role for role in ROLES if all(found is None or role in found for found in (left, right))]
-    for role in [role for role in common if not roles or role in roles]:
-        yield (
-            left[role] if left is not None else learned(named[0], role),
-            right[role] if right is not None else learned(named[1], role),
-        )
     if not common:
         raise UsageError(f"{named[0]} and {named[1]}: these are models of two roles")
+    asked = [role for role in common if not roles or role in roles]
+    if not asked:
+        raise UsageError(f"{named[0]} and {named[1]}: these are models of the {common[0]} only")
+    for role in asked:
+        one, other = (left or {}).get(role), (right or {}).get(role)
+        yield one or learned(named[0], role, other), other or learned(named[1], role, one)
+
+
+def _wide(model: Model) -> bool:
+    """Whether a model has the wide alphabet. Raises UsageError if its alphabet is no longer in use."""
+    subject = model.subject
+    for wide in (False, True):
+        if subject.role in ROLES and tuple(model.alphabet) == names(
+            subject.role, subject.seamless, wide=wide
+        ):
+            return wide
+    raise UsageError(f"{model.name}: a model with other letters than this version plays: learn it again")
 
 
 def _models(name: str) -> dict[str, Model] | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dissectors.wire.visible_text import all_visible
 from fixtures.system.hosts import HarnessError, UsageError
 from suites.model.answers import CLOSED, DIED, HUNG, IMPOSSIBLE
 from suites.model.subject import Subject
@@ -163,11 +164,11 @@ def read(path: Path) -> Model:
     """Reads a model file, or the directory that `learn --out` wrote. Raises UsageError, OtherSuite."""
     file = path / NAME if path.is_dir() else path
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = all_visible(json.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from None
-    except ValueError as error:
-        raise UsageError(f"{file}: not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{file}: not JSON, or not all of it: {error}") from None
     if not isinstance(data, dict) or "states" not in data or "letters" not in data:
         raise UsageError(f"{file}: no model of spice-conform learn")
     if (data.get("format"), data.get("suite")) != (FORMAT, SUITE):
@@ -177,24 +178,37 @@ def read(path: Path) -> Model:
         )
     try:
         return _model(data)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except ValueError as error:
+        raise UsageError(f"{file}: not a whole model: {error}") from None
+    except (AttributeError, KeyError, TypeError) as error:
         raise UsageError(f"{file}: not a whole model: {error!r}") from None
 
 
 def _model(data: Mapping[str, Any]) -> Model:
+    """Raises ValueError, and what a value of another type raises."""
     letters, texts = [str(name) for name in data["letters"]], [str(text) for text in data["answers"]]
+    if len(set(letters)) != len(letters):
+        raise ValueError("a letter is named twice")
     rows: list[dict[str, tuple[str, int]]] = []
     for number, entries in enumerate(data["states"]):
         row = dict.fromkeys(letters, (IMPOSSIBLE, number))
         for letter, answer, following in entries:
-            if not 0 <= following < len(data["states"]):
-                raise ValueError(f"state {number} leads to state {following}")
+            for what, index, count in (
+                ("letter", letter, len(letters)),
+                ("answer", answer, len(texts)),
+                ("state", following, len(data["states"])),
+            ):
+                if not isinstance(index, int) or not 0 <= index < count:
+                    raise ValueError(f"state {number} names {what} {index}, which is not there")
             row[letters[letter]] = (texts[answer], following)
         rows.append(row)
     if not rows:
         raise ValueError("no states")
     made = Model(Subject(str(data["role"]), bool(data["seamless"])), letters, rows, dict(data["about"]))
-    made.shortest()  # raises KeyError for a state that cannot be reached
+    try:
+        made.shortest()
+    except KeyError as error:
+        raise ValueError(f"nothing leads to state {error}") from None
     return made
 
 

@@ -97,6 +97,55 @@ def test_a_model_of_another_suite_version(files: tuple[Path, Path]) -> None:
     assert result.count("\n") == 1
 
 
+def test_models_without_the_wanted_role_are_not_equal(files: tuple[Path, Path]) -> None:
+    """A comparison of nothing is no success."""
+    status, result = run("learn", "--compare", files[0], files[0], "--role", "source")
+    assert status == Exit.USAGE
+    assert "these are models of the target only" in result
+    assert result.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "change", "line"),
+    [
+        (["--seamless"], {}, "a model of another scheme: leave --seamless out"),
+        ([], {"letters": ["main: knock"]}, "a model with other letters than this version plays"),
+    ],
+)
+def test_a_server_is_not_learned_in_vain(
+    model: Model, options: list[str], change: dict[str, object], line: str, tmp_path: Path
+) -> None:
+    """What cannot be compared is reported before a server is learned."""
+    file = tmp_path / "model.json"
+    states: dict[str, object] = {"states": [[]]} if change else {}
+    file.write_text(json.dumps(model.as_dict() | change | states))
+    status, result = run("learn", "--compare", file, "system", *options)
+    assert status == Exit.USAGE
+    assert line in result
+    assert result.count("\n") == 1
+
+
+def test_a_server_is_learned_as_the_model_that_it_is_compared_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its scheme and letters, without further options."""
+    with LibraryLauncher() as launcher:
+        there = model_of(launcher.identity.version, Subject("target", seamless=True))
+    if there is None:
+        pytest.skip("there is no model of the installed library: make models")
+    asked: list[Subject] = []
+
+    def learn(_server: str, _build: object, subject: Subject, **_options: object) -> Model:
+        asked.append(subject)
+        return there
+
+    monkeypatch.setattr(command, "learn", learn)
+    there.write(tmp_path / "model.json")
+    status, result = run("learn", "--compare", tmp_path / "model.json", "system")
+    assert status == Exit.CONFORMANT, result
+    assert asked == [Subject("target", seamless=True)]
+
+
 @pytest.fixture
 def learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The run of a learned model with three letters."""

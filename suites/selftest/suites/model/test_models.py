@@ -155,6 +155,11 @@ def test_a_model_is_whole_and_small(file: Path, tmp_path: Path) -> None:
         ({"states": [[[0, 0, 7777]]]}, "not a whole model"),
         ({"states": []}, "not a whole model"),
         ({"letters": None}, "not a whole model"),
+        ({"states": [[[0, -1, 0]]]}, "state 0 names answer -1, which is not there"),
+        ({"states": [[[-1, 0, 0]]]}, "state 0 names letter -1, which is not there"),
+        ({"states": [[], []]}, "nothing leads to state 1"),
+        ({"letters": ["main: close"] * 9}, "a letter is named twice"),
+        ({"suite": "\x1b[31m\n"}, r"\(1\.\\x1b\[31m\\n, this is"),
     ],
 )
 def test_a_wrong_model_is_one_line(
@@ -165,6 +170,23 @@ def test_a_wrong_model_is_one_line(
     with pytest.raises((UsageError, OtherSuite), match=told) as error:
         read(file)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", '{"states": [', "[" * 100_000, "\x1b"], ids=["empty", "cut", "deep", "control"]
+)
+def test_a_file_that_is_no_json_is_one_line(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "model.json"
+    file.write_text(text)
+    with pytest.raises(UsageError, match="not JSON, or not all of it") as error:
+        read(file)
+    assert str(error.value).isprintable()
+
+
+def test_what_a_model_says_is_visible(model: Model, tmp_path: Path) -> None:
+    file = tmp_path / "model.json"
+    file.write_text(json.dumps(model.as_dict() | {"about": {"version": "0.15\x1b[31m\n"}}))
+    assert read(file).name.startswith(r"0.15\x1b[31m\n (")
 
 
 # ---- comparison

@@ -85,7 +85,7 @@ def list_command(as_json: bool) -> None:
     "--again", is_flag=True, help="Fetch again a build that is in the cache: testing and unstable change."
 )
 def fetch_command(specs: tuple[str, ...], mirror: str | None, keyring: str | None, again: bool) -> None:
-    """Get builds into the cache: debian:SUITE, debian:SUITE/qemu, source:plain|asan|coverage."""
+    """Get builds into the cache: debian:SUITE, debian:SUITE/qemu, source:plain|asan|coverage|fuzz."""
     wanted = [store.parse(spec) for spec in specs]
     for spec in wanted:
         with drawn(spec.text) as (show, say):

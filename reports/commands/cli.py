@@ -209,6 +209,14 @@ def replay(recorded: Path, **how: Any) -> None:
 )
 @click.option("-n", "width", type=click.IntRange(min=1), metavar="N", help="Processes to play in.")
 @click.option("--cluster", metavar="ADDRESS|local", help="A Dask scheduler whose workers play.")
+@click.option(
+    "--ignore-edges",
+    "steered",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="With source:fuzz: new edges do not steer what is played.",
+)
 @click.option("--out", type=PATH, metavar="DIR", help="Where findings go (default: results/<time>/).")
 def fuzz(**asked: Any) -> None:
     """Drive servers, hosts and clients through legal and illegal orders until the time is over."""

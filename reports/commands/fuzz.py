@@ -16,7 +16,7 @@ from rich.table import Table
 
 from dissectors.rules.judgement import Verdict
 from fixtures.bench.launchers import Launchers
-from fixtures.system.hosts import HarnessError
+from fixtures.system.hosts import HarnessError, Identity
 from reports.commands.fetching import drawn
 from reports.run import deviations
 from reports.run import run_directory as directory
@@ -35,7 +35,8 @@ from suites.fuzz.finding_file import NAME, PACKETS, Failure
 from suites.fuzz.local_workers import LocalWorkers
 from suites.fuzz.parallel_campaign import ParallelCampaign
 from suites.fuzz.shares import Workers
-from suites.fuzz.table_coverage import coverage, missing
+from suites.fuzz.table_coverage import coverage_of, missing
+from suites.fuzz.team import Team
 
 FILE = "fuzz.json"
 WIDTH = 100
@@ -51,10 +52,12 @@ def main(
     corpus: str | None = None,
     width: int | None = None,
     cluster: str | None = None,
+    steered: bool = True,
 ) -> Exit:
     """Plays until the time is over, or a number of examples; the exit status is the run's.
 
-    `cluster`: a Dask scheduler's address, or `local`; processes of this machine play otherwise.
+    `cluster`: a Dask scheduler's address, or `local`; processes of this machine play otherwise. `steered`:
+    whether new edges of the server's code steer the plays, where the build counts them.
     Raises UsageError, HarnessError, Unsupported (a build whose hypervisor's calls cannot be made one by one).
     """
     if cluster is not None:
@@ -64,7 +67,7 @@ def main(
         launchers = Launchers(say, progress)
         launcher = launchers.of(server)
     try:
-        ready(launcher, server)
+        build = ready(launcher, server)
         if corpus is not None:
             Corpus(corpus).entries()  # an unusable corpus is reported before anything is played
         processes = width or os.cpu_count() or 1
@@ -75,9 +78,8 @@ def main(
         results = directory.prepare(out or directory.fresh())
         click.echo(f"fuzzing {server} with seed {chosen}; findings go to {results}")
         report = _Report(results, server, chosen, examples, processes)
-        campaign = ParallelCampaign(
-            server, chosen, results, processes, corpus, workers, report.say, report.failure
-        )
+        campaign = Team(server, chosen, results, processes, corpus, workers, report.say, report.failure)
+        campaign.steered = steered
         report.campaign = campaign
         try:
             campaign.run(seconds=float("inf") if examples else seconds, examples=examples)
@@ -89,9 +91,19 @@ def main(
             publish(results)
             raise
         report.close()
-        return publish(results).exit
+        outcome = publish(results)
+        if corpus is not None:
+            note(Corpus(corpus), campaign, build)
+        return outcome.exit
     finally:
         launchers.close()
+
+
+def note(corpus: Corpus, campaign: Team, build: Identity) -> None:
+    """Writes what a campaign reached into its corpus' manifest. Raises HarnessError."""
+    covered = coverage_of(campaign.steps)
+    figures = {"edges": campaign.edges, "states": covered["states"][0], "steps": covered["steps"][0]}
+    corpus.note_reached({"server": campaign.server, "build": build.sha256, **figures})
 
 
 class _Report:
@@ -149,7 +161,7 @@ class _Report:
         self._run.finished(
             CaseFinished(
                 nodeid="fuzz::campaign",
-                title=f"{summary}; {coverage(campaign.steps)}",
+                title=f"{summary}; {campaign.covered}",
                 server=self._server,
                 requirements=(),
                 verdict=Verdict.PASS,
@@ -172,7 +184,7 @@ class _Report:
             console.print(self._table())
         rate = campaign.examples / campaign.seconds if campaign.seconds else 0.0
         console.print(
-            f"{summary} ({rate:.1f} examples/s); {coverage(campaign.steps)}; seed {campaign.seed}",
+            f"{summary} ({rate:.1f} examples/s); {campaign.covered}; seed {campaign.seed}",
             soft_wrap=True,
         )
         if left := missing(campaign.steps):

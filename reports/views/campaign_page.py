@@ -10,13 +10,14 @@ from typing import Any
 from dissectors.wire.constants import ChannelType, Side, message_name
 
 FILE = "campaign.html"
-#: Curves: key of a point -> its name.
+#: Curves: key of a point -> its name; those of other keys than the points have are left out.
 CURVES: Mapping[str, str] = {
     "plays": "plays",
     "states": "states of the tables",
     "steps": "steps of the tables",
     "outcomes": "different outcomes",
     "findings": "findings",
+    "edges": "executed edges of the server's code",
 }
 WIDTH, HEIGHT, EDGE = 420, 150, 34
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Fuzzing campaign</title><style>
@@ -37,10 +38,11 @@ td, th {{ text-align: left; padding: .15em 1em .15em 0; vertical-align: top }}
 
 def campaign_page(campaign: Mapping[str, Any]) -> str:
     """The page, from the content of `fuzz.json`."""
+    points = [{"edges": 0, **point} if campaign["edges"] else point for point in campaign["points"]] or [{}]
     return _PAGE.format(
         **{key: campaign[key] for key in ("seed", "processes", "seconds", "plays", "moves")},
         server=escape(str(campaign["server"])),
-        curves="".join(_curve(campaign["points"], key, name) for key, name in CURVES.items()),
+        curves="".join(_curve(points, key, name) for key, name in CURVES.items() if key in points[0]),
         states="".join(_states(campaign["visits"], campaign["steps"])),
     )
 

@@ -83,6 +83,7 @@ class BranchPlay(PlayState[BranchConnection]):
         self.new = False  # it has shown what no other play has
         self.kept = False  # whether others start from it as from a situation
         self.goes_on = False  # whether the next play begins where this one has ended
+        self.stored = 0  # of how many of its moves the corpus has a play because of new edges
         self._conversation = Conversation()
         self._found: list[Finding] = []  # ends of processes, and leftovers
         self._all: dict[int, BranchConnection] = {}
@@ -109,6 +110,7 @@ class BranchPlay(PlayState[BranchConnection]):
         made.continue_from(self)
         made._conversation = self._checkpoint.conversation()
         made._origin = (self._checkpoint, len(self.events))
+        made.stored = self.stored
         made.places = {label: _Place(p.branch, False, p.files, p.address) for label, p in self.places.items()}
         made.events = list(self.events)
         made._all = {n: replace(c, last=dict(c.last)) for n, c in self._all.items()}

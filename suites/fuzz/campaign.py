@@ -133,7 +133,7 @@ class Campaign:
 
     def _explore(self, explorer: Explorer, examples: int | None) -> None:
         if self.corpus is not None:
-            explorer.found = self.corpus.add
+            explorer.found, explorer.executed = self.corpus.add, self.corpus.add_for_edges
             self._play_corpus(explorer, self.corpus)
         lost = 0
         while time.monotonic() < self._end and (examples is None or self.examples < examples):
@@ -148,14 +148,15 @@ class Campaign:
 
     def _play_corpus(self, explorer: Explorer, corpus: Corpus) -> None:
         """Plays this process's part of the corpus; drops an entry that shows nothing beyond shorter
-        entries."""
+        entries. A build that does not count its edges drops none that is there for them."""
         number, width = self.share
-        for index, (setup, moves) in enumerate(corpus.entries()):
+        for index, entry in enumerate(corpus.entries()):
             if index % width == number and time.monotonic() < self._end:
-                before = len(explorer.seen)
-                self._walked(explorer.again(setup, moves))
-                if len(explorer.seen) == before:
-                    corpus.drop(setup, moves)
+                before = len(explorer.seen), explorer.edges.count
+                self._walked(explorer.again(entry.setup, entry.moves))
+                after = len(explorer.seen), explorer.edges.count
+                if after == before and (explorer.edges.traced or not entry.by_edges):
+                    corpus.drop(entry)
 
     def _begin(self, setup: Setup) -> FreshPlay | None:
         return FreshPlay(self.launchers, setup) if time.monotonic() < self._end else None
@@ -291,8 +292,8 @@ def tune_garbage_collector() -> None:
     gc.set_threshold(COLLECTED, 20, 50)
 
 
-def ready(launcher: Launcher, server: str) -> None:
-    """Checks that the machine can drive this build. Raises Unsupported, HarnessError."""
+def ready(launcher: Launcher, server: str) -> Identity:
+    """Checks that the machine can drive this build; which build it is. Raises Unsupported, HarnessError."""
     host = launcher.start("check", Settings())
     host.stop()
     if missing := sorted(NEEDS - host.abilities):
@@ -301,3 +302,4 @@ def ready(launcher: Launcher, server: str) -> None:
         )
     if hasattr(launcher, "deadline"):
         launcher.deadline = HANG_SECONDS
+    return host.identity

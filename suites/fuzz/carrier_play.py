@@ -18,6 +18,7 @@ class CarrierPlay(FreshPlay):
 
     new = kept = goes_on = can_be_copied = False
     judgement: Judgement | None = None
+    stored = 0
 
     def __init__(self, launchers: Mapping[str, Launcher], setup: Setup) -> None:
         self._events: list[Event] = []

@@ -7,11 +7,12 @@ Hypothesis' example databases store them: a directory, or a Redis that several m
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from hypothesis.database import DirectoryBasedExampleDatabase, ExampleDatabase
 
@@ -21,9 +22,19 @@ from suites.fuzz.moves import Move, Setup, as_json, from_json
 #: The format of the entries. It goes up when moves change their meaning.
 FORMAT = 1
 KEY = b"spice-conformance fuzz corpus"
+#: Of plays that executed new edges, and nothing else new.
+EDGES_KEY = b"spice-conformance fuzz corpus: edges"
+#: Of what each build showed at most.
+MANIFEST_KEY = b"spice-conformance fuzz corpus: manifest"
 REDIS = ("redis://", "rediss://", "unix://")
 
-Entry = tuple[Setup, Sequence[Move]]
+
+class Entry(NamedTuple):
+    """A play. `by_edges`: the edges that it executed are all that it once showed."""
+
+    setup: Setup
+    moves: Sequence[Move]
+    by_edges: bool = False
 
 
 class Corpus:
@@ -38,26 +49,62 @@ class Corpus:
     def entries(self) -> list[Entry]:
         """The entries, the shortest first. Raises HarnessError if one of them is of another suite version."""
         with self._one_line_errors():
-            found = [self._entry(raw) for raw in self._database.fetch(KEY)]
-        return sorted(found, key=lambda entry: (len(entry[1]), str(entry)))
+            found = {key: set(self._database.fetch(key)) for key in (KEY, EDGES_KEY)}
+        raws = [(raw, False) for raw in found[KEY]] + [(raw, True) for raw in found[EDGES_KEY] - found[KEY]]
+        entries = [self._entry(raw, by_edges=by_edges) for raw, by_edges in raws]
+        return sorted(entries, key=lambda entry: (len(entry.moves), str(entry)))
 
     def add(self, setup: Setup, moves: Sequence[Move]) -> None:
         """Stores a list of moves."""
         with self._one_line_errors():
             self._database.save(KEY, _bytes(setup, moves))
 
-    def drop(self, setup: Setup, moves: Sequence[Move]) -> None:
-        """Removes a list that shows nothing beyond other lists."""
+    def add_for_edges(self, setup: Setup, moves: Sequence[Move], stored: int) -> None:
+        """Stores a list of moves that executed new edges, in place of its first `stored` moves."""
         with self._one_line_errors():
-            self._database.delete(KEY, _bytes(setup, moves))
+            self._database.save(EDGES_KEY, _bytes(setup, moves))
+            if stored:
+                self._database.delete(EDGES_KEY, _bytes(setup, moves[:stored]))
 
-    def _entry(self, raw: bytes) -> Entry:
+    def drop(self, entry: Entry) -> None:
+        """Removes a list that shows nothing beyond other lists."""
+        raw = _bytes(entry.setup, entry.moves)
+        with self._one_line_errors():
+            self._database.delete(EDGES_KEY, raw)
+            if not entry.by_edges:
+                self._database.delete(KEY, raw)
+
+    def reached(self) -> list[dict[str, Any]]:
+        """The manifest: for each build what a campaign reached, as `note_reached` got it."""
+        with self._one_line_errors():
+            raws = list(self._database.fetch(MANIFEST_KEY))
+        try:
+            return [dict(json.loads(raw)) for raw in raws]
+        except (ValueError, TypeError) as error:
+            raise HarnessError(f"{self.place}: not a corpus of this suite: {error}") from None
+
+    def note_reached(self, reached: Mapping[str, Any]) -> None:
+        """Writes into the manifest what a campaign reached: `build` (its SHA-256), `server`, `edges`,
+        `states`, `steps`. The figures of one build never fall."""
+        merged = dict(reached)
+        earlier = [one for one in self.reached() if one.get("build") == reached["build"]]
+        for figure in ("edges", "states", "steps"):
+            merged[figure] = max(
+                (one[figure] for one in [reached, *earlier] if one.get(figure)), default=None
+            )
+        with self._one_line_errors():
+            self._database.save(MANIFEST_KEY, _json(merged))
+            for one in earlier:
+                if one != merged:
+                    self._database.delete(MANIFEST_KEY, _json(one))
+
+    def _entry(self, raw: bytes, *, by_edges: bool) -> Entry:
         try:
             data = json.loads(raw)
             if data["format"] != FORMAT:
                 wrong = f"{self.place}: a corpus of format {data['format']}, this suite has {FORMAT}"
                 raise HarnessError(f"{wrong}: name another")
-            return Setup.from_json(data["setup"]), from_json(data["moves"])
+            return Entry(Setup.from_json(data["setup"]), from_json(data["moves"]), by_edges)
         except (ValueError, KeyError, TypeError) as error:
             raise HarnessError(f"{self.place}: not a corpus of this suite: {error}") from None
 
@@ -77,6 +124,10 @@ class Corpus:
 
 def _bytes(setup: Setup, moves: Sequence[Move]) -> bytes:
     data = {"format": FORMAT, "setup": asdict(setup), "moves": as_json(moves)}
+    return _json(data)
+
+
+def _json(data: Mapping[str, Any]) -> bytes:
     return json.dumps(data, sort_keys=True).encode()
 
 

@@ -9,6 +9,8 @@ behind is counted. These rules steer the plays:
 - A situation whose plays have shown something new is chosen more often.
 - Of a few random moves, the explorer makes the one that was made least often in such a state.
 - A move that is known to end the process in such a state is rare, so that other moves are played there.
+- Where the build counts the edges that it executes (`source:fuzz`): a play that has executed new ones is kept
+  too, its start is chosen more often, and so are moves like its own.
 - The first plays, and some that begin after set-up, are the moves of a migration in which client and
   hypervisor do their duties, one move a play: they lead into the states that chance rarely reaches.
 """
@@ -18,7 +20,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -30,8 +32,9 @@ from suites.fuzz import choices
 from suites.fuzz.branch_play import BranchPlay
 from suites.fuzz.carrier_play import CarrierPlay
 from suites.fuzz.choices import Choice
-from suites.fuzz.moves import MAIN, Call, Carrier, End, Kit, Link, Move, Pass, Send, Setup, Slot
-from suites.fuzz.play_state import PlayState
+from suites.fuzz.executed_edges import ExecutedEdges
+from suites.fuzz.likeness import Likeness, likeness, move_likeness, table_states
+from suites.fuzz.moves import Carrier, Kit, Move, Send, Setup
 from suites.fuzz.prepared_hosts import PreparedHosts
 
 #: The most situations kept at once: each has its hosts' processes.
@@ -78,45 +81,6 @@ PLAIN_EVENTS = frozenset(
     {"log", "settled", "channel_connected", "channel_initialized", "channel_disconnected"}
 )
 
-#: The likeness of a situation, or of a move in it.
-Likeness = tuple[object, ...]
-
-
-def likeness(stage: PlayState[Any]) -> Likeness:
-    """Two situations with one likeness are equal to a campaign: the states of the connections at each host,
-    whichever clients have them and however many there are, and the hypervisors' phases."""
-    connections = {
-        (slot.host, slot.channel == MAIN, str(stage.known(slot).state)) for slot in stage.open_slots()
-    }
-    clients = Counter(slot.host for slot in stage.open_slots() if slot.channel == MAIN)
-    machines = sorted((h, str(stage.phases[h]), stage.running[h], clients[h] > 1) for h in stage.labels)
-    hosts = (stage.setup.seamless, stage.setup.agent, stage.setup.kit)
-    return (hosts, tuple(sorted(connections)), tuple(machines))
-
-
-def move_likeness(stage: PlayState[Any], move: Move) -> Likeness:
-    """The likeness of a move: its type, the state of its connection and of its client's main at the host, and
-    how many clients are there."""
-    there = {slot.client for slot in stage.open_slots() if slot.host == move.host}
-    around: Likeness = (stage.setup.seamless, stage.setup.agent, str(stage.phases[move.host]), len(there))
-    match move:
-        case Send():
-            what: Likeness = (move.kind, move.channel, move.type, bool(move.mutation))
-            return (*what, move.host, *_states(stage, move.client, move.host, move.channel), *around)
-        case Link():
-            what = (move.kind, move.channel, move.id, move.upto)
-            return (*what, move.host, *_states(stage, move.client, move.host, move.channel), *around)
-        case Call():
-            return (move.kind, move.name, move.host, *around)
-        case End() | Pass():
-            return (move.kind, move.host, *around)
-
-
-def _states(stage: PlayState[Any], client: int, host: str, channel: int) -> Iterator[str]:
-    for wanted in dict.fromkeys((channel, MAIN)):
-        slot = Slot(client, host, wanted)
-        yield str(stage.known(slot).state) if slot in stage.slots else "none"
-
 
 class _Menu:
     """The choices in the current state of a play; each kind of choices, and each move's likeness, is computed
@@ -156,10 +120,6 @@ class _Menu:
         return self._made[kind]
 
 
-def _table_states(walk: PlayState[Any]) -> list[tuple[bool, str]]:
-    return [(slot.channel == MAIN, str(walk.known(slot).state)) for slot in walk.open_slots()]
-
-
 @dataclass
 class Kept:
     """A situation from which plays start. `parent`: the situation that it was branched from, which must
@@ -194,21 +154,30 @@ class Explorer:
 
     `dutiful`: the first plays are migrations by duty, a seamless one and another. `visits`: how often each
     state of the tables was reached. `deadly`: how often a move in its state has ended the process, and how
-    often it was played. `found` gets each new situation."""
+    often it was played. `found` gets each new situation.
+
+    `steered`: whether new edges steer; they are counted in any case. `fruitful`: how often a move in its
+    state has executed new edges. `executed` gets each play that has, and how many of its moves an earlier
+    such play has been made of."""
 
     launchers: Mapping[str, Launcher]
     seed: int
     mutate: bool = True
     dutiful: bool = True
+    steered: bool = True
     situations: dict[Likeness, Kept] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)  # hashes of situations and outcomes
     visits: Counter[tuple[bool, str]] = field(default_factory=Counter)
     deadly: Counter[Likeness] = field(default_factory=Counter)
     played: Counter[Likeness] = field(default_factory=Counter)
     avoided: int = 0
+    fruitful: Counter[Likeness] = field(default_factory=Counter)
     found: Callable[[Setup, Sequence[Move]], None] = lambda _, __: None
+    executed: Callable[[Setup, Sequence[Move], int], None] = lambda _, __, ___: None
 
     def __post_init__(self) -> None:
+        self.edges = ExecutedEdges(self.launchers["source"])
+        self._new_edges = 0  # that steer: of the latest moves
         self._dice = random.Random(self.seed)
         self._prepared = PreparedHosts(self.launchers)
         self._next: _Next | None = None
@@ -233,9 +202,10 @@ class Explorer:
         new = self._some(walk, moves)
         if isinstance(walk, CarrierPlay) or not walk.can_be_copied:
             return walk if walk.over else self._alone(walk, start.duties)
-        if new and start.kept:
+        edges = self._told(walk)
+        if (new or edges) and start.kept:
             start.kept.news += 1
-        if new and (kept := self._keep(walk, start.kept)) is not None:
+        if (new or edges) and (kept := self._keep(walk, start.kept, by_edges=not new)) is not None:
             if start.duties is not None:
                 self._next = _Next(walk.copy(), kept, start.duties)
         elif self._goes_on(walk, start.duties):
@@ -243,9 +213,27 @@ class Explorer:
             self._next = replace(start, walk=walk)
         else:
             walk.leave(everywhere=self._dice.randrange(EVERYWHERE) == 0)
+            self._look()
+            if self._told(walk) and start.kept:
+                start.kept.news += 1
         return walk
 
-    def _goes_on(self, walk: BranchPlay, duties: list[Move] | None) -> bool:
+    def _look(self) -> None:
+        """Looks which edges the latest moves have executed."""
+        new, _ = self.edges.look()
+        self._new_edges += new * self.steered
+
+    def _told(self, walk: Walk | Carried) -> bool:
+        """Whether the latest moves have executed new edges; then the corpus gets the play."""
+        new, self._new_edges = self._new_edges, 0
+        if not new or walk.over:
+            return False
+        self.executed(walk.setup, walk.played, walk.stored)
+        walk.stored = len(walk.played)
+        walk.new = True
+        return True
+
+    def _goes_on(self, walk: Walk, duties: list[Move] | None) -> bool:
         if len(walk.played) >= DEEPEST:
             return False
         if duties is None:
@@ -282,6 +270,8 @@ class Explorer:
             if not walk.over:
                 self._some(walk, self._moves(walk, None))
         walk.leave(everywhere=True)
+        self._look()
+        self._told(walk)
         return walk
 
     def again(self, setup: Setup, moves: Sequence[Move]) -> BranchPlay | CarrierPlay:
@@ -290,11 +280,16 @@ class Explorer:
         walk = self._new(setup)
         kept = None
         for move in moves:
-            if walk.over or not self._some(walk, (move,)) or isinstance(walk, CarrierPlay):
+            if walk.over:
                 continue
-            if walk.can_be_copied and (new := self._keep(walk, kept)) is not None:
-                kept, walk = new, walk.copy()
+            new, by_edges = self._some(walk, (move,)), self._new_edges > 0
+            self._new_edges = 0
+            if not (new or by_edges) or isinstance(walk, Carried) or not walk.can_be_copied:
+                continue
+            if (made := self._keep(walk, kept, by_edges=not new)) is not None:
+                kept, walk = made, walk.copy()
         walk.leave(everywhere=True)
+        self.edges.look()
         walk.inherited = 0
         return walk
 
@@ -335,16 +330,17 @@ class Explorer:
         first = choices.links(walk) if dice.random() < 0.5 else choices.links(walk)[:1]
         return dice.choice(choices.odd_links(walk) if dice.random() < 0.1 else first)
 
-    def _keep(self, walk: BranchPlay, parent: Kept | None) -> Kept | None:
-        """Keeps a play as a situation if it is a new one."""
-        like = likeness(walk)
+    def _keep(self, walk: Walk, parent: Kept | None, *, by_edges: bool = False) -> Kept | None:
+        """Keeps a play as a situation if it is a new one. `by_edges`: it is new by its edges alone."""
+        like = (*likeness(walk), self.edges.count) if by_edges else likeness(walk)
         if like in self.situations or len(walk.played) > DEEPEST:
             return None
         if len(self.situations) >= MOST and self._dice.randrange(CROWDED):
             return None
         walk.freeze()
-        self.found(walk.setup, walk.played)
-        kept = self.situations[like] = Kept(walk, parent, _table_states(walk))
+        if not by_edges:
+            self.found(walk.setup, walk.played)
+        kept = self.situations[like] = Kept(walk, parent, table_states(walk))
         if parent:
             parent.children += 1
         self._make_room(kept)
@@ -380,9 +376,10 @@ class Explorer:
             moves += min(offered, key=partial(self._often, menu), default=())
         return tuple(moves)
 
-    def _often(self, menu: _Menu, chosen: Choice) -> int:
-        """How often the first move of a choice was made in such a state."""
-        return self.played[menu.like(chosen[0])]
+    def _often(self, menu: _Menu, chosen: Choice) -> float:
+        """How often the first move of a choice was made in such a state; less if it has led to new edges."""
+        like = menu.like(chosen[0])
+        return self.played[like] / (1 + self.fruitful[like])
 
     def _choice(self, menu: _Menu) -> Choice:
         dice = self._dice
@@ -400,18 +397,23 @@ class Explorer:
 
     def _some(self, walk: BranchPlay | CarrierPlay, chosen: Choice) -> bool:
         """Makes moves; returns whether they have led to a new situation."""
+        self.edges.clear()
         likes = {id(move): move_likeness(walk, move) for move in chosen}
         steps, heard = set(walk.steps), len(walk.events)
         made = [likes[id(move)] for move in walk.play_all(chosen)]
         if not made:
             return False
         self.played.update(made)
+        before = self._new_edges
+        self._look()
+        if self._new_edges > before:
+            self.fruitful.update(made)
         self.deadly[made[-1]] += walk.over
         names = {e.name for e in walk.events[heard:] if isinstance(e, HostEvent)} - PLAIN_EVENTS
         came = (frozenset(walk.steps - steps), frozenset(names), walk.over)
         walk.new = walk.new or hash(came) not in self.seen
         self.seen |= {hash(came), hash((made[-1], *came))}
-        self.visits.update(_table_states(walk))
+        self.visits.update(table_states(walk))
         situation = hash(likeness(walk))
         new = situation not in self.seen and not walk.over
         self.seen.add(situation)

@@ -24,9 +24,12 @@ from suites.fuzz.finding_file import Failure
 from suites.fuzz.play_state import Key
 
 
-def totals(campaign: Campaign, explorer: Explorer) -> dict[str, Any]:
-    """The totals of a process so far."""
+def totals(campaign: Campaign, explorer: Explorer, *, last: bool = False) -> dict[str, Any]:
+    """The totals of a process so far; of the edges only those that no line has told, unless it is the `last`
+    one."""
+    edges = explorer.edges
     return {
+        "edges": (edges.all() if last else edges.untold()) if edges.traced else None,
         "examples": campaign.examples,
         "plays": campaign.plays,
         "moves": campaign.moves,
@@ -57,15 +60,17 @@ def main() -> int:
         launcher = launchers.of(order["server"])
         ready(launcher, order["server"])
         dutiful = order["number"] == 0  # one process explores them for all
-        explorer = Explorer({"source": launcher, "target": launcher}, order["seed"], dutiful=dutiful)
+        explorer = Explorer(
+            {"source": launcher, "target": launcher}, order["seed"], dutiful=dutiful, steered=order["steered"]
+        )
         campaign = Campaign({"source": launcher, "target": launcher}, order["server"], order["seed"], out)
         campaign.explorer = explorer
         campaign.corpus = Corpus(order["corpus"]) if order["corpus"] else None
         campaign.share = (order["number"], order["width"])
 
-        def say(_: str = "") -> None:
+        def say(_: str = "", *, last: bool = False) -> None:
             assert explorer is not None
-            print(json.dumps(totals(campaign, explorer)), flush=True)
+            print(json.dumps(totals(campaign, explorer, last=last)), flush=True)
             if select.select([sys.stdin], [], [], 0)[0]:  # the pipe's end: the parent is gone
                 raise KeyboardInterrupt
 
@@ -79,7 +84,7 @@ def main() -> int:
         campaign.say, campaign.claim = say, claim
         campaign.on_failure = lambda failure: print(json.dumps({"failure": failure.name}), flush=True)
         campaign.run(seconds=order["seconds"], examples=order["examples"])
-        say()
+        say(last=True)
     except (HarnessError, UsageError, Unsupported) as error:
         print(json.dumps({"error": str(error)}), flush=True)
     except BrokenPipeError:

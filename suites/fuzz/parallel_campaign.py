@@ -20,6 +20,7 @@ from dissectors.conversation.connection_states import State
 from dissectors.wire.constants import Side
 from fixtures.system.hosts import HarnessError, Identity
 from suites.fuzz.campaign import FINDINGS, OnFailure
+from suites.fuzz.executed_edges import counted, unpacked
 from suites.fuzz.finding_file import NAME, Failure, read, unpack
 from suites.fuzz.local_workers import LocalWorkers
 from suites.fuzz.play_state import Key, Step, ranked
@@ -52,7 +53,8 @@ class ParallelCampaign:
     """The sum of `Campaign`s in `width` shares that `workers` play; `on_failure` gets each failure when it is
     written.
 
-    `points`: the curves over time, each point {seconds, plays, states, steps, situations, failures}."""
+    `points`: the curves over time, each point {seconds, plays, states, steps, outcomes, findings}, and
+    edges if the build counts them. `steered`: see `Share`."""
 
     server: str
     seed: int
@@ -66,6 +68,8 @@ class ParallelCampaign:
     points: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     progress_seconds: float = PROGRESS_SECONDS
+    steered: bool = True
+    _groups: int | None = None  # the edges of all workers, as `ExecutedEdges` has them
     _shares: list[Played] = field(default_factory=list)
     _lost: list[Line] = field(default_factory=list)  # the totals of workers that were replaced
     _again: int = 0
@@ -98,6 +102,7 @@ class ParallelCampaign:
             until=until,
             out=str(self.out) if self.workers.one_machine else None,
             corpus=self.corpus,
+            steered=self.steered,
         )
 
     def _listen(self, begun: float, end: float) -> None:
@@ -125,8 +130,11 @@ class ParallelCampaign:
             self._error = line["error"]
         elif "failure" in line:
             self._found(line["failure"], line.get("files"))
-        elif line["examples"] >= played.totals.get("examples", 0):  # fewer: a share that is played again
-            played.totals = line
+        else:
+            if line["edges"] is not None:
+                self._groups = (self._groups or 0) | unpacked(line["edges"])
+            if line["examples"] >= played.totals.get("examples", 0):  # fewer: a share that is played again
+                played.totals = line
 
     def _found(self, name: str, files: Mapping[str, str] | None) -> None:
         own = self.out / FINDINGS / name
@@ -224,11 +232,22 @@ class ParallelCampaign:
         return found
 
     @property
+    def edges(self) -> int | None:
+        """How many edges of the server's code were executed; None if the build does not count them."""
+        return None if self._groups is None else counted(self._groups)
+
+    @property
+    def covered(self) -> str:
+        """What was reached of the tables and of the server's code, in words."""
+        words = coverage(self.steps)
+        return words if self.edges is None else f"{words}, {self.edges} edges"
+
+    @property
     def progress(self) -> str:
         """The campaign's progress, on one line."""
         rate = self.examples / self.seconds if self.seconds else 0.0
         return (
-            f"{self.examples} plays ({rate:.1f}/s), {coverage(self.steps)}, {self._sum('seen')} outcomes,"
+            f"{self.examples} plays ({rate:.1f}/s), {self.covered}, {self._sum('seen')} outcomes,"
             f" {self._sum('avoided')} known ends avoided, {len(self.failures)} findings"
         )
 
@@ -243,12 +262,13 @@ class ParallelCampaign:
                 "outcomes": self._sum("seen"),
                 "findings": len(self.failures),
             }
+            | ({} if self.edges is None else {"edges": self.edges})
         )
 
     def as_dict(self) -> dict[str, Any]:
         """`fuzz.json`."""
         hits, steps = self.hits, self.steps
-        edges = Counter((main, str(state), str(sender), kind) for main, state, sender, kind in steps)
+        counts = Counter((main, str(state), str(sender), kind) for main, state, sender, kind in steps)
         return {
             "server": self.server,
             "seed": self.seed,
@@ -259,6 +279,8 @@ class ParallelCampaign:
             "seconds": round(self.seconds, 3),
             "inconsistent": self.inconsistent,
             "avoided": self._sum("avoided"),
+            "edges": self.edges,
+            "steered_by_edges": self.edges is not None and self.steered,
             "coverage": coverage_of(steps),
             "missing": missing(steps),
             "points": self.points,
@@ -268,7 +290,7 @@ class ParallelCampaign:
             ],
             "steps": [
                 {"channel": "main" if main else "other", "state": state, "sender": sender, "type": kind}
-                for main, state, sender, kind in sorted(edges)
+                for main, state, sender, kind in sorted(counts)
             ],
             "failures": [
                 {

@@ -21,7 +21,8 @@ class Share:
 
     The same seed and number of examples give the same plays, wherever and however often they are played.
     `number`: the share's number among the `width` shares. `out`: the directory into which all workers write
-    findings; None if they share none, and send findings with their files (`finding_file.packed`)."""
+    findings; None if they share none, and send findings with their files (`finding_file.packed`). `steered`:
+    whether new edges of the server's code steer the plays."""
 
     server: str
     seed: int
@@ -31,6 +32,7 @@ class Share:
     until: float | None = None
     out: str | None = None
     corpus: str | None = None
+    steered: bool = True
 
     def order(self) -> Line:
         """The instructions for a new worker."""
@@ -42,6 +44,7 @@ class Share:
             "seconds": seconds,
             "examples": self.examples,
             "corpus": self.corpus,
+            "steered": self.steered,
             "number": self.number,
             "width": self.width,
         }

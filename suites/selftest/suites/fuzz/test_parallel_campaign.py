@@ -25,10 +25,10 @@ from reports.views.campaign_page import campaign_page
 from suites.fuzz import choices
 from suites.fuzz.branch_play import BranchPlay
 from suites.fuzz.campaign import Campaign
-from suites.fuzz.corpus import KEY, Corpus
-from suites.fuzz.explorer import MOST, Explorer, move_likeness
+from suites.fuzz.corpus import KEY, Corpus, Entry
+from suites.fuzz.explorer import MOST, Explorer
 from suites.fuzz.finding_file import play
-from suites.fuzz.fresh_play import FreshPlay
+from suites.fuzz.likeness import move_likeness
 from suites.fuzz.local_workers import LocalWorkers
 from suites.fuzz.moves import MAIN, Call, Carrier, Id, Link, Setup, Slot
 from suites.fuzz.parallel_campaign import ParallelCampaign
@@ -219,12 +219,12 @@ def test_a_corpus_is_played_first_and_minimised(launchers: Mapping[str, Launcher
     corpus = Corpus(str(tmp_path / "corpus"))
     corpus.add(Setup(), [LINK])
     corpus.add(Setup(), [LINK, Call("source", "announce")])
-    assert [len(moves) for _, moves in corpus.entries()] == [1, 2]
-    corpus.drop(Setup(), [LINK])
-    assert [len(moves) for _, moves in corpus.entries()] == [2]
-    setup, moves = corpus.entries()[0]
-    fresh = play(launchers, setup, moves)
-    assert fresh.played == moves
+    assert [len(entry.moves) for entry in corpus.entries()] == [1, 2]
+    corpus.drop(corpus.entries()[0])
+    assert [len(entry.moves) for entry in corpus.entries()] == [2]
+    kept = corpus.entries()[0]
+    stage = play(launchers, kept.setup, kept.moves)
+    assert stage.played == kept.moves
 
 
 @pytest.mark.parametrize("raw", [b"{", b"[]", json.dumps({"format": 99}).encode(), b'{"format": 1}'])
@@ -271,7 +271,7 @@ def test_a_corpus_in_a_redis(redis_server: tuple[str, subprocess.Popen[bytes]]) 
     place, process = redis_server
     one, other = Corpus(place), Corpus(place)
     one.add(Setup(seamless=True), [LINK])
-    assert other.entries() == [(Setup(seamless=True), [LINK])]
+    assert other.entries() == [Entry(Setup(seamless=True), [LINK])]
     process.kill()
     process.wait()
     with pytest.raises(HarnessError, match="cannot be reached") as caught:
@@ -287,4 +287,7 @@ def test_the_page_of_a_campaign(tmp_path: Path) -> None:
         {"seconds": float(n), "plays": n, "states": n, "steps": n, "outcomes": n, "findings": 0}
         for n in range(3)
     ]
-    assert campaign_page(campaign.as_dict()).count("<svg") == 5
+    assert campaign_page(team.as_dict()).count("<svg") == 5
+    team._groups = 1  # of a build that counts its edges
+    team.points[-1]["edges"] = team.edges or 0
+    assert campaign_page(team.as_dict()).count("<svg") == 6

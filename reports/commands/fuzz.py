@@ -36,7 +36,6 @@ from suites.fuzz.local_workers import LocalWorkers
 from suites.fuzz.parallel_campaign import ParallelCampaign
 from suites.fuzz.shares import Workers
 from suites.fuzz.table_coverage import coverage_of, missing
-from suites.fuzz.team import Team
 
 FILE = "fuzz.json"
 WIDTH = 100
@@ -78,7 +77,9 @@ def main(
         results = directory.prepare(out or directory.fresh())
         click.echo(f"fuzzing {server} with seed {chosen}; findings go to {results}")
         report = _Report(results, server, chosen, examples, processes)
-        campaign = Team(server, chosen, results, processes, corpus, workers, report.say, report.failure)
+        campaign = ParallelCampaign(
+            server, chosen, results, processes, corpus, workers, report.say, report.failure
+        )
         campaign.steered = steered
         report.campaign = campaign
         try:
@@ -99,7 +100,7 @@ def main(
         launchers.close()
 
 
-def note(corpus: Corpus, campaign: Team, build: Identity) -> None:
+def note(corpus: Corpus, campaign: ParallelCampaign, build: Identity) -> None:
     """Writes what a campaign reached into its corpus' manifest. Raises HarnessError."""
     covered = coverage_of(campaign.steps)
     figures = {"edges": campaign.edges, "states": covered["states"][0], "steps": covered["steps"][0]}

@@ -35,6 +35,7 @@ from suites.fuzz.choices import Choice
 from suites.fuzz.executed_edges import ExecutedEdges
 from suites.fuzz.likeness import Likeness, likeness, move_likeness, table_states
 from suites.fuzz.moves import Carrier, Kit, Move, Send, Setup
+from suites.fuzz.play_state import PlayState
 from suites.fuzz.prepared_hosts import PreparedHosts
 
 #: The most situations kept at once: each has its hosts' processes.
@@ -198,6 +199,7 @@ class Explorer:
             raise
 
     def _played(self, walk: BranchPlay | CarrierPlay, start: _Next) -> BranchPlay | CarrierPlay:
+        self._new_edges = 0
         moves = self._moves(walk, start.duties) if walk.labels else self._first(walk, start.duties)
         new = self._some(walk, moves)
         if isinstance(walk, CarrierPlay) or not walk.can_be_copied:
@@ -223,7 +225,7 @@ class Explorer:
         new, _ = self.edges.look()
         self._new_edges += new * self.steered
 
-    def _told(self, walk: Walk | Carried) -> bool:
+    def _told(self, walk: BranchPlay | CarrierPlay) -> bool:
         """Whether the latest moves have executed new edges; then the corpus gets the play."""
         new, self._new_edges = self._new_edges, 0
         if not new or walk.over:
@@ -233,7 +235,7 @@ class Explorer:
         walk.new = True
         return True
 
-    def _goes_on(self, walk: Walk, duties: list[Move] | None) -> bool:
+    def _goes_on(self, walk: BranchPlay, duties: list[Move] | None) -> bool:
         if len(walk.played) >= DEEPEST:
             return False
         if duties is None:
@@ -284,7 +286,7 @@ class Explorer:
                 continue
             new, by_edges = self._some(walk, (move,)), self._new_edges > 0
             self._new_edges = 0
-            if not (new or by_edges) or isinstance(walk, Carried) or not walk.can_be_copied:
+            if not (new or by_edges) or isinstance(walk, CarrierPlay) or not walk.can_be_copied:
                 continue
             if (made := self._keep(walk, kept, by_edges=not new)) is not None:
                 kept, walk = made, walk.copy()
@@ -330,7 +332,7 @@ class Explorer:
         first = choices.links(walk) if dice.random() < 0.5 else choices.links(walk)[:1]
         return dice.choice(choices.odd_links(walk) if dice.random() < 0.1 else first)
 
-    def _keep(self, walk: Walk, parent: Kept | None, *, by_edges: bool = False) -> Kept | None:
+    def _keep(self, walk: BranchPlay, parent: Kept | None, *, by_edges: bool = False) -> Kept | None:
         """Keeps a play as a situation if it is a new one. `by_edges`: it is new by its edges alone."""
         like = (*likeness(walk), self.edges.count) if by_edges else likeness(walk)
         if like in self.situations or len(walk.played) > DEEPEST:

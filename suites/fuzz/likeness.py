@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from suites.fuzz.moves import MAIN, Call, End, Link, Move, Pass, Send, Slot
-from suites.fuzz.standing import Standing
+from suites.fuzz.play_state import PlayState
 
 #: The likeness of a situation, or of a move in it.
 Likeness = tuple[object, ...]
 
 
-def likeness(stage: Standing[Any]) -> Likeness:
+def likeness(stage: PlayState[Any]) -> Likeness:
     """Two situations with one likeness are equal to a campaign: the states of the connections at each host,
     whichever clients have them and however many there are, and the hypervisors' phases."""
     connections = {
@@ -26,7 +26,7 @@ def likeness(stage: Standing[Any]) -> Likeness:
     return (hosts, tuple(sorted(connections)), tuple(machines))
 
 
-def move_likeness(stage: Standing[Any], move: Move) -> Likeness:
+def move_likeness(stage: PlayState[Any], move: Move) -> Likeness:
     """The likeness of a move: its type, the state of its connection and of its client's main at the host, and
     how many clients are there."""
     there = {slot.client for slot in stage.open_slots() if slot.host == move.host}
@@ -44,12 +44,12 @@ def move_likeness(stage: Standing[Any], move: Move) -> Likeness:
             return (move.kind, move.host, *around)
 
 
-def _states(stage: Standing[Any], client: int, host: str, channel: int) -> Iterator[str]:
+def _states(stage: PlayState[Any], client: int, host: str, channel: int) -> Iterator[str]:
     for wanted in dict.fromkeys((channel, MAIN)):
         slot = Slot(client, host, wanted)
         yield str(stage.known(slot).state) if slot in stage.slots else "none"
 
 
-def table_states(walk: Standing[Any]) -> list[tuple[bool, str]]:
+def table_states(walk: PlayState[Any]) -> list[tuple[bool, str]]:
     """Of each open connection: whether it is on main, and its state in the order tables."""
     return [(slot.channel == MAIN, str(walk.known(slot).state)) for slot in walk.open_slots()]

@@ -19,7 +19,7 @@ from suites.fuzz.campaign import Campaign
 from suites.fuzz.corpus import MANIFEST_KEY, Corpus, Entry
 from suites.fuzz.explorer import Explorer
 from suites.fuzz.moves import MAIN, Call, Link, Move, Setup
-from suites.fuzz.team import Team
+from suites.fuzz.parallel_campaign import ParallelCampaign
 from suites.selftest.suites.fuzz.fuzz_samples import LINK
 
 TRACED = "source:fuzz"
@@ -36,7 +36,7 @@ def traced() -> Iterator[Mapping[str, Launcher]]:
         yield {"source": launcher, "target": launcher}
 
 
-def campaign(
+def explored(
     launchers: Mapping[str, Launcher], corpus: Corpus, *, examples: int, steered: bool = True
 ) -> Explorer:
     """Plays with a corpus; returns the explorer that has played."""
@@ -56,7 +56,7 @@ def test_a_build_that_counts_no_edges_drops_no_play_for_them(tmp_path: Path) -> 
         corpus.add(Setup(), [Link(client, "source", MAIN)])
     corpus.add_for_edges(Setup(), [Link(2, "source", MAIN)], 0)
     with LibraryLauncher() as launcher:
-        campaign({"source": launcher, "target": launcher}, corpus, examples=1)
+        explored({"source": launcher, "target": launcher}, corpus, examples=1)
     links = [entry for entry in corpus.entries() if entry.setup == Setup() and len(entry.moves) == 1]
     assert links == [
         Entry(Setup(), [Link(0, "source", MAIN)]),
@@ -91,13 +91,13 @@ def test_new_edges_steer(traced: Mapping[str, Launcher], tmp_path: Path) -> None
     """A play with new edges goes into the corpus, which another campaign plays first: it then knows them.
     Edges that do not steer are counted all the same."""
     corpus = Corpus(str(tmp_path / "corpus"))
-    first = campaign(traced, corpus, examples=PLAYS)
+    first = explored(traced, corpus, examples=PLAYS)
     assert 1000 < first.edges.count < EDGES
     assert first.fruitful
     assert any(entry.by_edges for entry in corpus.entries())
-    second = campaign(traced, corpus, examples=1)
+    second = explored(traced, corpus, examples=1)
     assert second.edges.count > first.edges.count * 0.9  # the last plays' ends are no part of the corpus
-    free = campaign(traced, Corpus(str(tmp_path / "other")), examples=PLAYS, steered=False)
+    free = explored(traced, Corpus(str(tmp_path / "other")), examples=PLAYS, steered=False)
     assert free.edges.count > 1000
     assert not free.fruitful
 
@@ -105,9 +105,9 @@ def test_new_edges_steer(traced: Mapping[str, Launcher], tmp_path: Path) -> None
 @needs_traced
 def test_several_processes_count_together(tmp_path: Path) -> None:
     """The edges of a campaign are those of all its processes, over time."""
-    team = Team(TRACED, 4, tmp_path, 2, str(tmp_path / "corpus"))
-    team.run(examples=PLAYS)
-    assert team.edges is not None
-    assert team.points[-1]["edges"] == team.edges == team.as_dict()["edges"]
-    assert f"{team.edges} edges" in team.progress
-    assert team.edges > 1000
+    campaign = ParallelCampaign(TRACED, 4, tmp_path, 2, str(tmp_path / "corpus"))
+    campaign.run(examples=PLAYS)
+    assert campaign.edges is not None
+    assert campaign.points[-1]["edges"] == campaign.edges == campaign.as_dict()["edges"]
+    assert f"{campaign.edges} edges" in campaign.progress
+    assert campaign.edges > 1000

@@ -28,6 +28,7 @@ from suites.fuzz.campaign import Campaign
 from suites.fuzz.corpus import KEY, Corpus, Entry
 from suites.fuzz.explorer import MOST, Explorer
 from suites.fuzz.finding_file import play
+from suites.fuzz.fresh_play import FreshPlay
 from suites.fuzz.likeness import move_likeness
 from suites.fuzz.local_workers import LocalWorkers
 from suites.fuzz.moves import MAIN, Call, Carrier, Id, Link, Setup, Slot
@@ -223,8 +224,8 @@ def test_a_corpus_is_played_first_and_minimised(launchers: Mapping[str, Launcher
     corpus.drop(corpus.entries()[0])
     assert [len(entry.moves) for entry in corpus.entries()] == [2]
     kept = corpus.entries()[0]
-    stage = play(launchers, kept.setup, kept.moves)
-    assert stage.played == kept.moves
+    fresh = play(launchers, kept.setup, kept.moves)
+    assert fresh.played == kept.moves
 
 
 @pytest.mark.parametrize("raw", [b"{", b"[]", json.dumps({"format": 99}).encode(), b'{"format": 1}'])
@@ -287,7 +288,7 @@ def test_the_page_of_a_campaign(tmp_path: Path) -> None:
         {"seconds": float(n), "plays": n, "states": n, "steps": n, "outcomes": n, "findings": 0}
         for n in range(3)
     ]
-    assert campaign_page(team.as_dict()).count("<svg") == 5
-    team._groups = 1  # of a build that counts its edges
-    team.points[-1]["edges"] = team.edges or 0
-    assert campaign_page(team.as_dict()).count("<svg") == 6
+    assert campaign_page(campaign.as_dict()).count("<svg") == 5
+    campaign._groups = 1  # of a build that counts its edges
+    campaign.points[-1]["edges"] = campaign.edges or 0
+    assert campaign_page(campaign.as_dict()).count("<svg") == 6

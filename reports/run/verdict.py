@@ -192,6 +192,8 @@ def decide(
     if trouble is Trouble.SKIP:
         verdict, why = _skip(reason)
         return Decision(verdict, why, tuple(findings))
+    if trouble is Trouble.HARNESS and (others := _of_other_releases(case, catalogue)):
+        return Decision(Verdict.UNSUPPORTED, others, tuple(findings))
     if trouble not in (None, Trouble.FINDINGS):  # the findings' rules may not apply
         verdict = Verdict.UNSUPPORTED if trouble is Trouble.UNSUPPORTED else Verdict.ERROR
         return Decision(verdict, reason, tuple(findings))
@@ -228,6 +230,14 @@ def applies(requirement: Requirement, builds: Iterable[Identity]) -> bool:
     """Whether the requirement applies to the version of any of the builds (an unknown version: yes)."""
     known = [build.version for build in builds if build.version]
     return not known or any(version_holds(requirement.versions, version) for version in known)
+
+
+def _of_other_releases(case: CaseRecord, catalogue: Mapping[str, Requirement]) -> str:
+    """Which releases owe the test's requirements, where these builds owe none of them; otherwise empty."""
+    marked = [catalogue[i] for i in case.requirements if i in catalogue]
+    if any(applies(requirement, case.identities.values()) for requirement in marked):
+        return ""
+    return "; ".join(f"{r.id} holds for {r.versions}" for r in marked)
 
 
 def _skip(reason: str) -> tuple[Verdict, str]:

@@ -28,6 +28,7 @@ from reports.views.known_verdicts import Known
 from reports.views.matrix_picture import KINDS, Picture, pictures
 from reports.views.packed_parts import PackedParts, packed
 from reports.views.titles import full_title
+from reports.views.version_remarks import UNKNOWN
 
 FILE = "index.html"
 
@@ -295,6 +296,7 @@ def environment() -> Environment:
     }
     env.globals["ladder_style"] = Markup(ladder_svg.style())
     env.globals["kinds"] = KINDS
+    env.globals["unknown_version"] = UNKNOWN
     env.globals["include_raw"] = lambda name: Markup(_template(name).read_text(encoding="utf-8"))
     return env
 

@@ -22,10 +22,10 @@ from rich.text import Text
 
 from dissectors.rules.judgement import Finding, Verdict
 from dissectors.wire.visible_text import visible
-from reports.run import deviations
 from reports.run.exit_status import Exit
 from reports.run.run_events import CaseFinished, CasesFound, RunEvent
 from reports.run.tally import CaseEvidence, Result, Run
+from reports.views import version_remarks
 from reports.views.certificate import counted
 from reports.views.junit import plain
 from reports.views.matrix_data import line as matrix_line
@@ -90,10 +90,10 @@ def summary(run: Run, out: Path, *, colour: bool, width: int = WIDTH) -> str:
 
 
 def _remarks(run: Run) -> Iterator[str]:
-    """Tests without a stable verdict, deviations that nearly apply, and deviations that no longer occur."""
+    """Tests without a stable verdict, versions that are not known, and deviations that no longer occur."""
     for name in run.flaky:
         yield f"Flaky: {name} has different verdicts"
-    yield from dict.fromkeys(_nearly(run))
+    yield from version_remarks.remarks(run)
     for occurrence in run.stale:
         entry = occurrence.deviation
         yield (
@@ -108,28 +108,14 @@ def _builds(run: Run, width: int) -> Iterator[str]:
         builds = run.identities.get(server, {})
         for side, build in builds.items():
             name = f"{side} {build.spec}" if len(builds) > 1 else server
-            facts = (name, build.version, build.build_id and f"build {build.build_id[:12]}")
+            facts = (
+                name,
+                build.version or "version unknown",
+                build.build_id and f"build {build.build_id[:12]}",
+            )
             known = "  ".join(filter(None, facts))
             fits = len(known) + len(build.path or "") + 2 <= width
             yield f"{known}{'  ' if fits else _PATH_LINE}{build.path}" if build.path else known
-
-
-def _nearly(run: Run) -> Iterator[str]:
-    """Failures that a deviation declares for other versions."""
-    for case in run.cases:
-        if case.verdict is not Verdict.FAIL:
-            continue
-        for found in case.findings:
-            if deviations.declared(run.started.deviations, found, case.circumstances) is not None:
-                continue
-            entry = deviations.declared_for_others(run.started.deviations, found, case.circumstances)
-            if entry is not None:
-                versions = {b.version or "of an unknown version" for b in case.identities.values()}
-                yield (
-                    f"{found.requirement} on {', '.join(sorted(versions))} matches a deviation declared for"
-                    f" {entry.versions} ({entry.symptom}); if it is the same fault, extend its `versions`"
-                    " in a copy of reports/run/deviations.toml and give that with --deviations"
-                )
 
 
 def _table(run: Run, width: int) -> Table:

@@ -85,7 +85,9 @@ def watched(bench: Bench, *without: DisplayCap) -> tuple[Host, Client, Connectio
     source.call("port_event", device=DEVICE, event=OPENED)
     client = bench.client(source, channels=(DISPLAY,), capabilities=EVERYTHING.without(*without))
     bench.settle()
-    return source, client, client.current.channels[DISPLAY, 0]
+    linked = client.current.channels
+    bench.claim((DISPLAY, 0) in linked, "a display for the stream device", "no display is offered")
+    return source, client, linked[DISPLAY, 0]
 
 
 @requirement("CHAN-078", fault=(CLIPPED, never("chardev_write")))

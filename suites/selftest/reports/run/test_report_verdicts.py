@@ -93,6 +93,19 @@ def test_a_requirement_of_other_versions_is_not_broken() -> None:
     assert (decision.verdict, decision.findings) == (Verdict.PASS, ())
 
 
+@pytest.mark.parametrize(
+    ("versions", "verdict"), [(">=0.16", Verdict.UNSUPPORTED), (">=0.12", Verdict.ERROR), ("", Verdict.ERROR)]
+)
+def test_a_test_for_other_versions_that_stumbles(versions: str, verdict: Verdict) -> None:
+    """A build without a feature may lead its test astray: no error of the suite, if no version like it owes
+    what the test asks."""
+    asked = Requirement("X-1", MUST.level, "a", "t", "s", versions=versions)
+    case = case_record(_told(requirement=asked))
+    decision = decide(case, Trouble.HARNESS, "KeyError", catalogue={"X-1": asked}, declared=[])
+    assert decision.verdict is verdict
+    assert (versions in decision.reason) is (verdict is Verdict.UNSUPPORTED or not versions)
+
+
 def test_a_requirement_of_other_versions_is_not_kept_by_a_test_that_passed() -> None:
     """The marker of a test that passed counts only on a build to which the requirement applies."""
     newer = Requirement("X-1", MUST.level, "a", "t", "s", versions=">=0.16")

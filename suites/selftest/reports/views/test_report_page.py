@@ -150,6 +150,25 @@ def test_table_fits_and_says_what_was_seen(everything: Run) -> None:
     assert "\x1b" in summary(everything, Path("results/x"), colour=True)
 
 
+@pytest.mark.parametrize(
+    ("version", "words", "silent"),
+    [
+        ("0.12.8", "ROBUST-900, ROBUST-901 on 0.12.8 match deviations declared for >=0.14.3", "unknown"),
+        (None, "The version of system is unknown: every requirement is asked", "deviations declared for"),
+        ("0.15.1", "declared: known since 2012", "0.14.3"),
+    ],
+)
+def test_versions_that_the_suite_does_not_know(version: str | None, words: str, silent: str) -> None:
+    """Many failures of an old or nameless build have one remark, which says what to do."""
+    other = replace(ROBUST, id="ROBUST-901")
+    cases = [case(r.id, Verdict.FAIL, r, [found(r, CRASH)], version=version) for r in (ROBUST, other) * 2]
+    nearly = replace(DEVIATION, versions=">=0.14.3,<=0.16.0")
+    text = summary(run(*cases, deviations=[nearly]), Path("results/x"), colour=False, width=80)
+    assert " ".join(text.split()).count(words) == 1
+    assert silent not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_a_pair_is_told_by_both_builds() -> None:
     """Though its first case has shown the source alone."""
     first, second = case("a", server="old > new"), case("b", server="old > new")

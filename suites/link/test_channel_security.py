@@ -84,7 +84,8 @@ def test_security_of_each_channel(bench: Bench, channel: str) -> None:
     the setting of one does not change the others."""
     certificate = bench.certificate()
     tls = trusting(certificate.ca)
-    source = bench.start(devices=MACHINE, tls=certificate.settings())
+    spare = () if channel == "smartcard" else ("smartcard",)
+    source = bench.start(devices=MACHINE, spare=spare, tls=certificate.settings())
     other = "inputs" if channel != "inputs" else "main"
 
     def said(of: str = channel) -> tuple[int | None, int | None]:
@@ -110,7 +111,7 @@ def all_but_inputs(bench: Bench, default: int) -> dict[str, tuple[int | None, in
     setting of all other channels."""
     certificate = bench.certificate()
     tls = trusting(certificate.ca)
-    source = bench.start(devices=MACHINE, tls=certificate.settings())
+    source = bench.start(devices=MACHINE, spare=("smartcard",), tls=certificate.settings())
     source.call("set_channel_security", channel="inputs", security=NONE | SSL)
     source.call("set_channel_security", channel=None, security=default)
     said = {of: (answers(bench, source, of, None), answers(bench, source, of, tls)) for of in CHANNELS}

@@ -33,7 +33,7 @@ DEVICES = ("keyboard", "mouse", "display", "playback", "record", "smartcard", "u
 def test_channels_of_a_second_client(bench: Bench) -> None:
     """The server offers every channel to the first client, which stays; the second gets only the channels
     that two clients can share (display, cursor and inputs) and can open them."""
-    source = bench.start(devices=DEVICES, environment=ALLOWED)
+    source = bench.start(devices=DEVICES, spare=("smartcard",), environment=ALLOWED)
     first = bench.client(source, channels=())
     second = bench.client(source)
     bench.settle()

@@ -98,6 +98,7 @@ def _full_headers(header: str) -> frozenset[int]:
 def _hosts(bench: Bench, row: Mapping[str, str]) -> tuple[Host, Host]:
     return bench.pair(
         devices=CHANNELS[row["channels"]][0],
+        spare=("smartcard",),
         ticket=TICKET if row["ticket"] == "ticket" else None,
         tls=None if row["tls"] == Tls.NONE else bench.certificate().settings(),
         tls_only=row["tls"] == Tls.ONLY,

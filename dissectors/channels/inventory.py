@@ -14,9 +14,10 @@ from typing import Any
 from scapy.fields import EnumField, FieldLenField, FieldListField, FlagsField, PacketListField, StrField
 from scapy.packet import Packet
 
+from dissectors.channels.message_classes import message_class
 from dissectors.wire import fields, struct_fields
 from dissectors.wire.constants import CHANNEL_MESSAGES, ChannelType, MsgBase, MsgcBase, Side, channel_name
-from dissectors.wire.message import EVERY_CHANNEL, SpiceMessage, message_class
+from dissectors.wire.message import EVERY_CHANNEL, SpiceMessage
 
 MessageClass = type[SpiceMessage]
 VARIANTS = 16  # enough for every value of the enumerations that choose a layout

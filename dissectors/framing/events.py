@@ -163,8 +163,8 @@ class Message(ConnectionEvent):
 
 def _packet(channel: int, sender: Side, kind: int, body: bytes, sub_list: int) -> Packet:
     """See `Message.packet`."""
+    from dissectors.channels.message_classes import decode
     from dissectors.wire.data_header import own_part
-    from dissectors.wire.message import decode
 
     return decode(channel, sender, kind, own_part(body, sub_list))
 

@@ -193,7 +193,7 @@ class Resync:
 def _fitting(channels: Sequence[int], sender: Side, kind: int, body: bytes) -> tuple[Sequence[int], bool]:
     """The channels whose message of this type has such a body, and whether that is strong evidence: a layout
     that fits any bytes counts only where no other fits."""
-    from dissectors.wire.message import message_class
+    from dissectors.channels.message_classes import message_class
 
     classes = {channel: message_class(channel, sender, kind) for channel in channels}
     strengths = {cls: _strength(cls, body) for cls in set(classes.values())}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The base of every message packet, the registry that finds its class, and packets for what fits none.
+"""The base of every message packet, the registry of its classes, and packets for what fits none.
 
 A message class is declared with `@message(enum member, channel, ...)`:
 
@@ -14,42 +14,22 @@ reason. `bytes(packet)` is always what was dissected.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import IntEnum
-from importlib import import_module
-from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeVar
 
 from scapy.fields import ConditionalField, StrField
 from scapy.packet import NoPayload, Packet
 
-from dissectors.wire.constants import ChannelType, Side
+from dissectors.wire.constants import Side
 from dissectors.wire.fields import NoteField, PointedStringField
 
 EVERY_CHANNEL = 0
-
-#: Which modules of `dissectors.channels` declare a channel's messages; imported when it is first met.
-CHANNEL_MODULES: Mapping[int, tuple[str, ...]] = MappingProxyType(
-    {
-        EVERY_CHANNEL: ("common",),
-        ChannelType.SPICE_CHANNEL_MAIN: ("main", "migration_data"),
-        ChannelType.SPICE_CHANNEL_DISPLAY: ("display", "migration_data"),
-        ChannelType.SPICE_CHANNEL_INPUTS: ("inputs", "migration_data"),
-        ChannelType.SPICE_CHANNEL_CURSOR: ("cursor", "migration_data"),
-        ChannelType.SPICE_CHANNEL_PLAYBACK: ("sound",),
-        ChannelType.SPICE_CHANNEL_RECORD: ("sound",),
-        ChannelType.SPICE_CHANNEL_SMARTCARD: ("smartcard", "migration_data"),
-        ChannelType.SPICE_CHANNEL_USBREDIR: ("spicevmc", "migration_data"),
-        ChannelType.SPICE_CHANNEL_PORT: ("spicevmc", "migration_data"),
-        ChannelType.SPICE_CHANNEL_WEBDAV: ("spicevmc", "migration_data"),
-    }
-)
 
 #: The errors that Scapy's fields raise when bytes are missing or invalid.
 DOES_NOT_FIT = (struct.error, IndexError, ValueError, TypeError, KeyError, AttributeError, OverflowError)
 
 _registry: dict[tuple[int, Side, int], type[SpiceMessage]] = {}
-_loaded: set[int] = set()
 
 
 class SpiceMalformed(Packet):
@@ -191,17 +171,7 @@ def message(member: IntEnum, *channels: int) -> Callable[[_M], _M]:
     return register
 
 
-def message_class(channel: int, sender: Side, message_type: int) -> type[SpiceMessage]:
-    """The class of a message; `SpiceUnknown` where there is none."""
-    for key in (EVERY_CHANNEL, channel):
-        if key not in _loaded:
-            _loaded.add(key)
-            for module in CHANNEL_MODULES.get(key, ()):
-                import_module(f"dissectors.channels.{module}")
-    found = _registry.get((channel, sender, message_type))
-    return found or _registry.get((EVERY_CHANNEL, sender, message_type), SpiceUnknown)
-
-
-def decode(channel: int, sender: Side, message_type: int, body: bytes) -> SpiceMessage:
-    """The packet of a message body. Never raises; `packet.problems()` says what is wrong with it."""
-    return message_class(channel, sender, message_type).parse(bytes(body))
+def registered(channel: int, sender: Side, message_type: int) -> type[SpiceMessage] | None:
+    """The class that was registered for a message; None if there is none (yet): see
+    `dissectors.channels.message_classes`."""
+    return _registry.get((channel, sender, message_type))

@@ -13,9 +13,10 @@ from typing import Any, Protocol
 
 from scapy.packet import Packet
 
+from dissectors.channels.message_classes import message_class
 from dissectors.framing.events import Message
 from dissectors.wire.constants import ChannelType, MsgBase, MsgcBase, MsgcMain, MsgMain, Side
-from dissectors.wire.message import SpiceUnknown, message_class
+from dissectors.wire.message import SpiceUnknown
 from suites.fuzz.moves import Send
 
 MAIN = ChannelType.SPICE_CHANNEL_MAIN

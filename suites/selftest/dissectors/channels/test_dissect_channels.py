@@ -14,8 +14,9 @@ from scapy.packet import Packet, fuzz
 
 from dissectors.channels.agent import VDAgentMessage
 from dissectors.channels.inventory import MessageRow, inventory, sample
+from dissectors.channels.message_classes import decode
 from dissectors.wire.constants import ChannelType, Side
-from dissectors.wire.message import SpiceMessage, SpiceUnknown, decode
+from dissectors.wire.message import SpiceMessage, SpiceUnknown
 from dissectors.wire.structs import fuzz_struct
 
 ROWS = inventory()

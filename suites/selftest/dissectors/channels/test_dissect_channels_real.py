@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from dissectors.channels.message_classes import decode
 from dissectors.wire.constants import Side, message_name
 from dissectors.wire.enums import ImageType
-from dissectors.wire.message import SpiceMessage, SpiceUnknown, decode
+from dissectors.wire.message import SpiceMessage, SpiceUnknown
 
 REAL = Path(__file__).with_name("data") / "real_messages.txt"
 

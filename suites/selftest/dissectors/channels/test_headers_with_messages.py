@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import pytest
 
+from dissectors.channels.framed_message import frame_class
 from dissectors.channels.inventory import inventory
 from dissectors.wire.constants import message_name
-from dissectors.wire.data_header import encode, frame_class
+from dissectors.wire.data_header import encode
 from dissectors.wire.message import SpiceMalformed
 
 ROWS = [row for row in inventory() if row.channel]

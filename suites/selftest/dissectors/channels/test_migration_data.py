@@ -8,8 +8,9 @@ import struct
 import pytest
 
 from dissectors.channels import migration_data as data
+from dissectors.channels.message_classes import decode
 from dissectors.wire.constants import ChannelType, MsgBase, MsgcBase, Side
-from dissectors.wire.message import SpiceMessage, decode
+from dissectors.wire.message import SpiceMessage
 
 MAIN, DISPLAY = ChannelType.SPICE_CHANNEL_MAIN, ChannelType.SPICE_CHANNEL_DISPLAY
 USBREDIR = ChannelType.SPICE_CHANNEL_USBREDIR

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 from scapy.packet import Packet
 
-from dissectors.channels import agent, agent_enums, agent_messages
+from dissectors.channels import agent, agent_enums, agent_messages, framed_message
 from dissectors.channels.inventory import inventory
-from dissectors.wire import constants, enums
-from dissectors.wire import data_header as header
+from dissectors.wire import constants, data_header, enums
 from fixtures.builds.apt import Apt
 from fixtures.builds.mirror import mirrors, release_of_machine
 from fixtures.builds.process import run
@@ -137,7 +136,12 @@ def _struct_sizes(name: str) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("file", "module"),
-    [("protocol.h", header), ("vd_agent.h", agent_messages), ("vd_agent.h", agent)],
+    [
+        ("protocol.h", data_header),
+        ("protocol.h", framed_message),
+        ("vd_agent.h", agent_messages),
+        ("vd_agent.h", agent),
+    ],
 )
 def test_sizes_of_packed_structures(file: str, module: object) -> None:
     """A packet of the same name, with no list or text in it, is as long as the structure."""

@@ -9,25 +9,23 @@ captures. It never raises: invalid bytes become `Garbage`, missing ones `Gap`.
 from __future__ import annotations
 
 import copy
-import struct
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from operator import itemgetter
 
-from dissectors.framing import link_sizes
 from dissectors.framing.direction import Direction, Stage
 from dissectors.framing.events import ConnectionEvent, Gap, Garbage, LinkBytes, Message, Quiet
+from dissectors.framing.link_stage import KINDS, LinkStage
 from dissectors.framing.message_heads import FULL, MINI, head, head_size, skim
-from dissectors.wire.constants import LINK_HEADER_BYTES, SPICE_MAGIC, TICKET_BYTES, CommonCap, Side
+from dissectors.wire.constants import Side
 
 __all__ = ["FULL", "MAX_BODY_BYTES", "MINI", "NO_QUIET", "Framer", "Mark", "Stage"]
 
 MAX_WAITING_BYTES = 1 << 20  # of one side, while only the other side can show their kind
 MAX_BODY_BYTES = 64 << 20  # no SPICE peer sends larger messages; bounds memory
 NO_QUIET: frozenset[int] = frozenset()
-_SELECTS = CommonCap.SPICE_COMMON_CAP_PROTOCOL_AUTH_SELECTION
 _offset = itemgetter(0)
 
 #: (offset in a chunk, time in s, frame): bytes from this offset on came in that frame.
@@ -43,24 +41,30 @@ class Framer:
 
     def __init__(self, connection: int, quiet: Callable[[Side], frozenset[int]] | None = None) -> None:
         self.connection = connection
-        self.channel = 0
-        self.channel_id = 0
-        self.mini = False
-        self.linked = False
-        self._header_known = False
-        self._caps_cut = False  # bytes of a link message or reply are missing: its capabilities are not known
         self._quiet = quiet or (lambda _: NO_QUIET)
-        self._client_caps: frozenset[int] = frozenset()
-        self._server_caps: frozenset[int] = frozenset()
-        self._mechanism: int | None = None
-        self._dir = {Side.CLIENT: Direction(Stage.MESS), Side.SERVER: Direction(Stage.REPLY)}
+        self._link = LinkStage()
         self._at: tuple[float, int | None] = (0.0, None)
 
     def copy(self) -> Framer:
         """An independent framer in the same state."""
         made = copy.copy(self)
-        made._dir = {sender: direction.copy() for sender, direction in self._dir.items()}
+        made._link = self._link.copy()
         return made
+
+    @property
+    def channel(self) -> int:
+        """The channel's type; 0 until the link message names it."""
+        return self._link.channel
+
+    @property
+    def mini(self) -> bool:
+        """Whether both sides use mini headers."""
+        return self._link.mini
+
+    @property
+    def linked(self) -> bool:
+        """Whether the server has accepted the link."""
+        return self._link.linked
 
     def feed(self, sender: Side, data: bytes, time: float, frame: int | None = None) -> list[ConnectionEvent]:
         """The events that `data` completes."""
@@ -68,31 +72,31 @@ class Framer:
 
     def counts(self, sender: Side) -> tuple[Counter[int], int]:
         """Messages by type, and bytes, of the data stage so far."""
-        direction = self._dir[sender]
+        direction = self._link.direction(sender)
         return direction.counts, direction.size
 
     def stage(self, sender: Side) -> Stage:
         """The kind of the next bytes from `sender`."""
-        return self._dir[sender].stage
+        return self._link.direction(sender).stage
 
     def lost(self, sender: Side) -> bool:
         """Whether no boundary is known in this direction."""
-        return self._dir[sender].stage is Stage.LOST
+        return self._link.direction(sender).stage is Stage.LOST
 
     @property
     def known_header(self) -> bool | None:
         """Whether mini headers are used; None until the link stage shows it."""
-        return self.mini if self._header_known else None
+        return self._link.mini if self._link.header_known else None
 
     def spilled(self, sender: Side) -> bytes:
         """The unframed bytes from when the direction lost its boundary; returned once."""
-        direction = self._dir[sender]
+        direction = self._link.direction(sender)
         spilled, direction.spilled = direction.spilled, b""
         return spilled
 
     def stream(self, sender: Side, data: bytes, marks: Sequence[Mark]) -> Iterator[ConnectionEvent]:
         """As `feed`, one event at a time, each at the mark that holds its last byte."""
-        direction = self._dir[sender]
+        direction = self._link.direction(sender)
         held = len(direction.buffer)
         direction.buffer += data
         self._at = marks[0][1:]
@@ -102,9 +106,10 @@ class Framer:
                 self._at = marks[max(0, bisect_right(marks, end - held - 1, key=_offset) - 1)][1:]
 
         yield from self._drain(sender, locate)
-        other = Side.SERVER if sender is Side.CLIENT else Side.CLIENT
-        if self._dir[other].buffer and self._dir[other].stage not in (Stage.WAIT, Stage.LOST, Stage.OVER):
-            yield from self._drain(other, lambda _: None)
+        other_side = Side.SERVER if sender is Side.CLIENT else Side.CLIENT
+        other = self._link.direction(other_side)
+        if other.buffer and other.stage not in (Stage.WAIT, Stage.LOST, Stage.OVER):
+            yield from self._drain(other_side, lambda _: None)
 
     def gap(
         self, sender: Side, size: int | None, time: float, frame: int | None = None, *, cut: bool = False
@@ -114,7 +119,7 @@ class Framer:
         Inside a packet whose size is known the framer keeps its place; else the direction is lost until
         `resume` finds a boundary.
         """
-        direction = self._dir[sender]
+        direction = self._link.direction(sender)
         self._at = (time, frame)
         event = Gap(time=time, frame=frame, connection=self.connection, sender=sender, bytes=size, cut=cut)
         if direction.stage is Stage.DATA and size is not None:
@@ -130,84 +135,31 @@ class Framer:
                         direction.held = len(direction.buffer)
                     direction.missing += size
                     return [inside, *self._drain(sender, lambda _: None)]
-        if size is not None and direction.stage is Stage.MESS and self._names_the_channel(size):
-            return [event, self._cut_mess(size)]
-        if size is not None and self._passes_over(sender, size):
+        if size is not None and direction is self._link.client and self._link.names_channel(size):
+            return [event, self._link_bytes(sender, "mess", self._link.take_cut_mess(size), whole=False)]
+        if size is not None and self._link.passes_over(direction, size):
             return [event]
         if direction.stage is not Stage.OVER:
             if direction.stage is not Stage.DATA and sender is Side.SERVER:
-                self._lose_client()
+                self._link.lose_client()
             direction.lose()
             direction.spilled = b""  # it ends with the hole
         direction.buffer.clear()
         return [event]
 
-    def _names_the_channel(self, size: int) -> bool:
-        """Whether the missing bytes are capabilities of a link message, whose end is known."""
-        head = self._dir[Side.CLIENT].buffer
-        whole = link_sizes.mess_end(head) or 0
-        return len(head) >= link_sizes.MESS_CAPS_AT and len(head) + size <= whole
-
-    def _cut_mess(self, size: int) -> LinkBytes:
-        """A link message without its capabilities."""
-        client, (time, frame) = self._dir[Side.CLIENT], self._at
-        raw = bytes(client.buffer)
-        client.passing = (link_sizes.mess_end(raw) or 0) - len(raw) - size
-        client.buffer.clear()
-        self._caps_cut = True
-        self._after_mess(raw)
-        return LinkBytes(
-            time=time,
-            frame=frame,
-            connection=self.connection,
-            sender=Side.CLIENT,
-            kind="mess",
-            raw=raw,
-            channel=self.channel,
-            whole=False,
-        )
-
-    def _passes_over(self, sender: Side, size: int) -> bool:
-        """Whether missing bytes belong to a link reply or a ticket whose end is known all the same, as where
-        each packet is cut by a snap length. What is there of that packet is not shown."""
-        direction, client = self._dir[sender], self._dir[Side.CLIENT]
-        if size <= direction.passing:
-            direction.passing -= size
-            return True
-        there = len(direction.buffer) + size
-        selects = self._caps_cut or _SELECTS in self._client_caps
-        if direction.stage is Stage.TICKET and there <= TICKET_BYTES:
-            end = TICKET_BYTES
-            self._after_ticket(b"")
-        elif direction.stage is Stage.REPLY and client.stage is Stage.WAIT and selects:
-            end = link_sizes.reply_end(direction.buffer) or 0
-            if there > end:
-                return False
-            self._caps_cut = True
-            client.stage, direction.stage = Stage.MECHANISM, Stage.RESULT
-        else:
-            return False
-        direction.passing = end - there
-        direction.buffer.clear()
-        return True
-
-    def _lose_client(self) -> None:
-        """Without the server's part of the link stage the beginning of the client's messages is unknown."""
-        client = self._dir[Side.CLIENT]
-        if client.stage not in (Stage.MESS, Stage.DATA, Stage.OVER, Stage.LOST):
-            client.lose()
-
     def resume(self, channel: int, *, mini: bool, sender: Side) -> None:
         """Resumes a direction at a proven message boundary (`dissectors.framing.resync` proves it)."""
-        self.channel, self.mini, self.linked, self._header_known = channel, mini, True, True
-        self._dir[sender].stage = Stage.DATA
-        self._dir[sender].buffer.clear()
+        link, direction = self._link, self._link.direction(sender)
+        link.channel, link.mini, link.linked, link.header_known = channel, mini, True, True
+        direction.stage = Stage.DATA
+        direction.buffer.clear()
 
     def end(self, time: float, frame: int | None = None) -> list[ConnectionEvent]:
         """The connection is over: reports the bytes of an incomplete last packet."""
         self._at = (time, frame)
         left: list[ConnectionEvent] = []
-        for sender, direction in self._dir.items():
+        for sender in Side:
+            direction = self._link.direction(sender)
             there = len(direction.buffer)
             if direction.skipping:
                 there = direction.skipped[1] - direction.skipping
@@ -217,7 +169,8 @@ class Framer:
         return left
 
     def _drain(self, sender: Side, locate: Callable[[int], None]) -> Iterator[ConnectionEvent]:
-        direction = self._dir[sender]
+        """The events of the held bytes; `locate(end)` is called with the offset behind each."""
+        direction = self._link.direction(sender)
         used = min(direction.passing, len(direction.buffer))
         direction.passing -= used
         del direction.buffer[:used]
@@ -225,122 +178,51 @@ class Framer:
             if direction.stage is Stage.DATA:
                 yield from self._messages(sender, direction, lambda end, base=used: locate(base + end))  # type: ignore[misc]
                 return
-            step = _STEPS.get(direction.stage)
-            if step is None:
-                if direction.stage is Stage.OVER and sender is Side.SERVER:
-                    yield self._garbage(sender, "bytes on a link that was refused")
-                if direction.stage is Stage.WAIT and len(direction.buffer) > MAX_WAITING_BYTES:
-                    yield self._garbage(sender, "the other side does not say what this is")
-                    direction.lose()
-                if direction.stage is not Stage.WAIT:
-                    direction.buffer.clear()
+            if direction.stage not in KINDS:
+                yield from self._unframed(sender, direction)
                 return
-            size = step(self, direction)
+            size = self._link.size(direction)
             if size is None:
                 return
             raw = bytes(direction.buffer[:size])
+            if self._link.is_second_reply(direction, raw):
+                direction.stage = Stage.REPLY
+                continue
             del direction.buffer[:size]
             used += size
             locate(used)
-            kind = _KINDS[direction.stage]
-            if sender is Side.SERVER and kind in ("result", "sasl") and raw[:4] == SPICE_MAGIC:
-                # a second link reply where the result, or a step of SASL, belongs
-                direction.buffer[:0] = raw
-                direction.stage, used = Stage.REPLY, used - size
-                continue
-            time, frame = self._at
-            if kind != "sasl" or sender is Side.SERVER:  # only the server's steps decide
-                _AFTER[kind](self, raw)
-            yield LinkBytes(
-                time=time,
-                frame=frame,
-                connection=self.connection,
-                sender=sender,
-                kind=kind,
-                raw=raw,
-                channel=self.channel,
-            )
-            if kind == "reply" and self._dir[Side.CLIENT].stage is Stage.MESS:  # its link message is missing
-                self._dir[Side.CLIENT].lose()
-                yield Gap(time=time, frame=frame, connection=self.connection, sender=Side.CLIENT, bytes=None)
+            yield from self._link_packet(sender, KINDS[direction.stage], raw)
 
-    # ---- the link stage: the size of the present packet (None: incomplete)
+    def _unframed(self, sender: Side, direction: Direction) -> Iterator[ConnectionEvent]:
+        """Handles bytes of which no packet can be made, or none yet."""
+        if direction.stage is Stage.OVER and sender is Side.SERVER:
+            yield self._garbage(sender, "bytes on a link that was refused")
+        if direction.stage is Stage.WAIT and len(direction.buffer) > MAX_WAITING_BYTES:
+            yield self._garbage(sender, "the other side does not say what this is")
+            direction.lose()
+        if direction.stage is not Stage.WAIT:
+            direction.buffer.clear()
 
-    def _mess_size(self, direction: Direction) -> int | None:
-        return link_sizes.mess_size(direction.buffer)
+    def _link_packet(self, sender: Side, kind: str, raw: bytes) -> Iterator[ConnectionEvent]:
+        time, frame = self._at
+        self._link.take(sender, kind, raw)
+        yield self._link_bytes(sender, kind, raw)
+        if kind == "reply" and self._link.client.stage is Stage.MESS:  # its link message is missing
+            self._link.client.lose()
+            yield Gap(time=time, frame=frame, connection=self.connection, sender=Side.CLIENT, bytes=None)
 
-    def _reply_size(self, direction: Direction) -> int | None:
-        return link_sizes.reply_size(direction.buffer)
-
-    def _fixed(self, direction: Direction) -> int | None:
-        if direction.stage is Stage.RESULT and self._caps_cut and self._mechanism is None:
-            direction.lose()  # it may be SASL
-            return None
-        size = TICKET_BYTES if direction.stage is Stage.TICKET else 4
-        return size if len(direction.buffer) >= size else None
-
-    def _sasl_size(self, direction: Direction) -> int | None:
-        is_answer = direction is self._dir[Side.SERVER] and direction.sasl_steps > 0
-        return link_sizes.sasl_size(direction.buffer, is_answer=is_answer)
-
-    # ---- the link stage: the effect of a packet
-
-    def _after_mess(self, raw: bytes) -> None:
-        self._dir[Side.CLIENT].stage = Stage.WAIT
-        if len(raw) >= link_sizes.MESS_CAPS_AT:
-            _, self.channel, self.channel_id = struct.unpack_from("<IBB", raw, LINK_HEADER_BYTES)
-        if len(raw) >= LINK_HEADER_BYTES + link_sizes.MESS_FIXED_BYTES:
-            self._client_caps = link_sizes.common_caps(raw, link_sizes.MESS_CAPS_AT)
-
-    def _after_reply(self, raw: bytes) -> None:
-        client, server = self._dir[Side.CLIENT], self._dir[Side.SERVER]
-        if link_sizes.refuses(raw):
-            client.stage = server.stage = Stage.OVER
-            return
-        self._server_caps = link_sizes.common_caps(raw, link_sizes.REPLY_CAPS_AT)
-        both = self._client_caps & self._server_caps
-        server.stage = Stage.RESULT
-        if client.stage is Stage.WAIT:
-            self._header_known = not self._caps_cut
-            self.mini = CommonCap.SPICE_COMMON_CAP_MINI_HEADER in both
-            selects = _SELECTS in (self._server_caps if self._caps_cut else both)
-            client.stage = Stage.MECHANISM if selects else Stage.TICKET
-
-    def _after_mechanism(self, raw: bytes) -> None:
-        (self._mechanism,) = struct.unpack("<I", raw)
-        sasl = self._mechanism == CommonCap.SPICE_COMMON_CAP_AUTH_SASL
-        self._dir[Side.CLIENT].stage = Stage.SASL if sasl else Stage.TICKET
-        if self._caps_cut and not sasl and self._mechanism != CommonCap.SPICE_COMMON_CAP_AUTH_SPICE:
-            for direction in self._dir.values():  # it was no mechanism
-                direction.lose()
-        if sasl:
-            self._dir[Side.SERVER].stage = Stage.SASL
-
-    def _after_ticket(self, raw: bytes) -> None:
-        client = self._dir[Side.CLIENT]
-        client.stage = Stage.DATA if self.linked else Stage.WAIT
-        if self.linked and self._caps_cut:
-            client.lose()
-
-    def _after_sasl(self, raw: bytes) -> None:
-        server = self._dir[Side.SERVER]
-        if server.stage is Stage.SASL:
-            server.sasl_steps += 1
-            accepted = link_sizes.sasl_accepted(raw) if server.sasl_steps > 1 else None
-            if accepted is not None:
-                server.stage = Stage.RESULT if accepted else Stage.OVER
-
-    def _after_result(self, raw: bytes) -> None:
-        self.linked = raw == bytes(4)
-        for direction in self._dir.values():
-            if not self.linked:
-                direction.stage = Stage.OVER
-            elif direction.stage not in (Stage.LOST, Stage.MECHANISM, Stage.TICKET):
-                direction.stage = Stage.DATA  # read a ticket first that the capture shows late
-        if self.linked and not self._header_known:
-            self._dir[Side.SERVER].lose()
-            if self._dir[Side.CLIENT].stage is Stage.DATA:
-                self._dir[Side.CLIENT].lose()
+    def _link_bytes(self, sender: Side, kind: str, raw: bytes, *, whole: bool = True) -> LinkBytes:
+        time, frame = self._at
+        return LinkBytes(
+            time=time,
+            frame=frame,
+            connection=self.connection,
+            sender=sender,
+            kind=kind,
+            raw=raw,
+            channel=self.channel,
+            whole=whole,
+        )
 
     # ---- the data stage
 
@@ -439,38 +321,12 @@ class Framer:
             sender=sender,
             count=count,
             bytes=size,
-            serial=self._dir[sender].serial,
+            serial=self._link.direction(sender).serial,
         )
 
     def _garbage(self, sender: Side, reason: str) -> Garbage:
         time, frame = self._at
-        raw = bytes(self._dir[sender].buffer[:64])
+        raw = bytes(self._link.direction(sender).buffer[:64])
         return Garbage(
             time=time, frame=frame, connection=self.connection, sender=sender, raw=raw, reason=reason
         )
-
-
-_STEPS: dict[Stage, Callable[[Framer, Direction], int | None]] = {
-    Stage.MESS: Framer._mess_size,
-    Stage.REPLY: Framer._reply_size,
-    Stage.MECHANISM: Framer._fixed,
-    Stage.TICKET: Framer._fixed,
-    Stage.RESULT: Framer._fixed,
-    Stage.SASL: Framer._sasl_size,
-}
-_KINDS = {
-    Stage.MESS: "mess",
-    Stage.REPLY: "reply",
-    Stage.MECHANISM: "mechanism",
-    Stage.TICKET: "ticket",
-    Stage.RESULT: "result",
-    Stage.SASL: "sasl",
-}
-_AFTER: dict[str, Callable[[Framer, bytes], None]] = {
-    "mess": Framer._after_mess,
-    "reply": Framer._after_reply,
-    "mechanism": Framer._after_mechanism,
-    "ticket": Framer._after_ticket,
-    "sasl": Framer._after_sasl,
-    "result": Framer._after_result,
-}

@@ -365,7 +365,7 @@ def test_mutated_sessions_are_survived(
             if isinstance(event, Message):
                 event.packet.problems()
     framer.end(0.0)
-    assert all(len(framer._dir[side].buffer) <= sum(len(d) for _, d in turns) for side in Side)
+    assert all(len(framer._link.direction(side).buffer) <= sum(len(d) for _, d in turns) for side in Side)
 
 
 def test_a_side_that_never_answers_costs_no_memory() -> None:

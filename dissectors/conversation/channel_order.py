@@ -54,7 +54,9 @@ SECONDARY_ORDER: Mapping[tuple[State, Side], Row] = MappingProxyType(
             breaks={**_NO_MARK, BC.SPICE_MSGC_MIGRATE_DATA: Breach("MIG-CLI-010")},
         ),
         (State.TARGET_SILENT, S): Row(stay=NOTHING, otherwise="MIG-DST-005"),
-        (State.TARGET_SILENT, C): Row(breaks=_NO_MARK),
+        (State.TARGET_SILENT, C): Row(
+            breaks={**_NO_MARK, BC.SPICE_MSGC_MIGRATE_DATA: Breach("MIG-CLI-010")},
+        ),
         (State.TARGET_RESTORING, S): Row(),
         (State.TARGET_RESTORING, C): Row(
             go={BC.SPICE_MSGC_MIGRATE_DATA: To(State.OPEN, ("MIG-DST-027",))}, breaks=_NO_MARK

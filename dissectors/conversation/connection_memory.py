@@ -32,12 +32,14 @@ def remember(connection: Connection, event: Message) -> None:
             connection.unacked -= connection.window or 0
     elif event.type == MsgBase.SPICE_MSG_PING:
         connection.pings.append(event.body[:PONG_BYTES] if event.whole else UNKNOWN)
-        if connection.unanswered is None and event.whole:
-            connection.unanswered = replace(event, body=event.body[:PONG_BYTES])
+        if event.whole:
+            connection.unanswered.append(replace(event, body=event.body[:PONG_BYTES]))
     elif event.type == MsgBase.SPICE_MSG_SET_ACK:
         connection.generations.append(event.body[:GENERATION_BYTES] if event.whole else UNKNOWN)
         connection.window = int(event.packet.window) if event.whole else None
         connection.unacked = 0
+        if connection.unsynced is None and event.whole:
+            connection.unsynced = event
     elif event.type == MsgBase.SPICE_MSG_MIGRATE:
         connection.migrate = event
         if not event.holds("flags"):
@@ -47,13 +49,27 @@ def remember(connection: Connection, event: Message) -> None:
 def _answered(connection: Connection, event: Message) -> None:
     """Takes in a PONG or an ACK_SYNC; keeps one without a seen question until the end."""
     pong = event.type == MsgcBase.SPICE_MSGC_PONG
+    if not pong:
+        connection.unsynced = None
+    elif event.whole:
+        _pong(connection, event.body[:PONG_BYTES])
+    else:
+        connection.unanswered.clear()  # it may be any PING's answer
     if not event.whole:
-        connection.unanswered = None if pong else connection.unanswered  # it may be the answer
         return
-    if pong and connection.unanswered is not None and connection.unanswered.body == event.body[:PONG_BYTES]:
-        connection.unanswered = None
     if answers(connection, event) is False:
         connection.strange.append(event)
+
+
+def _pong(connection: Connection, said: bytes) -> None:
+    """Takes in a whole PONG: a client answers in order, so that it has passed over all earlier PINGs. A PONG
+    with other bytes stands for the answer to the oldest PING."""
+    waiting = connection.unanswered
+    if any(ping.body == said for ping in waiting):
+        while (ping := waiting.popleft()).body != said:
+            connection.passed_over = connection.passed_over or ping
+    elif waiting:
+        waiting.popleft()
 
 
 def answers(connection: Connection, event: Message) -> bool | None:

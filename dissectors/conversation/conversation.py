@@ -52,6 +52,7 @@ from dissectors.wire.constants import (
     LinkErr,
     MsgBase,
     MsgcBase,
+    MsgcMain,
     MsgMain,
     Side,
 )
@@ -344,6 +345,9 @@ class Conversation:
                 (int(c.type), int(c.id)) for c in event.packet.channels or () if hasattr(c, "type")
             )
             session.listed = bool(session.offered) or not event.whole
+            session.offered_at = event.time
+        elif not server and event.type == MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS:
+            session.attached = session.attached or event
         migration_course.follow(self, session, event)
 
     def _apply_init(self, connection: Connection, session: Session, event: Message) -> None:

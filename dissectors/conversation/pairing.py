@@ -144,7 +144,7 @@ def _brings(migration: Migration, session: Session) -> int:
         reason = 32
     elif switched and (port or (client and (same_host or _follows(migration, session)))):
         reason = 16 if not as_target else 4
-    elif pending and port and client:
+    elif pending and port and client and (exact or not _is_address(migration.host)):
         reason = 8 if as_target else 2
     else:
         return 0
@@ -158,6 +158,21 @@ def _follows(migration: Migration, session: Session) -> bool:
     if ended is None or here is None or there is None or not 0 < here.time - ended.time < SWITCHED_S:
         return False
     return here.goal.host == there.goal.host or not _is_address(migration.host)
+
+
+def goes_there(migration: Migration, connection: Connection) -> bool:
+    """Whether a connection surely goes to the announced address: the port alone says little, for it is the
+    same on many hosts. Behind a name, and behind address translation, it is the same client's connection."""
+    opened, begun = connection.opened, migration.begun
+    if opened is None or opened.time < begun or migration.source.host == connection.host:
+        return False
+    there = [place for place in connection.places if place.port in migration.ports]
+    if any(place.host == migration.host for place in there):
+        return True
+    source = migration.source
+    same_client = source.main.opened is not None and source.main.opened.client.host == opened.client.host
+    known = not _is_address(migration.host) or source.id in (connection.connection_id or None,)
+    return bool(there) and same_client and known
 
 
 def _is_address(host: str | None) -> bool:

@@ -66,7 +66,10 @@ class Connection:
     beside: Message | None = None  # the server's first message, while another link to the channel was open
     said: set[int] = field(default_factory=set)  # message types that the client has sent
     pings: deque[bytes] = field(default_factory=lambda: deque(maxlen=64))  # id and timestamp, the last ones
-    unanswered: Message | None = None  # the oldest PING without a PONG, with no more than id and timestamp
+    # PINGs without a PONG, oldest first, with id and timestamp only; and the first that was passed over.
+    unanswered: deque[Message] = field(default_factory=lambda: deque(maxlen=64))
+    passed_over: Message | None = None
+    unsynced: Message | None = None  # the oldest SET_ACK without an ACK_SYNC
     # Answers without a seen question. Where a capture lost a part of a PING, its PONG may come before it.
     strange: deque[Message] = field(default_factory=lambda: deque(maxlen=16))
     generations: deque[bytes] = field(default_factory=lambda: deque(maxlen=8))  # of SET_ACK, the last ones
@@ -147,6 +150,8 @@ class Session:
     migration: Migration | None = None  # the latest one in which it is the source
     arrived: Migration | None = None  # the one in which it is the target
     offered: frozenset[tuple[int, int]] = frozenset()  # CHANNELS_LIST
+    offered_at: float = 0.0  # time (s) of the latest CHANNELS_LIST
+    attached: Message | None = None  # the client's first ATTACH_CHANNELS
     listed: bool = False  # CHANNELS_LIST has named a channel, or the evidence holds only a part of it
     replaces: Session | None = None  # sessions that were still open on this host when this one began
     init: Message | None = None
@@ -157,6 +162,7 @@ class Session:
     tokens: int | None = None  # the client's tokens for the agent; None: unknown
     used: int = 0  # tokens that the client has used and that the server has not returned
     displays: int | None = None  # INIT's display_channels_hint
+    fewer: bool = False  # CHANNELS_LIST names more displays
     clock: tuple[float, int] | None = None  # the latest multimedia time: (event's s, its ms)
 
     def connections(self) -> Iterator[Connection]:

@@ -5,15 +5,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dissectors.conversation.connection_states import INIT_DUE, NOT_BEGUN, WAITING, State
+from dissectors.conversation.connection_states import CONNECTED as CONNECTED_PLAIN
+from dissectors.conversation.connection_states import (
+    CONNECTED_SEAMLESS,
+    INIT_DUE,
+    NOT_BEGUN,
+    WAITING,
+    State,
+)
 from dissectors.conversation.conversation import Connection, Conversation, Migration
-from dissectors.framing.events import LinkBytes, Message, Opened
+from dissectors.conversation.failed_links import asked_for
+from dissectors.conversation.pairing import goes_there
+from dissectors.framing.events import Closed, Failure, LinkBytes, Message, Opened
 from dissectors.rules.migration_facts import CONNECTED, END, SETTLED_S, SWITCH, WAIT_S
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
-from dissectors.wire.constants import MsgcBase, MsgcMain, Side, channel_name
+from dissectors.wire.constants import MsgBase, MsgcBase, MsgcMain, Side, channel_name
 
 #: A client that has left the source sends MIGRATE_END to the target within this time, seconds.
 ARRIVES_S = 1.0
+#: States of a source whose client is on its way to the target.
+WAITS_FOR_CLIENT = CONNECTED_PLAIN | CONNECTED_SEAMLESS | {State.ANNOUNCED, State.ANNOUNCED_SEAMLESS}
 
 
 @on(LinkBytes)
@@ -25,25 +36,21 @@ def client_links(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
     packet = event.packet
     if packet.problems() or int(packet.channel_type) != 1:
         return
-    opened = connection.opened
-    for migration in reversed(view.migrations):
-        if migration.begin is None or migration.target is not None or migration.ended is not None:
-            continue
-        if (
-            opened.server.port not in (migration.port, migration.tls_port)
-            or migration.source.host == connection.host
-        ):
-            continue
-        due = migration.source.id
-        if due is None:
-            return  # its INIT was not seen
-        seen = int(packet.connection_id)
-        if seen == 0 and not _same_client(migration, connection):
-            continue  # another client's new session
-        yield check(
-            "MIG-CLI-001", seen == due, f"connection_id {_hex(due)}, the source's session id", _hex(seen)
-        )
-        return
+    seen = int(packet.connection_id)
+    waiting = [m for m in view.migrations if _waits_for_link(m) and goes_there(m, connection)]
+    waiting = [m for m in waiting if seen or _same_client(m, connection)]  # else another client's session
+    due = [m.source.id for m in waiting]
+    if due and None not in due:  # else its INIT was not seen
+        expected = f"connection_id {_hex(due[-1])}, the source's session id"
+        yield check("MIG-CLI-001", seen in due, expected, _hex(seen))
+
+
+def _waits_for_link(migration: Migration) -> bool:
+    """Whether the source waits for its client to link to the target."""
+    source = migration.source
+    over = migration.ended or migration.target or source.main.closed
+    latest = source.migration is migration and source.main.state in WAITS_FOR_CLIENT
+    return migration.begin is not None and over is None and latest
 
 
 @on(LinkBytes)
@@ -52,30 +59,42 @@ def client_links_late(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
     connection = view.connection(event)
     if event.kind != "mess" or event.sender is not Side.CLIENT or event.packet.problems():
         return
-    kind, number = int(event.packet.channel_type), int(event.packet.channel_id)
+    key = int(event.packet.channel_type), int(event.packet.channel_id)
     for migration in reversed(view.migrations):
         answer, target = migration.answer, migration.target
-        if target is None or answer is None or answer.type not in CONNECTED or migration.ended is not None:
+        if target is None or answer is None or answer.type not in CONNECTED:
             continue
-        here = connection.host == target.host and int(event.packet.connection_id) == target.main.connection_id
-        if not here or target.main.state not in NOT_BEGUN:
+        if connection.host != target.host or int(event.packet.connection_id) != target.main.connection_id:
             continue
-        at_source = [c for c in migration.source.channels if (c.channel, c.channel_id) == (kind, number)]
-        before = any(c.result is not None and c.result.time < answer.time for c in at_source)
+        if target.main.closed is not None or not _had(migration, key, answer):
+            continue
         again = any(
-            (c.channel, c.channel_id) == (kind, number)
+            (c.channel, c.channel_id) == key
             for c in view.connections.values()
             if c is not connection and c.host == target.host and c.connection_id == target.main.connection_id
         )
         arrived = target.main.result is not None and target.main.result.time < answer.time
-        if before and arrived and not again:  # MIG-CLI-003 judges an answer before main's own link
+        if arrived and not again:  # MIG-CLI-003 judges an answer before main's own link
             yield Broken(
                 "MIG-CLI-020",
                 "CONNECTED only when the channels that the client has are linked to the target",
-                f"a link to {channel_name(kind)} {number} after it",
+                f"a link to {channel_name(key[0])} {key[1]} after it",
                 answer,
             )
         return
+
+
+def _had(migration: Migration, key: tuple[int, int], answer: Message) -> bool:
+    """Whether the client had this channel at the source when it answered. A channel that it has opened since
+    the announcement may follow when the client has arrived."""
+    target = migration.target
+    begun = target is not None and (migration.ended is not None or target.main.state not in NOT_BEGUN)
+    since = migration.begin.time if begun and migration.begin is not None else answer.time
+    return any(
+        c.result is not None and c.result.time < since and (c.closed is None or c.closed.time > answer.time)
+        for c in migration.source.channels
+        if (c.channel, c.channel_id) == key and (migration.begin is not None or not begun)
+    )
 
 
 @on(Message, *CONNECTED)
@@ -134,12 +153,7 @@ def client_answers(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 def _target_visible(view: Conversation, migration: Migration) -> bool:
     """Whether the evidence shows any connection to the target."""
-    return any(
-        c.opened is not None
-        and c.opened.server.port in (migration.port, migration.tls_port)
-        and c.host != migration.source.host
-        for c in view.connections.values()
-    )
+    return any(goes_there(migration, c) for c in view.connections.values())
 
 
 @on(
@@ -189,6 +203,28 @@ def client_moves(view: Conversation, event: Message) -> Iterator[Ruling]:
             )
 
 
+@at_end
+def data_invented(view: Conversation) -> Iterator[Ruling]:
+    """The client sends no MIGRATE_DATA for a channel of which the source has sent none."""
+    for migration in view.migrations:
+        target = migration.target.main.number if migration.target is not None else None
+        for step in migration.steps:
+            if step.sender is not Side.CLIENT or step.type != MsgcBase.SPICE_MSGC_MIGRATE_DATA:
+                continue
+            there = view.connections[step.connection]
+            if step.connection != target and _gave_none(migration, there):
+                yield Broken("MIG-CLI-010", "no MIGRATE_DATA: the source has sent none", step.name, step)
+
+
+def _gave_none(migration: Migration, there: Connection) -> bool:
+    """Whether the source's channel, seen from its link to its end, moved without MIGRATE_DATA."""
+    key = there.channel, there.channel_id
+    here = [c for c in migration.source.channels if (c.channel, c.channel_id) == key and c.linked_whole]
+    given = MsgBase.SPICE_MSG_MIGRATE_DATA
+    moved = [c for c in here if c.certain and c.migrate is not None and c.closed is not None]
+    return bool(moved) and not any(c.shown[Side.SERVER, given] for c in here)
+
+
 @on(Opened)
 def client_switches(view: Conversation, event: Opened) -> Iterator[Ruling]:
     """After SWITCH_HOST the client connects to the address in that message."""
@@ -209,10 +245,9 @@ def client_fresh(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
         return
     for migration in reversed(view.migrations):
         switched = migration.ended is not None and migration.ended.type == SWITCH
-        here = connection.opened.server.port in (migration.port, migration.tls_port)
         if migration.begin is not None and int(event.packet.connection_id) == migration.source.id:
             return  # a link for the earlier announcement; its client may not have read the end yet
-        if switched and here and migration.source.host != connection.host:
+        if switched and migration.target is None and goes_there(migration, connection):
             yield Broken(
                 "MIG-CLI-006",
                 "a link with connection_id 0 after SWITCH_HOST",
@@ -229,10 +264,28 @@ def client_silent(view: Conversation) -> Iterator[Ruling]:
         over = migration.ended or source.closed
         if begin is None or migration.answer is not None or over is None or not source.certain:
             continue
+        if migration.source.migration is not migration:
+            continue  # a later announcement took its place: the client owes one answer
         waited = over.time - begin.time
-        if waited > WAIT_S:
+        if waited > WAIT_S and not _still_tries(view, migration, over.time):
             expected = "CONNECTED, CONNECTED_SEAMLESS or CONNECT_ERROR"
             yield Broken("MIG-CLI-002", expected, f"no answer in {waited:.0f} s", over)
+
+
+def _still_tries(view: Conversation, migration: Migration, until: float) -> bool:
+    """Whether the client waited until then (s) for a target that does not answer, which is not its fault."""
+    return any(
+        asked_for(migration, c) and (c.failed is None or c.failed.how is Failure.UNANSWERED)
+        for c in view.connections.values()
+        if c.result is None and _open_at(c, until)
+    )
+
+
+def _open_at(connection: Connection, time: float) -> bool:
+    """Whether the client had begun the connection, and nobody had ended it."""
+    known, closed = connection.opened or connection.failed, connection.closed
+    began = connection.failed.first if connection.failed is not None else known.time if known else time
+    return began < time and (closed is None or closed.time > time)
 
 
 def _left_waiting(migration: Migration, target: Connection) -> bool:
@@ -241,6 +294,12 @@ def _left_waiting(migration: Migration, target: Connection) -> bool:
     if ended is None or closed is None:
         return True
     return closed.by is Side.CLIENT and closed.time - ended.time > SETTLED_S
+
+
+def _ignored(migration: Migration, closed: Closed) -> bool:
+    """Whether the client left the source, or stayed until the source dropped it at the end of its wait."""
+    ended = migration.ended
+    return closed.by is not Side.SERVER or (ended is not None and closed.time - ended.time > SETTLED_S)
 
 
 @at_end
@@ -259,7 +318,7 @@ def client_owes(view: Conversation) -> Iterator[Ruling]:
             and _left_waiting(migration, target.main)
             and (view.now - left > ARRIVES_S or target.main.closed is not None)
         ):
-            if source.closed is not None and source.closed.by is not Side.SERVER:
+            if source.closed is not None and _ignored(migration, source.closed):
                 yield Broken(
                     "MIG-CLI-004",
                     "MIGRATE_END to the target",

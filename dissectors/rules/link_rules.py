@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -137,7 +137,7 @@ def _accepted(view: Conversation, connection: Connection, event: LinkBytes, pack
     if settings and not settings.get("sasl"):
         yield check("LINK-050", not sasl, "no AUTH_SASL, which is not configured", "AUTH_SASL offered")
     if connection.is_main:
-        yield from _main_caps(caps)
+        yield from _main_caps(caps, settings)
 
 
 def _public_key(
@@ -163,21 +163,26 @@ def _key(reply: LinkBytes) -> bytes:
     return reply.raw[begin : begin + SPICE_TICKET_PUBKEY_BYTES]
 
 
-def _main_caps(caps: frozenset[int]) -> Iterator[Ruling]:
+def _main_caps(caps: frozenset[int], settings: Mapping[str, object]) -> Iterator[Ruling]:
     semi = MainCap.SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE in caps
     yield check("LINK-012", semi, "SEMI_SEAMLESS_MIGRATE offered", "not offered")
+    seamless = MainCap.SPICE_MAIN_CAP_SEAMLESS_MIGRATE in caps
+    yield check("LINK-022", seamless, "SEAMLESS_MIGRATE offered, whether it is used or not", "not offered")
     later = (MainCap.SPICE_MAIN_CAP_NAME_AND_UUID, MainCap.SPICE_MAIN_CAP_AGENT_CONNECTED_TOKENS)
     missing = sorted(cap.name for cap in later if cap not in caps)
+    if len(missing) == len(later) and not settings:
+        return  # a server before 0.15 offers neither, and what does not offer them does not tell its version
     yield check(
         "LINK-031", not missing, "NAME_AND_UUID and AGENT_CONNECTED_TOKENS", f"without {', '.join(missing)}"
     )
-    seamless = MainCap.SPICE_MAIN_CAP_SEAMLESS_MIGRATE in caps
-    yield check("LINK-022", seamless, "SEAMLESS_MIGRATE offered, whether it is used or not", "not offered")
 
 
 def _refused(view: Conversation, connection: Connection, error: LinkErr | int) -> Iterator[Ruling]:
     settings = view.hosts[connection.host].settings if connection.host >= 0 else {}
     due = _security_answer(view, connection)
+    minor = connection.mess.packet.minor_version if connection.mess is not None else SPICE_VERSION_MINOR
+    if minor != SPICE_VERSION_MINOR and error == LinkErr.SPICE_LINK_ERR_VERSION_MISMATCH and not settings:
+        yield Broken("LINK-006", f"SPICE_LINK_ERR_OK: minor version {minor}", _name(error))
     if error in _SECURITY and (error == due or not settings):
         yield Kept(_SECURITY[error])
     elif error == LinkErr.SPICE_LINK_ERR_CHANNEL_NOT_AVAILABLE and not connection.is_main:
@@ -334,15 +339,18 @@ def refused_goes_on(view: Conversation, event: Garbage) -> Iterator[Ruling]:
 
 @at_end
 def no_session_without_link(view: Conversation) -> Iterator[Ruling]:
-    """No SPICE message follows on a refused link."""
+    """No SPICE message follows on a refused link, and no link result after a reply that refused it."""
     for connection in view.connections.values():
-        if connection.reply is not None and connection.certain and connection.result is not None:
-            if link_error(connection.result) != OK:
-                last = connection.last[Side.SERVER]
-                if last is None:
-                    yield Kept("LINK-017")
-                else:
-                    yield Broken("LINK-017", "no message on a refused link", last.name, last)
+        refusal, result = connection.refusal, connection.result
+        if refusal is None or connection.reply is None or not connection.certain:
+            continue
+        last = connection.last[Side.SERVER]
+        more = last or (result if result is not refusal else None)
+        if more is not None:
+            name = last.name if last is not None else "a link result"
+            yield Broken("LINK-017", "no message on a refused link", name, more)
+        elif result is not None:
+            yield Kept("LINK-017")
 
 
 def _bits(words: Any) -> Iterator[int]:

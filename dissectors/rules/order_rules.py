@@ -30,6 +30,10 @@ def order(view: Conversation, event: Message) -> Iterator[Ruling]:
         return  # an earlier breach changed no state
     if breach := cells.breaks.get(event.type):
         broken = breach.requirement
+    elif (
+        event.type in ANSWERS and event.sender is Side.CLIENT and connection.is_main and _unasked(connection)
+    ):
+        broken = "MIG-CLI-015"
     elif cells.stay is None or event.type in cells.stay or not _known(event):
         return
     else:
@@ -62,6 +66,12 @@ def _answer_due(connection: Connection) -> bool:
     """Whether the server has sent more announcements than the client has sent answers."""
     announced = sum(connection.shown[Side.SERVER, kind] for kind in (BEGIN, BEGIN_SEAMLESS))
     return announced > sum(connection.shown[Side.CLIENT, kind] for kind in ANSWERS)
+
+
+def _unasked(connection: Connection) -> bool:
+    """Whether the whole link stage was seen, and no announcement after it."""
+    announced = any(connection.shown[Side.SERVER, kind] for kind in (BEGIN, BEGIN_SEAMLESS))
+    return connection.linked_whole and not announced
 
 
 def _known(event: Message) -> bool:

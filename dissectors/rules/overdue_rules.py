@@ -10,7 +10,16 @@ from dissectors.conversation.conversation import Connection, Conversation, Migra
 from dissectors.framing.events import Ending, Message
 from dissectors.rules.migration_facts import END, SWITCH, WAIT_S, server_of
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end
-from dissectors.wire.constants import ChannelType, MsgBase, MsgcBase, MsgcDisplay, MsgcMain, MsgMain, Side
+from dissectors.wire.constants import (
+    ChannelType,
+    MsgBase,
+    MsgcBase,
+    MsgcDisplay,
+    MsgcMain,
+    MsgMain,
+    MsgPlayback,
+    Side,
+)
 
 #: An answer comes within this time, seconds; it leaves room for a slow line and a busy machine.
 ANSWER_S = 5.0
@@ -131,7 +140,8 @@ def _list_owed(connection: Connection) -> bool:
     session = connection.session
     asked = MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS in connection.said
     ready = connection.state is State.READY
-    return asked and ready and session is not None and not session.listed and session.arrived is None
+    listed = connection.shown[Side.SERVER, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST] > 0
+    return asked and ready and session is not None and not listed and session.arrived is None
 
 
 @at_end
@@ -163,14 +173,33 @@ def _speaks_first(channel: Connection) -> bool:
 
 @at_end
 def pong_owed(view: Conversation) -> Iterator[Ruling]:
-    """The client answers each PING before messages that it sends long after it on the same channel."""
+    """The client answers each PING before later PINGs, and before messages that it sends long after it on the
+    same channel."""
     for connection in view.connections.values():
-        ping, last = connection.unanswered, connection.last[Side.CLIENT]
-        if ping is None or last is None or not connection.certain:
+        if not connection.certain:
             continue
-        waited = last.time - ping.time
-        if waited > PONG_S:
-            yield Broken("MIG-CLI-021", "PONG", f"none, {waited:.0f} s after the PING", ping)
+        if connection.passed_over is not None:
+            seen = "none, though it has answered a later PING"
+            yield Broken("MIG-CLI-021", "PONG", seen, connection.passed_over)
+        elif connection.unanswered and (waited := _waited(connection, connection.unanswered[0])) > PONG_S:
+            seen = f"none, {waited:.0f} s after the PING"
+            yield Broken("MIG-CLI-021", "PONG", seen, connection.unanswered[0])
+
+
+@at_end
+def sync_owed(view: Conversation) -> Iterator[Ruling]:
+    """The client answers SET_ACK before messages that it sends long after it on the same channel."""
+    for connection in view.connections.values():
+        asked = connection.unsynced
+        if asked is not None and connection.certain and (waited := _waited(connection, asked)) > PONG_S:
+            seen = f"none, {waited:.0f} s after SET_ACK"
+            yield Broken("MIG-CLI-014", "ACK_SYNC with the generation of SET_ACK", seen, asked)
+
+
+def _waited(connection: Connection, question: Message) -> float:
+    """The time (s) from the server's question to the client's last message that the evidence shows."""
+    last = connection.last[Side.CLIENT]
+    return last.time - question.time if last is not None else 0.0
 
 
 @at_end
@@ -186,12 +215,12 @@ def target_goes_on(view: Conversation) -> Iterator[Ruling]:
             continue  # not the source's data: the target may refuse it
         if _changed(migration, data):
             continue  # then it need only continue the session
-        if session.main.shown[Side.SERVER, MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME]:
+        if session.clock is not None and session.clock[0] >= data.time:
             yield from map(Kept, ("MIG-DST-024", "MIG-DST-025"))
             continue
         waited = _until(view, session.main) - data.time
         spoke = any(last is not None and last.time > data.time for last in _last_words(session))
-        if waited > ANSWER_S and spoke:
+        if waited > ANSWER_S and spoke and not _plays(session):
             yield Broken(
                 "MIG-DST-025", "MULTI_MEDIA_TIME after MIGRATE_DATA", f"none in {waited:.0f} s", data
             )
@@ -199,6 +228,13 @@ def target_goes_on(view: Conversation) -> Iterator[Ruling]:
             end = "the end of the connection"
             seen = end if _by_server(session.main) else f"not a message in {waited:.0f} s"
             yield Broken("MIG-DST-024", "the session goes on after MIGRATE_DATA", seen, data)
+
+
+def _plays(session: Session) -> bool:
+    """Whether its machine plays sound: then the sound's time counts, and main sends none (server/sound.cpp,
+    playback_channel_client_start)."""
+    sound = (c for c in session.channels if c.channel == ChannelType.SPICE_CHANNEL_PLAYBACK)
+    return any(c.shown[Side.SERVER, MsgPlayback.SPICE_MSG_PLAYBACK_START] for c in sound)
 
 
 def _main_data(migration: Migration) -> Message | None:

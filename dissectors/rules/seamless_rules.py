@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
 from dissectors.conversation.connection_states import MOVING, State
-from dissectors.conversation.conversation import Connection, Conversation
+from dissectors.conversation.conversation import Connection, Conversation, Session
 from dissectors.framing.events import Message
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, on
 from dissectors.wire.constants import (
@@ -56,7 +56,11 @@ def told_again(view: Conversation, event: Message) -> Iterator[Ruling]:
     if event.sender is not Side.SERVER or connection.state is not State.TARGET_RESTORING:
         return
     session = connection.session
-    if session is None or session.main.state is not State.TARGET_SEAMLESS or not connection.certain:
+    if (
+        session is None
+        or not connection.certain
+        or not (session.main.state is State.TARGET_SEAMLESS or _data_is_due(session, connection))
+    ):
         return
     if (event.channel, event.type) in SET_BY_THE_MACHINE and not view.hosts[connection.host].settings.get(
         "calls"
@@ -65,6 +69,12 @@ def told_again(view: Conversation, event: Message) -> Iterator[Ruling]:
     if event.channel == ChannelType.SPICE_CHANNEL_CURSOR and _card_was_reset(view, connection):
         return
     yield Broken("MIG-DST-027", "nothing that the source has sent, before MIGRATE_DATA", event.name)
+
+
+def _data_is_due(session: Session, connection: Connection) -> bool:
+    """Whether the source has sent MIGRATE_DATA for this channel, which the client must bring here."""
+    migration = session.arrived
+    return migration is not None and (connection.channel, connection.channel_id) in migration.data
 
 
 def _card_was_reset(view: Conversation, connection: Connection) -> bool:

@@ -11,17 +11,31 @@ from dissectors.conversation.conversation import Connection, Conversation, Sessi
 from dissectors.framing.events import Closed, Ending, LinkBytes, Message
 from dissectors.rules.link_rules import mess_fault
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
-from dissectors.wire.constants import ChannelType, CommonCap, LinkErr, MainCap, MsgcMain, MsgMain, Side
+from dissectors.wire.constants import (
+    ChannelType,
+    CommonCap,
+    LinkErr,
+    MainCap,
+    MsgBase,
+    MsgcMain,
+    MsgDisplay,
+    MsgMain,
+    Side,
+)
 from dissectors.wire.enums import MouseMode
 
 #: The most earlier sessions whose ids are compared.
 LATEST = 500
 #: The most that the multimedia time may deviate from the time passed between two messages, ms.
 LATENCY_MS = 10_000
-#: A display may be plugged in only this long after INIT, seconds.
-PLUGGED_S = 1.0
+#: A display may be plugged in only this long after INIT, a device plugged out after CHANNELS_LIST, seconds.
+PLUGGED_S, UNPLUGGED_S = 1.0, 5.0
 OK = LinkErr.SPICE_LINK_ERR_OK
-MAIN = ChannelType.SPICE_CHANNEL_MAIN
+MAIN, DISPLAY = ChannelType.SPICE_CHANNEL_MAIN, ChannelType.SPICE_CHANNEL_DISPLAY
+#: The messages of a display that draws what a guest's driver says.
+DRAWS = frozenset(kind for kind in MsgDisplay if "_DRAW_" in kind.name) - {
+    MsgDisplay.SPICE_MSG_DISPLAY_DRAW_FILL
+}
 
 
 @on(Message, MsgMain.SPICE_MSG_MAIN_INIT)
@@ -52,9 +66,17 @@ def init(view: Conversation, event: Message) -> Iterator[Ruling]:
     elif connection.host >= 0 and view.hosts[connection.host].ids:
         others = (s for s in islice(reversed(view.sessions), LATEST) if s.id == session_id)
         again = any(
-            s.host == connection.host and _lives_on(view, s) for s in others if s.main is not connection
+            s.host == connection.host and _lives_on(view, s)
+            for s in others
+            if s.main is not connection and not _comes_from(connection, s)
         )
         yield check("CONNID-004", not again, "an id that no earlier session had", f"0x{session_id:08x}")
+
+
+def _comes_from(connection: Connection, source: Session) -> bool:
+    """Whether a migration brought its client from that session: both hosts may be behind one address."""
+    arrived = connection.session.arrived if connection.session is not None else None
+    return arrived is not None and arrived.source is source
 
 
 def _lives_on(view: Conversation, session: Session) -> bool:
@@ -142,21 +164,56 @@ def channels_list(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 @on(Message, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST)
 def displays(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """INIT's display_channels_hint is the number of displays in the first CHANNELS_LIST."""
+    """INIT's display_channels_hint is the number of displays in the first CHANNELS_LIST, which may name the
+    displays of stream devices besides (see `more_displays`)."""
     session = view.connection(event).session
     if session is None or session.displays is None or session.listed or session.clock is None:
         return
-    if event.packet.problems():
+    if event.packet.problems() or view.hosts[session.host].settings:
         return
-    listed = sum(int(c.type) == ChannelType.SPICE_CHANNEL_DISPLAY for c in event.packet.channels)
-    grown = session.displays < listed and event.time - session.clock[0] > PLUGGED_S
-    if not view.hosts[session.host].settings and not grown:
-        yield check(
-            "MAIN-017",
-            session.displays == listed,
-            f"a display_channels_hint of {listed}, as CHANNELS_LIST names them",
-            session.displays,
-        )
+    listed = sum(int(c.type) == DISPLAY for c in event.packet.channels)
+    if session.displays >= listed:
+        fine = session.displays == listed
+        yield check("MAIN-017", fine, _hint_of(f"{listed}, as CHANNELS_LIST names them"), session.displays)
+    elif event.time - session.clock[0] <= PLUGGED_S:
+        session.fewer = True
+
+
+@at_end
+def more_displays(view: Conversation) -> Iterator[Ruling]:
+    """At the end: where INIT hints at fewer displays than CHANNELS_LIST names, no more of them draw than the
+    hint says. The display of a stream device fills its surface and sends streams."""
+    for session in view.sessions:
+        if not session.fewer or session.displays is None:
+            continue
+        drawing = {c.channel_id for c in session.channels if c.channel == DISPLAY and _draws(c)}
+        if len(drawing) > session.displays:
+            expected = _hint_of(f"{len(drawing)} at least, as many displays draw")
+            yield Broken("MAIN-017", expected, str(session.displays), session.init)
+
+
+def _hint_of(text: str) -> str:
+    return f"a display_channels_hint of {text}"
+
+
+def _draws(display: Connection) -> bool:
+    return any(display.shown[Side.SERVER, kind] for kind in DRAWS)
+
+
+@on(Message, MsgMain.SPICE_MSG_MAIN_INIT)
+def same_displays(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """A target's display_channels_hint is the source's: it is the same machine."""
+    connection = view.connection(event)
+    session = connection.session
+    if session is None or session.arrived is None or not connection.as_target or event.packet.problems():
+        return
+    source = session.arrived.source
+    listed = {sum(kind == DISPLAY for kind, _ in source.offered)} if source.offered else set[int]()
+    known = listed | ({source.displays} if source.displays is not None else set[int]())
+    if known and not view.hosts[connection.host].settings:
+        hint = int(event.packet.display_channels_hint)
+        expected = _hint_of(f"{' or '.join(map(str, sorted(known)))}, as at the source")
+        yield check("MAIN-017", hint in known, expected, hint)
 
 
 @on(Message, MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME)
@@ -179,6 +236,20 @@ def multimedia_time(view: Conversation, event: Message) -> Iterator[Ruling]:
             f"about {stated} ms and the {passed:.0f} ms that have passed since",
             f"{int(event.packet.multi_media_time)} ms",
         )
+
+
+@on(Message, MsgMain.SPICE_MSG_MAIN_MIGRATE_END, MsgBase.SPICE_MSG_MIGRATE)
+def attach_passed_over(view: Conversation, event: Message) -> Iterator[Ruling]:
+    """A server that acts on the client's CONNECTED has read the ATTACH_CHANNELS before it."""
+    connection = view.connection(event)
+    session = connection.session
+    if not connection.is_main or session is None or not connection.certain:
+        return
+    if connection.shown[Side.SERVER, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST]:
+        return
+    attached, answer = session.attached, session.migration.answer if session.migration is not None else None
+    if attached is not None and answer is not None and attached.time < answer.time:
+        yield Broken("MAIN-008", "CHANNELS_LIST after ATTACH_CHANNELS", f"{event.name} without it", attached)
 
 
 @on(Closed)
@@ -283,7 +354,19 @@ def _is_listed(view: Conversation, connection: Connection) -> bool:
     if connection.mess is None or connection.is_main or mess_fault(connection.mess.raw) is not None:
         return False
     session = view.session(connection.connection_id, connection)
-    return session is not None and (connection.channel, connection.channel_id) in session.offered
+    key = connection.channel, connection.channel_id
+    return session is not None and key in session.offered and not _unplugged(session, connection)
+
+
+def _unplugged(session: Session, connection: Connection) -> bool:
+    """Whether the channel may have gone with its device, of which no message tells the client: the server has
+    closed it before, or the list is old."""
+    earlier = session.links_to(connection)
+    gone = any(
+        c.closed is not None and c.closed.by is not Side.CLIENT for c in earlier if c is not connection
+    )
+    listed, opened = session.offered_at, connection.opened
+    return gone or opened is None or opened.time - listed > UNPLUGGED_S
 
 
 def _configured(view: Conversation, connection: Connection) -> bool:

@@ -62,11 +62,12 @@ def client_links_late(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
     key = int(event.packet.channel_type), int(event.packet.channel_id)
     for migration in reversed(view.migrations):
         answer, target = migration.answer, migration.target
-        if target is None or answer is None or answer.type not in CONNECTED:
+        if target is None or answer is None or answer.type not in CONNECTED or event.time < answer.time:
             continue
         if connection.host != target.host or int(event.packet.connection_id) != target.main.connection_id:
             continue
-        if target.main.closed is not None or not _had(migration, key, answer):
+        begins = migration.ended is None and target.main.state not in NOT_BEGUN  # another rule judges that
+        if target.main.closed is not None or begins or not _had(migration, key, answer):
             continue
         again = any(
             (c.channel, c.channel_id) == key
@@ -87,13 +88,14 @@ def client_links_late(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
 def _had(migration: Migration, key: tuple[int, int], answer: Message) -> bool:
     """Whether the client had this channel at the source when it answered. A channel that it has opened since
     the announcement may follow when the client has arrived."""
-    target = migration.target
-    begun = target is not None and (migration.ended is not None or target.main.state not in NOT_BEGUN)
-    since = migration.begin.time if begun and migration.begin is not None else answer.time
+    begin, ended = migration.begin, migration.ended
+    if ended is not None and begin is None:
+        return False  # it is not known since when
+    since = begin.time if ended is not None and begin is not None else answer.time
     return any(
         c.result is not None and c.result.time < since and (c.closed is None or c.closed.time > answer.time)
         for c in migration.source.channels
-        if (c.channel, c.channel_id) == key and (migration.begin is not None or not begun)
+        if (c.channel, c.channel_id) == key
     )
 
 

@@ -247,6 +247,8 @@ def attach_passed_over(view: Conversation, event: Message) -> Iterator[Ruling]:
         return
     if connection.shown[Side.SERVER, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST]:
         return
+    if not session.channels:
+        return  # a script's client may do without
     attached, answer = session.attached, session.migration.answer if session.migration is not None else None
     if attached is not None and answer is not None and attached.time < answer.time:
         yield Broken("MAIN-008", "CHANNELS_LIST after ATTACH_CHANNELS", f"{event.name} without it", attached)

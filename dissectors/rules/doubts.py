@@ -53,7 +53,7 @@ OWN = (
     "CHAN-",
     "MAIN-",
     "MIG-DST-031",
-    *(f"MIG-CLI-{number:03}" for number in (9, 11, 13, 14, 15, 16, 19)),
+    *(f"MIG-CLI-{number:03}" for number in (9, 11, 13, 14, 15, 16, 19, 21)),
 )
 OWN_ON_MAIN = ("MIG-SRC-", "MIG-DST-")
 #: Requirement -> the side whose messages on other connections are its evidence; others need both sides.

@@ -32,6 +32,7 @@ RULE_MODULES = (
     "link",
     "channel",
     "session",
+    "channels_list",
     "agent",
     "source",
     "target",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from dissectors.wire.constants import ChannelType, SpicevmcCap
-from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.peer.client_capabilities import EVERYTHING
 
 #: Channel -> the devices that give a machine this channel.
 DEVICES: Mapping[ChannelType, tuple[str, ...]] = MappingProxyType(

@@ -15,7 +15,7 @@ from dissectors.wire.enums import ImageCompression, ImageType
 from fixtures.bench import Bench
 from fixtures.bench.planting import Fault, changed, lost, put, requirement
 from fixtures.peer import Connection
-from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.system.hosts import Ability, Host, Unsupported
 from suites.channels.test_display_capabilities import SIDE, came, opened
 from suites.guest_pictures import STREAM_CREATE, begin_video, drawn

@@ -14,7 +14,7 @@ from dissectors.wire.enums import ImageCompression, ImageType, VideoCodecType
 from fixtures.bench import Bench
 from fixtures.bench.planting import added, changed, lost, put, requirement
 from fixtures.peer import Connection
-from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.system.hosts import Ability, Host
 from suites.guest_pictures import STREAM_CREATE, begin_video, drawn
 

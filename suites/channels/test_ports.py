@@ -13,7 +13,7 @@ from dissectors.wire.enums import DataCompressionType, PortEvent
 from fixtures.bench import Bench
 from fixtures.bench.planting import Fault, changed, lost, put, requirement, turned
 from fixtures.peer import Connection
-from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.system.hosts import Ability, Host
 
 PORT_INIT, PORT_EVENT = MsgPort.SPICE_MSG_PORT_INIT, MsgPort.SPICE_MSG_PORT_EVENT

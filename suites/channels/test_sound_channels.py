@@ -22,7 +22,7 @@ from dissectors.wire.enums import AudioDataMode, AudioFmt
 from fixtures.bench import Bench
 from fixtures.bench.planting import added, changed, closed_after, lost, put, requirement
 from fixtures.peer import Connection
-from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.system.hosts import Ability, Host
 
 PLAYBACK, RECORD = ChannelType.SPICE_CHANNEL_PLAYBACK, ChannelType.SPICE_CHANNEL_RECORD

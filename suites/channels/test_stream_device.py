@@ -14,7 +14,7 @@ from dissectors.wire.enums import VideoCodecType
 from fixtures.bench import Bench
 from fixtures.bench.planting import Fault, changed, lost, never, put, requirement
 from fixtures.peer import Client, Connection
-from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.system.hosts import Ability, Host
 from suites.guest_agent import read_by_guest
 

@@ -23,7 +23,7 @@ from fixtures.bench.planting import (
     stuck_after,
 )
 from fixtures.peer import Connection, LinkRefused
-from fixtures.peer.peer_connection import EVERYTHING, Capabilities
+from fixtures.peer.client_capabilities import EVERYTHING, Capabilities
 from fixtures.peer.transport import trusting
 from fixtures.system.hosts import Ability
 

@@ -23,7 +23,7 @@ from fixtures.bench.planting import (
     requirement,
     stuck_after,
 )
-from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.peer.transport import trusting
 from fixtures.system.hosts import Ability, Host
 

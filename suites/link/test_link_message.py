@@ -28,7 +28,7 @@ from fixtures.bench.planting import (
     stuck_after,
 )
 from fixtures.peer import Connection, LinkRefused
-from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.peer.client_capabilities import EVERYTHING
 from suites.steps import served
 
 DENIED = LinkErr.SPICE_LINK_ERR_PERMISSION_DENIED

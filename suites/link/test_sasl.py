@@ -16,7 +16,7 @@ from dissectors.wire.constants import TICKET_BYTES, ChannelType, CommonCap, Link
 from fixtures.bench import Bench
 from fixtures.bench.planting import Fault, changed, lost, put, requirement, result, stuck_after
 from fixtures.peer import Connection, LinkRefused
-from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.peer.sasl import (
     WITH_SASL,
     Say,

@@ -23,7 +23,7 @@ from dissectors.wire.constants import (
 from fixtures.bench import Bench
 from fixtures.bench.planting import requirement, rewritten, stuck_on_wire
 from fixtures.peer import Connection
-from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.peer.transport import trusting
 from fixtures.peer.websocket_client import (
     BINARY,

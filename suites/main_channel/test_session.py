@@ -24,7 +24,7 @@ from fixtures.bench.planting import (
     turned,
     twice,
 )
-from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.system.hosts import Ability
 
 INIT, NAME, UUID = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_NAME, MsgMain.SPICE_MSG_MAIN_UUID

@@ -12,7 +12,7 @@ import pytest
 from dissectors.wire.constants import ChannelType, CommonCap, MsgBase, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import added, lost, put, requirement, result, serial
-from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.system.hosts import Ability, Unsupported
 from suites.steps import migrated
 

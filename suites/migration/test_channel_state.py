@@ -25,8 +25,8 @@ from dissectors.wire.constants import (
 from fixtures.bench import Bench
 from fixtures.bench.planting import NOTIFY_BODY, added, lost, requirement, serial, twice
 from fixtures.peer import Client, Connection
+from fixtures.peer.client_capabilities import EVERYTHING as CAPABLE
 from fixtures.peer.duties import DUTIFUL, Duties, Step
-from fixtures.peer.peer_connection import EVERYTHING as CAPABLE
 from fixtures.system.hosts import Ability, Host
 from suites.steps import announced, migrated, moved
 

@@ -16,8 +16,8 @@ from dissectors.wire.constants import ChannelType, MsgcMain, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import requirement
 from fixtures.peer import Client, Deadline
+from fixtures.peer.client_capabilities import EVERYTHING, Capabilities
 from fixtures.peer.duties import ANSWERS_LATE, CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, Duties
-from fixtures.peer.peer_connection import EVERYTHING, Capabilities
 from fixtures.peer.transport import trusting
 from fixtures.system.hosts import Ability, Host
 from suites.combinations import (

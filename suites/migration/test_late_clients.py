@@ -9,8 +9,8 @@ import pytest
 from dissectors.wire.constants import ChannelType, MainCap, MsgBase, MsgcMain, MsgInputs, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import added, before, closed_after, lost, requirement, timers
+from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.peer.duties import ANSWERS_LATE, DUTIFUL, NEVER_LEAVES, Step
-from fixtures.peer.peer_connection import EVERYTHING
 from fixtures.system.hosts import Ability
 from suites.steps import announced, arrived, ended, migrated
 

@@ -21,8 +21,8 @@ from fixtures.bench.planting import (
     timers,
     too_early,
 )
+from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.peer.duties import ANSWERS_LATE, CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, NEVER_LEAVES, Step
-from fixtures.peer.peer_connection import EVERYTHING
 from fixtures.system.hosts import Ability
 from suites.steps import announced, unanswered
 

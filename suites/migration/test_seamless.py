@@ -34,8 +34,8 @@ from fixtures.bench.planting import (
     twice,
 )
 from fixtures.peer import Client, Deadline
+from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.peer.duties import CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, Step
-from fixtures.peer.peer_connection import EVERYTHING
 from fixtures.system.hosts import Ability
 from suites.steps import announced, arrived, ended, migrated
 

@@ -9,8 +9,8 @@ from dissectors.channels.main import SpiceMsgcMainMigrateDstDoSeamless
 from dissectors.wire.constants import MainCap, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import BEGIN_BODY, added, requirement
+from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.peer.duties import DUTIFUL, Step
-from fixtures.peer.peer_connection import EVERYTHING
 from fixtures.system.hosts import Ability
 from suites.steps import ended
 

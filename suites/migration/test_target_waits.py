@@ -10,7 +10,7 @@ from dissectors.framing.events import Ending
 from dissectors.wire.constants import ChannelType, MainCap, MsgcMain, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import closed_after, requirement, stuck_after, timers, twice
-from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.system.hosts import Ability
 
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS

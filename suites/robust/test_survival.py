@@ -16,8 +16,8 @@ from dissectors.wire.constants import ChannelType, CommonCap, MsgcBase, MsgcDisp
 from fixtures.bench import Bench
 from fixtures.bench.planting import dies, dies_at, leaks, lost, requirement, swells
 from fixtures.peer import Client, Connection, Deadline
+from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.peer.duties import DUTIFUL, Step
-from fixtures.peer.peer_connection import EVERYTHING
 from fixtures.system.hosts import Ability, Host
 from suites.steps import announced, served
 

@@ -30,9 +30,9 @@ from suites.selftest.dissectors.capture.capture_mutations import (
     save,
 )
 from suites.selftest.dissectors.capture.test_capture_tls import framed
-from suites.selftest.dissectors.capture.test_capture_tunnels import WRAPS, frame
 from suites.selftest.dissectors.capture.test_connection_attempts import CLIENT, ROUTER, answer, ip, syn
 from suites.selftest.dissectors.capture.test_proxies import HEADERS, OK, SOCKS, TICKET, connect
+from suites.selftest.dissectors.capture.tunnel_headers import WRAPS, frame
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "plain": bytes,

@@ -28,7 +28,7 @@ from dissectors.wire.constants import (
 )
 from fixtures.library import LibraryLauncher
 from fixtures.peer import Client, Pump
-from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.system.hosts import Settings
 
 MAIN, INPUTS = ChannelType.SPICE_CHANNEL_MAIN, ChannelType.SPICE_CHANNEL_INPUTS

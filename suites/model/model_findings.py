@@ -23,6 +23,8 @@ from suites.model.mealy import SUITE, Model, OtherSuite
 from suites.model.subject import Subject
 
 REQUIREMENT = "MODEL-001"
+#: The last letter, the model's answer and the other server's.
+Kind = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class ModelFinding:
     model: str
 
     @property
-    def kind(self) -> tuple[str, str, str]:
+    def kind(self) -> Kind:
         """What it shares with the same difference in other states."""
         return self.word[-1], self.expected[-1], self.seen
 

@@ -15,7 +15,7 @@ from suites.model import model_findings, model_picture
 from suites.model.answer_store import Store
 from suites.model.answers import IMPOSSIBLE, Answer, death, said
 from suites.model.comparison import differences
-from suites.model.conformance import MODELS, difference, words
+from suites.model.conformance import MODELS, compared, difference, words
 from suites.model.equivalence_oracle import SCHEMES, Effort
 from suites.model.known_answers import KnownAnswers, Undecided, Word
 from suites.model.learning import learn_from
@@ -55,6 +55,11 @@ class ModelPlayer:
                     text += ", something else"
                 answers.append(Answer(text, self._open(state), over=fatal(text), calls=self._calls(state)))
             yield word, answers
+
+    def answers(self, word: Word, *, from_nothing: bool = False) -> list[Answer]:
+        """As `AnswersWords` says."""
+        ((_, answers),) = self.many([word])
+        return answers
 
     def _open(self, state: int) -> frozenset[str]:
         row = self._model.steps[state]
@@ -212,6 +217,29 @@ def test_a_difference_has_its_shortest_word_and_a_finding(model: Model, tmp_path
     seen = difference(model, word, other.answers(word))
     assert seen is not None
     assert seen.word == word
+
+
+def test_a_difference_that_only_a_long_word_shows_is_shortened(model: Model) -> None:
+    """A server with a state that the model lacks: the shortest way into the model's state shows nothing."""
+    state, counted = next(
+        (number, name)
+        for number, row in enumerate(model.steps)
+        for name, (answer, following) in row.items()
+        if following == number and answer != IMPOSSIBLE and number
+    )
+    hidden = len(model)
+    letter, (_, following) = next(
+        (name, step) for name, step in model.steps[state].items() if step[0] != IMPOSSIBLE and name != counted
+    )
+    steps = [dict(row) for row in model.steps]
+    steps.append({**steps[state], counted: (steps[state][counted][0], hidden), letter: ("other", following)})
+    steps[state][counted] = (steps[state][counted][0], hidden)
+    player = ModelPlayer(replace(model, steps=steps))
+    way = model.shortest()[state]
+    long = (*way, "main: close", *way, counted, counted, letter, counted)
+    (found,) = compared(model, player, [long])
+    assert found.word == (*way, counted, letter)
+    assert found.seen == "other"
 
 
 def test_deaths_in_other_words_are_equal(model: Model) -> None:

@@ -283,7 +283,7 @@ class SpiceMsgcDisplayInit(SpiceMessage):
 
 @message(MsgcDisplay.SPICE_MSGC_DISPLAY_STREAM_REPORT, DISPLAY)
 class SpiceMsgcDisplayStreamReport(SpiceMessage):
-    """How a video arrives, times in ms. No frames and 0xffffffff drops: the client can not play it."""
+    """How a video arrives, times in ms. No frames and 0xffffffff drops: the client cannot play it."""
 
     fields_desc = [
         LEIntField("stream_id", 0),

@@ -32,7 +32,7 @@ LEFT, TOP, WIDTH, HEIGHT = 16, 24, 200, 160
 BOX = (LEFT, TOP, LEFT + WIDTH, TOP + HEIGHT)
 SOME = 10
 OFF = 1  # spice-server.h, SPICE_STREAM_VIDEO_OFF
-ALL_LOST = 0xFFFFFFFF  # num_drops of a client that can not play the stream
+ALL_LOST = 0xFFFFFFFF  # num_drops of a client that cannot play the stream
 #: The server destroys a stream that has had no picture for a second (server/video-stream.h,
 #: RED_STREAM_TIMEOUT).
 TIMEOUT_S = 0.9
@@ -203,7 +203,7 @@ def test_drawing_over_a_video(bench: Bench) -> None:
 
 @requirement("CHAN-110", fault=lost(DRAW_COPY))
 def test_client_that_can_not_play_the_stream(bench: Bench) -> None:
-    """The client reports that it can not play the stream: it gets the pictures as drawings."""
+    """The client reports that it cannot play the stream: it gets the pictures as drawings."""
     video = Video(bench)
     bench.until(lambda: video.display.got(REPORT), REPORT.name, proves="CHAN-053")
     asked = video.display.got(REPORT)[-1].packet

@@ -84,6 +84,17 @@ def test_a_target_that_falls_silent() -> None:
     assert broken(after_data(lambda message: False, closed=1.0)) == set()
 
 
+def test_main_alone_falls_silent() -> None:
+    """Releases before 0.14.3 owe nothing on main after MIGRATE_DATA: its silence ends no session."""
+    main = {
+        e.connection
+        for e in recording("seamless")
+        if isinstance(e, LinkBytes) and e.channel == ChannelType.SPICE_CHANNEL_MAIN
+    }
+    every = [e for e in after_data(lambda message: False) if getattr(e, "connection", None) in main]
+    assert broken(every) == {"MIG-DST-025"}
+
+
 def display(every: Sequence[Event]) -> int:
     """The source's display connection."""
     link = first(every, lambda e: isinstance(e, LinkBytes) and e.kind == "result" and e.channel == DISPLAY)

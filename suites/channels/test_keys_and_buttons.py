@@ -219,6 +219,24 @@ def test_lights_that_the_client_wishes(bench: Bench, lights: int, wish: int) -> 
     bench.claim(more == 0, "nothing for the same wish", f"{more} more keys")
 
 
+@requirement("CHAN-063", fault=(lost(KEY_UP, case="caps"), lost(WISH, nth=2, case="num")))
+@pytest.mark.parametrize("key", LOCKS.values(), ids=["scroll", "num", "caps"])
+def test_lock_key_that_is_held(bench: Bench, key: int) -> None:
+    """The client holds a lock key while it asks for other lights: the server leaves that key alone, until it
+    is released and the client asks again."""
+    _, _, inputs = opened(bench)
+    inputs.send(SpiceMsgcInputsKeyDown(code=key))
+    inputs.send(SpiceMsgcInputsKeyModifiers(modifiers=0))
+    bench.settle()
+    held = bytes([key]).hex()
+    bench.claim(typed(bench) == held, f"{held} alone while it is held", typed(bench))
+    inputs.send(SpiceMsgcInputsKeyUp(code=key | 0x80))
+    inputs.send(SpiceMsgcInputsKeyModifiers(modifiers=0))
+    bench.settle()
+    wanted = bytes([key, key | 0x80, key, key | 0x80]).hex()
+    bench.claim(typed(bench) == wanted, f"{wanted}: released, then pressed once", typed(bench))
+
+
 @requirement("CHAN-064", fault=(timers(+1, case="wish"), timers(-1, case="key"), lost(LIGHTS, case="wish")))
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 @pytest.mark.parametrize("by", ["wish", "key"])

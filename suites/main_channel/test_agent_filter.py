@@ -19,6 +19,7 @@ from suites.guest_agent import CHUNK, HEADER, agent_message, chunk, read_by_gues
 
 INIT, AGENT_DATA = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_AGENT_DATA
 GONE = MsgMain.SPICE_MSG_MAIN_AGENT_DISCONNECTED
+BACK_AGAIN = MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS
 TO_AGENT, START = MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, MsgcMain.SPICE_MSGC_MAIN_AGENT_START
 #: VDAgentMessage's types (spice/vd_agent.h).
 CLIPBOARD_KINDS = {"CLIPBOARD": 4, "CLIPBOARD_GRAB": 7, "CLIPBOARD_REQUEST": 8, "CLIPBOARD_RELEASE": 9}
@@ -144,6 +145,28 @@ def test_graphics_devices(bench: Bench, able: bool) -> None:
     seen = read_by_guest(bench)
     wanted = chunk(agent_message(GRAPHICS_DEVICE_INFO, bytes(4)), SERVER_PORT) * 2 * able
     bench.claim(seen == wanted, f"at the guest {wanted.hex() or 'nothing'}", seen.hex() or "nothing")
+
+
+@requirement("MAIN-066", fault=Fault("the guest reads it twice", plant=("twice:chardev_write",)))
+def test_graphics_devices_and_the_next_agent(bench: Bench) -> None:
+    """The agent that has announced the capability is replaced: the next one gets the graphics devices only
+    when it announces the capability too."""
+    source, main = talking(bench)
+    announcement = chunk(_caps(ALL_CAPS)).hex()
+    source.call("agent_send", hex=announcement)
+    bench.settle()
+    source.call("agent_detach")
+    source.call("agent_attach")
+    bench.until(lambda: main.got(BACK_AGAIN), BACK_AGAIN.name, proves="MAIN-009")
+    main.send(START, struct.pack("<I", 100))
+    bench.settle()
+    devices = chunk(agent_message(GRAPHICS_DEVICE_INFO, bytes(4)), SERVER_PORT)
+    seen = read_by_guest(bench)
+    bench.claim(seen == devices, f"at the first agent alone {devices.hex()}", seen.hex() or "nothing")
+    source.call("agent_send", hex=announcement)
+    bench.settle()
+    seen = read_by_guest(bench)
+    bench.claim(seen == devices * 2, f"and then at the next: {devices.hex()}", seen.hex())
 
 
 MALFORMED = {

@@ -77,6 +77,21 @@ def test_agent_is_unplugged_within_its_message(bench: Bench, cut: int) -> None:
     bench.claim(main.ending is None, "the session goes on", main.ending)
 
 
+@requirement("MAIN-060", fault=(lost(AGENT_DATA, nth=2), changed("old", AGENT_DATA, OLD[50:], nth=2)))
+def test_agent_is_unplugged_between_its_chunks(bench: Bench) -> None:
+    """The agent is unplugged when it has sent the first of two chunks of its message: what the next agent
+    sends is a message of its own."""
+    source = bench.start(devices=("keyboard", "mouse", "agent"))
+    main = talking(bench, source)
+    source.call("agent_send", hex=chunk(OLD[:50]).hex())
+    bench.settle()
+    plugged_again(bench, source, main)
+    source.call("agent_send", hex=chunk(NEW).hex())
+    bench.settle()
+    bench.claim(heard(main) == OLD[:50] + NEW, "the part, then the next agent's message", heard(main).hex())
+    bench.claim(main.ending is None, "the session goes on", main.ending)
+
+
 @requirement("MAIN-060", fault=changed("old", TO_AGENT, OLD, nth=2))
 def test_agent_is_unplugged_within_the_clients_message(bench: Bench) -> None:
     """The agent is unplugged when the client has sent half of its message: the other half reaches no

@@ -79,6 +79,26 @@ def test_agent_that_may_no_longer(bench: Bench) -> None:
         bench.claim(seen == [wanted] * bool(wanted), f"MOUSE_MODE {wanted or 'not at all'}", seen)
 
 
+@requirement("MAIN-061", fault=(lost(MODE, nth=3), put(MODE, supported_modes=3, nth=3)))
+def test_agent_that_moves_the_pointer_comes_and_goes(bench: Bench) -> None:
+    """An agent that may move the pointer comes, goes while the client's mode is in force, and comes again:
+    the server announces each change once."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    main = bench.link(source)
+    bench.expect(main, INIT, proves="MAIN-001")
+    both, server = int(SERVER | CLIENT), int(SERVER)
+    source.call("agent_attach")
+    bench.settle()
+    main.send(REQUEST, struct.pack("<H", CLIENT))
+    bench.settle()
+    source.call("agent_detach")
+    bench.settle()
+    source.call("agent_attach")
+    bench.settle()
+    wanted = [(both, server), (both, int(CLIENT)), (server, server), (both, server)]
+    bench.claim(modes(main) == wanted, f"MOUSE_MODE {wanted}", modes(main))
+
+
 @requirement("MAIN-012", fault=(twice(MODE), lost(MODE, nth=2)))
 def test_mode_that_is_in_force(bench: Bench) -> None:
     """A client that requests the current mode gets no message: the server announces changes only."""

@@ -4,14 +4,19 @@ after the other (server/reds.cpp)."""
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
-from dissectors.wire.constants import ChannelType, MsgMain
+from dissectors.wire.constants import ChannelType, MsgcMain, MsgMain
+from dissectors.wire.enums import MouseMode
 from fixtures.bench import Bench
-from fixtures.bench.planting import changed, closed_after, put, requirement
+from fixtures.bench.planting import changed, closed_after, lost, put, requirement, twice
 from fixtures.system.hosts import Ability
 
 INIT, LIST = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
+MODE = MsgMain.SPICE_MSG_MAIN_MOUSE_MODE
+COME, GONE = MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS, MsgMain.SPICE_MSG_MAIN_AGENT_DISCONNECTED
 SHARED = {
     ChannelType.SPICE_CHANNEL_DISPLAY,
     ChannelType.SPICE_CHANNEL_CURSOR,
@@ -44,6 +49,29 @@ def test_channels_of_a_second_client(bench: Bench) -> None:
     bench.claim(seen[1] == SHARED, f"channels {sorted(SHARED)} to the second", sorted(seen[1]))
     ended = [c.ending for client in (first, second) for c in client.current if c.ending]
     bench.claim(not ended, "both clients stay", ended)
+
+
+@requirement("MAIN-009", fault=lost(COME))
+@requirement("MAIN-012", fault=(lost(MODE, nth=2), twice(MODE)))
+@requirement("MAIN-016", fault=lost(GONE))
+@pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
+def test_each_client_is_told(bench: Bench) -> None:
+    """The mouse mode changes, and the agent comes and goes: the server informs every client, not only one."""
+    source = bench.start(devices=("keyboard", "mouse", "tablet", "display"), environment=ALLOWED)
+    source.call("set_agent_mouse", enable=0)
+    mains = [bench.client(source, channels=()).main for _ in range(3)]
+    for mode in (MouseMode.SPICE_MOUSE_MODE_CLIENT, MouseMode.SPICE_MOUSE_MODE_SERVER):
+        mains[1].send(MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST, struct.pack("<H", mode))
+        bench.settle()
+    source.call("agent_attach")
+    bench.settle()
+    source.call("agent_detach")
+    bench.settle()
+    for type_, times, proves in ((MODE, 2, "MAIN-012"), (COME, 1, "MAIN-009"), (GONE, 1, "MAIN-016")):
+        seen = [len(main.got(type_)) for main in mains]
+        bench.claim(
+            seen == [times] * 3, f"{type_.name} to each of 3 clients, {times} times", seen, proves=proves
+        )
 
 
 @requirement("CONNID-016", fault=put(INIT, session_id=0x6B8B4567))

@@ -168,9 +168,13 @@ def test_tokens_of_both_sides_come_back(bench: Bench, before: int, waiting: bool
     bench.claim(back == TOKENS, f"{TOKENS} tokens", back, target)
 
 
-@requirement("MIG-DST-044", fault=(lost(GONE, host="target"), lost(COME, host="target")))
+@requirement(
+    "MIG-DST-044",
+    fault=(lost(GONE, host="target"), lost(COME, host="target"), lost(AGENT_DATA, host="target")),
+)
 def test_agent_that_is_replaced_before_the_data(bench: Bench) -> None:
-    """The target's agent is unplugged and plugged again while MIGRATE_DATA is on its way."""
+    """The target's agent is unplugged and plugged again while MIGRATE_DATA is on its way: the client hears of
+    it, and talks to the new agent once it has started it."""
     source, target = bench.pair(seamless=True, devices=WITH_AGENT)
     client = started(bench, source, DUTIFUL.holding(Step.MIGRATE_DATA))
     announced(bench, source, client, target)
@@ -184,3 +188,12 @@ def test_agent_that_is_replaced_before_the_data(bench: Bench) -> None:
     bench.claim(
         seen == [GONE.name, COME.name], f"{GONE.name}, {COME.name}", ", ".join(seen) or "nothing", target
     )
+    client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", TOKENS))
+    client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, SPOKEN)
+    target.call("agent_send", hex=chunk(NEXT).hex())
+    bench.settle()
+    read, came = read_by_guest(bench, target), [m.body for m in client.main.got(AGENT_DATA)]
+    bench.claim(
+        read == chunk(SPOKEN), "the client's message at the new agent", read.hex() or "nothing", target
+    )
+    bench.claim(came == [NEXT], "the new agent's message", [body.hex() for body in came], target)

@@ -16,6 +16,7 @@ from suites.steps import announced, arrived, ended, migrated
 
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 BEGIN, END = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, MsgMain.SPICE_MSG_MAIN_MIGRATE_END
+BEGIN_SEAMLESS = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS
 SWITCH, CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST, MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
 INIT, LIST = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
 MM_TIME = MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME
@@ -198,7 +199,8 @@ def test_client_that_comes_after_the_end(bench: Bench) -> None:
 )
 @seamless_only
 def test_next_migration_before_the_data(bench: Bench) -> None:
-    """The target begins another migration while the client's MIGRATE_DATA is on its way."""
+    """The target begins another migration while the client's MIGRATE_DATA is on its way; the announcement is
+    BEGIN_SEAMLESS, as for a client that has arrived."""
     source = bench.start("source", seamless=True)
     first, second = (bench.start(label, incoming=True, seamless=True) for label in ("target1", "target2"))
     client = bench.client(source, channels=(), duties=DUTIFUL.holding(Step.MIGRATE_DATA))
@@ -220,4 +222,26 @@ def test_next_migration_before_the_data(bench: Bench) -> None:
     client.left.clear()
     first.complete(second)
     bench.until(lambda: client.left, "the next move")
-    bench.claim(len(begins()) == 1, "one announcement", len(begins()), first)
+    bench.claim(begins() == [BEGIN_SEAMLESS.name], BEGIN_SEAMLESS.name, ", ".join(begins()), first)
+
+
+@requirement("MIG-DST-056", fault=added("SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK", BEGIN, host="target1"))
+@seamless_only
+@pytest.mark.needs(Ability.VIRTUAL_CLOCK)
+def test_next_migration_that_no_longer_waits(bench: Bench) -> None:
+    """The target begins another migration, and its wait is over before the client's MIGRATE_DATA arrives: the
+    client stays and gets no announcement any more."""
+    source = bench.start("source", seamless=True)
+    first, second = (bench.start(label, incoming=True, seamless=True) for label in ("target1", "target2"))
+    client = bench.client(source, channels=(), duties=DUTIFUL.holding(Step.MIGRATE_DATA))
+    announced(bench, source, client, first)
+    arriving = client.target.main if client.target else client.main
+    source.complete(first)
+    bench.until(lambda: client.main.got(DATA), DATA.name, proves="MIG-SRC-047")
+    first.announce(second)
+    bench.pass_time(first, TIMEOUT_MS)
+    client.release(Step.MIGRATE_DATA)
+    bench.settle()
+    seen = [m.name for m in arriving.got(BEGIN, BEGIN_SEAMLESS)]
+    bench.claim(not seen, f"no announcement after {TIMEOUT_MS} ms", ", ".join(seen), first)
+    bench.claim(arriving.ending is None, "the session goes on", arriving.ending, first)

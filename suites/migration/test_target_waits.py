@@ -117,6 +117,28 @@ def test_all_channels_begin(bench: Bench) -> None:
     bench.claim(not lost, "the channels go on", lost, proves="MIG-DST-006")
 
 
+@requirement("MIG-DST-006", fault=closed_after("result", host="target", channel=INPUTS))
+@pytest.mark.needs(Ability.CALLS, Ability.DEVICES)
+def test_device_that_goes_while_the_target_waits(bench: Bench) -> None:
+    """A device whose channel is linked is unplugged before MIGRATE_END: the channels that were linked before
+    and after it begin."""
+    port = ChannelType.SPICE_CHANNEL_PORT
+    target = bench.start("target", incoming=True, devices=("keyboard", "mouse", "port:one", "port:two"))
+    main = bench.link(target, connection_id=BROUGHT)
+    wanted = [(port, 0), (port, 1), (INPUTS, 0)]
+    linked = [
+        bench.link(target, channel=kind, channel_id=number, connection_id=BROUGHT) for kind, number in wanted
+    ]
+    target.call("chardev_detach", device="port:two")
+    main.send(MIGRATE_END)
+    bench.expect(main, INIT, proves="MIG-DST-004")
+    for channel in (linked[0], linked[2]):
+        bench.expect(channel)
+    bench.claim(
+        not linked[1].messages, "nothing on the channel of the missing device", len(linked[1].messages)
+    )
+
+
 @requirement("MAIN-015", "MIG-DST-001")
 @pytest.mark.parametrize("first_id", [0, BROUGHT], ids=["ordinary", "migrating"])
 def test_migrating_client_takes_over(bench: Bench, first_id: int) -> None:

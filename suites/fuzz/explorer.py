@@ -10,7 +10,8 @@ behind is counted. These rules steer the plays:
 - Of a few random moves, the explorer makes the one that was made least often in such a state.
 - A move that is known to end the process in such a state is rare, so that other moves are played there.
 - Where the build counts the edges that it executes (`source:fuzz`): a play that has executed new ones is kept
-  too, its start is chosen more often, and so are moves like its own.
+  too, its start is chosen more often, and so are moves like its own. Then plays start from fresh hosts of
+  each kind as often as that shows new edges, not as often as a fixed weight says.
 - The first plays, and some that begin after set-up, are the moves of a migration in which client and
   hypervisor do their duties, one move a play: they lead into the states that chance rarely reaches.
 """
@@ -40,6 +41,8 @@ from suites.fuzz.prepared_hosts import PreparedHosts
 
 #: The most situations kept at once: each has its hosts' processes.
 MOST = 64
+#: The most of them that are kept because of new edges alone.
+MOST_BY_EDGES = 16
 #: The most moves that lead into a situation: a copy includes all events so far.
 DEEPEST = 80
 #: How many choices make one play, and how many random candidates there are for each. Where hosts cannot be
@@ -58,6 +61,9 @@ CARRIER_WEIGHTS = {Carrier.TCP: 88, Carrier.TLS: 6, Carrier.WEBSOCKET: 6}
 CROWDED = 3
 #: Of the starts after set-up, one in this many is a migration by duty.
 DUTIFUL = 3
+#: Of hosts that cannot be branched: how much more often plays start there, each of which is one play only,
+#: and from how many earlier plays they may go on.
+UNBRANCHED, OPENINGS = 8, 8
 #: How often each kit of devices is set up: a display's hosts cannot be branched.
 KIT_WEIGHTS = {Kit.INPUTS: 58, Kit.MANY: 36, Kit.DISPLAY: 6}
 #: Kinds of choices, and how often each is chosen.
@@ -121,32 +127,60 @@ class _Menu:
         return self._made[kind]
 
 
+@dataclass(kw_only=True)
+class Beginning:
+    """Where plays start."""
+
+    starts: int = 0
+    news: int = 0  # how much the plays from here have shown
+
+    @property
+    def weight(self) -> float:
+        """Its priority as a starting point."""
+        return float((1 + self.news) / (1 + self.starts) ** 1.3)
+
+
 @dataclass
-class Kept:
+class FreshHosts(Beginning):
+    """Hosts right after set-up, of one kind."""
+
+    kit: Kit
+    carrier: Carrier
+    plays: list[tuple[Setup, Sequence[Move]]] = field(default_factory=list)  # with new edges; none branched
+
+    @property
+    def weight(self) -> float:
+        """Each start of hosts that cannot be branched is one play only, and those of others are many."""
+        return super().weight * (1 if self.branched else UNBRANCHED)
+
+    @property
+    def branched(self) -> bool:
+        """Whether its hosts can be."""
+        return self.carrier is Carrier.TCP and self.kit is not Kit.DISPLAY
+
+
+@dataclass
+class Kept(Beginning):
     """A situation from which plays start. `parent`: the situation that it was branched from, which must
     outlive it."""
 
     walk: BranchPlay
     parent: Kept | None
     states: Sequence[tuple[bool, str]] = ()  # of its open connections: on main, and which
-    starts: int = 0
-    news: int = 0  # how much the plays from here have shown
+    by_edges: bool = False  # new by its edges alone
     children: int = 0
-
-    @property
-    def weight(self) -> float:
-        """The situation's priority as a starting point."""
-        return float((1 + self.news) / (1 + self.starts) ** 1.3)
 
 
 @dataclass(frozen=True)
 class _Next:
-    """Where a play begins. `kept`: the situation of which `walk` is a copy. `duties`: see `Explorer._moves`;
-    None in plays by chance."""
+    """Where a play begins. `begun`: the situation of which `walk` is a copy, or the kind of its hosts.
+    `duties`: see `Explorer._moves`; None in plays by chance. `opening`: the moves of an earlier play
+    that executed new edges, from whose end it goes on, where hosts cannot be branched."""
 
     walk: BranchPlay | CarrierPlay
-    kept: Kept | None
+    begun: Beginning | None
     duties: list[Move] | None = None
+    opening: Sequence[Move] = ()
 
 
 @dataclass
@@ -182,6 +216,7 @@ class Explorer:
         self._dice = random.Random(self.seed)
         self._prepared = PreparedHosts(self.launchers)
         self._next: _Next | None = None
+        self._fresh = [FreshHosts(kit, carrier) for kit in KIT_WEIGHTS for carrier in CARRIER_WEIGHTS]
         self._dutiful = list(DUTIES) if self.dutiful else []  # those still to be played
 
     def play(self) -> BranchPlay | CarrierPlay:
@@ -200,14 +235,17 @@ class Explorer:
 
     def _played(self, walk: BranchPlay | CarrierPlay, start: _Next) -> BranchPlay | CarrierPlay:
         self._new_edges = 0
+        if start.opening:
+            return self._alone(walk, start)
         moves = self._moves(walk, start.duties) if walk.labels else self._first(walk, start.duties)
         new = self._some(walk, moves)
         if isinstance(walk, CarrierPlay) or not walk.can_be_copied:
-            return walk if walk.over else self._alone(walk, start.duties)
+            return walk if walk.over else self._alone(walk, start)
         edges = self._told(walk)
-        if (new or edges) and start.kept:
-            start.kept.news += 1
-        if (new or edges) and (kept := self._keep(walk, start.kept, by_edges=not new)) is not None:
+        if (new or edges) and start.begun:
+            start.begun.news += 1
+        parent = start.begun if isinstance(start.begun, Kept) else None
+        if (new or edges) and (kept := self._keep(walk, parent, by_edges=not new)) is not None:
             if start.duties is not None:
                 self._next = _Next(walk.copy(), kept, start.duties)
         elif self._goes_on(walk, start.duties):
@@ -216,8 +254,8 @@ class Explorer:
         else:
             walk.leave(everywhere=self._dice.randrange(EVERYWHERE) == 0)
             self._look()
-            if self._told(walk) and start.kept:
-                start.kept.news += 1
+            if self._told(walk) and start.begun:
+                start.begun.news += 1
         return walk
 
     def _look(self) -> None:
@@ -244,17 +282,23 @@ class Explorer:
 
     def _start(self) -> _Next:
         """A start that is no other play's end."""
-        kept = None if self._dutiful else self._beginning()
-        if kept is not None:
-            kept.starts += 1
-            return _Next(kept.walk.copy(), kept)
+        begun = None if self._dutiful else self._beginning()
+        if begun is not None:
+            begun.starts += 1
+        if isinstance(begun, Kept):
+            return _Next(begun.walk.copy(), begun)
         setup = self._setup()
+        if isinstance(begun, FreshHosts):
+            setup = replace(setup, kit=begun.kit, carrier=begun.carrier)
+            if begun.plays and self._dice.randrange(2):
+                setup, opening = self._dice.choice(begun.plays)
+                return _Next(self._new(setup), begun, None, opening)
         duties: list[Move] | None = None if self._dice.randrange(DUTIFUL) else []
         if self._dutiful:
             seamless, carrier = self._dutiful.pop()
             setup = Setup(seamless=seamless, kit=Kit.MANY, carrier=carrier)
             duties = []
-        return _Next(self._new(setup), None, duties)
+        return _Next(self._new(setup), begun, duties)
 
     def _new(self, setup: Setup) -> BranchPlay | CarrierPlay:
         """A play on hosts right after set-up."""
@@ -262,18 +306,25 @@ class Explorer:
             return BranchPlay(self._prepared, setup)
         return CarrierPlay(self.launchers, setup)
 
-    def _alone(self, walk: BranchPlay | CarrierPlay, duties: list[Move] | None) -> BranchPlay | CarrierPlay:
+    def _alone(self, walk: BranchPlay | CarrierPlay, start: _Next) -> BranchPlay | CarrierPlay:
         """A play on hosts that cannot be branched: it goes on with the same hosts, the duties first."""
+        duties = start.duties
+        for move in start.opening:
+            self._some(walk, (move,))
         while not walk.over and duties is not None and len(walk.played) < DEEPEST:
             if not (moves := self._moves(walk, duties)):
                 break
             self._some(walk, moves)
-        for _ in range(self._dice.randint(2, ROUNDS)):
-            if not walk.over:
-                self._some(walk, self._moves(walk, None))
+        left = self._dice.randint(2, ROUNDS)
+        while left > 0 and not walk.over and len(walk.played) < 2 * DEEPEST:
+            before = self._new_edges
+            self._some(walk, self._moves(walk, None))
+            left = max(left, 2) if self._new_edges > before else left - 1
         walk.leave(everywhere=True)
         self._look()
-        self._told(walk)
+        if self._told(walk) and isinstance(start.begun, FreshHosts):
+            start.begun.news += 1
+            start.begun.plays = [*start.begun.plays[1 - OPENINGS :], (walk.setup, tuple(walk.played))]
         return walk
 
     def again(self, setup: Setup, moves: Sequence[Move]) -> BranchPlay | CarrierPlay:
@@ -306,11 +357,16 @@ class Explorer:
 
     # ---- beginnings
 
-    def _beginning(self) -> Kept | None:
+    def _beginning(self) -> Kept | FreshHosts | None:
+        """None: hosts right after set-up, of any kind."""
         kept = list(self.situations.values())
         if not kept or self._dice.randrange(FRESH) == 0:
             return None
-        return self._dice.choices(kept, [one.weight * self._rarity(one) for one in kept])[0]
+        weights = [one.weight * self._rarity(one) for one in kept]
+        if not (self.steered and self.edges.traced):
+            return self._dice.choices(kept, weights)[0]
+        all_of_them: list[Kept | FreshHosts] = [*kept, *self._fresh]
+        return self._dice.choices(all_of_them, [*weights, *(one.weight for one in self._fresh)])[0]
 
     def _rarity(self, kept: Kept) -> float:
         """The rarer the rarest state of its connections, the larger."""
@@ -339,10 +395,12 @@ class Explorer:
             return None
         if len(self.situations) >= MOST and self._dice.randrange(CROWDED):
             return None
+        if by_edges and sum(kept.by_edges for kept in self.situations.values()) >= MOST_BY_EDGES:
+            return None
         walk.freeze()
         if not by_edges:
             self.found(walk.setup, walk.played)
-        kept = self.situations[like] = Kept(walk, parent, table_states(walk))
+        kept = self.situations[like] = Kept(walk, parent, table_states(walk), by_edges)
         if parent:
             parent.children += 1
         self._make_room(kept)

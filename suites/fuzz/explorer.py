@@ -183,6 +183,11 @@ class _Next:
     opening: Sequence[Move] = ()
 
 
+def _survived(walk: BranchPlay | CarrierPlay) -> Sequence[Move]:
+    """A play's moves, without one that has ended the process."""
+    return tuple(walk.played[: len(walk.played) - walk.over])
+
+
 @dataclass
 class Explorer:
     """For one thread; close it after the last play. The same seed plays the same.
@@ -240,7 +245,10 @@ class Explorer:
         moves = self._moves(walk, start.duties) if walk.labels else self._first(walk, start.duties)
         new = self._some(walk, moves)
         if isinstance(walk, CarrierPlay) or not walk.can_be_copied:
-            return walk if walk.over else self._alone(walk, start)
+            if not walk.over:
+                return self._alone(walk, start)
+            self._told(walk)
+            return walk
         edges = self._told(walk)
         if (new or edges) and start.begun:
             start.begun.news += 1
@@ -266,10 +274,12 @@ class Explorer:
     def _told(self, walk: BranchPlay | CarrierPlay) -> bool:
         """Whether the latest moves have executed new edges; then the corpus gets the play."""
         new, self._new_edges = self._new_edges, 0
-        if not new or walk.over:
+        if not new:
             return False
-        self.executed(walk.setup, walk.played, walk.stored)
-        walk.stored = len(walk.played)
+        moves = _survived(walk)
+        if len(moves) > walk.stored:
+            self.executed(walk.setup, moves, walk.stored)
+            walk.stored = len(moves)
         walk.new = True
         return True
 
@@ -324,7 +334,7 @@ class Explorer:
         self._look()
         if self._told(walk) and isinstance(start.begun, FreshHosts):
             start.begun.news += 1
-            start.begun.plays = [*start.begun.plays[1 - OPENINGS :], (walk.setup, tuple(walk.played))]
+            start.begun.plays = [*start.begun.plays[1 - OPENINGS :], (walk.setup, _survived(walk))]
         return walk
 
     def again(self, setup: Setup, moves: Sequence[Move]) -> BranchPlay | CarrierPlay:

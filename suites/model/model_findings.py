@@ -53,7 +53,7 @@ class ModelFinding:
         return Finding(
             requirement=REQUIREMENT,
             level=CATALOGUE[REQUIREMENT].level,
-            expected=f"after '{self.word[-1]}' as {self.model}: {self.expected[-1]}",
+            expected=f"after '{' / '.join(self.word)}' as {self.model}: {self.expected[-1]}",
             seen=self.seen if seen is None else seen,
             time=0.0,
             host=self.subject.role,

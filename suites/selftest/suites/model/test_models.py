@@ -240,6 +240,7 @@ def test_a_difference_that_only_a_long_word_shows_is_shortened(model: Model) -> 
     (found,) = compared(model, player, [long])
     assert found.word == (*way, counted, letter)
     assert found.seen == "other"
+    assert " / ".join(found.word) in found.finding().expected  # a certificate shows the whole word
 
 
 def test_deaths_in_other_words_are_equal(model: Model) -> None:

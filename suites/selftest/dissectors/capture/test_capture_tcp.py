@@ -187,7 +187,7 @@ def test_begins_before_the_capture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", [(0,), (1,), (2,), (0, 1), (0, 1, 2)])
-def test_without_handshake_the_link_tells_who_the_client_is(tmp_path: Path, lost: tuple[int, ...]) -> None:
+def test_without_handshake_the_link_shows_the_client(tmp_path: Path, lost: tuple[int, ...]) -> None:
     turns = dialogue()
     original = packets(record(tmp_path / "a", turns))
     found = story(save(tmp_path / "b", without(original, lost)))

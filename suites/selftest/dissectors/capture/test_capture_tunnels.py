@@ -113,7 +113,7 @@ def test_an_outer_datagram_in_fragments(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("header", [bytes(OUTER4), bytes(Dot1Q(type=0x8100)), b"\x45" + bytes(19)])
-def test_a_nest_of_tunnels_ends(tmp_path: Path, header: bytes) -> None:
+def test_nested_tunnels_end(tmp_path: Path, header: bytes) -> None:
     header = bytes(IP(proto=4, len=60_000)) if header[0] == 0x45 else header
     bomb = Packet(1.0, bytes(frame(0x0800 if header[0] == 0x45 else 0x8100)) + header * 3000, 65_000)
     found = story(save(tmp_path / "a", [bomb] * 50, 1))
@@ -153,7 +153,7 @@ def test_what_is_not_read_is_counted(tmp_path: Path, link: int, data: bytes, wor
     assert words in note.text
 
 
-def test_cut_packets_are_told_once(tmp_path: Path) -> None:
+def test_cut_packets_are_reported_once(tmp_path: Path) -> None:
     every = [wrapped(p, WRAPS["vxlan"][1]) for p in packets(record(tmp_path / "a", TURNS))]
     found = story(save(tmp_path / "b", [replace(p, data=p.data[:120]) for p in every], 1))
     (note,) = found.notes

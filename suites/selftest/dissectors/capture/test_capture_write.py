@@ -84,7 +84,7 @@ def test_comes_back_as_it_was(recording: Path) -> None:
 
 
 @needs_tshark
-def test_tshark_has_nothing_to_say(recording: Path) -> None:
+def test_tshark_has_no_warning(recording: Path) -> None:
     assert (
         tshark(recording, "-Y", "tcp.analysis.flags || tcp.checksum.status == 0 || ip.checksum.status == 0")
         == []

@@ -252,7 +252,7 @@ def test_proxies_behind_each_other(tmp_path: Path) -> None:
     assert [type(event) for event in events(result)] == [ProxyHeader, ProxyTunnel, ProxyTunnel]
 
 
-def test_a_nest_of_proxies_ends(tmp_path: Path) -> None:
+def test_nested_proxies_end(tmp_path: Path) -> None:
     turns = [turn for _ in range(500) for turn in ((C, connect("h:1")), (S, OK))]
     assert read(tmp_path / "a", [*turns, *TURNS]).says() == {C: b"", S: b""}
 
@@ -317,7 +317,7 @@ def test_the_wrong_protocol(tmp_path: Path, kind: str) -> None:
     assert result.begins[0].client == CLIENT
 
 
-def test_closed_without_a_word(tmp_path: Path) -> None:
+def test_closed_without_a_byte(tmp_path: Path) -> None:
     for how in (Ending.CLOSED, Ending.RESET):
         result = read(tmp_path / "a", [], how=how)
         (failed,) = events(result)

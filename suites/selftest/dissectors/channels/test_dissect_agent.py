@@ -165,7 +165,7 @@ def test_chunks_and_back() -> None:
     assert [len(stream.feed(piece)) for piece in pieces] == [0, 0, 1]
 
 
-def test_what_is_wrong_is_said() -> None:
+def test_problems_are_named() -> None:
     """Another protocol, a body too short, an end in the middle."""
     assert agent_message(_raw(3, b"\0" * 8, protocol=9)).problems() == ["protocol is 9, not 1"]
     (short,) = AgentStream().feed(_raw(AgentType.VD_AGENT_REPLY, b"\0" * 5))

@@ -377,7 +377,7 @@ def test_a_side_that_never_answers_costs_no_memory() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: linked(), lambda: linked(mini=False)])
-def test_the_cut_end_of_a_connection_is_told(make: Callable[[], Framer]) -> None:
+def test_the_cut_end_of_a_connection_is_reported(make: Callable[[], Framer]) -> None:
     framer = make()
     framer.feed(Side.SERVER, b"\1\0\0", 0.0)
     (garbage,) = framer.end(1.0)

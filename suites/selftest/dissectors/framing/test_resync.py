@@ -64,7 +64,7 @@ def test_one_message_does_where_the_other_direction_is_known() -> None:
     assert Resync(main, Side.CLIENT, True, trusting=True).feed(connected, [0]) == Found(main, True, connected)
 
 
-def test_what_the_other_direction_tells_settles_what_was_held() -> None:
+def test_the_other_direction_proves_the_held_bytes() -> None:
     connected = encode(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECTED, b"", serial=None)
     resync = Resync(0, Side.CLIENT, None)
     assert resync.feed(connected, [0]) is None

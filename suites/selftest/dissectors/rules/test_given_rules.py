@@ -29,7 +29,7 @@ def expectations() -> list[Any]:
 
 
 @pytest.mark.parametrize(("capture", "expected"), expectations())
-def test_told_as_expected(capture: Path, expected: dict[str, Any]) -> None:
+def test_findings_are_as_expected(capture: Path, expected: dict[str, Any]) -> None:
     inspection = Inspection([capture])
     inspection.finish()
     found = inspection.findings
@@ -46,7 +46,7 @@ def test_told_as_expected(capture: Path, expected: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("name", "requirement"), [("agent-lost", "MIG-CLI-015"), ("agent-tokens-overrun", "MIG-CLI-019")]
 )
-def test_the_agent_is_told(name: str, requirement: str) -> None:
+def test_findings_on_the_agent(name: str, requirement: str) -> None:
     assert GIVEN is not None
     inspection = Inspection([GIVEN / f"{name}.pcap"])
     inspection.finish()

@@ -123,7 +123,7 @@ def essence(told: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_a_migration_is_told_from_its_packets(
+def test_a_migration_is_described_from_its_packets(
     migration: Recorded, plain: list[Packet], tmp_path: Path
 ) -> None:
     result = inspected(save(tmp_path / "plain.pcap", plain))
@@ -354,9 +354,7 @@ def test_a_capture_that_begins_later_invents_no_findings(plain: list[Packet], tm
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3])
-def test_a_link_stage_without_its_handshake_is_told_as_it_was(
-    plain: list[Packet], tmp_path: Path, lost: int
-) -> None:
+def test_a_link_stage_without_its_tcp_handshake(plain: list[Packet], tmp_path: Path, lost: int) -> None:
     """Where the directions begin is then known only after some packets: order and frames do not suffer."""
 
     def link_packets(packets: Sequence[Packet]) -> list[tuple[Side, str, int | None]]:

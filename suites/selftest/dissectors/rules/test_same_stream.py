@@ -65,7 +65,7 @@ def test_serials_go_on_over_pieces() -> None:
     assert [type(e) for e in events] == [Quiet, Quiet, Message]
 
 
-def test_bulk_whose_layout_was_not_looked_at_is_told(tmp_path: Path) -> None:
+def test_unchecked_bulk_is_reported(tmp_path: Path) -> None:
     """More messages of one type than are looked at."""
     from suites.selftest.dissectors.rules.test_inspect_planted import copied
 

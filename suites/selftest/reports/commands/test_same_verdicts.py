@@ -9,7 +9,7 @@ from fixtures.system.hosts import UsageError
 from reports.commands.same_verdicts import differences, main
 
 
-def test_differences_are_told_by_test_and_build() -> None:
+def test_differences_name_test_and_build() -> None:
     first = {("system", "a"): "PASS", ("system", "b"): "PASS", ("other", "a"): "FAIL"}
     other = {("system", "a"): "PASS", ("system", "b"): "FAIL", ("system", "c"): "PASS"}
     assert differences(first, first) == []

@@ -57,7 +57,7 @@ def test_an_untouched_run_holds(run: Path) -> None:
 
 @settings(deadline=None)
 @given(data=st.data())
-def test_one_flipped_byte_is_told(sealed: Path, data: st.DataObject) -> None:
+def test_one_flipped_byte_is_reported(sealed: Path, data: st.DataObject) -> None:
     """A change anywhere in any file is reported in one line; in the manifest too."""
     manifest = seal.read(sealed)
     name = data.draw(st.sampled_from([seal.FILE, *manifest.evidence, *manifest.reports]))
@@ -81,7 +81,7 @@ def test_one_flipped_byte_is_told(sealed: Path, data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     "name", ["tests/more.pcapng.gz", "findings/more", "more.txt", ".more", "allure/more"]
 )
-def test_an_added_file_is_told(run: Path, name: str) -> None:
+def test_an_added_file_is_reported(run: Path, name: str) -> None:
     """A run holds in any place; the seal lists files that a user keeps beside it."""
     (run / "notes.txt").write_text("mine")
     seal.write(run)
@@ -94,7 +94,7 @@ def test_an_added_file_is_told(run: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["junit.xml", "certificate.html", "index.html", "summary.md"])
 @pytest.mark.parametrize("content", [None, b"\xff"], ids=["gone", "no text"])
-def test_a_report_that_cannot_be_read_is_told(run: Path, name: str, content: bytes | None) -> None:
+def test_an_unreadable_report_is_reported(run: Path, name: str, content: bytes | None) -> None:
     """The same after a new seal."""
     (run / name).unlink()
     if content is not None:
@@ -106,7 +106,7 @@ def test_a_report_that_cannot_be_read_is_told(run: Path, name: str, content: byt
 
 @pytest.mark.parametrize("again", [False, True], ids=["sealed-once", "sealed-again"])
 @pytest.mark.parametrize("kind", ["pcapng.gz", "log"])
-def test_a_removed_file_is_told(run: Path, kind: str, again: bool) -> None:
+def test_a_removed_file_is_reported(run: Path, kind: str, again: bool) -> None:
     """A change in each kind of evidence is reported; also if every report and the seal are written again."""
     gone = min((run / "tests").glob(f"*.{kind}"))
     gone.unlink()
@@ -151,7 +151,7 @@ def _removed_and_counted(events: list[dict[str, object]]) -> None:
 
 @pytest.mark.parametrize("change", [_passed, _build, _removed, _removed_and_counted])
 @pytest.mark.parametrize("again", [False, True], ids=["sealed-once", "sealed-again"])
-def test_edited_events_are_told(
+def test_edited_events_are_reported(
     run: Path, change: Callable[[list[dict[str, object]]], object], again: bool
 ) -> None:
     """A changed verdict is found even if every report and the seal are written again: the packets contradict
@@ -166,7 +166,7 @@ def test_edited_events_are_told(
 @pytest.mark.parametrize(
     "name", ["certificate.json", "certificate.html", "index.html", "junit.xml", "summary.md"]
 )
-def test_an_edited_report_is_told(run: Path, name: str) -> None:
+def test_an_edited_report_is_reported(run: Path, name: str) -> None:
     """The same after a new seal."""
     path = run / name
     text = path.read_text()
@@ -188,7 +188,7 @@ def test_a_replay_and_a_campaign_hold(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [_passed, _removed_and_left])
-def test_an_edited_campaign_is_told(
+def test_an_edited_campaign_is_reported(
     change: Callable[[list[dict[str, object]]], object], tmp_path: Path
 ) -> None:
     """A failure that was turned into a pass, or taken out; also after new reports and a new seal."""

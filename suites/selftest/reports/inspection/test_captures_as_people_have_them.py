@@ -109,7 +109,7 @@ def test_every_file_has_its_line() -> None:
 
 
 @pytest.mark.parametrize("name", WANTED)
-def test_it_is_told_as_its_reader_needs_it(
+def test_story_says_what_its_reader_needs(
     name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     wanted = WANTED[name]

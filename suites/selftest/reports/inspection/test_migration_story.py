@@ -180,7 +180,7 @@ def test_two_machines_of_one_host_with_equal_ids(scene: Scene, clients: tuple[st
     assert joined == {mains[0]: [displays[0]], mains[1]: [displays[1]]}
 
 
-def test_a_take_over_is_told(scene: Scene) -> None:
+def test_a_take_over_is_reported(scene: Scene) -> None:
     with scene:
         old = scene.session(CLIENT, A)
         new = scene.connect(OTHER, A)
@@ -202,7 +202,7 @@ def test_loopback_is_fine_on_one_machine(scene: Scene) -> None:
     assert story["notes"] == []
 
 
-def test_an_agent_that_the_target_lacks_is_told(scene: Scene) -> None:
+def test_an_agent_that_the_target_lacks_is_reported(scene: Scene) -> None:
     with scene:
         main = scene.connect(CLIENT, A)
         scene.link(main)
@@ -244,7 +244,7 @@ def test_a_capture_that_begins_after_the_announcement(scene: Scene, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["semi-seamless", "seamless", "switch-host", "late"])
-def test_recorded_migrations_are_told_wherever_the_capture_begins(name: str, tmp_path: Path) -> None:
+def test_recorded_migrations_wherever_the_capture_begins(name: str, tmp_path: Path) -> None:
     """At any packet before the announcement, in the middle of the link stage too."""
     recording = tmp_path / "whole.pcapng"
     recording.write_bytes(gzip.decompress((DIRECTORY / f"{name}.pcapng.gz").read_bytes()))

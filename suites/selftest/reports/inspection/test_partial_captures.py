@@ -106,7 +106,7 @@ def test_cut_packets_lose_no_client(tmp_path: Path, name: str, snap: int) -> Non
 
 
 @pytest.mark.parametrize("snap", [70, 82])  # raw IPv4: 30 and 42 bytes of payload
-def test_a_refusal_in_cut_packets_is_told(tmp_path: Path, snap: int) -> None:
+def test_a_refusal_in_cut_packets_is_reported(tmp_path: Path, snap: int) -> None:
     """A target that refuses the client, seen by tcpdump -s 96, with TCP timestamps or without."""
     with Scene(tmp_path / "scene.pcapng") as scene:
         source = scene.session(CLIENT, A)

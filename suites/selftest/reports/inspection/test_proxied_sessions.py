@@ -111,7 +111,7 @@ class Legs:
 
 
 @pytest.mark.parametrize("way", ["proxy", "loopback", "translation"])
-def test_a_link_on_both_sides_of_a_proxy_is_told_once(scene: Scene, way: str) -> None:
+def test_a_link_on_both_sides_of_a_proxy_is_reported_once(scene: Scene, way: str) -> None:
     with scene:
         source = Legs(scene, way, A, 5900)
         source.server(M.SPICE_MSG_MAIN_INIT, init())

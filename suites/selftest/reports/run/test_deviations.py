@@ -52,7 +52,7 @@ def test_shipped_file_is_right() -> None:
         (ENTRY.replace('["*"]', '"*"'), "tests must be a list of texts"),
     ],
 )
-def test_wrong_files_are_told_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+def test_a_wrong_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "d.toml"
     file.write_text(text)
     with pytest.raises(UsageError, match=message) as caught:

@@ -137,7 +137,7 @@ def test_kill_in_the_middle(run: Path, monkeypatch: pytest.MonkeyPatch, step: st
         _holds(copy)
 
 
-def test_change_in_an_archive_is_told(run: Path) -> None:
+def test_a_change_in_an_archive_is_reported(run: Path) -> None:
     """Also when the run was sealed again: the packets contradict the verdicts."""
     publish(run)
     first, second = sorted((run / "tests").glob("passed-*.tar.xz"))[:2]

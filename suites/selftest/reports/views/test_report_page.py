@@ -169,7 +169,7 @@ def test_versions_that_the_suite_does_not_know(version: str | None, words: str, 
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_a_pair_is_told_by_both_builds() -> None:
+def test_a_pair_is_named_by_both_builds() -> None:
     """Though its first case has shown the source alone."""
     first, second = case("a", server="old > new"), case("b", server="old > new")
     builds = {"source": identity("0.14.3", "old"), "target2": identity("0.16.0", "new")}

@@ -81,7 +81,7 @@ def test_a_branch_goes_on_for_itself(launchers: Mapping[str, Launcher], prepared
 
 
 @pytest.mark.parametrize("many", [False, True])
-def test_the_ends_of_processes_are_told_as_on_fresh_hosts(
+def test_ends_of_processes_are_those_on_fresh_hosts(
     launchers: Mapping[str, Launcher], prepared: PreparedHosts, many: bool
 ) -> None:
     """A process that ends in a branch gives the same failure as with real sockets; its origin lives."""
@@ -98,7 +98,7 @@ def test_the_ends_of_processes_are_told_as_on_fresh_hosts(
     branch_play.abandon()
 
 
-def test_what_is_left_behind_is_told_as_on_fresh_hosts(
+def test_leftovers_are_those_on_fresh_hosts(
     launchers: Mapping[str, Launcher], prepared: PreparedHosts
 ) -> None:
     """A branch too counts the descriptors that a target keeps after everybody has left."""

@@ -34,7 +34,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_cells_are_told(out: Path) -> None:
+def test_outcomes_of_cells_are_reported(out: Path) -> None:
     document = json.loads((out / "matrix.json").read_text())
     (channel,) = document["channels"]
     (state,) = channel["states"]

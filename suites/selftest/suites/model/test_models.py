@@ -294,5 +294,5 @@ def test_death_lines_lose_what_moves_between_builds() -> None:
     assert "0x" not in death("SIGABRT", "free(): invalid pointer 0x55d0")
 
 
-def test_runs_of_pings_are_told_once() -> None:
+def test_a_run_of_pings_is_one_answer() -> None:
     assert said(["PING", "PING", "INIT", "INIT", "PING"]) == ["PING", "INIT", "INIT", "PING"]

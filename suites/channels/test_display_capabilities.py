@@ -12,7 +12,7 @@ from dissectors.channels.image import SpiceImage
 from dissectors.wire.constants import ChannelType, DisplayCap, MsgcDisplay, MsgDisplay
 from dissectors.wire.enums import ImageCompression, ImageType, VideoCodecType
 from fixtures.bench import Bench
-from fixtures.bench.planting import added, changed, lost, put, requirement
+from fixtures.bench.planting import added, changed, lost, never, put, requirement, twice
 from fixtures.peer import Connection
 from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.system.hosts import Ability, Host
@@ -33,7 +33,16 @@ IMAGES = {
     COMPRESSION.SPICE_IMAGE_COMPRESSION_QUIC: TYPE.SPICE_IMAGE_TYPE_QUIC,
     COMPRESSION.SPICE_IMAGE_COMPRESSION_LZ: TYPE.SPICE_IMAGE_TYPE_LZ_RGB,
     COMPRESSION.SPICE_IMAGE_COMPRESSION_GLZ: TYPE.SPICE_IMAGE_TYPE_GLZ_RGB,
+    COMPRESSION.SPICE_IMAGE_COMPRESSION_AUTO_LZ: TYPE.SPICE_IMAGE_TYPE_LZ_RGB,
+    COMPRESSION.SPICE_IMAGE_COMPRESSION_AUTO_GLZ: TYPE.SPICE_IMAGE_TYPE_GLZ_RGB,
 }
+#: The capabilities of which the guest hears (server/display-channel.cpp, guest_set_client_capabilities).
+FOR_THE_GUEST = (
+    DisplayCap.SPICE_DISPLAY_CAP_SIZED_STREAM,
+    DisplayCap.SPICE_DISPLAY_CAP_MONITORS_CONFIG,
+    DisplayCap.SPICE_DISPLAY_CAP_COMPOSITE,
+    DisplayCap.SPICE_DISPLAY_CAP_A8_SURFACE,
+)
 SIDE = 144  # of an image, pixels
 
 pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
@@ -73,7 +82,7 @@ def test_monitors_by_capability(bench: Bench, able: bool) -> None:
     bench.claim(all(most >= 1 for most in allowed), "max_allowed of at least the one there is", allowed)
 
 
-@requirement("CHAN-052", fault=lost(PREFERRED, case="OFF"))
+@requirement("CHAN-052", fault=(lost(PREFERRED, case="OFF"), lost(PREFERRED, case="AUTO_LZ")))
 @pytest.mark.parametrize("preferred", IMAGES, ids=lambda c: c.name.removeprefix("SPICE_IMAGE_COMPRESSION_"))
 def test_preferred_compression(bench: Bench, preferred: ImageCompression) -> None:
     """After PREFERRED_COMPRESSION images have the type that the client prefers."""
@@ -88,6 +97,69 @@ def test_preferred_compression(bench: Bench, preferred: ImageCompression) -> Non
     bench.until(lambda: came(display), "an image")
     kinds = came(display)
     bench.claim(kinds == [IMAGES[preferred]], IMAGES[preferred].name, kinds)
+
+
+#: Monitors of the guest: number, surface, width, height, x, y, flags. The one of no width is no monitor.
+HEADS = [[3, 0, 0x123, 0xCD, 5, 6, 0], [9, 0, 0, 7, 1, 1, 0], [4, 0, 0x81, 0x92, 0x141, 0xB2, 0]]
+
+
+def monitors(display: Connection) -> list[tuple[int, list[list[int]]]]:
+    """Each MONITORS_CONFIG: how many monitors are allowed, and the monitors, as in HEADS."""
+    names = ("monitor_id", "surface_id", "width", "height", "x", "y", "flags")
+    return [
+        (int(p.max_allowed), [[int(h.getfieldval(name)) for name in names] for h in p.heads])
+        for p in (m.packet for m in display.got(MONITORS))
+    ]
+
+
+@requirement(
+    "CHAN-119",
+    fault=(
+        lost(MONITORS, nth=2),
+        changed("another x", MONITORS, lambda b: b[:20] + bytes([b[20] ^ 1]) + b[21:], nth=2),
+        changed("number 0", MONITORS, lambda b: b[:4] + bytes(4) + b[8:], nth=2),
+        put(MONITORS, max_allowed=3, nth=2),
+        lost(MONITORS, nth=3),
+        twice(MONITORS, nth=2),
+    ),
+)
+def test_monitors_of_the_guest(bench: Bench) -> None:
+    """The guest sets three monitors, one of them without a width, then no monitor, and more than it allows
+    itself; another client comes."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    display = opened(bench, source)
+    bench.until(lambda: display.got(MONITORS), MONITORS.name)
+    source.call("qxl_monitors", heads=HEADS, max_allowed=4)
+    source.call("qxl_monitors", heads=HEADS, max_allowed=4, count=0)
+    source.call("qxl_monitors", heads=HEADS, max_allowed=2)
+    drawn(bench, source)
+    due = [(4, [HEADS[0], HEADS[2]])]
+    bench.until(lambda: len(display.got(MONITORS)) > 1, "the guest's monitors")
+    seen = monitors(display)[1:]
+    bench.claim(seen == due, f"allowed and monitors {due}", seen)
+    later = opened(bench, source)
+    bench.until(lambda: later.got(MONITORS), "the monitors for the next client")
+    seen = monitors(later)
+    bench.claim(seen == due, f"allowed and monitors {due}", seen)
+
+
+@requirement("CHAN-120", fault=never("client_capabilities"))
+@pytest.mark.parametrize("lacks", [(), FOR_THE_GUEST[::2], FOR_THE_GUEST[1::2]], ids=["all", "even", "odd"])
+def test_capabilities_that_the_guest_hears_of(bench: Bench, lacks: tuple[DisplayCap, ...]) -> None:
+    """A client opens its display: the guest hears which of the capabilities that concern it the client has."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    opened(bench, source, *lacks)
+    drawn(bench, source)
+    due = sorted(int(cap) for cap in FOR_THE_GUEST if cap not in lacks)
+    bench.until(lambda: told(bench), "the guest hears of its client")
+    seen = told(bench)[-1]
+    bench.claim(seen == (1, due), f"a client with the capabilities {due}", seen)
+
+
+def told(bench: Bench) -> list[tuple[int, list[int]]]:
+    """What the guest's card was informed of: whether there is a client, and its capabilities."""
+    events = [e.args for e in bench.pump.tape.host_events if e.name == "client_capabilities"]
+    return [(int(args["present"]), list(args["caps"])) for args in events]
 
 
 def came(display: Connection) -> list[int]:

@@ -22,6 +22,10 @@ CREATE, DESTROY = (
     MsgDisplay.SPICE_MSG_DISPLAY_SURFACE_DESTROY,
 )
 COPY, MARK = MsgDisplay.SPICE_MSG_DISPLAY_DRAW_COPY, MsgDisplay.SPICE_MSG_DISPLAY_MARK
+PALETTES, DESTROY_ALL = (
+    MsgDisplay.SPICE_MSG_DISPLAY_INVAL_ALL_PALETTES,
+    MsgDisplay.SPICE_MSG_DISPLAY_STREAM_DESTROY_ALL,
+)
 INIT, SET = MsgCursor.SPICE_MSG_CURSOR_INIT, MsgCursor.SPICE_MSG_CURSOR_SET
 MOVE, HIDE = MsgCursor.SPICE_MSG_CURSOR_MOVE, MsgCursor.SPICE_MSG_CURSOR_HIDE
 #: The guest's card (fixtures/library/host/qxl_card.py).
@@ -58,8 +62,9 @@ def surface(message: Message) -> tuple[int, ...]:
 
 
 def shown(display: Connection, since: int = 0) -> list[str]:
-    """The messages about surfaces and pictures that a display has received, in order, by name."""
-    kinds = (CREATE, DESTROY, COPY, MARK)
+    """The messages about surfaces, pictures, palettes and streams that a display has received, in order, by
+    name."""
+    kinds = (CREATE, DESTROY, COPY, MARK, PALETTES, DESTROY_ALL)
     return [m.name.removeprefix("SPICE_MSG_DISPLAY_") for m in display.messages[since:] if m.type in kinds]
 
 
@@ -74,6 +79,9 @@ def shown(display: Connection, since: int = 0) -> list[str]:
         before(CREATE, MARK),
         changed("a line less", COPY, lambda b: b[:12] + bytes([b[12] ^ 1]) + b[13:]),
         lost(MARK, nth=2, case="made anew"),
+        lost(PALETTES),
+        lost(PALETTES, nth=2, case="made anew"),
+        lost(DESTROY_ALL, case="made anew"),
     ),
 )
 @pytest.mark.parametrize("anew", [False, True], ids=["opened", "made anew"])
@@ -87,9 +95,8 @@ def test_display_begins(bench: Bench, anew: bool) -> None:
     bench.expect(display, MARK)
     worked(bench, source)
     observed = shown(display)
-    bench.claim(
-        observed == ["SURFACE_CREATE", "DRAW_COPY", "MARK"], "SURFACE_CREATE, DRAW_COPY, MARK", observed
-    )
+    due = ["INVAL_ALL_PALETTES", "SURFACE_CREATE", "DRAW_COPY", "MARK"]
+    bench.claim(observed == due, ", ".join(due), observed)
     made = [surface(m) for m in display.got(CREATE)]
     bench.claim(made == [PRIMARY], f"number, width, height, format, flags {PRIMARY}", made)
     for box in (m.packet.base.box for m in display.got(COPY)):
@@ -100,7 +107,7 @@ def test_display_begins(bench: Bench, anew: bool) -> None:
         source.call("qxl_reset")
         worked(bench, source)
         observed = [name for name in shown(display, count) if name != "DRAW_COPY"]
-        wanted = ["SURFACE_DESTROY", "SURFACE_CREATE", "MARK"]
+        wanted = ["SURFACE_DESTROY", "INVAL_ALL_PALETTES", "STREAM_DESTROY_ALL", "SURFACE_CREATE", "MARK"]
         bench.claim(observed == wanted, ", ".join(wanted), observed)
         made = [surface(m) for m in display.got(CREATE)[1:]]
         bench.claim(made == [PRIMARY], f"the primary surface {PRIMARY} again", made)

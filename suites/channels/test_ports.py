@@ -54,6 +54,7 @@ def opened(bench: Bench, source: Host, device: str, *without: SpicevmcCap) -> Co
         put(PORT_INIT, opened=1, case="False-webdav"),
         put(PORT_INIT, opened=0, case="True-webdav"),
         changed("one letter", PORT_INIT, lambda b: b.replace(b"o", b"0", 1), case="False-webdav"),
+        changed("no NUL", PORT_INIT, lambda b: b[:-1] + b"x", case="False-webdav"),
         lost(PORT_INIT),
     ),
 )
@@ -62,13 +63,16 @@ def opened(bench: Bench, source: Host, device: str, *without: SpicevmcCap) -> Co
 def test_port_init(bench: Bench, is_open: bool, device: str) -> None:
     """PORT_INIT comes first, with the port's name and whether the guest has it open."""
     source = bench.start(devices=("keyboard", "mouse", device))
-    for event in (OPENED, CLOSED, OPENED) if is_open else (OPENED, CLOSED):
+    for event in (OPENED, CLOSED, OPENED, BREAK) if is_open else (OPENED, CLOSED, BREAK):
         source.call("port_event", device=device, event=event)
     port = opened(bench, source, device)
-    init = bench.expect(port, PORT_INIT).packet
+    message = bench.expect(port, PORT_INIT)
+    init = message.packet
     said = bytes(init.port_name).rstrip(b"\0"), int(init.opened)
     wanted = PORTS[device][1], int(is_open)
     bench.claim(said == wanted, f"name and state {wanted}", said)
+    ends = int(init.name_size) == len(PORTS[device][1]) + 1 and message.body.endswith(b"\0")
+    bench.claim(ends, "a name that ends with a NUL, which its size counts", message.body.hex())
     seen = len(port.got(PORT_INIT))
     bench.claim(seen == 1, "PORT_INIT once", seen)
 

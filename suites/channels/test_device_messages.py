@@ -135,7 +135,8 @@ def test_data_that_can_not_be_compressed(bench: Bench, device: str) -> None:
 
 
 @requirement(
-    "CHAN-117", fault=stuck_after("result", channel=ChannelType.SPICE_CHANNEL_USBREDIR, case="usbredir")
+    "CHAN-117",
+    fault=stuck_after("result", channel=ChannelType.SPICE_CHANNEL_USBREDIR, case="usbredir-unknown type"),
 )
 @pytest.mark.parametrize("wrong", ["a byte too few", "a byte too many", "unknown type"])
 @pytest.mark.parametrize("device", SPICEVMC, ids=short)

@@ -146,7 +146,7 @@ def test_monitors_of_the_guest(bench: Bench) -> None:
 @requirement("CHAN-120", fault=never("client_capabilities"))
 @pytest.mark.parametrize("lacks", [(), FOR_THE_GUEST[::2], FOR_THE_GUEST[1::2]], ids=["all", "even", "odd"])
 def test_capabilities_that_the_guest_hears_of(bench: Bench, lacks: tuple[DisplayCap, ...]) -> None:
-    """A client opens its display: the guest hears which of the capabilities that concern it the client has."""
+    """A client opens its display: the guest hears of those capabilities that concern it."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
     opened(bench, source, *lacks)
     drawn(bench, source)

@@ -14,7 +14,7 @@ from dissectors.wire.enums import CursorType, StreamFlags, SurfaceFlags, Surface
 from fixtures.bench import Bench
 from fixtures.bench.planting import changed, lost, never, put, requirement, twice
 from fixtures.peer import Connection
-from fixtures.peer.peer_connection import EVERYTHING
+from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.system.hosts import Ability, Host
 from suites.channels.test_stream_device import (
     DEVICE,
@@ -71,6 +71,8 @@ def event(bench: Bench, source: Host, kind: int) -> None:
 
 def checked(bench: Bench, display: Connection, size: tuple[int, int], since: int) -> None:
     """The messages from number `since` on describe surface, monitor and stream of this size."""
+    seen: tuple[int, ...]
+    due: tuple[int, ...]
     for m in display.messages[since:]:
         p = m.packet
         if m.type == SURFACE_CREATE:

@@ -164,7 +164,7 @@ def _causes(view: Conversation, host: Server, call: HostEvent, event: HostEvent)
             waiting += 1
     if _newcomer(view, host, call, event):
         yield "MIG-SRC-026"
-    if not waiting and not any(c.name == f"return:{CONNECT}" and c.time >= call.time for c in host.calls):
+    if not waiting and not _has_returned(host, call):
         yield "MIG-SRC-030"
     if any(c.time >= call.time for c in _calls(host, END)):
         yield "MIG-SRC-032"
@@ -184,7 +184,8 @@ def _answered(main: Connection, call: HostEvent) -> bool:
 
 @on(Message, *ANSWERS)
 def asynchronous(view: Conversation, event: Message) -> Iterator[Ruling]:
-    """migrate_connect returns before the client answers: it does not block."""
+    """migrate_connect returns before the client answers: it does not block. (A host that its machine has not
+    let run for a while returns late too: `blocked` judges what did not return.)"""
     connection = view.connection(event)
     if (
         event.sender is not Side.CLIENT
@@ -195,9 +196,25 @@ def asynchronous(view: Conversation, event: Message) -> Iterator[Ruling]:
         return
     host = view.hosts[connection.host]
     calls = _calls(host, CONNECT)
-    if calls and host.settings.get("callbacks"):
-        returned = any(c.name == f"return:{CONNECT}" and c.time >= calls[-1].time for c in host.calls)
-        yield check("MIG-SRC-001", returned, "migrate_connect returns before the client answers", "it waits")
+    if calls and host.settings.get("callbacks") and _has_returned(host, calls[-1]):
+        yield Kept("MIG-SRC-001")
+
+
+@on(HostEvent)
+def blocked(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
+    """migrate_connect has returned when the callback for the client's answer comes: both come from one
+    thread, in this order."""
+    host = view.host_of(event.host) if event.name == CONNECT_DONE else None
+    calls = _calls(host, CONNECT) if host is not None else []
+    if host is None or not calls or not host.settings.get("callbacks") or _has_returned(host, calls[-1]):
+        return
+    mains = [c for c in view.connections.values() if c.is_main and c.host == view.hosts.index(host)]
+    if any(_answered(main, calls[-1]) for main in mains):
+        yield Broken("MIG-SRC-001", "migrate_connect returns before the client answers", "it waits", event)
+
+
+def _has_returned(host: Server, call: HostEvent) -> bool:
+    return any(c.name == f"return:{CONNECT}" and c.time >= call.time for c in host.calls)
 
 
 @on(Message, MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS)

@@ -18,6 +18,7 @@ from dissectors.framing.events import (
     Endpoint,
     Event,
     Failure,
+    HostEvent,
     LinkBytes,
     Message,
     Opened,
@@ -35,6 +36,7 @@ from suites.selftest.dissectors.rules.recorded_events import (
     recording,
     without,
 )
+from suites.selftest.reports.run.report_samples import conversation
 
 ONE, TWO, THREE, FOUR = (Endpoint(f"192.0.2.{number}", 5900) for number in range(1, 5))
 NEXT_PORT = Endpoint("192.0.2.1", 5901)  # another machine on the first one's host
@@ -226,3 +228,12 @@ def test_a_target_that_plays_sound() -> None:
         size=14,
     )
     assert "MIG-DST-025" not in broken([*result, start])
+
+
+@pytest.mark.parametrize(("returns", "blocks"), [(1000.2, False), (1000.305, False), (1000.32, True)])
+def test_call_that_returns_late(returns: float, blocks: bool) -> None:
+    """A host that its machine gave no time returns from migrate_connect after the client's answer (at
+    1000.3 s), but never after the callback for that answer (at 1000.31 s)."""
+    configured = HostEvent(time=999.0, host="source", name="configured", args={"callbacks": True})
+    returned = HostEvent(time=returns, host="source", name="return:migrate_connect", args={"value": 0})
+    assert ("MIG-SRC-001" in broken([configured, returned, *conversation()])) is blocks

@@ -218,13 +218,17 @@ def ladder(difference: Difference, number: int, left: Model, right: Model) -> Ta
     more = f", and from {len(difference.also)} more states" if difference.also else ""
     table = Table(title=f"difference {number}: {difference.letter}{more}", title_justify="left", expand=False)
     table.add_column("step")
-    table.add_column(_column(left), overflow="fold")
-    table.add_column(_column(right), overflow="fold")
+    table.add_column(_column(left, right), overflow="fold")
+    table.add_column(_column(right, left), overflow="fold")
     for letter, answer in zip(difference.word, difference.before, strict=False):
         table.add_row(letter, answer, "the same")
     table.add_row(difference.letter, difference.left, difference.right, style="bold")
     return table
 
 
-def _column(model: Model) -> str:
-    return str(model.about.get("version") or model.about.get("server") or "model")
+def _column(model: Model, other: Model) -> str:
+    """A model's version; its build too if both are of one version."""
+    version, server = model.about.get("version"), str(model.about.get("server") or "model")
+    if not version:
+        return server
+    return f"{version} ({server})" if version == other.about.get("version") else str(version)

@@ -97,6 +97,16 @@ def test_a_model_of_another_suite_version(files: tuple[Path, Path]) -> None:
     assert result.count("\n") == 1
 
 
+def test_two_builds_of_one_version_are_told_apart(files: tuple[Path, Path]) -> None:
+    """The columns name the builds."""
+    data = json.loads(files[1].read_text())
+    files[1].write_text(json.dumps(data | {"about": data["about"] | {"server": "lib:mine.so"}}))
+    _, result = run("learn", "--compare", *files)
+    version = data["about"]["version"]
+    assert f"{version} (lib:mine.so)" in result
+    assert f"{version} ({data['about']['server']})" in result
+
+
 def test_models_without_the_wanted_role_are_not_equal(files: tuple[Path, Path]) -> None:
     """A comparison of nothing is no success."""
     status, result = run("learn", "--compare", files[0], files[0], "--role", "source")

@@ -40,7 +40,10 @@ SURFACE_CREATE, SURFACE_DESTROY = (
     MsgDisplay.SPICE_MSG_DISPLAY_SURFACE_CREATE,
     MsgDisplay.SPICE_MSG_DISPLAY_SURFACE_DESTROY,
 )
-INVAL_PIXMAPS = MsgDisplay.SPICE_MSG_DISPLAY_INVAL_ALL_PIXMAPS
+INVAL_PIXMAPS, INVAL_PALETTES = (
+    MsgDisplay.SPICE_MSG_DISPLAY_INVAL_ALL_PIXMAPS,
+    MsgDisplay.SPICE_MSG_DISPLAY_INVAL_ALL_PALETTES,
+)
 DEVICES = ("keyboard", "mouse", "display")
 GLZ = 5  # enums.h, SPICE_IMAGE_COMPRESSION_GLZ
 #: The data of this many surfaces is longer than 1,024 bytes.
@@ -217,6 +220,32 @@ def test_cached_images_at_the_target(bench: Bench) -> None:
         if host is source:
             bench.claim(bool(known), "images for the client's cache", "none")
             migrated(bench, source, client, target)
+
+
+@requirement(
+    "MIG-DST-065",
+    fault=(
+        lost(INVAL_PIXMAPS, host="target"),
+        lost(INVAL_PALETTES, host="target"),
+        twice(INVAL_PIXMAPS, host="target"),
+    ),
+)
+def test_caches_are_emptied_at_the_target(bench: Bench) -> None:
+    """A client with images in its cache migrates: the target empties its caches of images and palettes before
+    it draws."""
+    source, target = bench.pair(seamless=True, devices=DEVICES)
+    client = bench.client(source)
+    source.call("qxl_image", seed=7, cache=1)
+    drawn(bench, source)
+    migrated(bench, source, client, target)
+    target.call("qxl_draw")
+    drawn(bench, target)
+    bench.until(lambda: display_of(client).got(DRAW_FILL), "what the guest draws")
+    kinds = (INVAL_PIXMAPS, INVAL_PALETTES, DRAW_FILL)
+    seen = [m.name for m in display_of(client).got(*kinds)]
+    due = sorted(kind.name for kind in kinds)
+    fine = sorted(seen) == due and seen[-1] == DRAW_FILL.name
+    bench.claim(fine, "both caches emptied once, then the drawing", ", ".join(seen), target)
 
 
 @requirement("MIG-DST-047", fault=changed("numbered anew", DRAW_COPY, numbered_anew, host="target"))

@@ -55,6 +55,9 @@ def _joins(session: Session, connection: Connection) -> int:
     known = session.id is not None and session.id == connection.connection_id
     if late and not (same_host and same_client):
         return 0
+    leaving = session.migration
+    if leaving is not None and not same_host and any(p.port in leaving.ports for p in connection.places):
+        return 0  # it goes to the target, whose main channel the evidence lacks
     if not (same_host or shares_address):
         # another address of the same host: its server took the id; once a target is announced it may be that
         unlabelled = there.host is None and known and same_client and connection.linked

@@ -154,8 +154,9 @@ def client_answers(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 
 def _target_visible(view: Conversation, migration: Migration) -> bool:
-    """Whether the evidence shows any connection to the target."""
-    return any(goes_there(migration, c) for c in view.connections.values())
+    """Whether the evidence shows a connection to the target that is main, or may be."""
+    may_be = (c for c in view.connections.values() if c.is_main or c.mess is None)
+    return any(goes_there(migration, c) for c in may_be)
 
 
 @on(

@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from dissectors.conversation.conversation import Connection, Conversation, Session, link_error
+from dissectors.conversation.connection_states import NOT_BEGUN
+from dissectors.conversation.conversation import Connection, Conversation, Migration, Session, link_error
+from dissectors.conversation.pairing import goes_there
 from dissectors.framing.events import Closed, Ending, LinkBytes, Message
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
 from dissectors.wire.constants import (
@@ -161,6 +163,58 @@ def multimedia_time(view: Conversation, event: Message) -> Iterator[Ruling]:
         )
 
 
+@at_end
+def let_in(view: Conversation) -> Iterator[Ruling]:
+    """At the end: the server let a channel in that names an id which no session had. Where more than one
+    channel names it, or the client was sent there, the capture lacks the main channel that gave the id."""
+    strangers = [c for c in view.connections.values() if _is_stranger(view, c)]
+    for connection in strangers:
+        place = connection.host, connection.connection_id
+        alike = sum((c.host, c.connection_id) == place for c in strangers)
+        if alike > 1 or any(_sent_there(m, connection) for m in view.migrations):
+            continue
+        known = [s for s in view.sessions if s.id is not None and s.host == connection.host]
+        before = any(s.main.result is None or _later(connection, s.main) for s in known)
+        yield Broken(
+            "CONNID-003" if before else "CONNID-009",
+            "SPICE_LINK_ERR_BAD_CONNECTION_ID",
+            "SPICE_LINK_ERR_OK",
+            connection.result,
+        )
+
+
+def _is_stranger(view: Conversation, connection: Connection) -> bool:
+    """Whether a channel was let in without a session, on a host whose main channel was seen."""
+    if (
+        connection.is_main
+        or connection.mess is None
+        or not connection.linked
+        or connection.session is not None
+    ):
+        return False
+    host = connection.host
+    settings = view.hosts[host].settings if host >= 0 else {}
+    ids = (s.id for s in view.sessions if s.host == host)
+    if settings or connection.connection_id in ids or not mechanism_known(connection):
+        return False
+    earlier = [c for c in view.connections.values() if c.opened is not None and not _later(c, connection)]
+    main = any(c.is_main and c.host == host for c in earlier)
+    return main and all(c.mess is not None for c in earlier)
+
+
+def _later(one: Connection, other: Connection) -> bool:
+    """Whether one connection was opened after the other's link result."""
+    opened, result = one.opened, other.result
+    return opened is not None and result is not None and opened.time > result.time
+
+
+def _sent_there(migration: Migration, connection: Connection) -> bool:
+    """Whether a migration sends the channel's client to this host, where its main channel was not seen."""
+    target = migration.target
+    arrived = target is not None and target.main.state not in NOT_BEGUN
+    return not arrived and goes_there(migration, connection)
+
+
 def _sessions_seen(view: Conversation, host: int) -> bool:
     """Whether all connections were seen from their beginning, and this host's main channel is among them."""
     known = view.connections.values()
@@ -203,6 +257,8 @@ def joins(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
         requirement = "CONNID-008"  # the id of a session that is over
         if error == OK and not _surely_over(view, connection):
             return
+    elif error == OK and not settings:
+        return  # `let_in` judges it at the end
     yield check(
         requirement,
         error == LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID,

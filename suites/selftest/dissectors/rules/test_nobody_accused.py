@@ -237,3 +237,25 @@ def test_call_that_returns_late(returns: float, blocks: bool) -> None:
     configured = HostEvent(time=999.0, host="source", name="configured", args={"callbacks": True})
     returned = HostEvent(time=returns, host="source", name="return:migrate_connect", args={"value": 0})
     assert ("MIG-SRC-001" in broken([configured, returned, *conversation()])) is blocks
+
+
+@pytest.mark.parametrize(
+    ("name", "main"),
+    [("semi-seamless", 5), ("seamless", 5), ("switch-host", 6), ("late", 5), ("late", 9)],
+)
+def test_without_the_targets_main_channel(name: str, main: int) -> None:
+    """The capture lacks the connection that opened the target's session (a member of a bond): both hosts have
+    one address, and the other channels go to the announced port with an id that nothing explains."""
+    every = recording(name)
+    assert broken(only(every, lambda number: number != main)) <= broken(every)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_an_id_that_no_session_had(channels: int) -> None:
+    """One channel that is let in with an unknown id is the server's fault; two have their own session."""
+    every = list(recording("semi-seamless"))
+    for index, event in enumerate(every):
+        if isinstance(event, LinkBytes) and event.kind == "mess" and event.connection in (3, 4)[:channels]:
+            every[index] = replace(event, raw=event.raw[:16] + OTHER_ID + event.raw[20:])
+    found = broken(every)
+    assert found == ({"CONNID-003"} if channels == 1 else set())

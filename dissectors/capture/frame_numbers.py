@@ -44,7 +44,7 @@ class FrameNumbers:
         self._unacknowledged: Counter[tuple[int, Side]] = Counter()
 
     def copy(self) -> Self:
-        """The same numbers, to go on for itself."""
+        """An independent copy in the same state."""
         made = copy.copy(self)
         made._unacknowledged = self._unacknowledged.copy()
         return made

@@ -46,12 +46,12 @@ class Head:
 
     @property
     def method(self) -> bytes:
-        """Of a request."""
+        """The method of a request, in capitals."""
         return self.first[0].upper()
 
     @property
     def status(self) -> int:
-        """Of an answer."""
+        """The status of an answer. Raises NoHttp if it has none."""
         code = self.first[1] if len(self.first) > 1 else b""
         if not code.isdigit():
             raise NoHttp("an answer without a status")

@@ -51,7 +51,7 @@ class VSCMsgAPDU(Struct):
 
 
 class VSCMsgUnknown(Struct):
-    """Of a type that has no body, or that is not known."""
+    """The body of a type that has none, or that is not known."""
 
     fields_desc = [RestField("data")]
 

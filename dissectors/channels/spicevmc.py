@@ -82,9 +82,9 @@ class SpiceMsgPortInit(SpiceMessage):
 
 @message(MsgPort.SPICE_MSG_PORT_EVENT, *PORTS)
 class SpiceMsgPortEvent(_Event):
-    """Of the guest's side."""
+    """An event at the guest's end of the port."""
 
 
 @message(MsgcPort.SPICE_MSGC_PORT_EVENT, *PORTS)
 class SpiceMsgcPortEvent(_Event):
-    """Of the client's side."""
+    """An event at the client's end of the port."""

@@ -21,7 +21,7 @@ Buffer = bytes | bytearray
 
 
 def mess_size(head: Buffer) -> int | None:
-    """Of a link message."""
+    """Bytes of a link message; None: it is incomplete."""
     if len(head) < LINK_HEADER_BYTES:
         return None
     magic, major, _, size = struct.unpack_from("<4sIII", head)
@@ -31,12 +31,12 @@ def mess_size(head: Buffer) -> int | None:
 
 
 def mess_end(head: Buffer) -> int | None:
-    """What a link message's header gives as the size of the whole packet; None: it is none."""
+    """Bytes of a whole link message by its header; None: this is no such header."""
     return reply_end(head) if head[4:8] == struct.pack("<I", SPICE_VERSION_MAJOR) else None
 
 
 def reply_size(head: Buffer) -> int | None:
-    """Of a link reply."""
+    """Bytes of a link reply; None: it is incomplete."""
     if len(head) < LINK_HEADER_BYTES:
         return None
     whole = reply_end(head)
@@ -46,7 +46,7 @@ def reply_size(head: Buffer) -> int | None:
 
 
 def reply_end(head: Buffer) -> int | None:
-    """What a link reply's header gives as the size of the whole packet; None: it is none."""
+    """Bytes of a whole link reply by its header; None: this is no such header."""
     if len(head) < LINK_HEADER_BYTES:
         return None
     magic, _, _, size = struct.unpack_from("<4sIII", head)
@@ -54,10 +54,10 @@ def reply_end(head: Buffer) -> int | None:
 
 
 def sasl_size(head: Buffer, *, is_answer: bool) -> int | None:
-    """Of a packet of SASL: a length and so many bytes.
+    """Bytes of a SASL packet, which is a length and so many bytes; None: it is incomplete.
 
-    An answer of the server's to a step has one byte more, whether the exchange is complete. Then the outcome
-    follows in four bytes, and a text with its length where the client is rejected (server/red-stream.cpp,
+    The server's answer to a step has one byte more: whether the exchange is complete. If it is, four bytes
+    with the outcome follow, and a text with its length if the client is rejected (server/red-stream.cpp,
     red_sasl_handle_auth_step). The link result comes after all that.
     """
     end = _counted(head, 0)

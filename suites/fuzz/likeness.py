@@ -51,5 +51,5 @@ def _states(stage: PlayState[Any], client: int, host: str, channel: int) -> Iter
 
 
 def table_states(walk: PlayState[Any]) -> list[tuple[bool, str]]:
-    """Of each open connection: whether it is on main, and its state in the order tables."""
+    """(whether it is on main, its state in the order tables) of each open connection."""
     return [(slot.channel == MAIN, str(walk.known(slot).state)) for slot in walk.open_slots()]

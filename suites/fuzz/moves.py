@@ -205,7 +205,7 @@ class Setup:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Of `fixtures.system.hosts.Settings`."""
+        """The devices of the hosts, for `fixtures.system.hosts.Settings`."""
         return ("keyboard", "mouse", *KITS[self.kit], *(("agent",) if self.agent else ()))
 
     @property

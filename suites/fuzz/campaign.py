@@ -138,7 +138,7 @@ class Campaign:
         lost = 0
         while time.monotonic() < self._end and (examples is None or self.examples < examples):
             try:
-                self._walked(explorer.play())
+                self._explored(explorer.play())
                 lost = 0
             except HarnessError:
                 self.inconsistent += 1
@@ -153,7 +153,7 @@ class Campaign:
         for index, entry in enumerate(corpus.entries()):
             if index % width == number and time.monotonic() < self._end:
                 before = len(explorer.seen), explorer.edges.count
-                self._walked(explorer.again(entry.setup, entry.moves))
+                self._explored(explorer.again(entry.setup, entry.moves))
                 after = len(explorer.seen), explorer.edges.count
                 if after == before and (explorer.edges.traced or not entry.by_edges):
                     corpus.drop(entry)
@@ -161,58 +161,58 @@ class Campaign:
     def _begin(self, setup: Setup) -> FreshPlay | None:
         return FreshPlay(self.launchers, setup) if time.monotonic() < self._end else None
 
-    def _walked(self, walk: BranchPlay | CarrierPlay) -> None:
-        if not walk.kept and not walk.goes_on:
-            walk.close(judge=walk.new or self.examples % JUDGED == 0)
-        if walk.judgement is not None:
-            self.kept.update(walk.judgement.kept)
-        self._ended(walk)
+    def _explored(self, explored: BranchPlay | CarrierPlay) -> None:
+        if not explored.kept and not explored.goes_on:
+            explored.close(judge=explored.new or self.examples % JUDGED == 0)
+        if explored.judgement is not None:
+            self.kept.update(explored.judgement.kept)
+        self._ended(explored)
 
-    def _machine_ended(self, stage: FreshPlay) -> None:
-        self.kept.update(stage.close().kept)
-        self.builds |= {label: host.identity for label, host in stage.hosts.items()}
-        self._ended(stage)
+    def _machine_ended(self, state: FreshPlay) -> None:
+        self.kept.update(state.close().kept)
+        self.builds |= {label: host.identity for label, host in state.hosts.items()}
+        self._ended(state)
 
-    def _ended(self, stage: PlayState[Any]) -> None:
+    def _ended(self, state: PlayState[Any]) -> None:
         """Records what a finished play has shown."""
-        self.provoked.update({Key.of(found) for found in stage.provoked()})
+        self.provoked.update({Key.of(found) for found in state.provoked()})
         self.examples += 1
         self.plays += 1
-        self.moves += len(stage.played) - stage.inherited
-        self.steps |= stage.steps
-        for key, finding in stage.failed().items():
+        self.moves += len(state.played) - state.inherited
+        self.steps |= state.steps
+        for key, finding in state.failed().items():
             self.hits[key] += 1
             if key not in self.failures and self.unshown[key] < DOUBTED:
-                self._found(stage, key, finding)
+                self._found(state, key, finding)
         if time.monotonic() - self._reported_at > PROGRESS_SECONDS:
             self._reported_at = time.monotonic()
             self.say(f"{self.examples} examples, {len(self.failures)} failures, {coverage(self.steps)}")
 
     # ---- a new failure
 
-    def _found(self, stage: PlayState[Any], key: Key, finding: Finding) -> None:
-        moves = list(stage.played)
-        new = Failure(finding, stage.setup, moves, self.server, self.seed, self.examples, len(moves))
+    def _found(self, state: PlayState[Any], key: Key, finding: Finding) -> None:
+        moves = list(state.played)
+        new = Failure(finding, state.setup, moves, self.server, self.seed, self.examples, len(moves))
         if not self.shorten:
             self.failures[key] = new
             return
-        if not isinstance(stage, FreshPlay):
-            stage = self._play(stage.setup, moves, key)  # what counts is what real sockets show
-            if key not in stage.failed():
+        if not isinstance(state, FreshPlay):
+            state = self._play(state.setup, moves, key)  # what counts is what real sockets show
+            if key not in state.failed():
                 self.unshown[key] += 1
                 return
-            moves = list(stage.played)
+            moves = list(state.played)
         self.failures[key] = new
         if not self.claim(new):
             return
-        setup, best = self._shorten(key, stage.setup, moves)
+        setup, best = self._shorten(key, state.setup, moves)
         proofs = [self._play(setup, best, key) for _ in range(PROOFS)]
         shown = [proof for proof in proofs if key in proof.failed()]
-        last = (shown or [stage])[-1]
+        last = (shown or [state])[-1]
         self.failures[key] = failure = replace(
             self.failures[key],
             finding=last.failed()[key],
-            setup=setup if shown else stage.setup,
+            setup=setup if shown else state.setup,
             moves=best if shown else moves,
             reproduced=(len(shown), PROOFS),
             builds=self.builds,
@@ -238,9 +238,9 @@ class Campaign:
 
     def _play(self, setup: Setup, moves: Sequence[Move], until: Key) -> FreshPlay:
         self.plays += 1
-        stage = play(self.launchers, setup, moves, until)
-        self.builds |= {label: host.identity for label, host in stage.hosts.items()}
-        return stage
+        state = play(self.launchers, setup, moves, until)
+        self.builds |= {label: host.identity for label, host in state.hosts.items()}
+        return state
 
     # ---- what came of it
 

@@ -93,15 +93,15 @@ class _Menu:
     """The choices in the current state of a play; each kind of choices, and each move's likeness, is computed
     once."""
 
-    def __init__(self, walk: PlayState[Any]) -> None:
-        self.walk = walk
+    def __init__(self, play: PlayState[Any]) -> None:
+        self.play = play
         self._made: dict[int, list[Choice]] = {}
         self._likes: dict[Move, Likeness] = {}
 
     def like(self, move: Move) -> Likeness:
         """The likeness of a move in this state."""
         if move not in self._likes:
-            self._likes[move] = move_likeness(self.walk, move)
+            self._likes[move] = move_likeness(self.play, move)
         return self._likes[move]
 
     def pick(self, dice: random.Random, *, mutate: bool) -> Choice:
@@ -117,10 +117,10 @@ class _Menu:
     def _choices(self, kind: int) -> list[Choice]:
         if kind not in self._made:
             if kind < len(KINDS):
-                self._made[kind] = KINDS[kind][1](self.walk)
+                self._made[kind] = KINDS[kind][1](self.play)
             else:
                 data = kind > len(KINDS)
-                found = choices.mutations(self.walk, 1)
+                found = choices.mutations(self.play, 1)
                 self._made[kind] = [
                     c for c in found if isinstance(c[0], Send) and (c[0].type == DATA) == data
                 ]
@@ -164,7 +164,7 @@ class Kept(Beginning):
     """A situation from which plays start. `parent`: the situation that it was branched from, which must
     outlive it."""
 
-    walk: BranchPlay
+    play: BranchPlay
     parent: Kept | None
     states: Sequence[tuple[bool, str]] = ()  # of its open connections: on main, and which
     by_edges: bool = False  # new by its edges alone
@@ -173,19 +173,19 @@ class Kept(Beginning):
 
 @dataclass(frozen=True)
 class _Next:
-    """Where a play begins. `begun`: the situation of which `walk` is a copy, or the kind of its hosts.
+    """Where a play begins. `begun`: the situation of which `play` is a copy, or the kind of its hosts.
     `duties`: see `Explorer._moves`; None in plays by chance. `opening`: the moves of an earlier play
     that executed new edges, from whose end it goes on, where hosts cannot be branched."""
 
-    walk: BranchPlay | CarrierPlay
+    play: BranchPlay | CarrierPlay
     begun: Beginning | None
     duties: list[Move] | None = None
     opening: Sequence[Move] = ()
 
 
-def _survived(walk: BranchPlay | CarrierPlay) -> Sequence[Move]:
+def _survived(play: BranchPlay | CarrierPlay) -> Sequence[Move]:
     """A play's moves, without one that has ended the process."""
-    return tuple(walk.played[: len(walk.played) - walk.over])
+    return tuple(play.played[: len(play.played) - play.over])
 
 
 @dataclass
@@ -230,65 +230,65 @@ class Explorer:
 
         Raises HarnessError if no host starts."""
         start, self._next = self._next or self._start(), None
-        walk = start.walk
-        walk.goes_on, walk.inherited = False, len(walk.played)
+        play = start.play
+        play.goes_on, play.inherited = False, len(play.played)
         try:
-            return self._played(walk, start)
+            return self._played(play, start)
         except BaseException:
-            walk.abandon()
+            play.abandon()
             raise
 
-    def _played(self, walk: BranchPlay | CarrierPlay, start: _Next) -> BranchPlay | CarrierPlay:
+    def _played(self, play: BranchPlay | CarrierPlay, start: _Next) -> BranchPlay | CarrierPlay:
         self._new_edges = 0
         if start.opening:
-            return self._alone(walk, start)
-        moves = self._moves(walk, start.duties) if walk.labels else self._first(walk, start.duties)
-        new = self._some(walk, moves)
-        if isinstance(walk, CarrierPlay) or not walk.can_be_copied:
-            if not walk.over:
-                return self._alone(walk, start)
-            self._told(walk)
-            return walk
-        edges = self._told(walk)
+            return self._alone(play, start)
+        moves = self._moves(play, start.duties) if play.labels else self._first(play, start.duties)
+        new = self._some(play, moves)
+        if isinstance(play, CarrierPlay) or not play.can_be_copied:
+            if not play.over:
+                return self._alone(play, start)
+            self._told(play)
+            return play
+        edges = self._told(play)
         if (new or edges) and start.begun:
             start.begun.news += 1
         parent = start.begun if isinstance(start.begun, Kept) else None
-        if (new or edges) and (kept := self._keep(walk, parent, by_edges=not new)) is not None:
+        if (new or edges) and (kept := self._keep(play, parent, by_edges=not new)) is not None:
             if start.duties is not None:
-                self._next = _Next(walk.copy(), kept, start.duties)
-        elif self._goes_on(walk, start.duties):
-            walk.goes_on = True
-            self._next = replace(start, walk=walk)
+                self._next = _Next(play.copy(), kept, start.duties)
+        elif self._goes_on(play, start.duties):
+            play.goes_on = True
+            self._next = replace(start, play=play)
         else:
-            walk.leave(everywhere=self._dice.randrange(EVERYWHERE) == 0)
+            play.leave(everywhere=self._dice.randrange(EVERYWHERE) == 0)
             self._look()
-            if self._told(walk) and start.begun:
+            if self._told(play) and start.begun:
                 start.begun.news += 1
-        return walk
+        return play
 
     def _look(self) -> None:
         """Looks which edges the latest moves have executed."""
         new, _ = self.edges.look()
         self._new_edges += new * self.steered
 
-    def _told(self, walk: BranchPlay | CarrierPlay) -> bool:
+    def _told(self, play: BranchPlay | CarrierPlay) -> bool:
         """Whether the latest moves have executed new edges; then the corpus gets the play."""
         new, self._new_edges = self._new_edges, 0
         if not new:
             return False
-        moves = _survived(walk)
-        if len(moves) > walk.stored:
-            self.executed(walk.setup, moves, walk.stored)
-            walk.stored = len(moves)
-        walk.new = True
+        moves = _survived(play)
+        if len(moves) > play.stored:
+            self.executed(play.setup, moves, play.stored)
+            play.stored = len(moves)
+        play.new = True
         return True
 
-    def _goes_on(self, walk: BranchPlay, duties: list[Move] | None) -> bool:
-        if len(walk.played) >= DEEPEST:
+    def _goes_on(self, play: BranchPlay, duties: list[Move] | None) -> bool:
+        if len(play.played) >= DEEPEST:
             return False
         if duties is None:
             return self._dice.randrange(LAST) > 0
-        return bool(duties) or len(walk.played) > walk.inherited
+        return bool(duties) or len(play.played) > play.inherited
 
     def _start(self) -> _Next:
         """A start that is no other play's end."""
@@ -296,7 +296,7 @@ class Explorer:
         if begun is not None:
             begun.starts += 1
         if isinstance(begun, Kept):
-            return _Next(begun.walk.copy(), begun)
+            return _Next(begun.play.copy(), begun)
         setup = self._setup()
         if isinstance(begun, FreshHosts):
             setup = replace(setup, kit=begun.kit, carrier=begun.carrier)
@@ -316,52 +316,52 @@ class Explorer:
             return BranchPlay(self._prepared, setup)
         return CarrierPlay(self.launchers, setup)
 
-    def _alone(self, walk: BranchPlay | CarrierPlay, start: _Next) -> BranchPlay | CarrierPlay:
+    def _alone(self, play: BranchPlay | CarrierPlay, start: _Next) -> BranchPlay | CarrierPlay:
         """A play on hosts that cannot be branched: it goes on with the same hosts, the duties first."""
         duties = start.duties
         for move in start.opening:
-            self._some(walk, (move,))
-        while not walk.over and duties is not None and len(walk.played) < DEEPEST:
-            if not (moves := self._moves(walk, duties)):
+            self._some(play, (move,))
+        while not play.over and duties is not None and len(play.played) < DEEPEST:
+            if not (moves := self._moves(play, duties)):
                 break
-            self._some(walk, moves)
+            self._some(play, moves)
         left = self._dice.randint(2, ROUNDS)
-        while left > 0 and not walk.over and len(walk.played) < 2 * DEEPEST:
+        while left > 0 and not play.over and len(play.played) < 2 * DEEPEST:
             before = self._new_edges
-            self._some(walk, self._moves(walk, None))
+            self._some(play, self._moves(play, None))
             left = max(left, 2) if self._new_edges > before else left - 1
-        walk.leave(everywhere=True)
+        play.leave(everywhere=True)
         self._look()
-        if self._told(walk) and isinstance(start.begun, FreshHosts):
+        if self._told(play) and isinstance(start.begun, FreshHosts):
             start.begun.news += 1
-            start.begun.plays = [*start.begun.plays[1 - OPENINGS :], (walk.setup, _survived(walk))]
-        return walk
+            start.begun.plays = [*start.begun.plays[1 - OPENINGS :], (play.setup, _survived(play))]
+        return play
 
     def again(self, setup: Setup, moves: Sequence[Move]) -> BranchPlay | CarrierPlay:
         """Plays given moves after set-up and learns from them as from any other play; does not keep the
         play."""
-        walk = self._new(setup)
+        play = self._new(setup)
         kept = None
         for move in moves:
-            if walk.over:
+            if play.over:
                 continue
-            new, by_edges = self._some(walk, (move,)), self._new_edges > 0
+            new, by_edges = self._some(play, (move,)), self._new_edges > 0
             self._new_edges = 0
-            if not (new or by_edges) or isinstance(walk, CarrierPlay) or not walk.can_be_copied:
+            if not (new or by_edges) or isinstance(play, CarrierPlay) or not play.can_be_copied:
                 continue
-            if (made := self._keep(walk, kept, by_edges=not new)) is not None:
-                kept, walk = made, walk.copy()
-        walk.leave(everywhere=True)
+            if (made := self._keep(play, kept, by_edges=not new)) is not None:
+                kept, play = made, play.copy()
+        play.leave(everywhere=True)
         self.edges.look()
-        walk.inherited = 0
-        return walk
+        play.inherited = 0
+        return play
 
     def close(self) -> None:
         """Ends every kept situation, the youngest first: copies end with their originals."""
         if self._next is not None:
-            self._next.walk.abandon()
+            self._next.play.abandon()
         for kept in reversed(list(self.situations.values())):
-            kept.walk.abandon()
+            kept.play.abandon()
         self.situations.clear()
         self._prepared.close()
 
@@ -389,28 +389,28 @@ class Explorer:
         carrier = dice.choices(list(CARRIER_WEIGHTS), list(CARRIER_WEIGHTS.values()))[0]
         return Setup(dice.random() < 0.6, dice.random() < 0.5, kit, dice.random() < 0.15, carrier)
 
-    def _first(self, walk: PlayState[Any], duties: list[Move] | None) -> Choice:
+    def _first(self, play: PlayState[Any], duties: list[Move] | None) -> Choice:
         """The first moves: a session; by chance sometimes a client that links to the target without an
         announcement."""
         if duties is not None:
-            return choices.links(walk)[0]
+            return choices.links(play)[0]
         dice = self._dice
-        first = choices.links(walk) if dice.random() < 0.5 else choices.links(walk)[:1]
-        return dice.choice(choices.odd_links(walk) if dice.random() < 0.1 else first)
+        first = choices.links(play) if dice.random() < 0.5 else choices.links(play)[:1]
+        return dice.choice(choices.odd_links(play) if dice.random() < 0.1 else first)
 
-    def _keep(self, walk: BranchPlay, parent: Kept | None, *, by_edges: bool = False) -> Kept | None:
+    def _keep(self, play: BranchPlay, parent: Kept | None, *, by_edges: bool = False) -> Kept | None:
         """Keeps a play as a situation if it is a new one. `by_edges`: it is new by its edges alone."""
-        like = (*likeness(walk), self.edges.count) if by_edges else likeness(walk)
-        if like in self.situations or len(walk.played) > DEEPEST:
+        like = (*likeness(play), self.edges.count) if by_edges else likeness(play)
+        if like in self.situations or len(play.played) > DEEPEST:
             return None
         if len(self.situations) >= MOST and self._dice.randrange(CROWDED):
             return None
         if by_edges and sum(kept.by_edges for kept in self.situations.values()) >= MOST_BY_EDGES:
             return None
-        walk.freeze()
+        play.freeze()
         if not by_edges:
-            self.found(walk.setup, walk.played)
-        kept = self.situations[like] = Kept(walk, parent, table_states(walk), by_edges)
+            self.found(play.setup, play.played)
+        kept = self.situations[like] = Kept(play, parent, table_states(play), by_edges)
         if parent:
             parent.children += 1
         self._make_room(kept)
@@ -427,19 +427,19 @@ class Explorer:
             if not leaves:
                 return
             gone = self.situations.pop(min(leaves)[2])
-            gone.walk.abandon()
+            gone.play.abandon()
             if gone.parent:
                 gone.parent.children -= 1
 
     # ---- moves
 
-    def _moves(self, walk: BranchPlay | CarrierPlay, duties: list[Move] | None) -> Choice:
+    def _moves(self, play: BranchPlay | CarrierPlay, duties: list[Move] | None) -> Choice:
         """The moves of one play. `duties`: what is left of the duties that are played, one each time."""
         if duties is not None:
-            duties += () if duties else choices.course(walk)
+            duties += () if duties else choices.course(play)
             return (duties.pop(0),) if duties else ()
         dice = self._dice
-        menu = _Menu(walk)
+        menu = _Menu(play)
         moves: list[Move] = []
         for _ in range(dice.choice(TOGETHER)):
             offered = filter(None, [self._choice(menu) for _ in range(OFFERED)])
@@ -465,12 +465,12 @@ class Explorer:
         self.avoided += 1
         return self._dice.randrange(DEADLY) > 0
 
-    def _some(self, walk: BranchPlay | CarrierPlay, chosen: Choice) -> bool:
+    def _some(self, play: BranchPlay | CarrierPlay, chosen: Choice) -> bool:
         """Makes moves; returns whether they have led to a new situation."""
         self.edges.clear()
-        likes = {id(move): move_likeness(walk, move) for move in chosen}
-        steps, heard = set(walk.steps), len(walk.events)
-        made = [likes[id(move)] for move in walk.play_all(chosen)]
+        likes = {id(move): move_likeness(play, move) for move in chosen}
+        steps, heard = set(play.steps), len(play.events)
+        made = [likes[id(move)] for move in play.play_all(chosen)]
         if not made:
             return False
         self.played.update(made)
@@ -478,13 +478,13 @@ class Explorer:
         self._look()
         if self._new_edges > before:
             self.fruitful.update(made)
-        self.deadly[made[-1]] += walk.over
-        names = {e.name for e in walk.events[heard:] if isinstance(e, HostEvent)} - PLAIN_EVENTS
-        came = (frozenset(walk.steps - steps), frozenset(names), walk.over)
-        walk.new = walk.new or hash(came) not in self.seen
+        self.deadly[made[-1]] += play.over
+        names = {e.name for e in play.events[heard:] if isinstance(e, HostEvent)} - PLAIN_EVENTS
+        came = (frozenset(play.steps - steps), frozenset(names), play.over)
+        play.new = play.new or hash(came) not in self.seen
         self.seen |= {hash(came), hash((made[-1], *came))}
-        self.visits.update(table_states(walk))
-        situation = hash(likeness(walk))
-        new = situation not in self.seen and not walk.over
+        self.visits.update(table_states(play))
+        situation = hash(likeness(play))
+        new = situation not in self.seen and not play.over
         self.seen.add(situation)
         return new

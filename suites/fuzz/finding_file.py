@@ -141,17 +141,17 @@ def play(
     return play_on(FreshPlay(launchers, setup), moves, until)
 
 
-def play_on(stage: FreshPlay, moves: Sequence[Move], until: Key | None = None) -> FreshPlay:
+def play_on(fresh: FreshPlay, moves: Sequence[Move], until: Key | None = None) -> FreshPlay:
     """As `play`, on a new play."""
     try:
-        stage.play_all(moves, until)
+        fresh.play_all(moves, until)
     finally:
-        stage.close()
-    return stage
+        fresh.close()
+    return fresh
 
 
-def log_lines(stage: FreshPlay) -> list[str]:
+def log_lines(fresh: FreshPlay) -> list[str]:
     """The last log lines of a play's hosts."""
-    events = stage.pump.tape.host_events
+    events = fresh.pump.tape.host_events
     lines = [f"{e.host}: {e.args.get('text', '')}" for e in events if e.name == "log"]
     return lines[-LOG_LINES:]

@@ -14,42 +14,42 @@ from suites.fuzz.play_state import PlayState
 Likeness = tuple[object, ...]
 
 
-def likeness(stage: PlayState[Any]) -> Likeness:
+def likeness(play: PlayState[Any]) -> Likeness:
     """Two situations with one likeness are equal to a campaign: the states of the connections at each host,
     whichever clients have them and however many there are, and the hypervisors' phases."""
     connections = {
-        (slot.host, slot.channel == MAIN, str(stage.known(slot).state)) for slot in stage.open_slots()
+        (slot.host, slot.channel == MAIN, str(play.known(slot).state)) for slot in play.open_slots()
     }
-    clients = Counter(slot.host for slot in stage.open_slots() if slot.channel == MAIN)
-    machines = sorted((h, str(stage.phases[h]), stage.running[h], clients[h] > 1) for h in stage.labels)
-    hosts = (stage.setup.seamless, stage.setup.agent, stage.setup.kit)
+    clients = Counter(slot.host for slot in play.open_slots() if slot.channel == MAIN)
+    machines = sorted((h, str(play.phases[h]), play.running[h], clients[h] > 1) for h in play.labels)
+    hosts = (play.setup.seamless, play.setup.agent, play.setup.kit)
     return (hosts, tuple(sorted(connections)), tuple(machines))
 
 
-def move_likeness(stage: PlayState[Any], move: Move) -> Likeness:
+def move_likeness(play: PlayState[Any], move: Move) -> Likeness:
     """The likeness of a move: its type, the state of its connection and of its client's main at the host, and
     how many clients are there."""
-    there = {slot.client for slot in stage.open_slots() if slot.host == move.host}
-    around: Likeness = (stage.setup.seamless, stage.setup.agent, str(stage.phases[move.host]), len(there))
+    there = {slot.client for slot in play.open_slots() if slot.host == move.host}
+    around: Likeness = (play.setup.seamless, play.setup.agent, str(play.phases[move.host]), len(there))
     match move:
         case Send():
             what: Likeness = (move.kind, move.channel, move.type, bool(move.mutation))
-            return (*what, move.host, *_states(stage, move.client, move.host, move.channel), *around)
+            return (*what, move.host, *_states(play, move.client, move.host, move.channel), *around)
         case Link():
             what = (move.kind, move.channel, move.id, move.upto)
-            return (*what, move.host, *_states(stage, move.client, move.host, move.channel), *around)
+            return (*what, move.host, *_states(play, move.client, move.host, move.channel), *around)
         case Call():
             return (move.kind, move.name, move.host, *around)
         case End() | Pass():
             return (move.kind, move.host, *around)
 
 
-def _states(stage: PlayState[Any], client: int, host: str, channel: int) -> Iterator[str]:
+def _states(play: PlayState[Any], client: int, host: str, channel: int) -> Iterator[str]:
     for wanted in dict.fromkeys((channel, MAIN)):
         slot = Slot(client, host, wanted)
-        yield str(stage.known(slot).state) if slot in stage.slots else "none"
+        yield str(play.known(slot).state) if slot in play.slots else "none"
 
 
-def table_states(walk: PlayState[Any]) -> list[tuple[bool, str]]:
+def table_states(play: PlayState[Any]) -> list[tuple[bool, str]]:
     """(whether it is on main, its state in the order tables) of each open connection."""
-    return [(slot.channel == MAIN, str(walk.known(slot).state)) for slot in walk.open_slots()]
+    return [(slot.channel == MAIN, str(play.known(slot).state)) for slot in play.open_slots()]

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The same sequence by boofuzz and by branches: link, main channel, a mutated MIGRATE_END.
 
-`python -m suites.fuzz.bench_boofuzz [SPEC] [SECONDS]`; boofuzz is the extra `bench`. The figures are test
-cases a second on this machine: boofuzz uses one process, a campaign one for each core."""
+`python -m suites.fuzz.bench_boofuzz [SPEC] [SECONDS]`; boofuzz is the extra `bench`. Test cases a second are
+those of this machine and its load: boofuzz uses one process, a campaign one for each core. CPU is that of the
+fuzzer and its hosts, from the start of the first host on, whatever else the machine does."""
 
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -135,17 +137,32 @@ def _begin(way: str, server: str, seconds: float) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def _played(process: subprocess.Popen[str], seconds: float) -> int:
+def cpu_seconds() -> float:
+    """CPU of this process and of its children that have ended."""
+    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(used.ru_utime + used.ru_stime for used in both)
+
+
+def _played(process: subprocess.Popen[str], seconds: float) -> tuple[int, float]:
+    """Test cases, and seconds of CPU."""
     try:
         said, wrong = process.communicate(timeout=4 * seconds + 60)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
         raise HarnessError("it has not ended") from None
-    lines = said.split()
-    if not lines or not lines[-1].isdigit():
+    last = (said.splitlines() or [""])[-1].split()
+    if len(last) != 2 or not last[0].isdigit():
         raise HarnessError(f"it has not played: {(wrong.strip().splitlines() or ['no reason'])[-1]}")
-    return int(lines[-1])
+    return int(last[0]), float(last[1])
+
+
+def _printed(name: str, cases: int, used: float, seconds: float) -> tuple[float, float]:
+    """(test cases a second, test cases a second of CPU); prints them."""
+    print(
+        f"{name:44} {cases / seconds:7.1f} test cases/s {1e3 * used / max(1, cases):7.1f} ms CPU a test case"
+    )
+    return cases / seconds, cases / max(used, 1e-9)
 
 
 def measured(server: str, seconds: float) -> None:
@@ -154,20 +171,28 @@ def measured(server: str, seconds: float) -> None:
         print("boofuzz is not here: pip install 'spice-conformance[bench]' for the comparison")
         return
     width = os.cpu_count() or 1
-    theirs = _played(_begin("boofuzz", server, seconds), seconds) / seconds
-    print(f"{'link, main, MIGRATE_END by boofuzz':44} {theirs:7.1f} test cases/s")
-    workers = [_begin("branches", server, seconds) for _ in range(width)]
-    ours = sum(_played(worker, seconds) for worker in workers) / seconds
-    print(f"{f'the same from a kept situation, {width} processes':44} {ours:7.1f} test cases/s")
-    print(f"{ours / max(theirs, 1e-9):.1f} times as many test cases a second as boofuzz")
+    theirs = _printed(
+        "link, main, MIGRATE_END by boofuzz", *_played(_begin("boofuzz", server, seconds), seconds), seconds
+    )
+    played = [
+        _played(worker, seconds) for worker in [_begin("branches", server, seconds) for _ in range(width)]
+    ]
+    cases, used = sum(cases for cases, _ in played), sum(used for _, used in played)
+    ours = _printed(f"the same from a kept situation, {width} processes", cases, used, seconds)
+    print(
+        f"{ours[0] / max(theirs[0], 1e-9):.1f} times as many test cases a second as boofuzz,"
+        f" {ours[1] / max(theirs[1], 1e-9):.1f} times as many for the CPU"
+    )
 
 
 def main(arguments: list[str]) -> int:
-    """`[SPEC] [SECONDS]`; or a method, SPEC and SECONDS, which measures this method alone and prints a
-    number."""
+    """`[SPEC] [SECONDS]`; or a method, SPEC and SECONDS, which measures this method alone and prints its test
+    cases and its seconds of CPU."""
     if arguments[:1] and arguments[0] in WAYS:
+        before = cpu_seconds()
         with _launcher(arguments[1]) as launcher:
-            print(WAYS[arguments[0]](launcher, float(arguments[2])), flush=True)
+            played = WAYS[arguments[0]](launcher, float(arguments[2]))
+        print(played, round(cpu_seconds() - before, 3), flush=True)
         os._exit(0)
     measured(arguments[0] if arguments else "system", float(arguments[1]) if len(arguments) > 1 else 20.0)
     return 0

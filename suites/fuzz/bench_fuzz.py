@@ -8,31 +8,25 @@ machine and its load."""
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Callable
 
 from fixtures.bench.launchers import Launchers
 from suites.fuzz import bench_boofuzz
+from suites.fuzz.bench_boofuzz import cpu_seconds
 from suites.fuzz.campaign import Campaign, ready, tune_garbage_collector
 from suites.fuzz.explorer import Explorer
 
 SECONDS = 30.0
 
 
-def _cpu() -> float:
-    """Seconds of CPU of this process and of its children that have ended."""
-    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(used.ru_utime + used.ru_stime for used in both)
-
-
 def _measured(name: str, run: Callable[[], tuple[int, int]]) -> tuple[float, float]:
     """(plays a second, plays a second of CPU); prints them. `run` returns its plays and their own moves: what
     a play has inherited from the situation in which it begins is not counted."""
-    begun, cpu = time.monotonic(), _cpu()
+    begun, cpu = time.monotonic(), cpu_seconds()
     plays, moves = run()
-    seconds, used = time.monotonic() - begun, _cpu() - cpu
+    seconds, used = time.monotonic() - begun, cpu_seconds() - cpu
     print(
         f"{name:44} {plays:6} plays {plays / seconds:7.1f}/s {1e3 * used / max(1, plays):7.1f} ms CPU a play"
         f" {moves / max(1, plays):5.1f} moves a play {1e3 * used / max(1, moves):6.2f} ms CPU a move"

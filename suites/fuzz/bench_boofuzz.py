@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,7 +31,8 @@ from fixtures.bench.launchers import Launcher, Launchers
 from fixtures.peer import Capabilities
 from fixtures.system.hosts import HarnessError, Settings
 from suites.fuzz.branch_play import BranchPlay
-from suites.fuzz.moves import MAIN, Link, Send, Setup
+from suites.fuzz.explorer import LAST
+from suites.fuzz.moves import MAIN, Link, Send, Setup, Slot
 from suites.fuzz.prepared_hosts import PreparedHosts
 
 KEY_AT, KEY_BYTES = LINK_HEADER_BYTES + 4, 162  # of a SpiceLinkReply
@@ -101,8 +103,9 @@ def with_boofuzz(launcher: Launcher, seconds: float) -> int:
     return played
 
 
-def with_branches(launcher: Launcher, seconds: float) -> int:
-    """How many test cases run in this many seconds, each on a branch of a linked session."""
+def with_branches(launcher: Launcher, seconds: float, most: int = LAST) -> int:
+    """How many test cases run in this many seconds, played as a campaign plays them: each goes on from the
+    end of the one before, at most `most` on one branch of a linked session, and only while it lives."""
     prepared = PreparedHosts({"source": launcher, "target": launcher})
     linked = BranchPlay(prepared, Setup())
     linked.play_all([Link(0, "source", MAIN)])
@@ -110,10 +113,13 @@ def with_branches(launcher: Launcher, seconds: float) -> int:
     played = 0
     while time.monotonic() < end:
         walk = linked.copy()
-        walk.play_all([Send(0, "source", MAIN, END, played + 1)])
+        for _ in range(most):
+            walk.play_all([Send(0, "source", MAIN, END, played + 1)])
+            played += 1
+            if walk.over or walk.connection(Slot(0, "source", MAIN)) is None or time.monotonic() > end:
+                break
         walk.leave()
         walk.close(judge=False)
-        played += 1
     linked.abandon()
     prepared.close()
     return played
@@ -128,7 +134,11 @@ def _launcher(server: str) -> Iterator[Launcher]:
         launchers.close()
 
 
-WAYS: Mapping[str, Callable[[Launcher, float], int]] = {"boofuzz": with_boofuzz, "branches": with_branches}
+WAYS: Mapping[str, Callable[[Launcher, float], int]] = {
+    "boofuzz": with_boofuzz,
+    "branches": with_branches,
+    "copies": partial(with_branches, most=1),
+}
 
 
 def _begin(way: str, server: str, seconds: float) -> subprocess.Popen[str]:
@@ -160,13 +170,13 @@ def _played(process: subprocess.Popen[str], seconds: float) -> tuple[int, float]
 def _printed(name: str, cases: int, used: float, seconds: float) -> tuple[float, float]:
     """(test cases a second, test cases a second of CPU); prints them."""
     print(
-        f"{name:44} {cases / seconds:7.1f} test cases/s {1e3 * used / max(1, cases):7.1f} ms CPU a test case"
+        f"{name:50} {cases / seconds:7.1f} test cases/s {1e3 * used / max(1, cases):7.1f} ms CPU a test case"
     )
     return cases / seconds, cases / max(used, 1e-9)
 
 
 def measured(server: str, seconds: float) -> None:
-    """Prints both figures, where boofuzz is installed: it uses one process, a campaign one for each core."""
+    """Prints the figures, where boofuzz is installed: it uses one process, a campaign one for each core."""
     if find_spec("boofuzz") is None:
         print("boofuzz is not here: pip install 'spice-conformance[bench]' for the comparison")
         return
@@ -174,11 +184,12 @@ def measured(server: str, seconds: float) -> None:
     theirs = _printed(
         "link, main, MIGRATE_END by boofuzz", *_played(_begin("boofuzz", server, seconds), seconds), seconds
     )
-    played = [
-        _played(worker, seconds) for worker in [_begin("branches", server, seconds) for _ in range(width)]
-    ]
-    cases, used = sum(cases for cases, _ in played), sum(used for _, used in played)
-    ours = _printed(f"the same from a kept situation, {width} processes", cases, used, seconds)
+    ours = theirs
+    for way, how in (("copies", "each on a copy of its session"), ("branches", "as a campaign plays it")):
+        workers = [_begin(way, server, seconds) for _ in range(width)]
+        played = [_played(worker, seconds) for worker in workers]
+        cases, used = sum(cases for cases, _ in played), sum(used for _, used in played)
+        ours = _printed(f"the same {how}, {width} processes", cases, used, seconds)
     print(
         f"{ours[0] / max(theirs[0], 1e-9):.1f} times as many test cases a second as boofuzz,"
         f" {ours[1] / max(theirs[1], 1e-9):.1f} times as many for the CPU"

@@ -244,7 +244,7 @@ def end_complete(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
     if not call.args.get("completed"):
         yield Broken("MIG-SRC-035", "no migrate_end_complete after a failed migration", event.name)
         return
-    if left or _newcomer(view, host, call, event) or not any(c.name == f"call:{CONNECT}" for c in host.calls):
+    if left or _newcomer(view, host, call, event) or not _has_announcement(host):
         yield Kept("MIG-SRC-033")
         return
     yield from _at_timeout(
@@ -270,17 +270,19 @@ def results(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
             yield check("MIG-SRC-036", result == 0, "migrate_connect returns 0", result)
         return
     calls = _calls(host, END)
-    announced = [c for c in _calls(host, CONNECT) if not calls or c.time < calls[-1].time]
-    used = [c for c in calls[:-1] if announced and c.time > announced[-1].time]
-    if (
-        calls
-        and calls[-1].args.get("completed")
-        and (not announced or used)
-        and any(m.closed is None for m in _mains(view, host))
-    ):
+    announced = _has_announcement(host)
+    stays = any(m.closed is None for m in _mains(view, host))
+    if calls and calls[-1].args.get("completed") and not announced and stays:
         yield check("MIG-SRC-027", result == -1, "migrate_end(1) without migrate_connect returns -1", result)
-    elif announced and not used:
+    elif announced:
         yield check("MIG-SRC-051", result == 0, "migrate_end returns 0", result)
+
+
+def _has_announcement(host: Server) -> bool:
+    """Whether the latest migrate_end follows a migrate_connect that no earlier migrate_end has used up."""
+    ends = _calls(host, END)
+    announced = [c for c in _calls(host, CONNECT) if not ends or c.time < ends[-1].time]
+    return bool(announced) and not any(c.time > announced[-1].time for c in ends[:-1])
 
 
 def _leads_nowhere(calls: list[HostEvent]) -> bool:

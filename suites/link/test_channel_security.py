@@ -44,6 +44,8 @@ CHANNELS = {
 INIT, NOTIFY = MsgMain.SPICE_MSG_MAIN_INIT, MsgBase.SPICE_MSG_NOTIFY
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 INPUTS_INIT = MsgInputs.SPICE_MSG_INPUTS_INIT
+#: How the notice of a plain keyboard is given: a warning, highly visible, of the general kind.
+NOTICE = {"severity": 1, "visibility": 2, "what": 0}
 NOTIFY_BYTES = 24  # of NOTIFY before its text (spice.proto, BaseChannel, notify)
 MACHINE = ("keyboard", "mouse", "display", "playback", "record", "smartcard", "usbredir")
 #: The first bytes of another protocol: a TLS record with a ClientHello, a web browser's request, random
@@ -188,6 +190,8 @@ def one_longer(body: bytes) -> bytes:
         lost(NOTIFY, case="plain"),
         added(INIT, NOTIFY, b"\0" * 8 + b"\0\0\0\0" * 3 + b"\1\0\0\0x\0", case="TLS"),
         put(NOTIFY, severity=0, case="plain"),
+        put(NOTIFY, visibility=1, case="plain"),
+        changed("another kind", NOTIFY, lambda b: b[:16] + b"\1" + b[17:], case="plain"),
     ),
 )
 @requirement("CHAN-002", fault=changed("a length more", NOTIFY, one_longer, case="plain"))
@@ -198,8 +202,9 @@ def test_notice_of_a_plain_keyboard(bench: Bench, how: str) -> None:
     source = bench.start(tls=certificate.settings())
     client = bench.client(source, tls=trusting(certificate.ca) if how == "TLS" else None)
     bench.settle()
-    warned = [(int(m.packet.severity), bytes(m.packet.message).strip(b"\0")) for m in client.main.got(NOTIFY)]
-    wanted = [(1, b"keyboard channel is insecure")] if how == "plain" else []
+    said = [m.packet for m in client.main.got(NOTIFY)]
+    warned = [(*(int(getattr(p, n)) for n in NOTICE), bytes(p.message).strip(b"\0")) for p in said]
+    wanted = [(*NOTICE.values(), b"keyboard channel is insecure")] if how == "plain" else []
     bench.claim(warned == wanted, wanted, warned, proves="MAIN-049")
     for notice in client.main.got(NOTIFY):
         length, text = int(notice.packet.message_len), notice.body[NOTIFY_BYTES:]

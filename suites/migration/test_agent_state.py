@@ -13,7 +13,7 @@ import pytest
 from dissectors.channels.agent_enums import AgentType
 from dissectors.wire.constants import MsgcBase, MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.bench.planting import Fault, changed, dies_at, lost, requirement
+from fixtures.bench.planting import Fault, added, changed, dies_at, lost, requirement
 from fixtures.peer import Client, PeerFailure
 from fixtures.peer.duties import DUTIFUL, Duties, Step
 from fixtures.system.hosts import Ability, HarnessError, Host
@@ -197,3 +197,63 @@ def test_agent_that_is_replaced_before_the_data(bench: Bench) -> None:
         read == chunk(SPOKEN), "the client's message at the new agent", read.hex() or "nothing", target
     )
     bench.claim(came == [NEXT], "the new agent's message", [body.hex() for body in came], target)
+
+
+@requirement(
+    "MIG-DST-042", fault=(added(AGENT_DATA, AGENT_DATA, NEXT, nth=6, host="target"), lost(AGENT_DATA))
+)
+def test_tokens_that_the_client_has_granted(bench: Bench) -> None:
+    """The client has granted ten tokens, and the agent uses four of them at the source: at the target it can
+    use the other six, and no more until the client grants one."""
+    source, target = bench.pair(seamless=True, devices=WITH_AGENT)
+    client = started(bench, source)
+    for _ in range(4):
+        source.call("agent_send", hex=chunk(NEXT).hex())
+    bench.settle()
+    migrated(bench, source, client, target)
+    for _ in range(TOKENS):
+        target.call("agent_send", hex=chunk(NEXT).hex())
+    bench.settle()
+    came = [len(client.main.got(AGENT_DATA))]
+    client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_TOKEN, struct.pack("<I", 1))
+    bench.settle()
+    came.append(len(client.main.got(AGENT_DATA)))
+    bench.claim(came == [6, 7], "6 messages, and one more for one token", came, target)
+
+
+@requirement("MIG-DST-043", fault=lost(AGENT_DATA, host="target"))
+def test_agent_that_speaks_before_the_data(bench: Bench) -> None:
+    """The target's agent sends a message before MIGRATE_DATA arrives: the client gets it afterwards."""
+    source, target = bench.pair(seamless=True, devices=WITH_AGENT)
+    client = started(bench, source, DUTIFUL.holding(Step.MIGRATE_DATA))
+    announced(bench, source, client, target)
+    source.complete(target)
+    bench.settle()
+    target.call("agent_send", hex=chunk(NEXT).hex())
+    bench.settle()
+    client.release(Step.MIGRATE_DATA)
+    moved(bench, source, client)
+    came = [m.body for m in client.main.got(AGENT_DATA)]
+    bench.claim(came == [NEXT], "the agent's message", [body.hex() for body in came], target)
+
+
+@requirement("MAIN-060", fault=lost(COME, host="target"))
+def test_state_that_no_client_waits_for(bench: Bench) -> None:
+    """The client leaves the target before the agent comes there: the next client is told of the agent, and
+    talks to it from the beginning."""
+    source = bench.start("source", seamless=True, devices=WITH_AGENT)
+    target = bench.start("target", incoming=True, seamless=True, devices=PLAIN)
+    client = started(bench, source)
+    client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, SPOKEN[:50])
+    bench.settle()
+    migrated(bench, source, client, target)
+    client.close()
+    bench.settle()
+    following = bench.client(target, channels=()).main
+    target.call("agent_attach")
+    bench.expect(following, COME)
+    following.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", TOKENS))
+    following.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA, NEXT)
+    bench.settle()
+    read = read_by_guest(bench, target)
+    bench.claim(read == chunk(NEXT), "the next client's message", read.hex() or "nothing", target)

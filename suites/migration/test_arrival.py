@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 
 import pytest
 
-from dissectors.wire.constants import ChannelType, CommonCap, MsgBase, MsgMain
+from dissectors.wire.constants import ChannelType, CommonCap, MsgBase, MsgcMain, MsgMain
+from dissectors.wire.enums import MouseMode
 from fixtures.bench import Bench
 from fixtures.bench.planting import added, lost, put, requirement, result, serial
 from fixtures.peer.client_capabilities import EVERYTHING
@@ -19,6 +21,7 @@ from suites.steps import migrated
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 INIT, LIST = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
 NAME, UUID, PING = MsgMain.SPICE_MSG_MAIN_NAME, MsgMain.SPICE_MSG_MAIN_UUID, MsgBase.SPICE_MSG_PING
+MODE_REQUEST = MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST
 PLAIN, RICH = ("keyboard", "mouse"), ("keyboard", "mouse", "tablet", "display", "agent")
 #: The fields of INIT that describe the machine; two INITs may differ by so much in their times, ms.
 STATED = (
@@ -63,6 +66,23 @@ def test_machine_that_differs(bench: Bench, before: tuple[str, ...], after: tupl
     bench.claim(
         0 <= apart <= APART_MS, f"a time {APART_MS} ms at most before the next", f"{apart} ms before", target
     )
+
+
+@requirement("MIG-DST-059", fault=put(INIT, host="target", current_mouse_mode=1, nth=2))
+def test_mouse_mode_of_an_earlier_client(bench: Bench) -> None:
+    """An earlier client has left the target in the client's mouse mode: the INIT of a migrated client says
+    so."""
+    source = bench.start("source", devices=RICH)
+    target = bench.start("target", incoming=True, devices=RICH)
+    earlier = bench.client(target, channels=())
+    earlier.main.send(MODE_REQUEST, struct.pack("<H", MouseMode.SPICE_MOUSE_MODE_CLIENT))
+    bench.settle()
+    earlier.close()
+    bench.settle()
+    client = bench.client(source, channels=())
+    migrated(bench, source, client, target)
+    seen = int(client.main.got(INIT)[0].packet.current_mouse_mode)
+    bench.claim(seen == MouseMode.SPICE_MOUSE_MODE_CLIENT, "the client's mode", seen, target)
 
 
 @requirement("MIG-DST-060", fault=serial("one more", INIT, lambda number: number + 1, host="target"))

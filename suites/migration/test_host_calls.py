@@ -8,7 +8,7 @@ import pytest
 
 from dissectors.wire.constants import MsgBase, MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.bench.planting import BEGIN_BODY, added, never, other_result, requirement
+from fixtures.bench.planting import BEGIN_BODY, added, lost, never, other_result, requirement
 from fixtures.peer import Client
 from fixtures.peer.duties import ANSWERS_LATE, CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, Duties, Step
 from fixtures.system.hosts import Ability, Host
@@ -101,6 +101,18 @@ def test_announcement_that_leads_nowhere(bench: Bench) -> None:
     bench.settle()
     bench.claim(result == -1, "the result -1", result)
     bench.claim(not client.main.got(BEGIN), "no BEGIN", BEGIN.name)
+
+
+@requirement("MIG-SRC-020", fault=lost(BEGIN))
+@requirement("MIG-SRC-036", fault=other_result("migrate_connect"))
+@pytest.mark.parametrize("given", ["port", "tls_port"])
+def test_announcement_of_one_port(bench: Bench, given: str) -> None:
+    """A migrate_connect with only one of the two ports (the other is -1) is announced."""
+    source = bench.start()
+    client = bench.client(source, channels=(), duties=NEVER_ANSWERS.skipping(Step.LINK_MAIN))
+    result = source.call("migrate_connect", host="target.example", **{given: 0x9A03})
+    bench.claim(result == 0, "the result 0", result, proves="MIG-SRC-036")
+    bench.expect(client.main, BEGIN, proves="MIG-SRC-020")
 
 
 @requirement("MIG-SRC-038", "MIG-SRC-004")

@@ -170,11 +170,18 @@ def test_announced_again(bench: Bench) -> None:
 
 @requirement("MIG-SRC-027", fault=(stuck_after(LIST), other_result("migrate_end")))
 @pytest.mark.needs(Ability.CALLS)
-def test_end_without_announcement(bench: Bench) -> None:
-    """migrate_end(1) without migrate_connect returns -1 and disconnects the clients."""
-    source = bench.start()
+@pytest.mark.parametrize("earlier", [False, True], ids=["never announced", "announcement used up"])
+def test_end_without_announcement(bench: Bench, earlier: bool) -> None:
+    """migrate_end(1) without migrate_connect, or after a migration that has failed, returns -1 and
+    disconnects the clients."""
+    source, target = bench.pair()
     client = bench.client(source, channels=())
-    source.call("migrate_end", completed=1)
+    if earlier:
+        announced(bench, source, client, target)
+        source.cancel(target)
+        bench.expect(client.main, CANCEL, proves="MIG-SRC-017")
+    result = source.call("migrate_end", completed=1)
+    bench.claim(result == -1, "the result -1", result)
     ending = client.main.expect_end()
     bench.claim(ending is not Ending.TIMEOUT, "the client is disconnected", ending)
 

@@ -96,7 +96,7 @@ MAIN: Mapping[int, ByState] = MappingProxyType(
         **_EVERY_CHANNEL,
         BC.SPICE_MSGC_MIGRATE_DATA: {
             ANY: END,
-            State.TARGET_SEAMLESS: says(M.SPICE_MSG_MAIN_MULTI_MEDIA_TIME, keeps="MIG-DST-023"),
+            State.TARGET_SEAMLESS: says(M.SPICE_MSG_MAIN_MULTI_MEDIA_TIME, keeps="MIG-DST-025"),
         },
         MC.SPICE_MSGC_MAIN_CLIENT_INFO: {ANY: END},
         MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED: _CONNECTED,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from dissectors.channels.spicevmc import VMC
 from dissectors.conversation.connection_states import State
 from dissectors.conversation.owed_answers import answer, may_send, requirement
 from dissectors.framing.events import Event
@@ -19,8 +20,10 @@ from dissectors.wire.constants import (
     MsgcBase,
     MsgcDisplay,
     MsgcMain,
+    MsgcSpicevmc,
     MsgMain,
     Side,
+    SpicevmcCap,
     channel_name,
     message_name,
 )
@@ -37,6 +40,7 @@ from suites.matrix.scene import MatrixScene
 #: Longer than every timer of a server (10 s of a migration, 30 s of silence of the client), ms.
 LONG_MS = 60_000
 DESTROY = Call("destroy")
+COMPRESSED = MsgcSpicevmc.SPICE_MSGC_SPICEVMC_COMPRESSED_DATA
 #: Rules that do not apply after the end: a dead server calls no callback, and a removed device's channel
 #: sends no message.
 ENDING = frozenset({"destroy", "chardev_detach"})
@@ -157,7 +161,7 @@ class CellPlayer:
         if not alive:
             return
         owed = self._owed(cell)
-        if owed is None:
+        if owed is None or _not_offered(self._subject(scene, cell.act), cell.act):
             return
         identifier, expected, seen = owed[0], _words(cell, owed[1]), _seen(outcome, owed[1])
         claim(identifier, kept=expected == seen, expected=expected, seen=seen)
@@ -292,3 +296,11 @@ def _seen(outcome: Outcome, owed: Brings) -> str:
 def _told(result: str | None, said: Sequence[str], ended: bool) -> str:
     parts = [result or "", *(said or ["silence"]), "then the end" if ended else ""]
     return ", ".join(filter(None, parts))
+
+
+def _not_offered(connection: Connection | None, act: Act) -> bool:
+    """Whether a client must not send this, because the build cannot decompress: the server need only live."""
+    if not isinstance(act, Send) or act.type != COMPRESSED or act.channel not in VMC or connection is None:
+        return False
+    offered = connection.reply.channel_caps
+    return not (offered and offered[0] >> SpicevmcCap.SPICE_SPICEVMC_CAP_DATA_COMPRESS_LZ4 & 1)

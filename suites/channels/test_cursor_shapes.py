@@ -200,3 +200,20 @@ def test_cursors_when_the_client_moves(bench: Bench) -> None:
     seen = [m.name for m in cursor.messages if m.type >= OWN or m.type == MsgBase.SPICE_MSG_MIGRATE]
     due = [INVAL_ALL.name, MsgBase.SPICE_MSG_MIGRATE.name]
     bench.claim(seen[-2:] == due, f"at last {', '.join(due)}", ", ".join(seen))
+
+
+@requirement("CHAN-102", fault=(lost(RESET, host="target"), lost(INIT, host="target")))
+@pytest.mark.needs(Ability.SEAMLESS_DATA)
+def test_cursor_is_reset_at_the_target(bench: Bench) -> None:
+    """The guest resets its card after a seamless migration: the client hears of it as at the source."""
+    source, target = bench.pair(seamless=True, devices=("keyboard", "mouse", "display"))
+    client = bench.client(source)
+    drawn(bench, source)
+    migrated(bench, source, client, target)
+    target.call("qxl_reset")
+    drawn(bench, target)
+    cursor = client.current.channels[CURSOR, 0]
+    bench.until(lambda: cursor.got(INIT), INIT.name)
+    seen = [m.name for m in cursor.messages if m.type >= OWN]
+    due = [INVAL_ALL.name, RESET.name, INIT.name]
+    bench.claim(seen == due, ", ".join(due), ", ".join(seen), target)

@@ -27,15 +27,16 @@ from functools import partial
 from typing import Any
 
 from dissectors.framing.events import HostEvent
-from dissectors.wire.constants import MsgcBase
 from fixtures.bench.launchers import Launcher
 from suites.fuzz import choices
+from suites.fuzz.beginnings import Beginning, FreshHosts, KeptSituation
 from suites.fuzz.branch_play import BranchPlay
 from suites.fuzz.carrier_play import CarrierPlay
 from suites.fuzz.choices import Choice
 from suites.fuzz.executed_edges import ExecutedEdges
 from suites.fuzz.likeness import Likeness, likeness, move_likeness, table_states
-from suites.fuzz.moves import Carrier, Kit, Move, Send, Setup
+from suites.fuzz.move_menu import MoveMenu
+from suites.fuzz.moves import Carrier, Kit, Move, Setup
 from suites.fuzz.play_state import PlayState
 from suites.fuzz.prepared_hosts import PreparedHosts
 
@@ -61,114 +62,18 @@ CARRIER_WEIGHTS = {Carrier.TCP: 88, Carrier.TLS: 6, Carrier.WEBSOCKET: 6}
 CROWDED = 3
 #: Of the starts after set-up, one in this many is a migration by duty.
 DUTIFUL = 3
-#: Of hosts that cannot be branched: how much more often plays start there, each of which is one play only,
-#: and from how many earlier plays they may go on.
-UNBRANCHED, OPENINGS = 8, 8
+#: From how many earlier plays those may go on that start on hosts that cannot be branched.
+OPENINGS = 8
 #: How often each kit of devices is set up: a display's hosts cannot be branched.
 KIT_WEIGHTS = {Kit.INPUTS: 58, Kit.MANY: 36, Kit.DISPLAY: 6}
-#: Kinds of choices, and how often each is chosen.
-KINDS: Sequence[tuple[int, Callable[[PlayState[Any]], list[Choice]]]] = (
-    (5, choices.messages),
-    (8, choices.owed),
-    (4, choices.progress),
-    (4, choices.calls),
-    (2, choices.links),
-    (2, choices.clocks),
-    (2, choices.ends),
-    (2, choices.odd_links),
-    (4, choices.odd_messages),
-)
-MUTATED, MUTATED_DATA = 3, 2
 #: How much more often plays start where a connection is in a state that is new to the campaign.
 RARE = 40.0
-MAX_SEED = 0xFFFF
-DATA = int(MsgcBase.SPICE_MSGC_MIGRATE_DATA)
+#: The visits that count for a situation without connections: it is not rare.
+UNCONNECTED = 0xFFFF
 #: Host events that show nothing new.
 PLAIN_EVENTS = frozenset(
     {"log", "settled", "channel_connected", "channel_initialized", "channel_disconnected"}
 )
-
-
-class _Menu:
-    """The choices in the current state of a play; each kind of choices, and each move's likeness, is computed
-    once."""
-
-    def __init__(self, play: PlayState[Any]) -> None:
-        self.play = play
-        self._made: dict[int, list[Choice]] = {}
-        self._likes: dict[Move, Likeness] = {}
-
-    def like(self, move: Move) -> Likeness:
-        """The likeness of a move in this state."""
-        if move not in self._likes:
-            self._likes[move] = move_likeness(self.play, move)
-        return self._likes[move]
-
-    def pick(self, dice: random.Random, *, mutate: bool) -> Choice:
-        """A random choice of one kind; empty if there is none of this kind."""
-        weights = [weight for weight, _ in KINDS]
-        kind = dice.choices(range(len(KINDS) + 2), [*weights, MUTATED * mutate, MUTATED_DATA * mutate])[0]
-        number = dice.randrange(MAX_SEED)
-        if kind < len(KINDS):
-            return choices.pick(self._choices(kind), number)
-        found = choices.pick(self._choices(kind), number)
-        return tuple(replace(m, mutation=dice.randint(1, MAX_SEED)) for m in found if isinstance(m, Send))
-
-    def _choices(self, kind: int) -> list[Choice]:
-        if kind not in self._made:
-            if kind < len(KINDS):
-                self._made[kind] = KINDS[kind][1](self.play)
-            else:
-                data = kind > len(KINDS)
-                found = choices.mutations(self.play, 1)
-                self._made[kind] = [
-                    c for c in found if isinstance(c[0], Send) and (c[0].type == DATA) == data
-                ]
-        return self._made[kind]
-
-
-@dataclass(kw_only=True)
-class Beginning:
-    """Where plays start."""
-
-    starts: int = 0
-    news: int = 0  # how much the plays from here have shown
-
-    @property
-    def weight(self) -> float:
-        """Its priority as a starting point."""
-        return float((1 + self.news) / (1 + self.starts) ** 1.3)
-
-
-@dataclass
-class FreshHosts(Beginning):
-    """Hosts right after set-up, of one kind."""
-
-    kit: Kit
-    carrier: Carrier
-    plays: list[tuple[Setup, Sequence[Move]]] = field(default_factory=list)  # with new edges; none branched
-
-    @property
-    def weight(self) -> float:
-        """Each start of hosts that cannot be branched is one play only, and those of others are many."""
-        return super().weight * (1 if self.branched else UNBRANCHED)
-
-    @property
-    def branched(self) -> bool:
-        """Whether its hosts can be."""
-        return self.carrier is Carrier.TCP and self.kit is not Kit.DISPLAY
-
-
-@dataclass
-class Kept(Beginning):
-    """A situation from which plays start. `parent`: the situation that it was branched from, which must
-    outlive it."""
-
-    play: BranchPlay
-    parent: Kept | None
-    states: Sequence[tuple[bool, str]] = ()  # of its open connections: on main, and which
-    by_edges: bool = False  # new by its edges alone
-    children: int = 0
 
 
 @dataclass(frozen=True)
@@ -205,7 +110,7 @@ class Explorer:
     mutate: bool = True
     dutiful: bool = True
     steered: bool = True
-    situations: dict[Likeness, Kept] = field(default_factory=dict)
+    situations: dict[Likeness, KeptSituation] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)  # hashes of situations and outcomes
     visits: Counter[tuple[bool, str]] = field(default_factory=Counter)
     deadly: Counter[Likeness] = field(default_factory=Counter)
@@ -252,7 +157,7 @@ class Explorer:
         edges = self._told(play)
         if (new or edges) and start.begun:
             start.begun.news += 1
-        parent = start.begun if isinstance(start.begun, Kept) else None
+        parent = start.begun if isinstance(start.begun, KeptSituation) else None
         if (new or edges) and (kept := self._keep(play, parent, by_edges=not new)) is not None:
             if start.duties is not None:
                 self._next = _Next(play.copy(), kept, start.duties)
@@ -295,7 +200,7 @@ class Explorer:
         begun = None if self._dutiful else self._beginning()
         if begun is not None:
             begun.starts += 1
-        if isinstance(begun, Kept):
+        if isinstance(begun, KeptSituation):
             return _Next(begun.play.copy(), begun)
         setup = self._setup()
         if isinstance(begun, FreshHosts):
@@ -367,7 +272,7 @@ class Explorer:
 
     # ---- beginnings
 
-    def _beginning(self) -> Kept | FreshHosts | None:
+    def _beginning(self) -> KeptSituation | FreshHosts | None:
         """None: hosts right after set-up, of any kind."""
         kept = list(self.situations.values())
         if not kept or self._dice.randrange(FRESH) == 0:
@@ -375,12 +280,12 @@ class Explorer:
         weights = [one.weight * self._rarity(one) for one in kept]
         if not (self.steered and self.edges.traced):
             return self._dice.choices(kept, weights)[0]
-        all_of_them: list[Kept | FreshHosts] = [*kept, *self._fresh]
+        all_of_them: list[KeptSituation | FreshHosts] = [*kept, *self._fresh]
         return self._dice.choices(all_of_them, [*weights, *(one.weight for one in self._fresh)])[0]
 
-    def _rarity(self, kept: Kept) -> float:
+    def _rarity(self, kept: KeptSituation) -> float:
         """The rarer the rarest state of its connections, the larger."""
-        visits = min((self.visits[state] for state in kept.states), default=MAX_SEED)
+        visits = min((self.visits[state] for state in kept.states), default=UNCONNECTED)
         return 1.0 + RARE / math.sqrt(1 + visits)
 
     def _setup(self) -> Setup:
@@ -398,7 +303,9 @@ class Explorer:
         first = choices.links(play) if dice.random() < 0.5 else choices.links(play)[:1]
         return dice.choice(choices.odd_links(play) if dice.random() < 0.1 else first)
 
-    def _keep(self, play: BranchPlay, parent: Kept | None, *, by_edges: bool = False) -> Kept | None:
+    def _keep(
+        self, play: BranchPlay, parent: KeptSituation | None, *, by_edges: bool = False
+    ) -> KeptSituation | None:
         """Keeps a play as a situation if it is a new one. `by_edges`: it is new by its edges alone."""
         like = (*likeness(play), self.edges.count) if by_edges else likeness(play)
         if like in self.situations or len(play.played) > DEEPEST:
@@ -410,13 +317,13 @@ class Explorer:
         play.freeze()
         if not by_edges:
             self.found(play.setup, play.played)
-        kept = self.situations[like] = Kept(play, parent, table_states(play), by_edges)
+        kept = self.situations[like] = KeptSituation(play, parent, table_states(play), by_edges)
         if parent:
             parent.children += 1
         self._make_room(kept)
         return kept
 
-    def _make_room(self, new: Kept) -> None:
+    def _make_room(self, new: KeptSituation) -> None:
         """Ends the situation with the lowest priority, of those from which no other was branched."""
         while len(self.situations) > MOST:
             leaves = [
@@ -439,19 +346,19 @@ class Explorer:
             duties += () if duties else choices.course(play)
             return (duties.pop(0),) if duties else ()
         dice = self._dice
-        menu = _Menu(play)
+        menu = MoveMenu(play)
         moves: list[Move] = []
         for _ in range(dice.choice(TOGETHER)):
             offered = filter(None, [self._choice(menu) for _ in range(OFFERED)])
             moves += min(offered, key=partial(self._often, menu), default=())
         return tuple(moves)
 
-    def _often(self, menu: _Menu, chosen: Choice) -> float:
+    def _often(self, menu: MoveMenu, chosen: Choice) -> float:
         """How often the first move of a choice was made in such a state; less if it has led to new edges."""
         like = menu.like(chosen[0])
         return self.played[like] / (1 + self.fruitful[like])
 
-    def _choice(self, menu: _Menu) -> Choice:
+    def _choice(self, menu: MoveMenu) -> Choice:
         dice = self._dice
         for _ in range(6):
             chosen = menu.pick(dice, mutate=self.mutate)

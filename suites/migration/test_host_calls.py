@@ -8,7 +8,7 @@ import pytest
 
 from dissectors.wire.constants import MsgBase, MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.bench.planting import BEGIN_BODY, added, lost, never, other_result, requirement
+from fixtures.bench.planting import BEGIN_BODY, added, lost, never, other_result, requirement, twice
 from fixtures.peer import Client
 from fixtures.peer.duties import ANSWERS_LATE, CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, Duties, Step
 from fixtures.system.hosts import Ability, Host
@@ -125,6 +125,23 @@ def test_announced_again_before_the_answer(bench: Bench) -> None:
     bench.settle()
     seen = len(client.main.got(BEGIN)), len(client.main.got(CANCEL))
     bench.claim(seen == (2, 0), "two BEGIN, no MIGRATE_CANCEL", seen, proves="MIG-SRC-038")
+
+
+@requirement("MIG-SRC-024", fault=(lost(CANCEL), twice(CANCEL)))
+def test_answer_to_a_migration_that_has_failed(bench: Bench) -> None:
+    """A CONNECTED that arrives after migrate_end(0) is answered with MIGRATE_CANCEL: the client is not left
+    at the target."""
+    source, target = bench.pair()
+    client = begun(bench, source, target, ANSWERS_LATE.skipping(Step.DROP_TARGET))
+    bench.until(lambda: client.target and client.target.linked, "the client's link", proves="MIG-DST-001")
+    source.cancel(target)
+    bench.wait(source, CONNECT_DONE)
+    bench.claim(not client.main.got(CANCEL), "no MIGRATE_CANCEL before the answer", CANCEL.name)
+    client.release(Step.ANSWER)
+    bench.expect(client.main, CANCEL)
+    bench.settle()
+    seen = len(client.main.got(CANCEL))
+    bench.claim(seen == 1, "one MIGRATE_CANCEL", seen)
 
 
 @requirement("MIG-SRC-018", "MIG-SRC-024")

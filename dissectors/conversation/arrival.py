@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from dissectors.conversation.connection_states import State
 from dissectors.conversation.conversation import Conversation
 from dissectors.conversation.failed_links import Attempts, FailedLink, Reason, asked_for, how_closed
-from dissectors.conversation.pairing import client_of, ended_by
+from dissectors.conversation.pairing import client_of, ended_by, sent_elsewhere
 from dissectors.conversation.parties import Connection, Migration, Session
 from dissectors.framing.events import Ending, Event, Message
 from dissectors.wire.constants import BASE_LAST, MsgcBase, MsgcMain, MsgMain, Side
@@ -51,7 +51,9 @@ def arrival(view: Conversation, migration: Migration, attempts: Attempts) -> Arr
     """A migration's outcome for its client."""
     target, ended = migration.target, migration.ended
     failed = attempts.of(migration)
-    if ended is not None and ended.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL:
+    cancelled = ended is not None and ended.type == MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
+    elsewhere = target is not None and sent_elsewhere(migration, target) and begun(target, migration)
+    if cancelled and not elsewhere:
         why = failed[-1].seen if failed else ""
         return Arrival(Outcome.CANCELLED, failed[-1].reason if failed else None, why, ended)
     if target is not None and begun(target, migration):

@@ -81,7 +81,7 @@ def _left(migration: Migration, session: Session) -> bool:
     """Whether the client's migrating link to the target led to nothing and SWITCH_HOST followed: this new
     session is then the one that SWITCH_HOST requests."""
     target = migration.target
-    switched = ended_by(migration, MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST)
+    switched = sent_elsewhere(migration, session)
     if target is None or not switched or session.main.as_target:
         return False
     return target.main.as_target and target.main.state in NOT_BEGUN
@@ -133,7 +133,7 @@ def _brings(migration: Migration, session: Session) -> int:
     same_host = source.host == session.host
     exact = any(p.port in migration.ports and p.host == migration.host for p in session.main.places)
     client = client_of(source) == client_of(session)
-    switched = ended_by(migration, MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST)
+    switched = sent_elsewhere(migration, session)
     pending = migration.ended is None
     unknown_id = (
         None in (source.id, session.id)
@@ -190,6 +190,19 @@ def _is_address(host: str | None) -> bool:
 def client_of(session: Session) -> str | None:
     """The address of a session's client."""
     return session.main.opened.client.host if session.main.opened is not None else None
+
+
+def sent_elsewhere(migration: Migration, session: Session) -> bool:
+    """Whether SWITCH_HOST came before this session, or was lost: the evidence then holds the MIGRATE_CANCEL
+    that may follow it, and the client leaves for a new session."""
+    if ended_by(migration, MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST):
+        return True
+    source, opened = migration.source.main, session.main.opened
+    if not ended_by(migration, MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL) or source.certain:
+        return False
+    if source.closed is None or opened is None or session.main.as_target:
+        return False
+    return 0 <= opened.time - source.closed.time < SWITCHED_S
 
 
 def ended_by(migration: Migration, kind: int) -> bool:

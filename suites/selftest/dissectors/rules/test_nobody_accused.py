@@ -10,6 +10,8 @@ from dataclasses import replace
 
 import pytest
 
+from dissectors.conversation.arrival import Outcome, arrival
+from dissectors.conversation.failed_links import Attempts
 from dissectors.framing.events import (
     Closed,
     ConnectFailed,
@@ -18,11 +20,13 @@ from dissectors.framing.events import (
     Endpoint,
     Event,
     Failure,
+    Gap,
     HostEvent,
     LinkBytes,
     Message,
     Opened,
 )
+from dissectors.rules.oracle import Oracle
 from dissectors.wire.constants import ChannelType, MsgPlayback, Side
 from suites.selftest.dissectors.rules.recorded_events import (
     Events,
@@ -259,3 +263,21 @@ def test_an_id_that_no_session_had(channels: int) -> None:
             every[index] = replace(event, raw=event.raw[:16] + OTHER_ID + event.raw[20:])
     found = broken(every)
     assert found == ({"CONNID-003"} if channels == 1 else set())
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_switch_host_that_is_lost(leaves: bool) -> None:
+    """MIGRATE_CANCEL answers the late CONNECTED: where the client leaves for a new session, what ended the
+    migration is SWITCH_HOST, which the capture lost."""
+    every = recording("late")
+    index = at(every, "MIGRATE_SWITCH_HOST")
+    lost = message(every, "MIGRATE_SWITCH_HOST")
+    gap = Gap(time=lost.time, connection=lost.connection, sender=Side.SERVER, bytes=lost.size + 6)
+    cancelled = message(every, "MIGRATE_CANCEL").time + 0.005
+    oracle = Oracle()
+    for event in (*every[:index], gap, *every[index + 1 :]):
+        if leaves or event.time < cancelled:
+            oracle.observe(event)
+    view = oracle.conversation
+    found = arrival(view, view.migrations[0], Attempts(view)).outcome
+    assert found is (Outcome.SWITCHED if leaves else Outcome.CANCELLED)

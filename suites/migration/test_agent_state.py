@@ -11,6 +11,7 @@ from contextlib import suppress
 import pytest
 
 from dissectors.channels.agent_enums import AgentType
+from dissectors.framing.events import DISCONNECTED
 from dissectors.wire.constants import MsgcBase, MsgcMain, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import Fault, added, changed, dies_at, lost, requirement
@@ -20,6 +21,7 @@ from fixtures.system.hosts import Ability, HarnessError, Host
 from suites.guest_agent import CHUNK, HEADER, agent_message, chunk, read_by_guest
 from suites.steps import announced, migrated, moved
 
+TO_AGENT = MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA
 AGENT_DATA, AGENT_TOKEN = MsgMain.SPICE_MSG_MAIN_AGENT_DATA, MsgMain.SPICE_MSG_MAIN_AGENT_TOKEN
 GONE, COME = (
     MsgMain.SPICE_MSG_MAIN_AGENT_DISCONNECTED,
@@ -257,3 +259,26 @@ def test_state_that_no_client_waits_for(bench: Bench) -> None:
     bench.settle()
     read = read_by_guest(bench, target)
     bench.claim(read == chunk(NEXT), "the next client's message", read.hex() or "nothing", target)
+
+
+@requirement("ROBUST-060", fault=lost(TO_AGENT, nth=11))
+def test_client_that_overruns_its_tokens_after_the_move(bench: Bench) -> None:
+    """The client uses all its tokens at the source, and the guest reads nothing there or at the target: with
+    one more message the target ends its session."""
+    source, target = bench.pair(seamless=True, devices=WITH_AGENT)
+    client = started(bench, source, DUTIFUL.holding(Step.MIGRATE_DATA))
+    source.call("chardev_take", device="agent", room=0)
+    for number in range(TOKENS):
+        client.main.send(TO_AGENT, message(number))
+    bench.settle()
+    announced(bench, source, client, target)
+    source.complete(target)
+    bench.settle()
+    target.call("chardev_take", device="agent", room=0)
+    client.release(Step.MIGRATE_DATA)
+    moved(bench, source, client)
+    main = client.main
+    bench.claim(main.ending is None, "the session goes on with its window used up", main.ending, target)
+    main.send(TO_AGENT, message(TOKENS))
+    ending = main.expect_end(deadline=2)
+    bench.claim(ending in DISCONNECTED, "the session's end", ending, target)

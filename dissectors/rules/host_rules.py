@@ -185,7 +185,7 @@ def _answered(main: Connection, call: HostEvent) -> bool:
 @on(Message, *ANSWERS)
 def asynchronous(view: Conversation, event: Message) -> Iterator[Ruling]:
     """migrate_connect returns before the client answers: it does not block. (A host that its machine has not
-    let run for a while returns late too: `blocked` judges what did not return.)"""
+    let run for a while returns late too: `blocked` judges a late return.)"""
     connection = view.connection(event)
     if (
         event.sender is not Side.CLIENT
@@ -202,11 +202,13 @@ def asynchronous(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 @on(HostEvent)
 def blocked(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
-    """migrate_connect has returned when the callback for the client's answer comes: both come from one
-    thread, in this order."""
-    host = view.host_of(event.host) if event.name == CONNECT_DONE else None
+    """A call that returns after the client's answer has not waited in between, and has returned when the
+    callback for that answer comes: both come from one thread, in this order."""
+    host = view.host_of(event.host) if event.name in (CONNECT_DONE, f"return:{CONNECT}") else None
     calls = _calls(host, CONNECT) if host is not None else []
-    if host is None or not calls or not host.settings.get("callbacks") or _has_returned(host, calls[-1]):
+    if host is None or not calls or not host.settings.get("callbacks"):
+        return
+    if not event.args.get("waits") if event.name != CONNECT_DONE else _has_returned(host, calls[-1]):
         return
     mains = [c for c in view.connections.values() if c.is_main and c.host == view.hosts.index(host)]
     if any(_answered(main, calls[-1]) for main in mains):

@@ -17,6 +17,7 @@ from fixtures.bench.planting import (
     no_return,
     other_result,
     requirement,
+    sleeps,
     stuck_after,
     timers,
     too_early,
@@ -56,6 +57,17 @@ def test_completes_when_connected(bench: Bench) -> None:
     client.release(Step.ANSWER)
     bench.wait(source, CONNECT_DONE, proves="MIG-SRC-028")
     bench.settle()
+
+
+@requirement("MIG-SRC-001", fault=sleeps("migrate_connect"))
+@requirement("MIG-SRC-028")
+@pytest.mark.needs(Ability.CALLBACKS)
+def test_announcement_that_is_answered_at_once(bench: Bench) -> None:
+    """migrate_connect does not wait for a client that answers while the call lasts."""
+    source, target = bench.pair()
+    bench.client(source, channels=(), duties=NEVER_LEAVES)
+    source.announce(target)
+    bench.wait(source, CONNECT_DONE, proves="MIG-SRC-028")
 
 
 @requirement("MIG-SRC-029", fault=(never(CONNECT_DONE), late(CONNECT_DONE)))

@@ -234,12 +234,16 @@ def test_a_target_that_plays_sound() -> None:
     assert "MIG-DST-025" not in broken([*result, start])
 
 
-@pytest.mark.parametrize(("returns", "blocks"), [(1000.2, False), (1000.305, False), (1000.32, True)])
-def test_call_that_returns_late(returns: float, blocks: bool) -> None:
+@pytest.mark.parametrize(
+    ("returns", "waits", "blocks"),
+    [(1000.2, 1, False), (1000.305, 0, False), (1000.305, 1, True), (1000.32, 0, True)],
+)
+def test_call_that_returns_late(returns: float, waits: int, blocks: bool) -> None:
     """A host that its machine gave no time returns from migrate_connect after the client's answer (at
-    1000.3 s), but never after the callback for that answer (at 1000.31 s)."""
+    1000.3 s), but it did not wait in between, nor does it return after the callback for that answer (at
+    1000.31 s)."""
     configured = HostEvent(time=999.0, host="source", name="configured", args={"callbacks": True})
-    returned = HostEvent(time=returns, host="source", name="return:migrate_connect", args={"value": 0})
+    returned = HostEvent(time=returns, host="source", name="return:migrate_connect", args={"waits": waits})
     assert ("MIG-SRC-001" in broken([configured, returned, *conversation()])) is blocks
 
 

@@ -22,8 +22,8 @@ PLANTED, TABLE = "planted", "table"  # user properties of a report: a row, and a
 GREEN = "GREEN"
 COLUMNS = 100
 Planted = tuple[str, Fault]  # the requirement that the fault must break, and the fault
-#: Requirement, size of the change (`Fault.weight`), its name, the verdict, what else turned red.
-Row = tuple[str, int, str, str, list[str]]
+#: Requirement, size of the change (`Fault.weight`), its name, the verdict, what else turned red, the test.
+Row = tuple[str, int, str, str, list[str], str]
 
 
 def faults_of(marks: Iterable[pytest.Mark]) -> Iterator[Planted]:
@@ -83,29 +83,32 @@ def must_be_red(item: pytest.Item, bench: Bench, failure: BaseException | None) 
     planted = planted_in(item)
     assert planted is not None
     identifier, fault = planted
-    item.user_properties.append((PLANTED, row(identifier, fault, bench.judgement.findings)))
+    item.user_properties.append((PLANTED, row(identifier, fault, bench.judgement.findings, item)))
     if identifier not in bench.judgement.broken:
         broken = ", ".join(sorted(bench.judgement.broken)) or "nothing"
         raise AssertionError(f"{identifier} stays green with '{fault.name}'; broken: {broken}") from failure
 
 
-def row(identifier: str, fault: Fault, findings: Sequence[Finding]) -> Row:
-    """What one fault turned red."""
+def row(identifier: str, fault: Fault, findings: Sequence[Finding], test: pytest.Item) -> Row:
+    """What one fault turned red in a test."""
     own = [f for f in findings if f.requirement == identifier]
     verdict = GREEN
     if own:
         verdict = (Verdict.FAIL if own[0].level in FAILING else Verdict.DIFFERS).value
     others = sorted({f.requirement for f in findings} - {identifier})
     name = f"{fault.name} [{fault.case.lstrip('-')}]" if fault.case else fault.name
-    return identifier, fault.weight, name, verdict, others
+    return identifier, fault.weight, name, verdict, others, test.name.split("[")[0]
 
 
 def table(rows: list[Any]) -> str:
-    """The rows as text, at most `COLUMNS` wide: requirement, verdict, fault, what else turned red."""
+    """The rows as text, at most `COLUMNS` wide: requirement, verdict, fault, its test where several plant it,
+    what else turned red."""
     lines = []
-    for identifier, _, name, verdict, others in sorted(map(tuple, rows)):
+    planted = Counter((identifier, name) for identifier, _, name, *_ in rows)
+    for identifier, _, name, verdict, others, test in sorted(map(tuple, rows)):
+        where = f" in {test}" if planted[identifier, name] > 1 else ""
         more = f"  also red: {', '.join(others)}" if others else ""
-        lines.append(f"{identifier:11} {verdict:7} {name}{more}")
+        lines.append(f"{identifier:11} {verdict:7} {name}{where}{more}")
     return "\n".join(line if len(line) <= COLUMNS else f"{line[: COLUMNS - 3]}..." for line in lines)
 
 

@@ -14,6 +14,8 @@ from dissectors.wire.constants import ChannelType, MainCap, MsgcMain, MsgMain, S
 CONNECT, END = "migrate_connect", "migrate_end"
 CONNECT_DONE, END_DONE = "migrate_connect_complete", "migrate_end_complete"
 TIMEOUT_MS = 10_000
+#: A call that gives up the CPU and takes so long has slept. (One that a busy machine interrupts has not.)
+SLEEPS_S = 0.1
 #: An event explains the end of a process only within this time before it, seconds.
 DYING_S = 2.0
 #: On a real clock a timer may be late by scheduling, never early.
@@ -202,17 +204,22 @@ def asynchronous(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 @on(HostEvent)
 def blocked(view: Conversation, event: HostEvent) -> Iterator[Ruling]:
-    """A call that returns after the client's answer has not waited in between, and has returned when the
-    callback for that answer comes: both come from one thread, in this order."""
+    """migrate_connect does not sleep, and has returned when the callback for the client's answer comes: both
+    come from one thread, in this order."""
     host = view.host_of(event.host) if event.name in (CONNECT_DONE, f"return:{CONNECT}") else None
     calls = _calls(host, CONNECT) if host is not None else []
     if host is None or not calls or not host.settings.get("callbacks"):
         return
-    if not event.args.get("waits") if event.name != CONNECT_DONE else _has_returned(host, calls[-1]):
-        return
-    mains = [c for c in view.connections.values() if c.is_main and c.host == view.hosts.index(host)]
-    if any(_answered(main, calls[-1]) for main in mains):
-        yield Broken("MIG-SRC-001", "migrate_connect returns before the client answers", "it waits", event)
+    if event.name == CONNECT_DONE:
+        mains = [c for c in view.connections.values() if c.is_main and c.host == view.hosts.index(host)]
+        answered = any(_answered(main, calls[-1]) for main in mains)
+        if answered and not _has_returned(host, calls[-1]):
+            yield Broken(
+                "MIG-SRC-001", "migrate_connect returns before the client answers", "it waits", event
+            )
+    elif event.args.get("waits") and event.time - calls[-1].time >= SLEEPS_S:
+        lasted = f"it sleeps; {1e3 * (event.time - calls[-1].time):.0f} ms"
+        yield Broken("MIG-SRC-001", "migrate_connect returns without waiting", lasted, event)
 
 
 def _has_returned(host: Server, call: HostEvent) -> bool:

@@ -39,7 +39,7 @@ OLD_CLIENT = EVERYTHING.without(
 SUBJECT = "C=XY,O=Source of truth,CN=target.example"
 
 
-@requirement("MIG-SRC-001", fault=no_return("migrate_connect"))
+@requirement("MIG-SRC-001", fault=(no_return("migrate_connect"), sleeps("migrate_connect")))
 @requirement("MIG-SRC-028", fault=(never(CONNECT_DONE), late(CONNECT_DONE)))
 @requirement("MIG-SRC-012", fault=too_early(CONNECT_DONE))
 @requirement("MIG-SRC-013", fault=called_twice(CONNECT_DONE))
@@ -57,17 +57,6 @@ def test_completes_when_connected(bench: Bench) -> None:
     client.release(Step.ANSWER)
     bench.wait(source, CONNECT_DONE, proves="MIG-SRC-028")
     bench.settle()
-
-
-@requirement("MIG-SRC-001", fault=sleeps("migrate_connect"))
-@requirement("MIG-SRC-028")
-@pytest.mark.needs(Ability.CALLBACKS)
-def test_announcement_that_is_answered_at_once(bench: Bench) -> None:
-    """migrate_connect does not wait for a client that answers while the call lasts."""
-    source, target = bench.pair()
-    bench.client(source, channels=(), duties=NEVER_LEAVES)
-    source.announce(target)
-    bench.wait(source, CONNECT_DONE, proves="MIG-SRC-028")
 
 
 @requirement("MIG-SRC-029", fault=(never(CONNECT_DONE), late(CONNECT_DONE)))

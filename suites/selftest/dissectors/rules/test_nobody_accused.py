@@ -240,7 +240,7 @@ def test_a_target_that_plays_sound() -> None:
 )
 def test_call_that_returns_late(returns: float, waits: int, blocks: bool) -> None:
     """A host that its machine gave no time returns from migrate_connect after the client's answer (at
-    1000.3 s), but it did not wait in between, nor does it return after the callback for that answer (at
+    1000.3 s), but it did not sleep in between, nor does it return after the callback for that answer (at
     1000.31 s)."""
     configured = HostEvent(time=999.0, host="source", name="configured", args={"callbacks": True})
     returned = HostEvent(time=returns, host="source", name="return:migrate_connect", args={"waits": waits})

@@ -146,6 +146,23 @@ def test_conformant(tmp_path: Path) -> None:
     assert certificate["servers"][0]["builds"]["source"]["version"] == "0.15.1"
 
 
+COUNTED = """
+    @pytest.mark.requirement("LINK-001")
+    @pytest.mark.parametrize("number", range(8))
+    def test_counted(tell, number):
+        "Tells how many processes there are"
+        processes = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        assert processes == len(os.sched_getaffinity(0)) + 2
+        tell()
+"""
+
+
+def test_number_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-n auto`, the default, is two processes more than CPUs."""
+    monkeypatch.delenv("PYTEST_XDIST_AUTO_NUM_WORKERS", raising=False)
+    assert _run(tmp_path, COUNTED)[0] is Exit.CONFORMANT
+
+
 def test_a_deviation_that_is_gone(tmp_path: Path) -> None:
     file = tmp_path / "d.toml"
     file.write_text('[[deviation]]\nrequirement = "LINK-001"\nsymptom = "x"\nreason = "y"\n')

@@ -32,6 +32,8 @@ FEW = 2_000_000
 #: The most recordings in an archive, and bytes of them, unpacked: similar ones pack better together, but to
 #: read one all of them are unpacked.
 TOGETHER, TOGETHER_BYTES = 16, 6_000_000
+#: A recording of half of that is alone in its archive; one of more than this stays a file of its own, bytes.
+LARGEST = 40_000_000
 PACKING = 5
 #: The ending of a recording that is a file of its own; in an archive it lacks the last suffix.
 _ALONE = ".pcapng.gz"
@@ -84,12 +86,13 @@ def _size(path: Path) -> tuple[int, int] | None:
 
 
 def _groups(sizes: Mapping[str, int]) -> Iterator[list[str]]:
-    """The recordings of each archive, in the order of the run and all from one directory; larger ones stay
-    files of their own."""
+    """The recordings of each archive, in the order of the run and all from one directory."""
     group: list[str] = []
     total = 0
     for path, size in sizes.items():
         if size > TOGETHER_BYTES // 2:
+            if size <= LARGEST:
+                yield [path]
             continue
         elsewhere = bool(group) and Path(group[0]).parent != Path(path).parent
         if len(group) == TOGETHER or total + size > TOGETHER_BYTES or elsewhere:

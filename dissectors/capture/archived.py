@@ -85,4 +85,4 @@ def pack(files: Mapping[str, bytes]) -> bytes:
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             tar.addfile(entry, BytesIO(content))
-    return lzma.compress(out.getvalue(), preset=1)  # higher ones take four times as long for a twentieth
+    return lzma.compress(out.getvalue(), preset=2)  # higher ones take longer and save little

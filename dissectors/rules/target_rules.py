@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dissectors.conversation.connection_states import INIT_DUE, State
-from dissectors.conversation.conversation import Conversation, link_error
+from dissectors.conversation.conversation import Conversation, Session, link_error
 from dissectors.framing.events import Closed, Ending, Message
 from dissectors.rules.migration_facts import NEWEST_VERSION, server_of
 from dissectors.rules.rule_engine import FIRST, Broken, Kept, Ruling, at_end, check, on
@@ -63,6 +63,8 @@ def channels_dead(view: Conversation, event: Closed) -> Iterator[Ruling]:
     session = connection.session
     if session is None or connection.is_main or not session.main.as_target or session.main.closed is not None:
         return
+    if _is_taken_over(view, session):
+        return
     if (
         connection.state is State.OPEN
         and not connection.messages[Side.SERVER]
@@ -79,6 +81,19 @@ def channels_dead(view: Conversation, event: Closed) -> Iterator[Ruling]:
                 "the channel works after MIGRATE_END",
                 f"it ended without a message: {event.how}",
             )
+
+
+def _is_taken_over(view: Conversation, session: Session) -> bool:
+    """Whether another client links main at the session's host, or has taken the session over: the server
+    closes the old channels before it answers the newcomer's link, or after."""
+    return any(
+        other.is_main
+        and other is not session.main
+        and other.server == session.main.server
+        and other.closed is None
+        and (other.session is None or other.session.replaces is session)
+        for other in view.connections.values()
+    )
 
 
 @on(Closed)

@@ -166,6 +166,47 @@ def test_migration_data_that_is_too_short(bench: Bench, channel: ChannelType, cu
             bench.link(target)
 
 
+#: The channels whose migration data hold the state of a character device, main with the agent's. Its version
+#: follows the header (server/migration-protocol.h, SpiceMigrateDataCharDevice).
+OF_DEVICES = [
+    MAIN,
+    ChannelType.SPICE_CHANNEL_SMARTCARD,
+    ChannelType.SPICE_CHANNEL_USBREDIR,
+    ChannelType.SPICE_CHANNEL_PORT,
+    ChannelType.SPICE_CHANNEL_WEBDAV,
+]
+
+
+@requirement(
+    "ROBUST-066",
+    fault=(
+        dies_at(MsgcBase.SPICE_MSGC_MIGRATE_DATA, on="target", case="main-1"),
+        lost(INIT, host="target", case="main-1"),
+    ),
+)
+@pytest.mark.needs(Ability.SEAMLESS_DATA)
+@pytest.mark.parametrize("version", [1, 2, ONES])
+@pytest.mark.parametrize("channel", OF_DEVICES, ids=lambda c: c.name[14:].lower())
+def test_device_state_of_a_newer_version(bench: Bench, channel: ChannelType, version: int) -> None:
+    """The source's own MIGRATE_DATA, but for the version of the device's state: 1 in every release."""
+
+    def newer(source: Connection, data: bytes) -> bytes:
+        return data[:8] + struct.pack("<I", version) + data[12:] if source.wanted.channel == channel else data
+
+    source, target = bench.pair(seamless=True, devices=DEVICES[channel])
+    client = bench.client(source, duties=replace(DUTIFUL, migrate_data=newer))
+    if channel == MAIN:
+        client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", 10))
+    bench.settle()
+    announced(bench, source, client, target)
+    with suppress(HarnessError):
+        source.complete(target)
+    over = lambda: client.left or not target.life().alive  # noqa: E731
+    bench.until(over, "the client's move")
+    bench.settle()
+    served(bench, target)
+
+
 @requirement("ROBUST-035", fault=dies_at(OWN, nth=len(VscMessageType) + 1, case="7-none"))
 @pytest.mark.parametrize("added", [False, True], ids=["none", "added"])
 @pytest.mark.parametrize("reader", [0, 1, 7, 0xFFFFFFFF])

@@ -6,6 +6,7 @@ from __future__ import annotations
 from time import monotonic
 
 import pytest
+from scapy.packet import Packet
 
 from dissectors.wire.constants import MsgDisplay
 from fixtures.bench import Bench
@@ -59,3 +60,8 @@ def begin_video(bench: Bench, host: Host, display: Connection) -> int:
         if host.call("qxl_row") >= ENOUGH and not display.got(STREAM_CREATE):
             raise Unsupported(f"this build makes no stream of {ENOUGH} pictures at one place")
     pytest.skip(f"INCONCLUSIVE: this machine is too slow to draw {ENOUGH} pictures in a row")
+
+
+def sides(rect: Packet) -> tuple[int, ...]:
+    """A SpiceRect's left, top, right and bottom, pixels."""
+    return tuple(int(getattr(rect, side)) for side in ("left", "top", "right", "bottom"))

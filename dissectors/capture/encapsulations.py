@@ -185,13 +185,13 @@ def pppoe(cursor: PacketCursor) -> Layer | None:
     return _ppp_protocol
 
 
+#: All stations; pppd's captures have the direction there.
+PPP_ADDRESSES = (0xFF, 0, 1)
+
+
 def ppp(cursor: PacketCursor) -> Layer | None:
     """PPP in HDLC-like framing (RFC 1662): address and control may be compressed away."""
-    if cursor.byte(1) == 3 and cursor.byte() in (
-        0xFF,
-        0,
-        1,
-    ):  # pppd: the direction
+    if cursor.byte(1) == 3 and cursor.byte() in PPP_ADDRESSES:
         cursor.at += 2
     elif cursor.byte() in (0x0F, 0x8F) and cursor.byte(1) == 0:
         return cisco_hdlc

@@ -90,7 +90,7 @@ class SpiceMsgMainMigrateDstSeamlessAck(SpiceMessage):
 
 @message(MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK, MAIN)
 class SpiceMsgMainMigrateDstSeamlessNack(SpiceMessage):
-    """The target can not restore the channels' state."""
+    """The target cannot restore the channels' state."""
 
 
 @message(MsgMain.SPICE_MSG_MAIN_INIT, MAIN)

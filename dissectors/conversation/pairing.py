@@ -174,7 +174,7 @@ def goes_there(migration: Migration, connection: Connection) -> bool:
         return True
     source = migration.source
     same_client = source.main.opened is not None and source.main.opened.client.host == opened.client.host
-    known = not _is_address(migration.host) or source.id in (connection.connection_id or None,)
+    known = not _is_address(migration.host) or source.id == (connection.connection_id or None)
     return bool(there) and same_client and known
 
 

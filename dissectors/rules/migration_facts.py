@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dissectors.conversation.conversation import Connection, Conversation, Server
 from dissectors.framing.events import HostEvent
-from dissectors.wire.constants import MsgcMain, MsgMain
+from dissectors.wire.constants import ChannelType, MsgcDisplay, MsgcMain, MsgMain
 
 BEGIN = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN
 BEGIN_SEAMLESS = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS
@@ -37,3 +37,10 @@ def last_call(host: Server | None, name: str, before: float) -> HostEvent | None
 def watched(host: Server | None) -> bool:
     """Whether the evidence holds the host's settings and its calls."""
     return host is not None and bool(host.settings) and bool(host.settings.get("reports_calls", True))
+
+
+def speaks_first(channel: Connection) -> bool:
+    """Whether the server sends the first message of this channel; on a display after DISPLAY_INIT."""
+    if channel.channel == ChannelType.SPICE_CHANNEL_DISPLAY:
+        return MsgcDisplay.SPICE_MSGC_DISPLAY_INIT in channel.said
+    return channel.channel in (ChannelType.SPICE_CHANNEL_INPUTS, ChannelType.SPICE_CHANNEL_CURSOR)

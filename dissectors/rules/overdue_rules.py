@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from dissectors.conversation.connection_states import INIT_DUE, State
 from dissectors.conversation.conversation import Connection, Conversation, Migration, Session
 from dissectors.framing.events import Ending, Message
-from dissectors.rules.migration_facts import END, SWITCH, WAIT_S, server_of
+from dissectors.rules.migration_facts import END, SWITCH, WAIT_S, server_of, speaks_first
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end
 from dissectors.wire.constants import (
     ChannelType,
     MsgBase,
     MsgcBase,
-    MsgcDisplay,
     MsgcMain,
     MsgMain,
     MsgPlayback,
@@ -156,19 +155,13 @@ def channels_silent(view: Conversation) -> Iterator[Ruling]:
                 continue
             waited = min(_until(view, channel), _until(view, session.main)) - init.time
             linked = channel.result is not None and channel.result.time < init.time
-            if linked and _speaks_first(channel) and waited > ANSWER_S and not _died(view, channel):
+            if linked and speaks_first(channel) and waited > ANSWER_S and not _died(view, channel):
                 seen = f"not a message in {waited:.0f} s"
                 yield Broken("MIG-DST-006", "the channel works after MIGRATE_END", seen, init)
 
 
 def _is_init(step: Message) -> bool:
     return step.sender is Side.SERVER and step.name == "SPICE_MSG_MAIN_INIT"
-
-
-def _speaks_first(channel: Connection) -> bool:
-    if channel.channel == ChannelType.SPICE_CHANNEL_DISPLAY:
-        return MsgcDisplay.SPICE_MSGC_DISPLAY_INIT in channel.said
-    return channel.channel in (ChannelType.SPICE_CHANNEL_INPUTS, ChannelType.SPICE_CHANNEL_CURSOR)
 
 
 @at_end

@@ -11,14 +11,7 @@ from dissectors.conversation.conversation import Connection, Conversation, Migra
 from dissectors.conversation.pairing import goes_there
 from dissectors.framing.events import Closed, Ending, LinkBytes, Message
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
-from dissectors.wire.constants import (
-    ChannelType,
-    CommonCap,
-    LinkErr,
-    MainCap,
-    MsgMain,
-    Side,
-)
+from dissectors.wire.constants import ChannelType, CommonCap, LinkErr, MainCap, MsgMain, Side
 from dissectors.wire.enums import MouseMode
 
 #: The most earlier sessions whose ids are compared.

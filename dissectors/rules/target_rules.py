@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dissectors.conversation.connection_states import INIT_DUE, State
 from dissectors.conversation.conversation import Conversation, Session, link_error
 from dissectors.framing.events import Closed, Ending, Message
-from dissectors.rules.migration_facts import NEWEST_VERSION, server_of
+from dissectors.rules.migration_facts import NEWEST_VERSION, server_of, speaks_first
 from dissectors.rules.rule_engine import FIRST, Broken, Kept, Ruling, at_end, check, on
 from dissectors.wire.constants import LinkErr, MsgcMain, MsgMain, Side
 
@@ -58,12 +58,14 @@ def channels_begin(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 @on(Closed)
 def channels_dead(view: Conversation, event: Closed) -> Iterator[Ruling]:
-    """A channel linked to the target sends messages once the session has begun."""
+    """A channel linked to the target sends messages once the session has begun; one on which the client
+    speaks first stays open, unless the server refuses what the client has said there."""
     connection = view.connection(event)
     session = connection.session
     if session is None or connection.is_main or not session.main.as_target or session.main.closed is not None:
         return
-    if _is_taken_over(view, session):
+    refused = connection.messages[Side.CLIENT] and not speaks_first(connection)
+    if refused or _is_taken_over(view, session):
         return
     if (
         connection.state is State.OPEN

@@ -24,7 +24,7 @@ HIDDEN = "hidden; --show-secrets shows it"
 
 
 class KeptMessages(Protocol):
-    """What `reports.commands.inspect.Story` has."""
+    """What `reports.commands.inspect.InspectedStory` has."""
 
     events: list[Event]
 

@@ -11,7 +11,7 @@ from textwrap import wrap
 from dissectors.framing.events import Event
 from reports.ladder.ladder_svg import style, svg
 from reports.ladder.lanes import ladder
-from suites.replay.spoken import Account, side_by_side
+from suites.replay.spoken import SpokenMessage, side_by_side
 
 #: Characters of one column.
 WIDTH = 52
@@ -48,7 +48,7 @@ def both_ladders(both: Both) -> str:
     )
 
 
-def columns(name: str, recorded: Sequence[Account], here: Sequence[Account]) -> Iterator[str]:
+def columns(name: str, recorded: Sequence[SpokenMessage], here: Sequence[SpokenMessage]) -> Iterator[str]:
     """One connection in two columns: its server's messages in the recording and in this run. Between them:
     `!` if fields differ, `<` and `>` if only one of them has the message."""
     yield f"{name:{WIDTH}}     this replay".rstrip()

@@ -32,7 +32,8 @@ FEW = 2_000_000
 #: The most recordings in an archive, and bytes of them, unpacked: similar ones pack better together, but to
 #: read one all of them are unpacked.
 TOGETHER, TOGETHER_BYTES = 16, 6_000_000
-#: A recording of half of that is alone in its archive; one of more than this stays a file of its own, bytes.
+#: A recording of more than half of those bytes is alone in its archive. One of more than this stays a file of
+#: its own, bytes.
 LARGEST = 40_000_000
 PACKING = 5
 #: The ending of a recording that is a file of its own; in an archive it lacks the last suffix.

@@ -101,8 +101,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)  # before xdist's own, also where `-p` loads this first
 def pytest_xdist_auto_num_workers() -> int | None:
-    """`-n auto`: a process for each CPU that this one may use, and two more, because tests wait for servers
-    half of their time (2 CPUs: 97 s with four processes, 105 s with three).
+    """`-n auto`: a process for each CPU that this one may use, and two more, because tests wait for servers.
     PYTEST_XDIST_AUTO_NUM_WORKERS is xdist's own setting for it."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None

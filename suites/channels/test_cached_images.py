@@ -16,7 +16,7 @@ from fixtures.bench.planting import added, changed, lost, put, requirement, twic
 from fixtures.peer import Connection
 from fixtures.peer.peer_client import start
 from fixtures.system.hosts import Ability, Host
-from suites.guest_pictures import drawn
+from suites.guest_pictures import drawn, sides
 
 DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
 DRAW_COPY, DRAW_FILL = MsgDisplay.SPICE_MSG_DISPLAY_DRAW_COPY, MsgDisplay.SPICE_MSG_DISPLAY_DRAW_FILL
@@ -189,10 +189,6 @@ def test_box_and_clip(bench: Bench) -> None:
     seen = []
     for base in (m.packet.base for m in display.got(DRAW_FILL)):
         rects = getattr(base.clip.rects, "rects", []) if int(base.clip.type) else []
-        seen.append((_sides(base.box), sorted(map(_sides, rects))))
+        seen.append((sides(base.box), sorted(map(sides, rects))))
     due = [((16, 24, 0x123, 0xCD), sorted(map(tuple, clip))), ((WIDTH - 9, HEIGHT - 8, WIDTH, HEIGHT), [])]
     bench.claim(seen == due, f"box and clip {due}", seen)
-
-
-def _sides(rect: object) -> tuple[int, ...]:
-    return tuple(int(getattr(rect, side)) for side in ("left", "top", "right", "bottom"))

@@ -112,14 +112,14 @@ def with_branches(launcher: Launcher, seconds: float, most: int = LAST) -> int:
     end = time.monotonic() + seconds
     played = 0
     while time.monotonic() < end:
-        walk = linked.copy()
+        play = linked.copy()
         for _ in range(most):
-            walk.play_all([Send(0, "source", MAIN, END, played + 1)])
+            play.play_all([Send(0, "source", MAIN, END, played + 1)])
             played += 1
-            if walk.over or walk.connection(Slot(0, "source", MAIN)) is None or time.monotonic() > end:
+            if play.over or play.connection(Slot(0, "source", MAIN)) is None or time.monotonic() > end:
                 break
-        walk.leave()
-        walk.close(judge=False)
+        play.leave()
+        play.close(judge=False)
     linked.abandon()
     prepared.close()
     return played
@@ -184,16 +184,15 @@ def measured(server: str, seconds: float) -> None:
     theirs = _printed(
         "link, main, MIGRATE_END by boofuzz", *_played(_begin("boofuzz", server, seconds), seconds), seconds
     )
-    ours = theirs
     for way, how in (("copies", "each on a copy of its session"), ("branches", "as a campaign plays it")):
         workers = [_begin(way, server, seconds) for _ in range(width)]
         played = [_played(worker, seconds) for worker in workers]
         cases, used = sum(cases for cases, _ in played), sum(used for _, used in played)
         ours = _printed(f"the same {how}, {width} processes", cases, used, seconds)
-    print(
-        f"{ours[0] / max(theirs[0], 1e-9):.1f} times as many test cases a second as boofuzz,"
-        f" {ours[1] / max(theirs[1], 1e-9):.1f} times as many for the CPU"
-    )
+        print(
+            f"{ours[0] / max(theirs[0], 1e-9):.1f} times as many test cases a second as boofuzz,"
+            f" {ours[1] / max(theirs[1], 1e-9):.1f} times as many for the CPU"
+        )
 
 
 def main(arguments: list[str]) -> int:

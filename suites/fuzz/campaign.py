@@ -168,51 +168,51 @@ class Campaign:
             self.kept.update(explored.judgement.kept)
         self._ended(explored)
 
-    def _machine_ended(self, state: FreshPlay) -> None:
-        self.kept.update(state.close().kept)
-        self.builds |= {label: host.identity for label, host in state.hosts.items()}
-        self._ended(state)
+    def _machine_ended(self, done: FreshPlay) -> None:
+        self.kept.update(done.close().kept)
+        self.builds |= {label: host.identity for label, host in done.hosts.items()}
+        self._ended(done)
 
-    def _ended(self, state: PlayState[Any]) -> None:
+    def _ended(self, done: PlayState[Any]) -> None:
         """Records what a finished play has shown."""
-        self.provoked.update({Key.of(found) for found in state.provoked()})
+        self.provoked.update({Key.of(found) for found in done.provoked()})
         self.examples += 1
         self.plays += 1
-        self.moves += len(state.played) - state.inherited
-        self.steps |= state.steps
-        for key, finding in state.failed().items():
+        self.moves += len(done.played) - done.inherited
+        self.steps |= done.steps
+        for key, finding in done.failed().items():
             self.hits[key] += 1
             if key not in self.failures and self.unshown[key] < DOUBTED:
-                self._found(state, key, finding)
+                self._found(done, key, finding)
         if time.monotonic() - self._reported_at > PROGRESS_SECONDS:
             self._reported_at = time.monotonic()
             self.say(f"{self.examples} examples, {len(self.failures)} failures, {coverage(self.steps)}")
 
     # ---- a new failure
 
-    def _found(self, state: PlayState[Any], key: Key, finding: Finding) -> None:
-        moves = list(state.played)
-        new = Failure(finding, state.setup, moves, self.server, self.seed, self.examples, len(moves))
+    def _found(self, done: PlayState[Any], key: Key, finding: Finding) -> None:
+        moves = list(done.played)
+        new = Failure(finding, done.setup, moves, self.server, self.seed, self.examples, len(moves))
         if not self.shorten:
             self.failures[key] = new
             return
-        if not isinstance(state, FreshPlay):
-            state = self._play(state.setup, moves, key)  # what counts is what real sockets show
-            if key not in state.failed():
+        if not isinstance(done, FreshPlay):
+            done = self._play(done.setup, moves, key)  # what counts is what real sockets show
+            if key not in done.failed():
                 self.unshown[key] += 1
                 return
-            moves = list(state.played)
+            moves = list(done.played)
         self.failures[key] = new
         if not self.claim(new):
             return
-        setup, best = self._shorten(key, state.setup, moves)
+        setup, best = self._shorten(key, done.setup, moves)
         proofs = [self._play(setup, best, key) for _ in range(PROOFS)]
         shown = [proof for proof in proofs if key in proof.failed()]
-        last = (shown or [state])[-1]
+        last = (shown or [done])[-1]
         self.failures[key] = failure = replace(
             self.failures[key],
             finding=last.failed()[key],
-            setup=setup if shown else state.setup,
+            setup=setup if shown else done.setup,
             moves=best if shown else moves,
             reproduced=(len(shown), PROOFS),
             builds=self.builds,
@@ -238,9 +238,9 @@ class Campaign:
 
     def _play(self, setup: Setup, moves: Sequence[Move], until: Key) -> FreshPlay:
         self.plays += 1
-        state = play(self.launchers, setup, moves, until)
-        self.builds |= {label: host.identity for label, host in state.hosts.items()}
-        return state
+        done = play(self.launchers, setup, moves, until)
+        self.builds |= {label: host.identity for label, host in done.hosts.items()}
+        return done
 
     # ---- what came of it
 

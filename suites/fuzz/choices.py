@@ -125,7 +125,7 @@ def links(play: PlayState[Any]) -> list[Choice]:
 
 
 def odd_links(play: PlayState[Any]) -> list[Choice]:
-    """Links with any id to any channel, and links that stop in the middle of the link play."""
+    """Links with any id to any channel, and links that stop in the middle of the link stage."""
     return _odd_links(play.setup.channels)
 
 

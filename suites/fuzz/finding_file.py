@@ -142,7 +142,7 @@ def play(
 
 
 def play_on(fresh: FreshPlay, moves: Sequence[Move], until: Key | None = None) -> FreshPlay:
-    """As `play`, on a new play."""
+    """As `play`, on hosts that `fresh` has started."""
     try:
         fresh.play_all(moves, until)
     finally:

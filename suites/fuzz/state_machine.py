@@ -39,13 +39,13 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.state: FreshPlay | None = None
+        self.fresh: FreshPlay | None = None
 
     @initialize(seamless=st.booleans(), agent=st.booleans())
     def start(self, seamless: bool, agent: bool) -> None:
         """Fresh hosts and a linked client: the beginning of every play."""
-        self.state = type(self).begin(Setup(seamless, agent))
-        self._play(lambda state: choices.links(state)[:1], 0)
+        self.fresh = type(self).begin(Setup(seamless, agent))
+        self._play(lambda fresh: choices.links(fresh)[:1], 0)
 
     @rule(dice=DICE)
     def link(self, dice: int) -> None:
@@ -91,16 +91,16 @@ class Machine(RuleBasedStateMachine):
     def mutated_message(self, dice: int, mutation: int) -> None:
         """A message with a mutated body."""
         if self.mutate:
-            self._play(lambda state: choices.mutations(state, mutation), dice)
+            self._play(lambda fresh: choices.mutations(fresh, mutation), dice)
 
     def _play(self, offered: Callable[[FreshPlay], list[Choice]], dice: int) -> None:
-        if self.state is not None:
-            self.state.play_all(choices.pick(offered(self.state), dice))
+        if self.fresh is not None:
+            self.fresh.play_all(choices.pick(offered(self.fresh), dice))
 
     def teardown(self) -> None:
         """The clients leave, the oracle speaks."""
-        if self.state is not None:
-            type(self).ended(self.state)
+        if self.fresh is not None:
+            type(self).ended(self.fresh)
 
 
 def drive(begin: Begin, ended: Ended, *, examples: int, seed_: int, mutate: bool = True) -> None:

@@ -9,9 +9,10 @@ import pytest
 from dissectors.wire.constants import ChannelType, MainCap, MsgBase, MsgcMain, MsgInputs, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import added, before, closed_after, lost, requirement, timers
+from fixtures.peer import Client, Connection
 from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.peer.duties import ANSWERS_LATE, DUTIFUL, NEVER_LEAVES, Step
-from fixtures.system.hosts import Ability
+from fixtures.system.hosts import Ability, Host
 from suites.steps import announced, arrived, ended, migrated
 
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
@@ -190,6 +191,20 @@ def test_client_that_comes_after_the_end(bench: Bench) -> None:
     bench.claim(completions == 1, f"one {END_DONE}", completions, source)
 
 
+def announced_on_the_way(bench: Bench) -> tuple[Host, Host, Client, Connection]:
+    """A client whose MIGRATE_DATA is on its way to a target that announces a further migration: that target,
+    the next one, the client, and its main connection to the first of them."""
+    source = bench.start("source", seamless=True)
+    first, second = (bench.start(label, incoming=True, seamless=True) for label in ("target1", "target2"))
+    client = bench.client(source, channels=(), duties=DUTIFUL.holding(Step.MIGRATE_DATA))
+    announced(bench, source, client, first)
+    arriving = client.target.main if client.target else client.main
+    source.complete(first)
+    bench.until(lambda: client.main.got(DATA), DATA.name, proves="MIG-SRC-047")
+    first.announce(second)
+    return first, second, client, arriving
+
+
 @requirement(
     "MIG-DST-056",
     fault=(
@@ -201,14 +216,7 @@ def test_client_that_comes_after_the_end(bench: Bench) -> None:
 def test_next_migration_before_the_data(bench: Bench) -> None:
     """The target begins another migration while the client's MIGRATE_DATA is on its way; the announcement is
     BEGIN_SEAMLESS, as for a client that has arrived."""
-    source = bench.start("source", seamless=True)
-    first, second = (bench.start(label, incoming=True, seamless=True) for label in ("target1", "target2"))
-    client = bench.client(source, channels=(), duties=DUTIFUL.holding(Step.MIGRATE_DATA))
-    announced(bench, source, client, first)
-    arriving = client.target.main if client.target else client.main
-    source.complete(first)
-    bench.until(lambda: client.main.got(DATA), DATA.name, proves="MIG-SRC-047")
-    first.announce(second)
+    first, second, client, arriving = announced_on_the_way(bench)
     bench.settle()
 
     def begins() -> list[str]:
@@ -231,14 +239,7 @@ def test_next_migration_before_the_data(bench: Bench) -> None:
 def test_next_migration_that_no_longer_waits(bench: Bench) -> None:
     """The target begins another migration, and its wait is over before the client's MIGRATE_DATA arrives: the
     client stays and gets no announcement any more."""
-    source = bench.start("source", seamless=True)
-    first, second = (bench.start(label, incoming=True, seamless=True) for label in ("target1", "target2"))
-    client = bench.client(source, channels=(), duties=DUTIFUL.holding(Step.MIGRATE_DATA))
-    announced(bench, source, client, first)
-    arriving = client.target.main if client.target else client.main
-    source.complete(first)
-    bench.until(lambda: client.main.got(DATA), DATA.name, proves="MIG-SRC-047")
-    first.announce(second)
+    first, _second, client, arriving = announced_on_the_way(bench)
     bench.pass_time(first, TIMEOUT_MS)
     client.release(Step.MIGRATE_DATA)
     bench.settle()

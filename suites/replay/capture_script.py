@@ -44,7 +44,7 @@ from suites.replay.script import (
     ScriptServer,
     Seen,
 )
-from suites.replay.spoken import Account, compared, spoken
+from suites.replay.spoken import SpokenMessage, compared, spoken
 
 MAIN = ChannelType.SPICE_CHANNEL_MAIN
 
@@ -60,7 +60,7 @@ def telling(message: Message) -> bool:
     return message.type in (MsgBase.SPICE_MSG_MIGRATE, MsgBase.SPICE_MSG_MIGRATE_DATA)
 
 
-def spoken_of(event: Event) -> Account | None:
+def spoken_of(event: Event) -> SpokenMessage | None:
     """What an event says of its server, in the form that a replay compares; None if it is not compared."""
     if isinstance(event, LinkBytes):
         return spoken(event) if event.sender is Side.SERVER else None
@@ -151,7 +151,7 @@ class _Reader:
     def script(self) -> Script:
         """The whole script."""
         notes: list[str] = []
-        spoken: dict[int, list[Account]] = {}
+        spoken: dict[int, list[SpokenMessage]] = {}
         for event in self.events:
             if isinstance(event, Message | LinkBytes) and (said := spoken_of(event)):
                 spoken.setdefault(event.connection, []).append(said)

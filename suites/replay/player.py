@@ -32,7 +32,7 @@ from suites.replay.script import (
     ScriptServer,
     Seen,
 )
-from suites.replay.spoken import Account, SpokenDifference, differences
+from suites.replay.spoken import SpokenDifference, SpokenMessage, differences
 
 #: How long the replay waits for a message that the recorded client had received, s.
 DEADLINE = 5.0
@@ -227,13 +227,13 @@ class Replay:
         return lines
 
     @property
-    def accounts(self) -> dict[int, tuple[list[Account], list[Account]]]:
+    def accounts(self) -> dict[int, tuple[list[SpokenMessage], list[SpokenMessage]]]:
         """Connection of the recording -> its server's messages in the recording and in this run."""
         return {
             number: (self.script.spoken.get(number, []), self._here(number)) for number in self.script.names
         }
 
-    def _here(self, number: int) -> list[Account]:
+    def _here(self, number: int) -> list[SpokenMessage]:
         connection = self.connections.get(number)
         if connection is None:
             return []

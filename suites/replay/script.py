@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dissectors.framing.events import Closed, Event
-from suites.replay.spoken import Account
+from suites.replay.spoken import SpokenMessage
 
 #: What an actor had received: (connection, message name) or (host, callback) -> how many times.
 Seen = Mapping[tuple[int | str, str], int]
@@ -107,7 +107,7 @@ class Script:
     servers: list[ScriptServer]
     actions: list[tuple[Action, Seen]]
     sessions: Mapping[int, int]
-    spoken: Mapping[int, list[Account]]
+    spoken: Mapping[int, list[SpokenMessage]]
     names: Mapping[int, str]
     notes: list[str]
     host_calls: str

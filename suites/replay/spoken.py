@@ -53,7 +53,7 @@ LONGEST = 120
 
 
 @dataclass(frozen=True)
-class Account:
+class SpokenMessage:
     """A message or a packet of the link stage. `fields`: the compared fields, by path, as text."""
 
     name: str
@@ -93,10 +93,10 @@ def compared(message: Message) -> bool:
     return first or message.type in ON_EVERY_CHANNEL
 
 
-def spoken(event: Message | LinkBytes) -> Account:
-    """The account of a server's message or link packet."""
+def spoken(event: Message | LinkBytes) -> SpokenMessage:
+    """A server's message or link packet, in the form that a replay compares."""
     name = event.name if isinstance(event, Message) else f"link {event.kind}"
-    return Account(name, dict(_fields(event.packet)))
+    return SpokenMessage(name, dict(_fields(event.packet)))
 
 
 def _fields(packet: Packet, path: str = "") -> Iterator[tuple[str, str]]:
@@ -134,11 +134,11 @@ def _readable(packet: Packet, one: Field[Any, Any], value: Any) -> str:
 # ---- two accounts
 
 #: A line of two accounts side by side: the recording's message, how the two compare, this run's message.
-Line = tuple[Account | None, str, Account | None]
+Line = tuple[SpokenMessage | None, str, SpokenMessage | None]
 SAME, OTHERWISE, GONE, NEW = " ", "!", "<", ">"
 
 
-def side_by_side(recorded: Sequence[Account], here: Sequence[Account]) -> Iterator[Line]:
+def side_by_side(recorded: Sequence[SpokenMessage], here: Sequence[SpokenMessage]) -> Iterator[Line]:
     """Both accounts, each message beside its counterpart. Messages that the recorded client did not stay for
     are left out: the end of a link stage and a channel's first messages, if they come at the very end and
     only in this run."""
@@ -148,7 +148,7 @@ def side_by_side(recorded: Sequence[Account], here: Sequence[Account]) -> Iterat
     yield from lines
 
 
-def _lines(recorded: Sequence[Account], here: Sequence[Account]) -> Iterator[Line]:
+def _lines(recorded: Sequence[SpokenMessage], here: Sequence[SpokenMessage]) -> Iterator[Line]:
     names = [[said.name for said in account] for account in (recorded, here)]
     for kind, a, b, c, d in SequenceMatcher(None, names[0], names[1], autojunk=False).get_opcodes():
         if kind == "equal":
@@ -161,7 +161,9 @@ def _lines(recorded: Sequence[Account], here: Sequence[Account]) -> Iterator[Lin
             yield None, NEW, new
 
 
-def differences(recorded: Sequence[Account], here: Sequence[Account]) -> Iterator[SpokenDifference]:
+def differences(
+    recorded: Sequence[SpokenMessage], here: Sequence[SpokenMessage]
+) -> Iterator[SpokenDifference]:
     """The differences between the accounts, in order."""
     for old, mark, new in side_by_side(recorded, here):
         if new is None:

@@ -22,9 +22,7 @@ from scapy.packet import Packet as ScapyPacket
 from scapy.packet import Raw
 
 from dissectors.framing.events import Endpoint
-from suites.selftest.dissectors.capture.capture_mutations import (
-    dialogue,
-)
+from suites.selftest.dissectors.capture.capture_mutations import dialogue
 
 TURNS = dialogue(5, turns=4, longest=2500)
 ENDS6 = (Endpoint("2001:db8::1", 4), Endpoint("2001:db8::2", 6))

@@ -27,7 +27,7 @@ from dissectors.framing.events import (
     Opened,
 )
 from dissectors.rules.oracle import Oracle
-from dissectors.wire.constants import ChannelType, MsgPlayback, Side
+from dissectors.wire.constants import ChannelType, MsgcRecord, MsgPlayback, Side
 from suites.selftest.dissectors.rules.recorded_events import (
     Events,
     at,
@@ -49,7 +49,7 @@ OTHER_ID = b"\x11\x22\x33\x44"
 SCHEMES = ("semi-seamless", "seamless", "switch-host")
 #: Places in a link reply's last capability word: NAME_AND_UUID and AGENT_CONNECTED_TOKENS.
 CAPS, NAME_AND_UUID, TOKENS = -4, 1 << 1, 1 << 2
-PLAYBACK = ChannelType.SPICE_CHANNEL_PLAYBACK
+PLAYBACK, RECORD = ChannelType.SPICE_CHANNEL_PLAYBACK, ChannelType.SPICE_CHANNEL_RECORD
 
 
 def only(every: Events, keep: Callable[[int], bool]) -> Iterator[Event]:
@@ -205,10 +205,8 @@ def test_a_machine_without_channels() -> None:
     assert "MAIN-008" not in broken(delayed(tuple(empty), 6, lambda e: e.time >= begin))
 
 
-def test_a_target_that_plays_sound() -> None:
-    """While sound plays, it tells the time, and main does not (the cursor's connections are sound's here)."""
-    every = recording("seamless")
-    time = message(every, "MULTI_MEDIA_TIME", 5)
+def as_sound(every: Events, channel: ChannelType) -> Events:
+    """The cursor's connections (3 to the source, 7 to the target) are those of a silent sound channel."""
     result: list[Event] = []
     for event in every:
         if isinstance(event, Message) and event.connection in (3, 7):
@@ -216,11 +214,21 @@ def test_a_target_that_plays_sound() -> None:
         if isinstance(event, LinkBytes) and event.connection in (3, 7):
             raw = event.raw
             if event.kind == "mess":
-                raw = raw[:20] + bytes([PLAYBACK]) + raw[21:]
-            event = replace(event, raw=raw, channel=PLAYBACK)
-        if event is not time:
-            late = isinstance(event, Closed) and event.time > time.time
-            result.append(replace(event, time=event.time + 10) if late else event)
+                raw = raw[:20] + bytes([channel]) + raw[21:]
+            event = replace(event, raw=raw, channel=channel)
+        result.append(event)
+    return tuple(result)
+
+
+def test_a_target_that_plays_sound() -> None:
+    """While sound plays, it tells the time, and main does not."""
+    every = as_sound(recording("seamless"), PLAYBACK)
+    time = message(every, "MULTI_MEDIA_TIME", 5)
+    result = [
+        replace(e, time=e.time + 10) if isinstance(e, Closed) and e.time > time.time else e
+        for e in every
+        if e is not time
+    ]
     assert "MIG-DST-025" in broken(result)
     body = struct.pack("<IIII", 2, 1, 48_000, 0)
     start = replace(
@@ -232,6 +240,31 @@ def test_a_target_that_plays_sound() -> None:
         size=14,
     )
     assert "MIG-DST-025" not in broken([*result, start])
+
+
+@pytest.mark.parametrize("why", ["nothing", "a refused message", "a newcomer"])
+def test_a_channel_that_the_target_closes(why: str) -> None:
+    """Without reason it does not work after MIGRATE_END. A server may refuse what a client says where it need
+    not speak itself, and closes all channels of a session that another client takes over."""
+    every = as_sound(recording("semi-seamless"), RECORD)
+    closed = Closed(
+        time=message(every, "INIT", 5).time + 0.01, connection=7, how=Ending.CLOSED, by=Side.SERVER
+    )
+    more: list[Event] = [closed]
+    if why == "a refused message":
+        end = message(every, "MIGRATE_END", 5)
+        kind = int(MsgcRecord.SPICE_MSGC_RECORD_MODE)
+        mode = replace(end, connection=7, channel=RECORD, type=kind, body=bytes(6), size=6)
+        more.append(replace(mode, time=closed.time - 0.001))
+    elif why == "a newcomer":
+        main = [e for e in every if isinstance(e, Opened | LinkBytes) and e.connection == 5][:2]
+        link = [replace(e, connection=99, time=closed.time - 0.002 + n * 1e-4) for n, e in enumerate(main)]
+        more += [
+            replace(e, raw=e.raw[:16] + bytes(4) + e.raw[20:]) if isinstance(e, LinkBytes) else e
+            for e in link
+        ]
+    kept = [e for e in every if not (isinstance(e, Closed) and e.connection == 7)]
+    assert ("MIG-DST-006" in broken([*kept, *more])) is (why == "nothing")
 
 
 @pytest.mark.parametrize(

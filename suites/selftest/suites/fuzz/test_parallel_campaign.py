@@ -34,6 +34,7 @@ from suites.fuzz.local_workers import LocalWorkers
 from suites.fuzz.moves import MAIN, Call, Carrier, Id, Link, Setup, Slot
 from suites.fuzz.parallel_campaign import ParallelCampaign
 from suites.fuzz.prepared_hosts import PreparedHosts
+from suites.selftest.open_descriptors import OpenDescriptors
 from suites.selftest.suites.fuzz.fuzz_samples import FLUSH_MARK, LINK
 
 #: Of Debian's redis-tools: the server is the same file under another name.
@@ -173,7 +174,7 @@ def test_many_plays_leave_nothing_behind(tmp_path: Path) -> None:
 
     `PLAYS=100000` plays this many."""
     us = psutil.Process()
-    before = us.num_fds(), {child.pid for child in us.children(recursive=True)}
+    before, children, descriptors = us.num_fds(), set(us.children(recursive=True)), OpenDescriptors()
     sizes = []
     with LibraryLauncher() as launcher:
         explorer = Explorer({"source": launcher, "target": launcher}, 3)
@@ -185,9 +186,10 @@ def test_many_plays_leave_nothing_behind(tmp_path: Path) -> None:
             states = _states(us)
             assert states["alive"] < 2 * MOST + GROUNDS
             assert states["zombie"] <= states["alive"]  # a process reaps its copies at its next fork
-            assert us.num_fds() < before[0] + 2 * MOST + 6 * GROUNDS
+            assert us.num_fds() < before + 2 * MOST + 6 * GROUNDS
         explorer.close()
-    assert (us.num_fds(), {child.pid for child in us.children(recursive=True)}) == before
+    assert not descriptors.since()
+    assert not set(us.children(recursive=True)) - children
     assert sizes[-1] - sizes[1] < MEMORY
     assert run.examples == PLAYS
     assert run.inconsistent == 0

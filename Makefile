@@ -10,6 +10,9 @@ OUT ?=
 WORKERS ?= auto
 REPEAT ?= 20
 
+# A run starts hundreds of Pythons: without kept byte code each of them compiles the suite anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup certify test lint format selftest prove known-verdicts interop bench-inspect harmless survey bench-run same-verdicts bench-fuzz captures models clean
 .DEFAULT_GOAL := certify
 

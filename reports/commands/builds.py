@@ -33,17 +33,17 @@ class _Group(click.Group):
             ctx.exit(Exit.USAGE if isinstance(error, UsageError) else Exit.HARNESS)
 
 
-@click.group(cls=_Group)
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def builds() -> None:
     """List, fetch and delete server builds.
 
-    A build is a private copy of everything that a server needs, in the cache directory: the command changes
-    nothing in the system and needs no privileges (source: builds may need root for their build
-    dependencies)."""
+    A build is a private copy of a server and of everything that it needs, in the cache directory. Fetching
+    one changes nothing in the system and needs no privileges; source: builds may need root, to install their
+    build dependencies."""
 
 
 @builds.command("list")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(as_json: bool) -> None:
     """List the builds in the cache and those that can be fetched."""
     here = {build.spec: build for build in store.list_builds()}
@@ -75,17 +75,17 @@ def list_command(as_json: bool) -> None:
     console.print(f"in {cache_directory()}", style="dim", soft_wrap=True, highlight=False)
 
 
-@builds.command("fetch")
+@builds.command("fetch", short_help="Fetch builds into the cache.")
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
 @click.option(
-    "--mirror", metavar="URL", help="A Debian archive (default: that of the machine's apt configuration)."
+    "--mirror", metavar="URL", help="Debian archive (default: that of this machine's apt configuration)."
 )
-@click.option("--keyring", metavar="FILE", help="The keys that may sign it.")
+@click.option("--keyring", metavar="FILE", help="Keys that may sign the archive.")
 @click.option(
-    "--again", is_flag=True, help="Fetch again a build that is in the cache: testing and unstable change."
+    "--again", is_flag=True, help="Fetch anew a build that is in the cache; testing and unstable change."
 )
 def fetch_command(specs: tuple[str, ...], mirror: str | None, keyring: str | None, again: bool) -> None:
-    """Get builds into the cache: debian:SUITE, debian:SUITE/qemu, source:plain|asan|coverage|fuzz."""
+    """Fetch builds into the cache: debian:SUITE, debian:SUITE/qemu, source:plain|asan|coverage|fuzz."""
     wanted = [store.parse(spec) for spec in specs]
     for spec in wanted:
         with drawn(spec.text) as (show, say):
@@ -96,9 +96,9 @@ def fetch_command(specs: tuple[str, ...], mirror: str | None, keyring: str | Non
 
 @builds.command("delete")
 @click.argument("specs", nargs=-1, metavar="SPEC...")
-@click.option("--all", "everything", is_flag=True, help="Empty the cache.")
+@click.option("--all", "everything", is_flag=True, help="Delete every build in the cache.")
 def delete_command(specs: tuple[str, ...], everything: bool) -> None:
-    """Delete builds, and the remains of fetches that did not end."""
+    """Delete builds, and what is left of fetches that were interrupted."""
     if everything == bool(specs):
         raise UsageError("name the builds to delete, or give --all")
     names = (
@@ -106,4 +106,4 @@ def delete_command(specs: tuple[str, ...], everything: bool) -> None:
     )
     for name in dict.fromkeys(names):
         freed = store.remove(name)
-        click.echo(f"{name}: {decimal(freed)} given back" if freed else f"{name}: is not here")
+        click.echo(f"{name}: {decimal(freed)} freed" if freed else f"{name}: not in the cache")

@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The command line `spice-conform`. Each command imports what it needs when it runs, so that it starts fast.
 
-Exit status of certify, replay and fuzz: 0 conformant (declared deviations only), 1 not conformant, 2 usage,
-3 harness error, server would not start or interrupted, 4 a declared deviation no longer occurs.
-inspect: 0 nothing found, 1 findings, 2 not readable, 3 nothing could be judged.
-compare and verify: 0 the same or better, 1 not.
+`reports.run.exit_status` says what each exit status means.
 """
 
 from __future__ import annotations
@@ -22,7 +19,10 @@ from reports.run.exit_status import Exit
 
 PATH = click.Path(path_type=Path)
 RUN = click.Path(path_type=Path, exists=True, file_okay=False)
-SERVER_HELP = "Build: system (default), lib:PATH, qemu:PATH, debian:SUITE, debian:SUITE/qemu or a TOML file."
+SERVER_HELP = (
+    "Build: system, lib:PATH, qemu:PATH, debian:SUITE, debian:SUITE/qemu, source:VARIANT or a deployment's "
+    "TOML file"
+)
 DEBUG = "SPICE_CONFORM_DEBUG"
 #: How many objects an inspection creates between two garbage collections: most of them die at once, so that
 #: more frequent collections cost time for nothing.
@@ -84,46 +84,74 @@ def main() -> None:
     os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(cache_directory() / "hypothesis"))
 
 
-@main.command()
-@click.option("--server", "servers", multiple=True, metavar="SPEC", help=f"{SERVER_HELP} Can be repeated.")
-@click.option("--source", metavar="SPEC", help="Build of the source of a mixed pair.")
-@click.option("--target", metavar="SPEC", help="Build of the target of a mixed pair.")
+@main.command(short_help="Run the suites against builds and write reports.")
 @click.option(
-    "--profile", "profiles", multiple=True, metavar="NAME", help="Selection of tests; 'list' shows the names."
+    "--server",
+    "servers",
+    multiple=True,
+    metavar="SPEC",
+    help=f"{SERVER_HELP} (default: system). Can be repeated.",
+)
+@click.option("--source", metavar="SPEC", help="Build of the source, for migrations between two builds.")
+@click.option("--target", metavar="SPEC", help="Build of the target, for migrations between two builds.")
+@click.option(
+    "--profile",
+    "profiles",
+    multiple=True,
+    metavar="NAME",
+    help="Only the tests of this profile; 'list' prints the names.",
 )
 @click.option(
     "--requirement",
     "requirements",
     multiple=True,
     metavar="GLOB",
-    help="Only tests of these; where one ID is named, half a second of them (all: --profile full).",
+    help="Only tests of these requirements. A single ID runs its quickest tests, about 0.5 s; "
+    "with '--profile full' all of them.",
 )
-@click.option("--level", "levels", multiple=True, metavar="NAME", help="Only tests of these levels.")
+@click.option(
+    "--level",
+    "levels",
+    multiple=True,
+    metavar="NAME",
+    help="Only tests of requirements of this level: MUST, SHOULD, OBSERVED or ROBUST.",
+)
 @click.option("--last-failed", is_flag=True, help="Only tests that failed in the last run (in --out DIR).")
 @click.option(
     "--rerun",
     type=click.IntRange(min=0),
     default=0,
     metavar="N",
-    help="Repeat each test N times; a flaky test fails.",
+    help="Repeat each test N times; a test whose results differ fails.",
 )
-@click.option("--shard", metavar="I/N", help="Only the I-th of N parts that take about as long.")
+@click.option("--shard", metavar="I/N", help="Only the I-th of N parts, which take about the same time.")
 @click.option(
-    "--version", metavar="V", help="Version of a build that does not name it (lib:PATH, FILE.toml)."
+    "--version", metavar="V", help="Version of a build whose files do not name it (lib:PATH, FILE.toml)."
 )
-@click.option("--deviations", type=PATH, metavar="FILE", help="Declared deviations instead of the shipped.")
+@click.option(
+    "--deviations", type=PATH, metavar="FILE", help="Declared deviations, in place of the suite's own."
+)
 @click.option("--out", type=PATH, metavar="DIR", help="Where results go (default: results/<time>/).")
 @click.option("--alluredir", "allure", type=PATH, metavar="DIR", help="Also write results for Allure here.")
-@click.option("-n", "workers", metavar="N", help="Processes to run tests in (default: one for each CPU).")
+@click.option("-n", "workers", metavar="N", help="Processes that run tests (default: two more than CPUs).")
 @click.option("--cluster", metavar="ADDRESS|local", help="A Dask scheduler whose workers run the tests.")
-@click.option("--seed", type=int, metavar="N", help="Seed of random choices (default: the suite's version).")
 @click.option(
-    "--check", "checked", type=PATH, metavar="FILE.toml", help="Only say whether a deployment can be tested."
+    "--seed",
+    type=int,
+    metavar="N",
+    help="Seed of random choices (default: one that belongs to the suite's version).",
+)
+@click.option(
+    "--check",
+    "checked",
+    type=PATH,
+    metavar="FILE.toml",
+    help="Check a deployment's file, ports and commands; run no test.",
 )
 @click.argument("more", nargs=-1, type=click.UNPROCESSED)
 def certify(**asked: Any) -> None:
-    """Run the suites against builds and write certificate, page and evidence. MORE goes to pytest
-    (after --)."""
+    """Run the suites against builds; write certificate, page and evidence. Arguments after -- go to
+    pytest."""
     from reports.commands import certify as job
     from reports.run import profiles
     from reports.run.runner import signals
@@ -154,20 +182,29 @@ def _checked(file: Path) -> Exit:
     return Exit.HARNESS if wrong else Exit.CONFORMANT
 
 
-@main.command()
+@main.command(short_help="Say what happened in packet captures.")
 @click.argument("captures", nargs=-1, required=True, type=PATH, metavar="CAPTURE...")
 @click.option("--keylog", type=PATH, metavar="FILE", help="TLS secrets (SSLKEYLOGFILE format).")
-@click.option("--json", "as_json", is_flag=True, help="For machines; the keys are fixed.")
-@click.option("--html", type=PATH, metavar="FILE", help="Write one self-contained page.")
-@click.option("--write", type=PATH, metavar="FILE", help="Write a pcapng of SPICE alone, with comments.")
-@click.option("--messages", is_flag=True, help="A line for each message.")
-@click.option("--channel", multiple=True, metavar="NAME", help="Only messages of this channel.")
-@click.option("--type", "types", multiple=True, metavar="GLOB", help="Only messages of these names.")
-@click.option("--from", "start", type=float, metavar="S", help="Only messages from this second on.")
-@click.option("--to", "stop", type=float, metavar="S", help="Only messages up to this second.")
-@click.option("--follow", is_flag=True, help="Follow a growing file until interrupted.")
-@click.option("--unjudged", is_flag=True, help="List the rules that could not be judged, and why.")
-@click.option("--show-secrets", is_flag=True, help="Do not hide tickets and keys.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; later versions keep its keys.")
+@click.option("--html", type=PATH, metavar="FILE", help="Write one self-contained HTML page.")
+@click.option(
+    "--write",
+    type=PATH,
+    metavar="FILE",
+    help="Write a pcapng with only the SPICE packets, decrypted, findings as comments.",
+)
+@click.option("--messages", is_flag=True, help="Print a line for each message.")
+@click.option("--channel", multiple=True, metavar="NAME", help="With --messages: only those of this channel.")
+@click.option(
+    "--type", "types", multiple=True, metavar="GLOB", help="With --messages: only those whose name matches."
+)
+@click.option("--from", "start", type=float, metavar="S", help="With --messages: only from this second on.")
+@click.option("--to", "stop", type=float, metavar="S", help="With --messages: only up to this second.")
+@click.option("--follow", is_flag=True, help="Read a file that grows, until interrupted.")
+@click.option(
+    "--unjudged", is_flag=True, help="List the rules that could not be judged, and what each needs."
+)
+@click.option("--show-secrets", is_flag=True, help="Show tickets and keys, which are masked otherwise.")
 def inspect(**asked: Any) -> None:
     """Say what happened in packet captures, and which rule was broken at which packet. '-' reads a pipe."""
     gc.set_threshold(YOUNG)
@@ -176,38 +213,56 @@ def inspect(**asked: Any) -> None:
     sys.exit(job.main(**asked))
 
 
-@main.command()
+@main.command(short_help="Play a capture or a finding to another server.")
 @click.argument("recorded", type=PATH, metavar="CAPTURE|FINDING")
-@click.option("--server", required=True, metavar="SPEC", help=SERVER_HELP)
+@click.option("--server", required=True, metavar="SPEC", help=f"{SERVER_HELP}.")
 @click.option("--out", type=PATH, metavar="DIR", help="Where results go (default: results/<time>/).")
 @click.option(
     "--keylog", type=PATH, metavar="FILE", help="TLS secrets of the capture (SSLKEYLOGFILE format)."
 )
-@click.option("--password", metavar="TEXT", help="The ticket that the servers get (default: one of ours).")
+@click.option("--password", metavar="TEXT", help="The ticket that the servers get (default: a fixed one).")
 @click.option(
     "--deviations",
     type=PATH,
     metavar="FILE",
-    help="Declared deviations instead of the shipped (/dev/null: none).",
+    help="Declared deviations, in place of the suite's own (/dev/null: none).",
 )
 def replay(recorded: Path, **how: Any) -> None:
-    """Play a recorded conversation against another server process and judge it."""
+    """Play the client's part of a capture, or a finding's moves, to another server, and judge the answers."""
     from reports.commands.replay import main as play
 
     sys.exit(play(recorded, **how))
 
 
-@main.command()
-@click.option("--server", default="system", show_default=True, metavar="SPEC", help=SERVER_HELP)
-@click.option("--time", "seconds", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="S")
-@click.option("--seed", type=int, metavar="N", help="Repeat a campaign.")
+@main.command(short_help="Play legal and illegal sequences against a build.")
 @click.option(
-    "--examples", type=click.IntRange(min=1), metavar="N", help="End after N examples, not by time."
+    "--server",
+    default="system",
+    show_default=True,
+    metavar="SPEC",
+    help="Library build: system, lib:PATH, debian:SUITE or source:VARIANT.",
 )
 @click.option(
-    "--corpus", metavar="DIR|redis://...", help="Corpus: plays to start with, and the place for new ones."
+    "--time",
+    "seconds",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds to play.",
 )
-@click.option("-n", "width", type=click.IntRange(min=1), metavar="N", help="Processes to play in.")
+@click.option("--seed", type=int, metavar="N", help="Seed of the plays (default: a new one each time).")
+@click.option(
+    "--examples", type=click.IntRange(min=1), metavar="N", help="End after N plays, whatever the time."
+)
+@click.option("--corpus", metavar="DIR|redis://...", help="The plays to begin with; new ones are added.")
+@click.option(
+    "-n",
+    "width",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes that play (default: one for each CPU).",
+)
 @click.option("--cluster", metavar="ADDRESS|local", help="A Dask scheduler whose workers play.")
 @click.option(
     "--ignore-edges",
@@ -215,49 +270,66 @@ def replay(recorded: Path, **how: Any) -> None:
     is_flag=True,
     flag_value=False,
     default=True,
-    help="With source:fuzz: new edges do not steer what is played.",
+    help="With source:fuzz: count the edges of code, but do not steer by new ones.",
 )
-@click.option("--out", type=PATH, metavar="DIR", help="Where findings go (default: results/<time>/).")
+@click.option("--out", type=PATH, metavar="DIR", help="Where results go (default: results/<time>/).")
 def fuzz(**asked: Any) -> None:
-    """Drive servers, hosts and clients through legal and illegal orders until the time is over."""
+    """Play messages, links and host calls in legal and illegal orders, until the time is over."""
     from reports.commands.fuzz import main as campaign
 
     sys.exit(campaign(**asked))
 
 
 @main.command()
-@click.option("--server", metavar="SPEC", help=f"{SERVER_HELP} A library build.")
 @click.option(
-    "--role", "roles", multiple=True, type=click.Choice(["source", "target"]), help="Default: both."
+    "--server", metavar="SPEC", help="Library build: system, lib:PATH, debian:SUITE or source:VARIANT."
+)
+@click.option(
+    "--role",
+    "roles",
+    multiple=True,
+    type=click.Choice(["source", "target"]),
+    help="Role of the server (default: both).",
 )
 @click.option("--seamless", is_flag=True, help="Set the host up for seamless migration.")
 @click.option(
-    "--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the order of questions."
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Seed of the order in which inputs are played.",
 )
 @click.option(
     "--orders",
     type=click.IntRange(min=0),
     metavar="N",
-    help="How many times to repeat all questions (default: 1).",
+    help="How many times to repeat the search for differences (default: 1).",
 )
 @click.option(
     "--alphabet",
     type=click.Choice(["usual", "wide"]),
     default="usual",
     show_default=True,
-    help="Letters to play: those of the scheme, or all of the order tables (hours).",
+    help="Inputs to play: those of the migration scheme, or every message (takes hours).",
 )
-@click.option("-n", "width", type=click.IntRange(min=1), metavar="N", help="Processes to play in.")
+@click.option(
+    "-n",
+    "width",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes that play (default: one for each CPU).",
+)
 @click.option("--cluster", metavar="ADDRESS|local", help="A Dask scheduler whose workers play.")
 @click.option("--out", type=PATH, metavar="DIR", help="Where models go (default: results/<time>/).")
 @click.option(
     "--compare",
     nargs=2,
     metavar="MODEL MODEL",
-    help="Compare two models: files, directories that --out wrote, or builds.",
+    help="Compare two: model files, directories that --out wrote, or builds.",
 )
 def learn(**asked: Any) -> None:
-    """Learn the state machine that a server really is, or compare two of them."""
+    """Learn the state machine of a server, or compare two of them."""
     from reports.commands.learn import main as job
 
     sys.exit(job(**asked))
@@ -266,18 +338,20 @@ def learn(**asked: Any) -> None:
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def builds(arguments: tuple[str, ...]) -> None:
-    """List, fetch and delete builds (list, fetch SPEC, ...)."""
+    """List, fetch and delete server builds."""
     from reports.commands.builds import builds as group
 
     sys.exit(group.main(list(arguments), prog_name="spice-conform builds", standalone_mode=False))
 
 
-@main.command()
+@main.command(short_help="Write a run's reports again, or merge several runs.")
 @click.argument("runs", nargs=-1, required=True, type=RUN, metavar="RUN...")
-@click.option("--out", type=PATH, metavar="DIR", help="Where the page goes (default: one RUN: there).")
+@click.option(
+    "--out", type=PATH, metavar="DIR", help="Where the reports go (default: into RUN, if there is one)."
+)
 @click.option("--alluredir", "allure", type=PATH, metavar="DIR", help="Also write results for Allure here.")
 def report(runs: tuple[Path, ...], out: Path | None, allure: Path | None) -> None:
-    """Write the reports of one run again, or of several runs side by side (a matrix)."""
+    """Write the reports of a run again, or of several runs as one: shards, or builds side by side."""
     from reports.commands.report import report as job
 
     sys.exit(job(list(runs), out, allure))
@@ -286,9 +360,9 @@ def report(runs: tuple[Path, ...], out: Path | None, allure: Path | None) -> Non
 @main.command()
 @click.argument("before", type=RUN)
 @click.argument("after", type=RUN)
-@click.option("--markdown", is_flag=True, help="As Markdown, for the summary of a CI job.")
+@click.option("--markdown", is_flag=True, help="Print Markdown, for the summary of a CI job.")
 def compare(before: Path, after: Path, markdown: bool) -> None:
-    """Say what changed from one run to another. Exit status 1 if something is worse."""
+    """Print what changed from one run to another. Exit status 1 if something is worse."""
     from reports.commands.compare import comparison
     from reports.run.tally import Run
 
@@ -297,13 +371,18 @@ def compare(before: Path, after: Path, markdown: bool) -> None:
     sys.exit(Exit.WORSE if worse else Exit.NOT_WORSE)
 
 
-@main.command()
+@main.command(short_help="Check a run's seal, reports and verdicts.")
 @click.argument("run", type=RUN)
-@click.option("--signers", type=PATH, metavar="FILE", help="Allowed signers (ssh-keygen's format).")
+@click.option(
+    "--signers",
+    type=PATH,
+    metavar="FILE",
+    help="Also check the signature against these allowed signers (ssh-keygen's format).",
+)
 def verify(run: Path, signers: Path | None) -> None:
-    """Check a run: its seal, its reports against its events, each verdict from the packets alone.
+    """Check a run: the seal of its files, its reports against its events, each verdict from the packets.
 
-    Exit status 1 if the run does not hold."""
+    Exit status 1 if a check fails."""
     from reports.commands.verify import said
     from reports.commands.verify import verify as again
 
@@ -313,9 +392,9 @@ def verify(run: Path, signers: Path | None) -> None:
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
-    "--html", type=PATH, metavar="FILE", help="Write the protocol that the suite checks, as one page."
+    "--html", type=PATH, metavar="FILE", help="Write the requirements and order tables as one HTML page."
 )
 def requirements(as_json: bool, html: Path | None) -> None:
     """List every requirement with its tests."""
@@ -328,7 +407,7 @@ def requirements(as_json: bool, html: Path | None) -> None:
     click.echo(listing.as_json() if as_json else listing.as_text())
 
 
-@main.command()
+@main.command(short_help="Explain a requirement, its tests and its verdicts.")
 @click.argument("identifier", metavar="ID")
 def explain(identifier: str) -> None:
     """Explain a requirement: why it matters, its source, its tests, its verdict on released servers."""

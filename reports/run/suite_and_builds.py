@@ -60,7 +60,7 @@ def alike(specs: Sequence[str]) -> Alike:
 def _identity(launchers: Launchers, spec: str) -> Identity:
     launcher = launchers.of(spec)
     if isinstance(launcher, RemoteLauncher):
-        raise UsageError(f"{spec}: a deployment has one machine, and its tests run one after the other")
+        raise UsageError(f"{spec}: a deployment has one machine, so that --cluster cannot divide its tests")
     if isinstance(launcher, LibraryLauncher):
         return launcher.identity
     host = launcher.start("check", Settings(devices=()))

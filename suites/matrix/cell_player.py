@@ -95,15 +95,15 @@ def move(act: Act, place: Place) -> str:
 
 
 class CellPlayer:
-    """One place. `make` builds it from scratch: a scene after the acts of its path, and the host's earlier
-    counts. `copies`: whether its host can be copied."""
+    """Plays the cells of one place. `make` builds the place: a scene after the acts of its path, and the
+    host's counts before them. `copies`: whether its host can be copied."""
 
     def __init__(
         self, place: Place, make: Callable[[], tuple[MatrixScene, Mapping[str, int]]], *, copies: bool
     ) -> None:
         self.place, self._make, self._copies = place, make, copies
         self._original: tuple[MatrixScene, Mapping[str, int]] | None = None
-        self._heard: Checkpoint | None = None  # of what every copy has on its tape
+        self._checkpoint: Checkpoint | None = None  # of the events that the tape of every copy has
 
     def _scene(self) -> tuple[MatrixScene, Mapping[str, int]]:
         if not self._copies:
@@ -210,12 +210,12 @@ class CellPlayer:
                 expected="no descriptors left behind",
                 seen=f"{left} descriptors left behind, {now['clients']} clients, {now['watches']} watches",
             )
-        if not scene.host.life().alive:  # the news of its death comes after its last breath
+        if not scene.host.life().alive:  # its death is on the tape only after another turn of the pump
             scene.pump.turn()
 
     def _judge(self, scene: MatrixScene, cell: Cell, before: int) -> Judgement:
-        """The oracle's findings. The server owes the protocol to clients that keep to it: after a client's
-        breach, only survival and the tables' answer count."""
+        """The oracle's findings on the server. If the act is one that a correct client would not do, only the
+        findings that the server must survive it, and those of the tables, count."""
         proper = proper_act(self.place, cell.act)
         events: list[Event] = scene.pump.tape.events()
         oracle = self._oracle(events[:before])
@@ -232,12 +232,12 @@ class CellPlayer:
         return judged
 
     def _oracle(self, way: list[Event]) -> Oracle:
-        """An oracle that has heard the way into the place. Copies have the very same events on their tapes,
-        so they are judged once for all copies."""
-        if self._copies and self._heard is None:
-            self._heard = Checkpoint(way)
-        if self._heard is not None and self._heard.is_of(way):
-            return self._heard.oracle()
+        """An oracle that has observed the events of the way into the place. Copies have the very same events
+        on their tapes, so that these are judged once for all copies."""
+        if self._copies and self._checkpoint is None:
+            self._checkpoint = Checkpoint(way)
+        if self._checkpoint is not None and self._checkpoint.is_of(way):
+            return self._checkpoint.oracle()
         oracle = Oracle()
         for event in way:
             oracle.observe(event)
@@ -257,7 +257,7 @@ def proper_act(place: Place, act: Act) -> bool:
         case Call():
             return act.name not in ENDING
         case Leave():
-            return act.how is not How.HALF_CLOSE  # the tape has no event for it
+            return act.how is not How.HALF_CLOSE  # the tape has no event for a half-close
     return True
 
 
@@ -286,20 +286,22 @@ def _words(cell: Cell, owed: Brings) -> str:
     instead = {MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN: MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS}
     says = [instead.get(kind, kind) if seamless and channel == MAIN else kind for kind in owed.says]  # type: ignore[call-overload]
     names = [message_name(channel, Side.SERVER, kind) for kind in says]
-    return _told(owed.result, names, owed.ends)
+    return _answer_text(owed.result, names, owed.ends)
 
 
 def _seen(outcome: Outcome, owed: Brings) -> str:
-    return _told(outcome.result if owed.result else None, outcome.said, outcome.end is not None)
+    return _answer_text(outcome.result if owed.result else None, outcome.said, outcome.end is not None)
 
 
-def _told(result: str | None, said: Sequence[str], ended: bool) -> str:
+def _answer_text(result: str | None, said: Sequence[str], ended: bool) -> str:
+    """An answer in words: return value or link error, messages, and whether the connection ended."""
     parts = [result or "", *(said or ["silence"]), "then the end" if ended else ""]
     return ", ".join(filter(None, parts))
 
 
 def _not_offered(connection: Connection | None, act: Act) -> bool:
-    """Whether a client must not send this, because the build cannot decompress: the server need only live."""
+    """Whether a client must not send this, because the build cannot decompress: then the server must only
+    survive it."""
     if not isinstance(act, Send) or act.type != COMPRESSED or act.channel not in VMC or connection is None:
         return False
     offered = connection.reply.channel_caps

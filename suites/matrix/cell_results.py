@@ -31,7 +31,7 @@ class CellResults:
         self._cases: list[dict[str, Any]] = []
         self._failed: list[str] = []
         self.kept: Counter[str] = Counter()
-        self.proved = False  # a planted fault has shown
+        self.proved = False  # whether the planted fault was found
 
     def leave_out(self, cell: Cell) -> None:
         """Records a cell that is not played."""

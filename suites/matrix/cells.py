@@ -34,7 +34,7 @@ class Cell:
 
 #: VDIChunkHeader and VDAgentMessage of ANNOUNCE_CAPABILITIES with one word, as the guest's agent sends it.
 AGENT_HELLO = struct.pack("<II IIQI II", 1, 28, 1, 6, 0, 8, 1, 0).hex()
-#: The acts that a hypervisor may do at any time, and a guest's acts.
+#: Calls of a hypervisor, and acts of a guest, at places of main.
 MAIN_CALLS: tuple[Call, ...] = (
     Call("migrate_connect", NOWHERE),
     Call("migrate_start"),
@@ -129,20 +129,20 @@ LINKED = (
     CT.SPICE_CHANNEL_DISPLAY,
     0x63,
 )
-#: Calls -> where they are left out, and why. These are facts about the library: such a call would be the
-#: hypervisor's own fault.
+#: Calls, the places where they are left out, and why: they are impossible there, or the interface forbids
+#: them, so that a failure would be the hypervisor's fault (spice-server.h).
 REASONS: tuple[tuple[frozenset[str], Callable[[Place], bool], str], ...] = (
     (
         frozenset({"migrate_info"}),
         lambda place: True,
-        "misuse: a machine with the migration interface has migrate_connect in its place",
+        "misuse: a machine with the migration interface uses migrate_connect instead",
     ),
-    (frozenset({"vm_stop"}), lambda place: place.stopped, "misuse: the machine is stopped"),
-    (frozenset({"vm_start"}), lambda place: not place.stopped, "misuse: the machine runs"),
+    (frozenset({"vm_stop"}), lambda place: place.stopped, "misuse: the machine is stopped already"),
+    (frozenset({"vm_start"}), lambda place: not place.stopped, "misuse: the machine runs already"),
     (
         frozenset({"vm_start", "migrate_connect", "migrate_start", "migrate_end", "migrate_switch"}),
         lambda place: place.ended,
-        "misuse: the machine runs at the target; the next migration begins when migrate_end has completed",
+        "misuse: the machine runs at the target, and migrate_end has not completed yet",
     ),
     (
         frozenset({"migrate_end"}),
@@ -154,9 +154,9 @@ REASONS: tuple[tuple[frozenset[str], Callable[[Place], bool], str], ...] = (
         | {"playback_put", "playback_stop", "record_get", "record_stop", "sound_volume", "sound_mute"}
         | {"port_event", "qxl_draw", "qxl_reset", "qxl_cursor"},
         lambda place: place.stopped,
-        "cannot be: the guest stands still",
+        "cannot be: the guest does nothing while its machine is stopped",
     ),
-    (frozenset({"agent_attach"}), lambda place: place.agent, "misuse: the agent is attached"),
+    (frozenset({"agent_attach"}), lambda place: place.agent, "misuse: the agent is attached already"),
     (
         frozenset({"agent_detach", "agent_send"}),
         lambda place: not place.agent,
@@ -165,12 +165,12 @@ REASONS: tuple[tuple[frozenset[str], Callable[[Place], bool], str], ...] = (
     (
         frozenset({"playback_put", "playback_stop", "record_get", "record_stop"}),
         lambda place: "sound on" not in place.name,
-        "misuse: the guest's sound has not begun",
+        "misuse: the guest has not started its sound",
     ),
     (
         frozenset(SOUND.values()),
         lambda place: "sound on" in place.name,
-        "misuse: the guest's sound has begun",
+        "misuse: the guest has started its sound already",
     ),
 )
 ANOTHER = 3  # the client that links is not one of the place's
@@ -196,8 +196,7 @@ def cells(place: Place) -> Iterator[Cell]:
 
 
 def _misuse(place: Place, call: Call) -> str | None:
-    """Why a hypervisor must not make a call at this place (facts about the library: it would be the
-    hypervisor's own fault)."""
+    """Why a hypervisor or guest cannot or must not make a call at this place (`REASONS`); None: it may."""
     for calls, holds, why in REASONS:
         if call.name in calls and holds(place):
             return why

@@ -14,7 +14,7 @@ from suites.matrix.cell_results import CellResults
 from suites.matrix.cells import Cell, chosen
 from suites.matrix.places import Place
 
-#: How a planted fault shows.
+#: The kind of act that shows the planted fault of a requirement.
 SHOWN_BY: Mapping[str, type[Act]] = {
     "ROBUST-001": Send,
     "CELL-001": Send,
@@ -44,8 +44,8 @@ def results(request: pytest.FixtureRequest, bench: Bench, planted: tuple[str, Fa
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With `--cell`, keeps only the places that have such a cell. A place with cells that are not played is
-    judged by the played ones alone."""
+    """With `--cell`, keeps only the places that have such a cell. A place of which not every cell is played
+    judges no requirement: its test loses its markers."""
     glob = config.getoption("--cell")
     if glob:
         items[:] = [item for item in items if (place := _place(item)) and any(chosen(place, glob))]

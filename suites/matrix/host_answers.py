@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The effect of a host's call, a link and a leave in each state: literal tables, as `answers` has for
-messages.
+"""The effect of a host's call, a link and a leave in each state: literal tables, as
+`dissectors.conversation.owed_answers` has them for messages.
 
 Callbacks are not in these tables: the rules of the source judge them, to the millisecond."""
 
@@ -28,8 +28,9 @@ M, CT = MsgMain, ChannelType
 
 @dataclass(frozen=True)
 class Brings:
-    """`result`: of a call, or the error of a link; None: not compared. `says`, `ends`: on the connection of
-    the place. `free`: the server survives; its other reactions are not compared."""
+    """`result`: of a call, or the error of a link; None: not compared. `says`: message types that the server
+    sends on the place's connection; `ends`: whether it ends this connection. `free`: the server must survive;
+    its other reactions are not compared."""
 
     result: str | None = None
     says: tuple[int, ...] = ()
@@ -94,7 +95,7 @@ CALLS: Mapping[str, Row] = MappingProxyType(
             **_in(NOTHING, *NOT_YET),
         },
         "agent_detach": {ANY: Brings("returns 0", (M.SPICE_MSG_MAIN_AGENT_DISCONNECTED,))},
-        "agent_send": {ANY: NOTHING},  # no client has begun to listen
+        "agent_send": {ANY: NOTHING},  # no client has sent AGENT_START
         "agent_send, agent started": {ANY: Brings(says=(M.SPICE_MSG_MAIN_AGENT_DATA,))},
         "destroy": {ANY: Brings("returns None", ends=True)},
     }
@@ -130,7 +131,7 @@ CHANNEL_CALLS: Mapping[str, Row] = MappingProxyType(
             **_in(Brings(free=True), *LEAVING),
         },
         "chardev_send, machine stopped": {ANY: NOTHING},
-        "chardev_send smartcard": {ANY: NOTHING},  # no client's reader is there to hear it
+        "chardev_send smartcard": {ANY: NOTHING},  # no client has added a reader
         "chardev_detach smartcard": {ANY: OK},
         "chardev_detach": {ANY: Brings("returns 0", ends=True), State.TARGET_SILENT: OK},
         "qxl_draw": {ANY: Brings(free=True)},
@@ -138,7 +139,7 @@ CHANNEL_CALLS: Mapping[str, Row] = MappingProxyType(
         "qxl_cursor": {ANY: Brings(free=True)},
     }
 )
-#: The first words of a channel that has been linked, where it has any.
+#: The messages with which a channel begins once it is linked, if there are any.
 FIRST: Mapping[int, tuple[int, ...]] = MappingProxyType(
     {
         CT.SPICE_CHANNEL_INPUTS: (MsgInputs.SPICE_MSG_INPUTS_INIT,),
@@ -155,7 +156,7 @@ def link(channel: int, number: Id, state: State, *, there: bool, target: bool) -
     has the id that it had at the source."""
     if not there:
         return Brings(SHUT, ends=True)
-    if channel == MAIN:  # any id opens main: with an id other than 0 it is a migration's target that waits
+    if channel == MAIN:  # any id opens main: with an id other than 0 the server waits as a target
         return Brings(LINKED, (M.SPICE_MSG_MAIN_INIT,) if number is Id.ZERO else ())
     joins = number in (Id.OWN, Id.OTHER) or (number is Id.GIVEN and target)
     if not joins:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The outcome of an act, in the words of the tables."""
+"""What followed an act: messages, ends, callbacks, result; described in the words of the tables."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Before:
         self._events = len(scene.pump.tape.host_events)
 
     def outcome(self, scene: MatrixScene, act: Act, subject: Connection | None) -> Outcome:
-        """What has been added since then."""
+        """What has happened since then. `subject`: the connection that the act is about."""
         connections = list(scene.connections())
         others = [c for c in connections if c is not subject]
         return Outcome(

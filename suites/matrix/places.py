@@ -16,7 +16,7 @@ from dissectors.wire.constants import ChannelType, MsgcBase, MsgcDisplay, MsgcMa
 from suites.matrix.acts import MAIN, Act, Call, Id, Leave, Link, Pass, Send
 
 CT, MC = ChannelType, MsgcMain
-REAL_TIME = "the display's worker waits 10 s for MIGRATE_DATA in real time, and the host with it"
+REAL_TIME = "the display's worker, and with it the host, waits 10 s of real time for MIGRATE_DATA"
 #: The machine's devices: one for each kind of channel. A display has worker threads, which a copy cannot
 #: include: its places are made again for each cell.
 PLAIN = ("keyboard", "mouse", "playback", "record", "smartcard", "usbredir", "port:org.example.0", "webdav")
@@ -24,7 +24,7 @@ WITH_AGENT, WITH_DISPLAY = (*PLAIN, "agent"), ("keyboard", "mouse", "tablet", "d
 NOWHERE = {"host": "127.0.0.1", "port": 0x1F91}
 
 SESSION = (Link(MAIN),)
-#: A session that has ended, so that an outdated id exists.
+#: A session that has ended, so that a stale id exists.
 EARLIER = (Link(MAIN, client=0), Leave(MAIN, client=0))
 ANNOUNCE, CANCEL = Call("migrate_connect", NOWHERE), Call("migrate_end", {"completed": 0})
 MOVE = (Call("migrate_start"), Call("vm_stop"), Call("migrate_end", {"completed": 1}))
@@ -156,18 +156,18 @@ MAIN_PLACES: tuple[Place, ...] = (
     _main("arrived, with an agent", State.READY, *ARRIVING, RUNS, END, devices=WITH_AGENT, **TARGET),
     _main("new session at a target", State.READY, *SESSION, **TARGET),
 )
-#: States in which no act can reach a server, and why.
+#: States that a server leaves before another act can reach it, and why.
 NOT_HELD: Mapping[State, str] = MappingProxyType(
     {
         State.LINKING: "the link stage has a suite of its own",
-        State.LINKED: "the server sends INIT in the turn in which it lets the client in",
-        State.CONNECTED_AGAIN: "the server answers a second CONNECTED in the turn in which it reads it",
-        State.SEAMLESS_AGAIN: "the server answers a second CONNECTED in the turn in which it reads it",
-        State.DATA_DUE: "the server sends MIGRATE_DATA in the turn in which it reads FLUSH_MARK",
-        State.TARGET_ASKED: "the server answers DST_DO_SEAMLESS in the turn in which it reads it",
-        State.TARGET_REASKED: "the server answers DST_DO_SEAMLESS in the turn in which it reads it",
-        State.TARGET_INIT: "the server sends INIT in the turn in which it reads MIGRATE_END",
-        State.TARGET_INIT_DUE: "the server sends INIT in the turn in which it reads MIGRATE_END",
+        State.LINKED: "the server sends INIT at once when it lets the client in",
+        State.CONNECTED_AGAIN: "the server answers a second CONNECTED at once when it reads it",
+        State.SEAMLESS_AGAIN: "the server answers a second CONNECTED at once when it reads it",
+        State.DATA_DUE: "the server sends MIGRATE_DATA at once when it reads FLUSH_MARK",
+        State.TARGET_ASKED: "the server answers DST_DO_SEAMLESS at once when it reads it",
+        State.TARGET_REASKED: "the server answers DST_DO_SEAMLESS at once when it reads it",
+        State.TARGET_INIT: "the server sends INIT at once when it reads MIGRATE_END",
+        State.TARGET_INIT_DUE: "the server sends INIT at once when it reads MIGRATE_END",
         **NOT_BY_AN_ACT,
     }
 )

@@ -42,18 +42,15 @@ CT = ChannelType
 DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
 Slot = tuple[int, int]  # client, channel type
 
-
 #: Data of a channel whose client is connected to its device, as a source sends it.
 VMC_DATA = bytes(
     SpiceMsgcMigrateDataSpicevmc(
         base=SpiceMigrateDataCharDevice(connected=1, num_client_tokens=1, num_send_tokens=0xFFFFFFFF)
     )
 )
-
-
 #: VSCMsgHeader of ReaderAdd (3) without a name, reader 0.
 _READER_ADD = struct.pack("<III", 3, 0, 0)
-#: SPICE_DATA_COMPRESSION_TYPE_LZ4, the size, and three bytes that LZ4 leaves as they are.
+#: The display's state of a source whose client has no off-screen surfaces.
 _DISPLAY_DATA = bytes(
     SpiceMsgcMigrateDataDisplay(
         message_serial=1,
@@ -66,8 +63,9 @@ _DISPLAY_DATA = bytes(
         surfaces_at_client=MigrateDisplaySurfacesAtClientLossless(surfaces=[]),
     )
 )
+#: SPICE_DATA_COMPRESSION_TYPE_LZ4, the size, and three bytes that LZ4 leaves as they are.
 _COMPRESSED = struct.pack("<BI", 1, 3) + b"\x30abc"
-#: Bodies that a default packet does not give.
+#: Bodies of messages whose default packet is not what a correct client sends, by channel and message type.
 GOOD: Mapping[tuple[int, int], bytes] = {
     (CT.SPICE_CHANNEL_INPUTS, MsgcInputs.SPICE_MSGC_INPUTS_KEY_SCANCODE): b"\x1e\x9e",
     (CT.SPICE_CHANNEL_RECORD, MsgcRecord.SPICE_MSGC_RECORD_MODE): struct.pack("<IH", 0x8001, 1),
@@ -91,8 +89,8 @@ def _body(connection: Connection, kind: int) -> bytes:
 
 @dataclass
 class MatrixScene:
-    """`open`: the connections by client and channel; `ids`: the session ids of the clients; `ended`: ids of
-    sessions that have ended. `trouble`: why an act could not be completed."""
+    """`open`: the connections by client and channel; `ids`: the session id of each client; `ended`: ids of
+    sessions that have ended. `trouble`: why the last link could not be completed."""
 
     pump: Pump
     host: Host
@@ -114,7 +112,7 @@ class MatrixScene:
         """Does an act, and waits until all its effects have happened."""
         self.trouble = None
         events = len(self.pump.tape.host_events)
-        with suppress(HarnessError):  # it died or hangs: an event says so
+        with suppress(HarnessError):  # the host died or hangs: the tape has an event for it
             match act:
                 case Send():
                     self._send(act)
@@ -130,8 +128,8 @@ class MatrixScene:
         self._put_in_order(events)
 
     def _put_in_order(self, events: int) -> None:
-        """Puts a closing before the callback that it led to: the server closes the connection first, but the
-        scene hears the callback first. Both belong to one act."""
+        """Moves the end of a connection before the callback that it caused: the server closes the connection
+        first, but the scene is told of the callback first. Both belong to one act."""
         tape = self.pump.tape
         done = [e.time for e in tape.host_events[events:] if e.name.endswith("_complete")]
         first = min(done, default=math.inf)
@@ -140,7 +138,7 @@ class MatrixScene:
                 track.closed = replace(track.closed, time=first)
 
     def settle(self) -> None:
-        """Waits until nothing more follows."""
+        """Waits until the server has nothing more to do, and notes new session ids."""
         self.pump.settle()
         for (client, channel), connection in self.open.items():
             inits = connection.got(MsgMain.SPICE_MSG_MAIN_INIT) if channel == MAIN else []
@@ -173,7 +171,7 @@ class MatrixScene:
             self.trouble = str(failure)
 
     def session_id(self, act: Link) -> int:
-        """The connection_id that a link is to name."""
+        """The connection_id that a link names."""
         match act.id:
             case Id.OWN:
                 return self.ids.get(act.client) or self.ids[1]

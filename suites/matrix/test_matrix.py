@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every state, every message, every call: each place once, with all of its cells.
+"""The matrix: every message, call, link and leave in every state. A test plays all cells of one place.
 
     pytest suites/matrix --cell 'main: announced / SPICE_MSGC_PONG'
 
-runs one cell alone. A cell with findings is a case of its own in the reports."""
+runs one cell alone. Each cell with findings is a case of its own in the reports."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ copied = pytest.mark.needs(
 )
 
 
-def steady(main: bool) -> list[Any]:
-    """The places of one kind."""
+def places_of(main: bool) -> list[Any]:
+    """The places of main, or those of all other channels, as parameters."""
     return [pytest.param(p, id=str(p)) for p in PLACES[main]]
 
 
@@ -47,7 +47,7 @@ def steady(main: bool) -> list[Any]:
 @requirement("CELL-004", fault=lost(MsgInputs.SPICE_MSG_INPUTS_INIT, case="main: session"))
 @requirement("CELL-005", fault=stuck_after(M.SPICE_MSG_MAIN_INIT, case="main: session"))
 @copied
-@pytest.mark.parametrize("place", steady(True))
+@pytest.mark.parametrize("place", places_of(True))
 def test_main(bench: Bench, place: Place, wanted_cells: list[Cell], results: CellResults) -> None:
     """Whatever happens to a main channel in this state, the server lives on and answers as the tables
     require."""
@@ -56,7 +56,7 @@ def test_main(bench: Bench, place: Place, wanted_cells: list[Cell], results: Cel
 
 @requirement("ROBUST-001", "ROBUST-002", "ROBUST-003", "CELL-001", "CELL-002", "CELL-005")
 @copied
-@pytest.mark.parametrize("place", steady(False))
+@pytest.mark.parametrize("place", places_of(False))
 def test_other(bench: Bench, place: Place, wanted_cells: list[Cell], results: CellResults) -> None:
     """Whatever happens to another channel in this state, the server lives on and answers as the tables
     require."""

@@ -34,7 +34,8 @@ from dissectors.capture.reading_notes import link_name, reading_notes, unread_tl
 from dissectors.capture.record import JOURNAL, SECRETS, Progress, Record
 from dissectors.capture.stream_context import StreamContext, StreamStage, announced
 from dissectors.capture.streams import Opening
-from dissectors.capture.tcp import ENDED, Reassembler
+from dissectors.capture.tcp import Reassembler
+from dissectors.capture.tcp_connections import ENDED
 from dissectors.capture.tls_keylog import KeyLog
 from dissectors.framing.events import ConnectFailed, ConnectionEvent, Failure
 
@@ -102,7 +103,7 @@ class Capture(Iterator[AnyItem]):
     @property
     def streams(self) -> int:
         """TCP connections so far."""
-        return self._tcp.streams
+        return self._tcp.connections.count
 
     @property
     def other_streams(self) -> int:
@@ -112,7 +113,7 @@ class Capture(Iterator[AnyItem]):
     @property
     def failed_streams(self) -> int:
         """Failed connection attempts among them."""
-        return self._tcp.failed
+        return self._tcp.connections.failed
 
     @property
     def mixed(self) -> Set[int]:
@@ -126,7 +127,7 @@ class Capture(Iterator[AnyItem]):
 
     def drop(self, connection: int) -> None:
         """Ignores the rest of this connection (it is no SPICE)."""
-        self._tcp.ignore(connection)
+        self._tcp.connections.ignore(connection)
         self._stages.pop(connection, None)
 
     def _is_own(self, file: int) -> bool:
@@ -194,7 +195,7 @@ class Capture(Iterator[AnyItem]):
         unsupported = sorted(self._tcp.network.unsupported)
         if self._errors:
             raise self._errors[0]
-        if unsupported and not self._tcp.streams:
+        if unsupported and not self._tcp.connections.count:
             noun = "link type" if len(unsupported) == 1 else "link types"
             numbers = ", ".join(map(link_name, unsupported))
             advice = "capture on an Ethernet interface or with tcpdump -i any"

@@ -169,11 +169,14 @@ AnyItem = Begin | Chunk | Gap | End | HostRecord | Note | ConnectionEvent
 
 
 class Run:
-    """Collects the pieces of one chunk."""
+    """Collects the pieces of one chunk; `connection`, `sender` and `file` as there."""
 
-    __slots__ = ("frames", "parts", "times")
+    __slots__ = ("connection", "file", "frames", "parts", "sender", "times")
 
-    def __init__(self) -> None:
+    def __init__(self, connection: int, sender: Side, file: int) -> None:
+        self.connection = connection
+        self.sender = sender
+        self.file = file
         self.parts: list[bytes] = []
         self.frames: list[int] = []
         self.times: list[float] = []
@@ -184,19 +187,19 @@ class Run:
         self.frames.append(frame)
         self.times.append(time)
 
-    def chunk(self, connection: int, sender: Side, file: int) -> Chunk:
+    def chunk(self) -> Chunk:
         """The chunk of all pieces; there must be one at least."""
         frames = self.frames
         if frames != sorted(frames):  # a piece cannot be used before the piece that it continues
             frames = list(accumulate(frames, max))
         return Chunk(
-            connection=connection,
-            sender=sender,
+            connection=self.connection,
+            sender=self.sender,
             data=self.parts[0] if len(self.parts) == 1 else b"".join(self.parts),
             ends=list(accumulate(map(len, self.parts))),
             frames=frames,
             times=self.times,
             time=self.times[0],
             frame=frames[0],
-            file=file,
+            file=self.file,
         )

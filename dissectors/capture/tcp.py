@@ -2,19 +2,18 @@
 """TCP reassembly: makes chunks, gaps, beginnings and ends of connections from records.
 
 A segment that continues a known direction takes the short path in `Reassembler.items`; everything else
-(handshakes, segments out of order, retransmissions, holes, ends) goes through `_segment`. The first copy of
-a byte wins. Bytes are declared missing only on evidence: the other end acknowledged them and a short while
-later they are still not there (a capture may hold packets in a slightly wrong order), or nothing filled the
-hole for long, or the buffer or the capture ends.
+(handshakes, segments out of order, retransmissions, holes, ends) goes through `_slow`. The first copy of a byte
+wins. Bytes are declared missing only on evidence: the other end acknowledged them and a short while later
+they are still not there (a capture may hold packets in a slightly wrong order), or nothing filled the hole
+for long, or the buffer or the capture ends.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Set
 from math import inf
 
-from dissectors.capture.capture_items import AnyItem, Begin, Run
+from dissectors.capture.capture_items import AnyItem, Run
 from dissectors.capture.connection_attempts import Attempt
 from dissectors.capture.link_layers import (
     ACK,
@@ -25,20 +24,20 @@ from dissectors.capture.link_layers import (
     Network,
     Segment,
     endpoints,
-    reverse,
 )
 from dissectors.capture.record import IDLE, Record
+from dissectors.capture.tcp_connections import NEAR, TcpConnections, fits
 from dissectors.capture.tcp_half import (
     FAR,
     FORWARD,
     MASK,
     UNPROVEN,
     Finish,
-    Flow,
     Output,
     Piece,
     Table,
     TcpHalf,
+    Where,
 )
 from dissectors.framing.events import Ending
 from dissectors.wire.constants import Side
@@ -50,13 +49,6 @@ RUN = 1 << 19  # bytes after which a run becomes a chunk
 HELD, PIECES = 1 << 22, 4096
 HELD_IN_ALL = 1 << 25  # bytes, for all directions together
 FRESH = 1 << 22  # bytes after which that limit is looked at
-#: Connections that are remembered: open ones, and ended ones whose late packets must be known.
-OPEN, ENDED = 1 << 14, 1 << 12
-#: A SYN belongs to a connection whose data begins at most this many bytes after it.
-NEAR = 1 << 16
-_LOOPBACK6 = bytes(15) + b"\1"
-
-Where = tuple[int, float, int]  # frame, time, file
 
 
 class Reassembler:
@@ -65,18 +57,12 @@ class Reassembler:
     def __init__(self) -> None:
         self.packets = 0
         self.bytes = 0
-        self.streams = 0
-        self.failed = 0  # failed connection attempts
         self.network = Network()
-        self._shared: Table = {}
-        self._loopback: defaultdict[int, Table] = defaultdict(dict)  # of each file but the first
-        self._open: OrderedDict[int, Flow] = OrderedDict()  # the oldest one is found at once
-        self._ended: deque[Flow] = deque()
-        self._doubtful: dict[TcpHalf, None] = {}
+        self._out = Output()
+        self.connections = TcpConnections(self._out)
         self._check_at = inf  # number of packets at which the doubts are looked at again
         self._settle_at = 0  # the earliest such number: many doubts are not looked at for each packet
         self._fresh = 0  # bytes taken since then
-        self._out = Output()
 
     @property
     def mixed(self) -> Set[int]:
@@ -85,13 +71,13 @@ class Reassembler:
 
     def items(self, batches: Iterable[list[Record]]) -> Iterator[AnyItem | Record]:
         """Items in the order in which they became known; records without a packet pass unchanged."""
-        decode, shared = self.network.segment, self._shared
-        run, current, run_file, room = Run(), None, 0, 0
-        slow: Iterator[AnyItem | Record]
+        decode, shared, table = self.network.segment, self.connections.shared, self.connections.table
+        run, current, room = None, None, 0
         for batch in batches:
             packets, size_of_all = self.packets, self.bytes
             for record in batch:
                 time, frame, link, buffer, start, end, wire, file = record
+                segment = None
                 if link >= 0:
                     packets += 1
                     size_of_all += wire
@@ -99,8 +85,7 @@ class Reassembler:
                     if segment is None:
                         continue
                     key, seq, ack, flags, payload, size = segment
-                    table = self._table(key, file) if file else shared
-                    half = table.get(key)
+                    half = (table(key, file) if file else shared).get(key)
                     if (
                         half is not None
                         and half.quick
@@ -111,40 +96,42 @@ class Reassembler:
                         and packets < self._check_at
                     ):
                         if size:
-                            if half is not current or room < 0 or file != run_file:
-                                if current is not None:
-                                    yield run.chunk(current.flow.number, current.sender, run_file)
-                                run, current, run_file, room = Run(), half, file, RUN
-                            run.parts.append(payload)
+                            if run is None or half is not current or room < 0 or file != run.file:
+                                if run is not None:
+                                    yield run.chunk()
+                                run = Run(half.flow.number, half.sender, file)
+                                current, room = half, RUN
+                            run.parts.append(payload)  # `run.add` without the call
                             run.frames.append(frame)
                             run.times.append(time)
                             room -= size
                             half.next = (seq + size) & MASK
                         continue
-                    if size > len(payload):
-                        self.network.note_cut(end - start)
-                    slow = self._packet(table, segment, (frame, time, file))
-                else:
-                    slow = self._marker(record)
                 self.packets, self.bytes = packets, size_of_all
-                if current is not None:
-                    yield run.chunk(current.flow.number, current.sender, run_file)
-                    current = None
-                yield from slow
+                if run is not None:
+                    yield run.chunk()
+                    run = None
+                yield from self._slow(record, segment)
             self.packets, self.bytes = packets, size_of_all
-        if current is not None:
-            yield run.chunk(current.flow.number, current.sender, run_file)
+        if run is not None:
+            yield run.chunk()
 
-    def _marker(self, record: Record) -> Iterator[AnyItem | Record]:
-        """A record that holds no packet."""
-        if record[2] == IDLE:
-            self._settle((record[1], record[0], record[7]), idle=True)
-            yield from self._out.take()
-        yield record
-
-    def _packet(self, table: Table, segment: Segment, where: Where) -> Iterator[AnyItem]:
-        if segment[3] & ICMP_ERROR:
-            self._icmp_error(table.get(segment[0]), segment, where)
+    def _slow(self, record: Record, segment: Segment | None) -> Iterator[AnyItem | Record]:
+        """A record other than the next segment in order. `segment`: None if it holds no packet."""
+        time, frame, link, _, start, end, _, file = record
+        where = (frame, time, file)
+        if segment is None:
+            if link == IDLE:
+                self._settle(where, idle=True)
+                yield from self._out.take()
+            yield record
+            return
+        key, _, _, flags, payload, size = segment
+        table = self.connections.table(key, file)
+        if size > len(payload):
+            self.network.note_cut(end - start)
+        if flags & ICMP_ERROR:
+            self._icmp_error(table.get(key), segment, where)
         else:
             self._segment(table, segment, where)
         yield from self._out.take()
@@ -152,26 +139,11 @@ class Reassembler:
     def finish(self, time: float) -> list[AnyItem]:
         """At the end of the capture: the held items, the gaps, and the ends of the open connections."""
         where = (0, time, 0)
-        for half in sorted(self._doubtful, key=lambda half: half.held_back):
-            while half.doubt():
+        for half in sorted(self.connections.doubtful, key=lambda half: half.held_back):
+            while half in self.connections.doubtful and half.doubt():
                 self._give_up(half, where)
-        for flow in self._open.values():
-            self._end(flow, where)
-        self._open.clear()
+        self.connections.end_all(where)
         return self._out.take()
-
-    def ignore(self, connection: int) -> None:
-        """Ignores the rest of this connection."""
-        if flow := self._open.get(connection):
-            flow.ignored = True
-            for half in flow.halves:
-                half.forget()
-                self._doubtful.pop(half, None)
-
-    def _table(self, key: bytes, file: int) -> Table:
-        """Loopback addresses mean another host in each file, all others the same in all files."""
-        loopback = key[0] == 127 if len(key) == 12 else key[:16] == _LOOPBACK6
-        return self._loopback[file] if loopback else self._shared
 
     def _segment(self, table: Table, segment: Segment, where: Where) -> None:
         """Takes a segment other than the next one in order."""
@@ -182,9 +154,9 @@ class Reassembler:
             half = self._syn(table, half, segment, where)
             seq = (seq + 1) & MASK
         elif half is None and not flags & RST:
-            half = self._elsewhere(table, key, seq)
+            half = self.connections.elsewhere(table, key, seq)
             if half is None and size:
-                half = self._open_flow(table, key, None, where)
+                half = self.connections.open(table, key, None, where)
         if half is None or size < 0 or not self._wanted(half, segment, where):
             return
         flow, half.heard = half.flow, True
@@ -203,22 +175,21 @@ class Reassembler:
         self._review(half, time)
         self._review(half.peer, time)
         self._settle(where)
-        if flow.ended and flow.number in self._open:
-            self._retire(flow)
+        self.connections.retire_ended(flow)
 
     def _syn(self, table: Table, half: TcpHalf | None, segment: Segment, where: Where) -> TcpHalf:
         """The beginning of a connection, or again that of a connection that is known already."""
         key, seq, ack, flags, _, _ = segment
         first = (seq + 1) & MASK
-        if half is not None and not _fits(half, first):
+        if half is not None and not fits(half, first):
             for old in (half, half.peer):
                 while old.doubt() and not old.flow.ignored:
                     self._give_up(old, where)
-            self._end(half.flow, where)
-            self._retire(half.flow)
+            self.connections.end(half.flow, where)
+            self.connections.retire(half.flow)
             half = None
         if half is None:
-            half = self._open_flow(table, key, Side.SERVER if flags & ACK else Side.CLIENT, where)
+            half = self.connections.open(table, key, Side.SERVER if flags & ACK else Side.CLIENT, where)
         begin = half.flow.begin
         if not half.flow.announced:
             ends = endpoints(key)
@@ -226,7 +197,7 @@ class Reassembler:
             half.sender = Side.SERVER if flags & ACK else Side.CLIENT
             half.peer.sender = Side.CLIENT if flags & ACK else Side.SERVER
             begin.directed, begin.midstream = True, False
-            self._announce(half.flow)
+            self.connections.announce(half.flow)
         flow, (frame, time, _) = half.flow, where
         if flags & ACK:
             flow.attempt = None
@@ -241,9 +212,7 @@ class Reassembler:
         elif half.first < 0 and half.next == first:  # the capture has the answer to this SYN before it
             half.first = first
         peer = half.peer
-        if (
-            flags & ACK and peer.next < 0
-        ):  # the capture lost a SYN: its acknowledgement shows its sequence number
+        if flags & ACK and peer.next < 0:  # the capture lost the SYN, but this acknowledges its number
             peer.next = ack
         return half
 
@@ -256,7 +225,7 @@ class Reassembler:
                 return False
             flow.attempt = None
         if flow.ignored and flags & (FIN | RST) and not flow.ended:
-            self._retire(flow)
+            self.connections.retire(flow)
         return not flow.ignored
 
     def _refused(self, half: TcpHalf, ack: int, where: Where) -> None:
@@ -265,71 +234,20 @@ class Reassembler:
         if flow.attempt is None or flow.ended or ack not in (-1, half.peer.first):
             return
         if not flow.attempt.reported:
-            self.failed += 1
-            self._out.item(flow.attempt.refused(flow.begin, time, frame))
-        flow.attempt.reported = True
-        self._retire(flow)
+            self.connections.fail(flow.attempt, flow.attempt.refused(flow.begin, time, frame))
+        self.connections.retire(flow)
 
     def _icmp_error(self, half: TcpHalf | None, segment: Segment, where: Where) -> None:
         """An ICMP error about a packet of the other end of `half`: it matters while that end connects."""
         if half is None or half.sender is Side.CLIENT:
             return
-        if half.flow.attempt is None or half.flow.attempt.reported:
+        attempt = half.flow.attempt
+        if attempt is None or attempt.reported:
             return
         frame, time, _ = where
-        failed = half.flow.attempt.turned_away(half.flow.begin, segment[4], time, frame)
-        if failed is not None:
-            half.flow.attempt.reported = True
-            self.failed += 1
-            self._out.item(failed)
-
-    def _open_flow(self, table: Table, key: bytes, sender: Side | None, where: Where) -> TcpHalf:
-        """A new connection; `sender`: the side that sent this packet, if that is clear."""
-        if len(self._open) >= OPEN:
-            oldest = self._least_wanted()
-            self._end(oldest, where)
-            self._retire(oldest)
-        source, target = endpoints(key)
-        client, server = (target, source) if sender is Side.SERVER else (source, target)
-        frame, time, file = where
-        self.streams += 1
-        begin = Begin(
-            connection=self.streams,
-            client=client,
-            server=server,
-            directed=sender is not None,
-            midstream=sender is None,
-            time=time,
-            frame=frame,
-            file=file,
-        )
-        flow = Flow(begin, table, key, sender or Side.CLIENT)
-        back = reverse(key)
-        table[key], table[back] = flow.halves
-        self._open[flow.number] = flow
-        return flow.halves[0]
-
-    def _elsewhere(self, table: Table, key: bytes, seq: int) -> TcpHalf | None:
-        """A loopback connection that continues in another file: the next capture of the same host."""
-        for other in (self._shared, *self._loopback.values()):
-            half = other.get(key)
-            if half is not None and half.next >= 0 and (seq - half.next) & MASK < NEAR:
-                table[key], table[half.peer.key] = half, half.peer
-                return half
-        return None
-
-    def _least_wanted(self) -> Flow:
-        """The connection to forget: an old one without bytes or ignored, else the oldest one checked."""
-        for _ in range(16):
-            flow = next(iter(self._open.values()))
-            if flow.ignored or all(half.next == half.first for half in flow.halves):
-                break
-            self._open.move_to_end(flow.number)
-        return flow
-
-    def _announce(self, flow: Flow) -> None:
-        flow.announced = True
-        self._out.item(flow.begin)
+        failure = attempt.turned_away(half.flow.begin, segment[4], time, frame)
+        if failure is not None:
+            self.connections.fail(attempt, failure)
 
     def _data(self, half: TcpHalf, piece: Piece) -> None:
         """Takes bytes: drops old ones, reports those in order, holds others."""
@@ -382,18 +300,17 @@ class Reassembler:
         if patience is not half.patience:
             half.patience = patience
             if patience is None:
-                self._doubtful.pop(half, None)
+                self.connections.doubtful.pop(half, None)
             else:
-                self._doubtful[half] = None
+                self.connections.doubtful[half] = None
                 half.sure = half.acknowledged
                 half.deadline = (
                     self.packets + patience.soft,
                     time + patience.seconds,
                     self.packets + patience.hard,
                 )
-        placed = (
-            half.peer.next >= 0 or half.first < 0
-        )  # else its next acknowledgement shows where the peer begins
+        # where this is False, its next acknowledgement shows where the peer begins
+        placed = half.peer.next >= 0 or half.first < 0
         half.quick = patience is None and half.next >= 0 and half.heard and placed and not half.flow.ignored
 
     def _settle(self, where: Where, idle: bool = False) -> None:
@@ -401,59 +318,26 @@ class Reassembler:
         looked at once in so many packets that each packet costs the same."""
         if self.packets < self._settle_at and self._fresh < FRESH and not idle:
             return
-        if sum(half.held for half in self._doubtful) > HELD_IN_ALL:
-            self._give_up(max(self._doubtful, key=lambda half: half.held), where)
-        for half in list(self._doubtful):
+        if sum(half.held for half in self.connections.doubtful) > HELD_IN_ALL:
+            self._give_up(max(self.connections.doubtful, key=lambda half: half.held), where)
+        for half in list(self.connections.doubtful):
+            if half not in self.connections.doubtful:
+                continue  # its connection was forgotten, because so many others have just ended
             soft, seconds, hard = half.deadline
             over = self.packets >= hard or (self.packets >= soft and where[1] >= seconds)
             if over or (idle and half.patience is not UNPROVEN):
                 self._give_up(half, where)
-        rest = len(self._doubtful) // 16
+        rest = len(self.connections.doubtful) // 16
         self._settle_at, self._fresh = self.packets + rest, 0
-        self._check_at = self.packets + max(4, rest) if self._doubtful else inf
+        self._check_at = self.packets + max(4, rest) if self.connections.doubtful else inf
 
     def _give_up(self, half: TcpHalf, where: Where) -> None:
-        if not half.flow.announced:
-            self._announce(half.flow)
+        self.connections.announce(half.flow)
         while half.doubt():
             half.give_up(*where, self._out)
             if half.acknowledged < 0 or not 0 < (half.sure - half.next) & MASK < FORWARD:
                 break
         half.patience = None
-        self._doubtful.pop(half, None)
+        self.connections.doubtful.pop(half, None)
         self._review(half, where[1])
-        if half.flow.ended and half.flow.number in self._open:
-            self._retire(half.flow)
-
-    def _end(self, flow: Flow, where: Where) -> None:
-        """The end of a connection in the capture."""
-        if flow.attempt is None or flow.ended:
-            flow.halves[0].end(None, *where, self._out)
-            return
-        if not flow.attempt.reported:
-            self.failed += 1
-            self._out.item(flow.attempt.unanswered(flow.begin, where[1]))
-        flow.ended = True
-
-    def _retire(self, flow: Flow) -> None:
-        """Remember an ended connection for a while, for its late packets."""
-        flow.ended = True
-        self._open.pop(flow.number, None)
-        self._ended.append(flow)
-        if len(self._ended) > ENDED:
-            old = self._ended.popleft()
-            for half in old.halves:
-                self._doubtful.pop(half, None)
-                if old.table.get(half.key) is half:
-                    del old.table[half.key]
-                del half.peer, half.flow  # free them now, without the garbage collector
-
-
-def _fits(half: TcpHalf, first: int) -> bool:
-    """A SYN whose data begins at `first` belongs to the connection that is known."""
-    if half.first >= 0:
-        return half.first == first
-    if half.flow.ended:
-        return False
-    start = half.pending[0][0] if half.unplaced and half.pending else half.next
-    return half.next < 0 or (start - first) & MASK < NEAR
+        self.connections.retire_ended(half.flow)

@@ -23,6 +23,8 @@ FAR = 1 << 24
 Piece = tuple[int, int, bytes, int, float, int, int]
 #: A FIN or RST: (number of the byte that it stands behind, how, frame, time, file, acknowledgement number)
 Finish = tuple[int, Ending, int, float, int, int]
+#: Frame, time (s), file.
+Where = tuple[int, float, int]
 #: The directions that are known, by the key of `links.Segment`.
 Table = dict[bytes, "TcpHalf"]
 
@@ -69,21 +71,19 @@ class Output:
 
     def __init__(self) -> None:
         self._items: list[AnyItem] = []
-        self._run = Run()
+        self._run: Run | None = None
         self._half: TcpHalf | None = None
-        self._file = 0
         self.mixed: set[int] = set()  # files in which what an answer acknowledges came after the answer
 
     def data(self, half: TcpHalf, data: bytes, frame: int, time: float, file: int) -> None:
         """A piece. One that waited for the piece before it became available with that one."""
         run = self._run
-        if half is self._half and file == self._file:
-            if frame < run.frames[-1]:
-                frame, time = run.frames[-1], run.times[-1]
-        else:
+        if run is None or half is not self._half or file != run.file:
             self._flush()
-            run = self._run = Run()
-            self._half, self._file = half, file
+            run = self._run = Run(half.flow.number, half.sender, file)
+            self._half = half
+        elif frame < run.frames[-1]:
+            frame, time = run.frames[-1], run.times[-1]
         run.add(data, frame, time)
 
     def item(self, item: AnyItem) -> None:
@@ -92,9 +92,9 @@ class Output:
         self._items.append(item)
 
     def _flush(self) -> None:
-        if self._half is not None:
-            self._items.append(self._run.chunk(self._half.flow.number, self._half.sender, self._file))
-            self._half = None
+        if self._run is not None:
+            self._items.append(self._run.chunk())
+            self._run = None
 
     def take(self) -> list[AnyItem]:
         """Everything since the last call."""

@@ -220,7 +220,7 @@ class TlsStream:
                 return
         base = len(direction.buffer)
         direction.buffer += chunk.data
-        run = Run()
+        run = Run(chunk.connection, chunk.sender, chunk.file)
         refused: Refused | None = None
         try:
             for kind, plain, end in self._records(direction, chunk, base):
@@ -236,7 +236,7 @@ class TlsStream:
             self._data = True
             if self._inner is None:
                 self._inner = self._context.opening(self._begin, self._context)
-            yield from self._inner.feed(run.chunk(chunk.connection, chunk.sender, chunk.file))
+            yield from self._inner.feed(run.chunk())
         if refused:
             raise refused
 

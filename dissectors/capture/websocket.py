@@ -98,7 +98,7 @@ class WebSocketStream:
             yield from self._inner.feed(replace(item, size=None))
             yield self._note("bytes are missing, the rest of this direction cannot be framed", item)
         else:
-            run, reason = Run(), ""
+            run, reason = Run(item.connection, item.sender, item.file), ""
             try:
                 for data, end in self._frames[item.sender].feed(item.data):
                     run.add(data, *item.at(max(end - 1, 0)))
@@ -106,7 +106,7 @@ class WebSocketStream:
                 reason = str(error)
                 self._lost.add(item.sender)
             if run.parts:
-                yield from self._inner.feed(run.chunk(item.connection, item.sender, item.file))
+                yield from self._inner.feed(run.chunk())
             if reason:
                 yield self._note(reason, item)
             elif self._frames[item.sender].texts and not self._text_told:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dissectors.capture import Chunk, Gap, Item
+from dissectors.capture import Chunk, End, Gap, Item
 from dissectors.capture.capture_files import CaptureFile
 from dissectors.capture.tcp import Reassembler
+from dissectors.capture.tcp_connections import ENDED
 from dissectors.framing.events import Ending, Endpoint
 from dissectors.wire.constants import Side
 from suites.selftest.dissectors.capture.capture_mutations import (
@@ -104,7 +106,7 @@ def test_a_hole_that_was_given_up_costs_nothing_more(tmp_path: Path) -> None:
     records = list(CaptureFile(save(tmp_path / "b", without(original, data[3:9:3]))).records())
     reassembler = Reassembler()
     assert sum(isinstance(item, Gap) for item in reassembler.items([records])) == 2
-    assert not reassembler._doubtful
+    assert not reassembler.connections.doubtful
 
 
 class Looks(dict[Any, None]):
@@ -117,10 +119,14 @@ class Looks(dict[Any, None]):
         return super().__iter__()
 
 
-def bare_segment(number: int, sequence: int, flags: int, payload: bytes = b"") -> bytes:
-    """Raw IPv4 with a TCP segment of client 10.9.x.y, by its number."""
-    tcp = struct.pack("!HHIIBBHHH", 40_000, 22, sequence, 1, 0x50, flags, 65_535, 0, 0) + payload
-    addresses = struct.pack("!BBH4B", 10, 9, number, 10, 9, 9, 9)
+def bare_segment(
+    number: int, sequence: int, flags: int, payload: bytes = b"", *, ack: int = 1, server: bool = False
+) -> bytes:
+    """Raw IPv4 with a TCP segment of client 10.9.x.y, by its number, or of its server."""
+    ends = [(struct.pack("!BBH", 10, 9, number), 40_000), (bytes((10, 9, 9, 9)), 22)]
+    (source, port), (target, target_port) = reversed(ends) if server else ends
+    tcp = struct.pack("!HHIIBBHHH", port, target_port, sequence, ack, 0x50, flags, 65_535, 0, 0) + payload
+    addresses = source + target
     return struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 1, 0, 64, 6, 0) + addresses + tcp
 
 
@@ -132,11 +138,38 @@ def test_thousands_of_holes_cost_each_packet_the_same(tmp_path: Path) -> None:
     many = [Packet(index * 1e-5, data, len(data)) for index, data in enumerate(segments)]
     records = list(CaptureFile(save(tmp_path / "b", many)).records())
     reassembler = Reassembler()
-    looks = reassembler._doubtful = Looks()
+    looks = reassembler.connections.doubtful = Looks()
     for _ in reassembler.items([records]):
         pass
     assert len(looks) == 1500
     assert looks.count < 60 * len(records)
+
+
+@pytest.mark.parametrize("later", [0.0, 60.0], ids=["at the end", "after a minute"])
+def test_thousands_of_connections_that_end_at_once(tmp_path: Path, later: float) -> None:
+    """More connections than are remembered end when their holes are given up. A connection can be forgotten
+    while one of its directions still waits."""
+    count = ENDED + 100
+    steps = (
+        (False, 0, 0, 0x02, b""),
+        (True, 100, 1, 0x12, b""),
+        (False, 50, 101, 0x19, b"later"),
+        (True, 150, 1, 0x19, b"later"),
+    )
+    segments = [
+        bare_segment(number, seq, flags, data, ack=ack, server=server)
+        for server, seq, ack, flags, data in steps
+        for number in range(count)
+    ]
+    many = [Packet(index * 1e-5, data, len(data)) for index, data in enumerate(segments)]
+    if later:
+        many += [Packet(later, data, len(data)) for data in [bare_segment(count, 0, 0x02)] * 20]
+    reassembler = Reassembler()
+    items = list(reassembler.items([list(CaptureFile(save(tmp_path / "b", many)).records())]))
+    items += reassembler.finish(later)
+    ends = Counter(item.connection for item in items if isinstance(item, End))
+    assert len(ends) == count
+    assert set(ends.values()) == {1}
 
 
 @given(seed=st.integers(0, 1 << 32), rate=st.sampled_from([0.02, 0.2, 0.6]))

@@ -2,10 +2,10 @@
 """TCP reassembly: makes chunks, gaps, beginnings and ends of connections from records.
 
 A segment that continues a known direction takes the short path in `Reassembler.items`; everything else
-(handshakes, segments out of order, retransmissions, holes, ends) goes through `_slow`. The first copy of a byte
-wins. Bytes are declared missing only on evidence: the other end acknowledged them and a short while later
-they are still not there (a capture may hold packets in a slightly wrong order), or nothing filled the hole
-for long, or the buffer or the capture ends.
+(handshakes, segments out of order, retransmissions, holes, ends) goes through `_slow`. The first copy of a
+byte wins. Bytes are declared missing only on evidence: the other end acknowledged them and a short while
+later they are still not there (a capture may hold packets in a slightly wrong order), or nothing filled the
+hole for long, or the buffer or the capture ends.
 """
 
 from __future__ import annotations

@@ -17,15 +17,13 @@ from dissectors.channels.message_classes import message_class
 from dissectors.framing.events import Message
 from dissectors.wire.constants import ChannelType, MsgBase, MsgcBase, MsgcMain, MsgMain, Side
 from dissectors.wire.message import SpiceUnknown
-from suites.fuzz.moves import Send
+from suites.fuzz.moves import AGENT_MESSAGE, Send
 
 MAIN = ChannelType.SPICE_CHANNEL_MAIN
-#: VDIChunkHeader and VDAgentMessage (vd_agent.h) of an ANNOUNCE_CAPABILITIES with one word.
-_AGENT = struct.pack("<II IIQI II", 1, 28, 1, 6, 0, 8, 1, 0)
 #: Message bodies that a default packet does not give.
 _GOOD: Mapping[tuple[int, int], bytes] = MappingProxyType(
     {
-        (MAIN, MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA): _AGENT,
+        (MAIN, MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA): AGENT_MESSAGE,
         (MAIN, MsgcMain.SPICE_MSGC_MAIN_AGENT_START): struct.pack("<I", 10),
         (MAIN, MsgcMain.SPICE_MSGC_MAIN_AGENT_TOKEN): struct.pack("<I", 1),
         (MAIN, MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST): struct.pack("<H", 1),

@@ -223,8 +223,9 @@ class Phase(StrEnum):
     OVER = "over"
 
 
-#: VDIChunkHeader (8 bytes) and VDAgentMessage (20 bytes) of an ANNOUNCE_CAPABILITIES with one word.
-_AGENT_MESSAGE = struct.pack("<II IIQI II", 1, 28, 1, 6, 0, 8, 1, 0).hex()
+#: The first words of the guest's agent: VDIChunkHeader (8 bytes) and VDAgentMessage (20 bytes) of an
+#: ANNOUNCE_CAPABILITIES with one word (vd_agent.h).
+AGENT_MESSAGE = struct.pack("<II IIQI II", 1, 28, 1, 6, 0, 8, 1, 0)
 #: A hypervisor's calls, and its guest's acts: name -> (function, arguments). `announce` has the other host as
 #: a further argument.
 CALLS: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
@@ -237,9 +238,9 @@ CALLS: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
         "vm_stop": ("vm_stop", {}),
         "agent_attach": ("agent_attach", {}),
         "agent_detach": ("agent_detach", {}),
-        "agent_says": ("agent_send", {"hex": _AGENT_MESSAGE}),
-        "agent_says_chunk_header": ("agent_send", {"hex": _AGENT_MESSAGE[:16]}),
-        "agent_says_both_headers": ("agent_send", {"hex": _AGENT_MESSAGE[:56]}),
+        "agent_says": ("agent_send", {"hex": AGENT_MESSAGE.hex()}),
+        "agent_says_chunk_header": ("agent_send", {"hex": AGENT_MESSAGE[:8].hex()}),
+        "agent_says_both_headers": ("agent_send", {"hex": AGENT_MESSAGE[:28].hex()}),
         "usbredir_says": ("chardev_send", {"device": "usbredir", "hex": "c0ffee"}),
         "usbredir_detach": ("chardev_detach", {"device": "usbredir"}),
         "usbredir_attach": ("chardev_attach", {"device": "usbredir"}),

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The alphabet of the matrix: the acts of a client or a hypervisor, as data.
 
-The way into a place is a sequence of acts; a cell is one more act."""
+The way into a place is a sequence of acts; a cell is one more act.
+
+An act is no move of `suites.fuzz.moves`: it happens at the one host of its place, may have any body and any
+arguments, and its text names a cell. A move names its host, and JSON holds it, so that a campaign can shorten
+and replay it."""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from dissectors.wire.constants import ChannelType, Side, channel_name, message_n
 MAIN = int(ChannelType.SPICE_CHANNEL_MAIN)
 
 
-class Id(StrEnum):
+class LinkId(StrEnum):
     """The connection_id that a link names."""
 
     ZERO = "zero"
@@ -25,7 +29,7 @@ class Id(StrEnum):
     WRONG = "wrong"  # nobody's
 
 
-class How(StrEnum):
+class LeaveHow(StrEnum):
     """How a client leaves."""
 
     CLOSE = "close"
@@ -35,7 +39,7 @@ class How(StrEnum):
 
 
 @dataclass(frozen=True)
-class Send:
+class SendAct:
     """A client sends a message; `body`: None for the body that a correct client would send."""
 
     channel: int
@@ -48,11 +52,11 @@ class Send:
 
 
 @dataclass(frozen=True)
-class Link:
+class LinkAct:
     """A client opens a channel."""
 
     channel: int
-    id: Id = Id.ZERO
+    id: LinkId = LinkId.ZERO
     client: int = 1
 
     def __str__(self) -> str:
@@ -60,11 +64,11 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Leave:
+class LeaveAct:
     """A client ends a connection."""
 
     channel: int
-    how: How = How.CLOSE
+    how: LeaveHow = LeaveHow.CLOSE
     client: int = 1
 
     def __str__(self) -> str:
@@ -72,7 +76,7 @@ class Leave:
 
 
 @dataclass(frozen=True)
-class Call:
+class CallAct:
     """The hypervisor or the guest does something (`fixtures.library.host.calls`)."""
 
     name: str
@@ -91,7 +95,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Pass:
+class PassAct:
     """Time passes, ms on the virtual clock."""
 
     ms: int
@@ -100,4 +104,4 @@ class Pass:
         return f"{self.ms} ms pass"
 
 
-Act = Send | Link | Leave | Call | Pass
+Act = SendAct | LinkAct | LeaveAct | CallAct | PassAct

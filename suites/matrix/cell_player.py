@@ -30,7 +30,7 @@ from dissectors.wire.constants import (
 from fixtures.peer import Connection
 from fixtures.system.hosts import HarnessError
 from suites.matrix import host_answers
-from suites.matrix.acts import MAIN, Act, Call, How, Id, Leave, Link, Pass, Send
+from suites.matrix.acts import MAIN, Act, CallAct, LeaveAct, LeaveHow, LinkAct, LinkId, PassAct, SendAct
 from suites.matrix.cells import UNKNOWN_TYPE, Cell
 from suites.matrix.host_answers import Brings
 from suites.matrix.outcome import Before, Outcome
@@ -39,7 +39,7 @@ from suites.matrix.scene import MatrixScene
 
 #: Longer than every timer of a server (10 s of a migration, 30 s of silence of the client), ms.
 LONG_MS = 60_000
-DESTROY = Call("destroy")
+DESTROY = CallAct("destroy")
 COMPRESSED = MsgcSpicevmc.SPICE_MSGC_SPICEVMC_COMPRESSED_DATA
 #: Rules that do not apply after the end: a dead server calls no callback, and a removed device's channel
 #: sends no message.
@@ -87,9 +87,9 @@ class Played:
 def move(act: Act, place: Place) -> str:
     """An act as one line, in the form of a campaign's moves."""
     match act:
-        case Call():
+        case CallAct():
             return f"hypervisor of the {place.label}: {act}"
-        case Pass():
+        case PassAct():
             return f"clock of the {place.label}: {act}"
     return f"client {act.client}, {channel_name(act.channel)} of the {place.label}: {act}"
 
@@ -129,7 +129,7 @@ class CellPlayer:
             raise
 
     def _subject(self, scene: MatrixScene, act: Act) -> Connection | None:
-        if isinstance(act, Send | Link | Leave):
+        if isinstance(act, SendAct | LinkAct | LeaveAct):
             return scene.open.get((act.client, act.channel))
         return scene.open.get((1, self.place.channel))
 
@@ -144,11 +144,11 @@ class CellPlayer:
         """Claims that the outcome equals the tables' answer, and that the process lives."""
         lives = "ROBUST-001"
         match cell.act:
-            case Send(channel=channel, type=kind):
+            case SendAct(channel=channel, type=kind):
                 lives = SURVIVES_ON.get(channel, SURVIVES).get(kind, lives)
-            case Link() if self.place.label == "target":
+            case LinkAct() if self.place.label == "target":
                 lives = "ROBUST-008"
-            case Leave():
+            case LeaveAct():
                 lives = "ROBUST-011"
         alive = outcome.death is None
         claim = scene.pump.tape.claim
@@ -171,21 +171,21 @@ class CellPlayer:
         place, act = self.place, cell.act
         found: tuple[str, Brings] | None = None
         match act:
-            case Send():
+            case SendAct():
                 owed = answer(act.channel, place.answers, act.type)
                 found = (
                     requirement(act.channel, place.answers, act.type),
                     Brings(says=owed.says, ends=owed.ends, free=owed.free),
                 )
-            case Call():
+            case CallAct():
                 found = HOST_CALL, _call(place, act)
-            case Link():
+            case LinkAct():
                 there = act.channel == MAIN or act.channel in PLAIN_CHANNELS
                 found = (
                     LINK,
                     host_answers.link(act.channel, act.id, place.answers, there=there, target=place.arrives),
                 )
-            case Leave(how=How.HALF_CLOSE):
+            case LeaveAct(how=LeaveHow.HALF_CLOSE):
                 found = LEAVE, Brings(ends=place.state is not State.TARGET_SILENT)
         return found if found and not found[1].free else None
 
@@ -247,21 +247,21 @@ class CellPlayer:
 def proper_act(place: Place, act: Act) -> bool:
     """Whether a client or hypervisor that keeps to the protocol could do this at this place."""
     match act:
-        case Send():
+        case SendAct():
             return may_send(act.channel, place.state, act.type)
-        case Link():
+        case LinkAct():
             if act.channel == MAIN:
-                return act.id is Id.ZERO
+                return act.id is LinkId.ZERO
             left = place.state in (State.ENDED, State.SWITCHED, State.FLUSH_DUE, State.GONE)
-            return act.id is Id.OWN and not left and "asked twice" not in place.name
-        case Call():
+            return act.id is LinkId.OWN and not left and "asked twice" not in place.name
+        case CallAct():
             return act.name not in ENDING
-        case Leave():
-            return act.how is not How.HALF_CLOSE  # the tape has no event for a half-close
+        case LeaveAct():
+            return act.how is not LeaveHow.HALF_CLOSE  # the tape has no event for a half-close
     return True
 
 
-def _call(place: Place, call: Call) -> Brings:
+def _call(place: Place, call: CallAct) -> Brings:
     """The effect of a call, by the call's name and the arguments that matter."""
     table = host_answers.CALLS if place.channel == MAIN else host_answers.CHANNEL_CALLS
     key = call.name
@@ -281,7 +281,7 @@ def _call(place: Place, call: Call) -> Brings:
 
 def _words(cell: Cell, owed: Brings) -> str:
     """The expected answer, in the form in which `_seen` describes the outcome."""
-    channel = cell.place.channel if isinstance(cell.act, Call | Pass) else cell.act.channel
+    channel = cell.place.channel if isinstance(cell.act, CallAct | PassAct) else cell.act.channel
     seamless = cell.place.settings.get("seamless") and not cell.place.settings.get("environment")
     instead = {MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN: MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS}
     says = [instead.get(kind, kind) if seamless and channel == MAIN else kind for kind in owed.says]  # type: ignore[call-overload]
@@ -302,7 +302,7 @@ def _answer_text(result: str | None, said: Sequence[str], ended: bool) -> str:
 def _not_offered(connection: Connection | None, act: Act) -> bool:
     """Whether a client must not send this, because the build cannot decompress: then the server must only
     survive it."""
-    if not isinstance(act, Send) or act.type != COMPRESSED or act.channel not in VMC or connection is None:
+    if not isinstance(act, SendAct) or act.type != COMPRESSED or act.channel not in VMC or connection is None:
         return False
     offered = connection.reply.channel_caps
     return not (offered and offered[0] >> SpicevmcCap.SPICE_SPICEVMC_CAP_DATA_COMPRESS_LZ4 & 1)

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 
 from dissectors.wire.constants import MESSAGE_NAMES, ChannelType, Side
-from suites.matrix.acts import MAIN, Act, Call, How, Id, Leave, Link, Send
+from suites.fuzz.moves import AGENT_MESSAGE
+from suites.matrix.acts import MAIN, Act, CallAct, LeaveAct, LeaveHow, LinkAct, LinkId, SendAct
 from suites.matrix.places import ANNOUNCE, CANCEL, NOWHERE, SOUND, Place
 
 CT = ChannelType
@@ -32,87 +32,85 @@ class Cell:
         return f"{self.place} / {self.act}"
 
 
-#: VDIChunkHeader and VDAgentMessage of ANNOUNCE_CAPABILITIES with one word, as the guest's agent sends it.
-AGENT_HELLO = struct.pack("<II IIQI II", 1, 28, 1, 6, 0, 8, 1, 0).hex()
 #: Calls of a hypervisor, and acts of a guest, at places of main.
-MAIN_CALLS: tuple[Call, ...] = (
-    Call("migrate_connect", NOWHERE),
-    Call("migrate_start"),
-    Call("migrate_end", {"completed": 0}),
-    Call("migrate_end", {"completed": 1}),
-    Call("migrate_switch"),
-    Call("migrate_info", NOWHERE),
-    Call("vm_start"),
-    Call("vm_stop"),
-    Call(
+MAIN_CALLS: tuple[CallAct, ...] = (
+    CallAct("migrate_connect", NOWHERE),
+    CallAct("migrate_start"),
+    CallAct("migrate_end", {"completed": 0}),
+    CallAct("migrate_end", {"completed": 1}),
+    CallAct("migrate_switch"),
+    CallAct("migrate_info", NOWHERE),
+    CallAct("vm_start"),
+    CallAct("vm_stop"),
+    CallAct(
         "set_ticket",
         {"password": "tell", "lifetime": 0, "fail_if_connected": 0, "disconnect_if_connected": 0},
     ),
-    Call(
+    CallAct(
         "set_ticket",
         {"password": "tell", "lifetime": 1, "fail_if_connected": 1, "disconnect_if_connected": 0},
     ),
-    Call(
+    CallAct(
         "set_ticket",
         {"password": "tell", "lifetime": 9, "fail_if_connected": 0, "disconnect_if_connected": 1},
     ),
-    Call("set_noauth"),
-    Call("set_seamless_migration", {"enable": 0}),
-    Call("set_seamless_migration", {"enable": 1}),
-    Call("set_channel_security", {"channel": "inputs", "security": 2}),
-    Call("set_agent_mouse", {"enable": 0}),
-    Call("set_agent_copypaste", {"enable": 0}),
-    Call("set_agent_file_xfer", {"enable": 0}),
-    Call("set_image_compression", {"value": 1}),
-    Call("set_playback_compression", {"enable": 0}),
-    Call("set_streaming_video", {"value": 1}),
-    Call("get_num_clients"),
-    Call("is_server_mouse"),
-    Call("add_migration"),
-    Call("agent_attach"),
-    Call("agent_detach"),
-    Call("agent_send", {"hex": AGENT_HELLO}),
-    Call("kbd_leds", {"leds": 2}),
-    Call("destroy"),
+    CallAct("set_noauth"),
+    CallAct("set_seamless_migration", {"enable": 0}),
+    CallAct("set_seamless_migration", {"enable": 1}),
+    CallAct("set_channel_security", {"channel": "inputs", "security": 2}),
+    CallAct("set_agent_mouse", {"enable": 0}),
+    CallAct("set_agent_copypaste", {"enable": 0}),
+    CallAct("set_agent_file_xfer", {"enable": 0}),
+    CallAct("set_image_compression", {"value": 1}),
+    CallAct("set_playback_compression", {"enable": 0}),
+    CallAct("set_streaming_video", {"value": 1}),
+    CallAct("get_num_clients"),
+    CallAct("is_server_mouse"),
+    CallAct("add_migration"),
+    CallAct("agent_attach"),
+    CallAct("agent_detach"),
+    CallAct("agent_send", {"hex": AGENT_MESSAGE.hex()}),
+    CallAct("kbd_leds", {"leds": 2}),
+    CallAct("destroy"),
 )
 #: What the guest does with the device behind a channel.
-CHANNEL_CALLS: Mapping[int, tuple[Call, ...]] = MappingProxyType(
+CHANNEL_CALLS: Mapping[int, tuple[CallAct, ...]] = MappingProxyType(
     {
-        CT.SPICE_CHANNEL_INPUTS: (Call("kbd_leds", {"leds": 2}),),
+        CT.SPICE_CHANNEL_INPUTS: (CallAct("kbd_leds", {"leds": 2}),),
         CT.SPICE_CHANNEL_PLAYBACK: (
-            Call("playback_start"),
-            Call("playback_stop"),
-            Call("playback_put"),
-            Call("sound_volume", {"device": "playback", "volumes": [0x1234, 0x8765]}),
-            Call("sound_mute", {"device": "playback", "mute": 1}),
+            CallAct("playback_start"),
+            CallAct("playback_stop"),
+            CallAct("playback_put"),
+            CallAct("sound_volume", {"device": "playback", "volumes": [0x1234, 0x8765]}),
+            CallAct("sound_mute", {"device": "playback", "mute": 1}),
         ),
         CT.SPICE_CHANNEL_RECORD: (
-            Call("record_start"),
-            Call("record_stop"),
-            Call("record_get"),
-            Call("sound_volume", {"device": "record", "volumes": [0x1234, 0x8765]}),
-            Call("sound_mute", {"device": "record", "mute": 1}),
+            CallAct("record_start"),
+            CallAct("record_stop"),
+            CallAct("record_get"),
+            CallAct("sound_volume", {"device": "record", "volumes": [0x1234, 0x8765]}),
+            CallAct("sound_mute", {"device": "record", "mute": 1}),
         ),
         CT.SPICE_CHANNEL_SMARTCARD: (
-            Call("chardev_send", {"device": "smartcard", "hex": "01000000000000000400000002000100"}),
-            Call("chardev_detach", {"device": "smartcard"}),
+            CallAct("chardev_send", {"device": "smartcard", "hex": "01000000000000000400000002000100"}),
+            CallAct("chardev_detach", {"device": "smartcard"}),
         ),
         CT.SPICE_CHANNEL_USBREDIR: (
-            Call("chardev_send", {"device": "usbredir", "hex": "c0ffee"}),
-            Call("chardev_detach", {"device": "usbredir"}),
+            CallAct("chardev_send", {"device": "usbredir", "hex": "c0ffee"}),
+            CallAct("chardev_detach", {"device": "usbredir"}),
         ),
         CT.SPICE_CHANNEL_PORT: (
-            Call("chardev_send", {"device": "port:org.example.0", "hex": "c0ffee"}),
-            Call("port_event", {"device": "port:org.example.0", "event": 0}),
-            Call("chardev_detach", {"device": "port:org.example.0"}),
+            CallAct("chardev_send", {"device": "port:org.example.0", "hex": "c0ffee"}),
+            CallAct("port_event", {"device": "port:org.example.0", "event": 0}),
+            CallAct("chardev_detach", {"device": "port:org.example.0"}),
         ),
         CT.SPICE_CHANNEL_WEBDAV: (
-            Call("chardev_send", {"device": "webdav", "hex": "c0ffee"}),
-            Call("port_event", {"device": "webdav", "event": 0}),
-            Call("chardev_detach", {"device": "webdav"}),
+            CallAct("chardev_send", {"device": "webdav", "hex": "c0ffee"}),
+            CallAct("port_event", {"device": "webdav", "event": 0}),
+            CallAct("chardev_detach", {"device": "webdav"}),
         ),
-        CT.SPICE_CHANNEL_DISPLAY: (Call("qxl_draw"), Call("qxl_reset")),
-        CT.SPICE_CHANNEL_CURSOR: (Call("qxl_cursor"), Call("qxl_cursor", {"kind": "hide"})),
+        CT.SPICE_CHANNEL_DISPLAY: (CallAct("qxl_draw"), CallAct("qxl_reset")),
+        CT.SPICE_CHANNEL_CURSOR: (CallAct("qxl_cursor"), CallAct("qxl_cursor", {"kind": "hide"})),
     }
 )
 #: Channels that a link may name at a main place: those of its machine, one that the machine lacks, one that
@@ -184,18 +182,18 @@ def messages(channel: int) -> list[int]:
 def cells(place: Place) -> Iterator[Cell]:
     """Every cell of a place, including those that are left out."""
     for kind in messages(place.channel):
-        yield Cell(place, Send(place.channel, kind), place.left_out)
+        yield Cell(place, SendAct(place.channel, kind), place.left_out)
     for call in MAIN_CALLS if place.channel == MAIN else CHANNEL_CALLS.get(place.channel, ()):
         yield Cell(place, call, place.left_out or _misuse(place, call))
     if place.channel == MAIN:
         for channel in LINKED:
-            for number in Id:
-                yield Cell(place, Link(channel, number, ANOTHER), _no_id(place, number))
-    for how in How:
-        yield Cell(place, Leave(place.channel, how), place.left_out)
+            for number in LinkId:
+                yield Cell(place, LinkAct(channel, number, ANOTHER), _no_id(place, number))
+    for how in LeaveHow:
+        yield Cell(place, LeaveAct(place.channel, how), place.left_out)
 
 
-def _misuse(place: Place, call: Call) -> str | None:
+def _misuse(place: Place, call: CallAct) -> str | None:
     """Why a hypervisor or guest cannot or must not make a call at this place (`REASONS`); None: it may."""
     for calls, holds, why in REASONS:
         if call.name in calls and holds(place):
@@ -203,9 +201,9 @@ def _misuse(place: Place, call: Call) -> str | None:
     return None
 
 
-def _no_id(place: Place, number: Id) -> str | None:
-    others = any(isinstance(act, Link) and act.client == 2 for act in place.path)
-    return "cannot be: there is no other client" if number is Id.OTHER and not others else None
+def _no_id(place: Place, number: LinkId) -> str | None:
+    others = any(isinstance(act, LinkAct) and act.client == 2 for act in place.path)
+    return "cannot be: there is no other client" if number is LinkId.OTHER and not others else None
 
 
 def chosen(place: Place, glob: str | None) -> Iterator[Cell]:

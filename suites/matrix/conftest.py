@@ -9,19 +9,19 @@ import pytest
 
 from fixtures.bench import Bench
 from fixtures.bench.planting import Fault
-from suites.matrix.acts import Act, Call, Leave, Link, Send
+from suites.matrix.acts import Act, CallAct, LeaveAct, LinkAct, SendAct
 from suites.matrix.cell_results import CellResults
 from suites.matrix.cells import Cell, chosen
 from suites.matrix.places import Place
 
 #: The kind of act that shows the planted fault of a requirement.
 SHOWN_BY: Mapping[str, type[Act]] = {
-    "ROBUST-001": Send,
-    "CELL-001": Send,
-    "CELL-002": Send,
-    "CELL-003": Call,
-    "CELL-004": Link,
-    "CELL-005": Leave,
+    "ROBUST-001": SendAct,
+    "CELL-001": SendAct,
+    "CELL-002": SendAct,
+    "CELL-003": CallAct,
+    "CELL-004": LinkAct,
+    "CELL-005": LeaveAct,
 }
 
 

@@ -21,7 +21,7 @@ from dissectors.wire.constants import (
     MsgRecord,
     MsgSpicevmc,
 )
-from suites.matrix.acts import MAIN, Id
+from suites.matrix.acts import MAIN, LinkId
 
 M, CT = MsgMain, ChannelType
 
@@ -151,14 +151,14 @@ FIRST: Mapping[int, tuple[int, ...]] = MappingProxyType(
 LINKED, BAD_ID, SHUT = "SPICE_LINK_ERR_OK", "SPICE_LINK_ERR_BAD_CONNECTION_ID", "closed"
 
 
-def link(channel: int, number: Id, state: State, *, there: bool, target: bool) -> Brings:
+def link(channel: int, number: LinkId, state: State, *, there: bool, target: bool) -> Brings:
     """The effect of a link on its own connection. `there`: the machine has the channel. `target`: the session
     has the id that it had at the source."""
     if not there:
         return Brings(SHUT, ends=True)
     if channel == MAIN:  # any id opens main: with an id other than 0 the server waits as a target
-        return Brings(LINKED, (M.SPICE_MSG_MAIN_INIT,) if number is Id.ZERO else ())
-    joins = number in (Id.OWN, Id.OTHER) or (number is Id.GIVEN and target)
+        return Brings(LINKED, (M.SPICE_MSG_MAIN_INIT,) if number is LinkId.ZERO else ())
+    joins = number in (LinkId.OWN, LinkId.OTHER) or (number is LinkId.GIVEN and target)
     if not joins:
         return Brings(BAD_ID, ends=True)
     if state in WAITING or (state is State.TARGET_SEAMLESS and channel == CT.SPICE_CHANNEL_PLAYBACK):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dissectors.framing.events import Ending
 from dissectors.wire.constants import LinkErr, MsgBase, channel_name
 from fixtures.peer import Connection
-from suites.matrix.acts import Act, Call, Link
+from suites.matrix.acts import Act, CallAct, LinkAct
 from suites.matrix.scene import MatrixScene
 
 #: A pointer in a log line: it differs from process to process.
@@ -82,9 +82,9 @@ def _end(connection: Connection | None) -> str | None:
 
 
 def _result(scene: MatrixScene, act: Act) -> str | None:
-    if isinstance(act, Call):
+    if isinstance(act, CallAct):
         return f"returns {scene.result}"
-    if isinstance(act, Link):
+    if isinstance(act, LinkAct):
         if scene.link_error is None:
             return "closed"
         names = {int(e): e.name for e in LinkErr}

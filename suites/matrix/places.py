@@ -13,7 +13,7 @@ from typing import Any
 
 from dissectors.conversation.connection_states import NOT_BY_AN_ACT, State
 from dissectors.wire.constants import ChannelType, MsgcBase, MsgcDisplay, MsgcMain, channel_name
-from suites.matrix.acts import MAIN, Act, Call, Id, Leave, Link, Pass, Send
+from suites.matrix.acts import MAIN, Act, CallAct, LeaveAct, LinkAct, LinkId, PassAct, SendAct
 
 CT, MC = ChannelType, MsgcMain
 REAL_TIME = "the display's worker, and with it the host, waits 10 s of real time for MIGRATE_DATA"
@@ -23,23 +23,23 @@ PLAIN = ("keyboard", "mouse", "playback", "record", "smartcard", "usbredir", "po
 WITH_AGENT, WITH_DISPLAY = (*PLAIN, "agent"), ("keyboard", "mouse", "tablet", "display")
 NOWHERE = {"host": "127.0.0.1", "port": 0x1F91}
 
-SESSION = (Link(MAIN),)
+SESSION = (LinkAct(MAIN),)
 #: A session that has ended, so that a stale id exists.
-EARLIER = (Link(MAIN, client=0), Leave(MAIN, client=0))
-ANNOUNCE, CANCEL = Call("migrate_connect", NOWHERE), Call("migrate_end", {"completed": 0})
-MOVE = (Call("migrate_start"), Call("vm_stop"), Call("migrate_end", {"completed": 1}))
+EARLIER = (LinkAct(MAIN, client=0), LeaveAct(MAIN, client=0))
+ANNOUNCE, CANCEL = CallAct("migrate_connect", NOWHERE), CallAct("migrate_end", {"completed": 0})
+MOVE = (CallAct("migrate_start"), CallAct("vm_stop"), CallAct("migrate_end", {"completed": 1}))
 VERSION_1, VERSION_2 = b"\1\0\0\0", b"\2\0\0\0"
-CONNECTED = Send(MAIN, MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED)
-CONNECTED_SEAMLESS = Send(MAIN, MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS)
-CANNOT = Send(MAIN, MC.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR)
-FLUSH = Send(MAIN, MsgcBase.SPICE_MSGC_MIGRATE_FLUSH_MARK)
-DATA = Send(MAIN, MsgcBase.SPICE_MSGC_MIGRATE_DATA)
-END = Send(MAIN, MC.SPICE_MSGC_MAIN_MIGRATE_END)
-ASK = Send(MAIN, MC.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS, VERSION_1)
-ASK_LATER_VERSION = Send(MAIN, MC.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS, VERSION_2)
-RUNS = Call("vm_start")
-AGENT_START = Send(MAIN, MC.SPICE_MSGC_MAIN_AGENT_START, b"\x0a\0\0\0")
-ARRIVING = (Link(MAIN, Id.GIVEN),)
+CONNECTED = SendAct(MAIN, MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED)
+CONNECTED_SEAMLESS = SendAct(MAIN, MC.SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS)
+CANNOT = SendAct(MAIN, MC.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR)
+FLUSH = SendAct(MAIN, MsgcBase.SPICE_MSGC_MIGRATE_FLUSH_MARK)
+DATA = SendAct(MAIN, MsgcBase.SPICE_MSGC_MIGRATE_DATA)
+END = SendAct(MAIN, MC.SPICE_MSGC_MAIN_MIGRATE_END)
+ASK = SendAct(MAIN, MC.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS, VERSION_1)
+ASK_LATER_VERSION = SendAct(MAIN, MC.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS, VERSION_2)
+RUNS = CallAct("vm_start")
+AGENT_START = SendAct(MAIN, MC.SPICE_MSGC_MAIN_AGENT_START, b"\x0a\0\0\0")
+ARRIVING = (LinkAct(MAIN, LinkId.GIVEN),)
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ class Place:
     @property
     def arrives(self) -> bool:
         """Whether its session has the id that it had at a source."""
-        return any(isinstance(act, Link) and act.id is Id.GIVEN for act in self.path)
+        return any(isinstance(act, LinkAct) and act.id is LinkId.GIVEN for act in self.path)
 
     @property
     def stopped(self) -> bool:
         """Whether its machine is stopped."""
-        calls = [act.name for act in self.path if isinstance(act, Call)]
+        calls = [act.name for act in self.path if isinstance(act, CallAct)]
         return "vm_stop" in calls or (self.label == "target" and "vm_start" not in calls)
 
     @property
@@ -110,17 +110,17 @@ def _main(
 SEAMLESS: Mapping[str, Any] = MappingProxyType({"seamless": True})
 TARGET: Mapping[str, Any] = MappingProxyType({"label": "target", "seamless": True})
 MANY: Mapping[str, Any] = MappingProxyType({"environment": {"SPICE_DEBUG_ALLOW_MC": "1"}})
-TWO = (*SESSION, Link(MAIN, client=2))
+TWO = (*SESSION, LinkAct(MAIN, client=2))
 
 MAIN_PLACES: tuple[Place, ...] = (
     _main("session", State.READY, *SESSION),
-    _main("session, machine stopped", State.READY, *SESSION, Call("vm_stop")),
+    _main("session, machine stopped", State.READY, *SESSION, CallAct("vm_stop")),
     _main("session with an agent", State.READY, *SESSION, devices=WITH_AGENT),
     _main("session with an agent, started", State.READY, *SESSION, AGENT_START, devices=WITH_AGENT),
     _main("session, another client there", State.READY, *TWO, **MANY),
     _main("announced", State.ANNOUNCED, *SESSION, ANNOUNCE),
     _main("announced, another client there", State.ANNOUNCED, *TWO, ANNOUNCE, **MANY),
-    _main("announced, 10 s ago", State.ANNOUNCED, *SESSION, ANNOUNCE, Pass(10_000), instead=State.REFUSED),
+    _main("announced, 10 s ago", State.ANNOUNCED, *SESSION, ANNOUNCE, PassAct(10_000), instead=State.REFUSED),
     _main("announced, then failed", State.ANNOUNCED, *SESSION, ANNOUNCE, CANCEL, instead=State.READY),
     _main("connected", State.CONNECTED, *SESSION, ANNOUNCE, CONNECTED),
     _main("connected, another client there", State.CONNECTED, *TWO, ANNOUNCE, CONNECTED, **MANY),
@@ -202,11 +202,10 @@ WITH_DATA = frozenset(CHANNELS) - {
 
 def channel_places(channel: int) -> Iterator[Place]:
     """The places of a channel other than main."""
-    own, flush = Link(channel, Id.OWN), Send(channel, MsgcBase.SPICE_MSGC_MIGRATE_FLUSH_MARK)
-    data = Send(channel, MsgcBase.SPICE_MSGC_MIGRATE_DATA)
-    begin = (
-        (Send(channel, MsgcDisplay.SPICE_MSGC_DISPLAY_INIT),) if channel == CT.SPICE_CHANNEL_DISPLAY else ()
-    )
+    own, flush = LinkAct(channel, LinkId.OWN), SendAct(channel, MsgcBase.SPICE_MSGC_MIGRATE_FLUSH_MARK)
+    data = SendAct(channel, MsgcBase.SPICE_MSGC_MIGRATE_DATA)
+    display = channel == CT.SPICE_CHANNEL_DISPLAY
+    begin = (SendAct(channel, MsgcDisplay.SPICE_MSGC_DISPLAY_INIT),) if display else ()
     opened = (*SESSION, own, *begin)
     left = State.FLUSH_DUE if channel in WITH_DATA else State.GONE
 
@@ -215,9 +214,9 @@ def channel_places(channel: int) -> Iterator[Place]:
         return Place(name, channel, state, path, settings, label)
 
     yield place("open", State.OPEN, *opened)
-    yield place("open, machine stopped", State.OPEN, *opened, Call("vm_stop"))
+    yield place("open, machine stopped", State.OPEN, *opened, CallAct("vm_stop"))
     if channel in SOUND:
-        yield place("open, sound on", State.OPEN, *opened, Call(SOUND[channel]))
+        yield place("open, sound on", State.OPEN, *opened, CallAct(SOUND[channel]))
     yield place("announced", State.OPEN, *opened, ANNOUNCE)
     yield place("connected", State.OPEN, *opened, ANNOUNCE, CONNECTED)
     yield place("ended", State.OPEN, *opened, ANNOUNCE, CONNECTED, *MOVE)

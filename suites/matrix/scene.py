@@ -34,7 +34,7 @@ from fixtures.peer.copies import Situation
 from fixtures.peer.peer_client import DISPLAY_INIT
 from fixtures.system.hosts import HarnessError, Host
 from suites.fuzz import bodies
-from suites.matrix.acts import MAIN, Act, Call, How, Id, Leave, Link, Pass, Send
+from suites.matrix.acts import MAIN, Act, CallAct, LeaveAct, LeaveHow, LinkAct, LinkId, PassAct, SendAct
 
 #: Ids that no server of these tests has given: asymmetric, with high bits.
 GIVEN_ID, WRONG_ID = 0x8A00_0B01, 0xC0DE_F00D
@@ -114,15 +114,15 @@ class MatrixScene:
         events = len(self.pump.tape.host_events)
         with suppress(HarnessError):  # the host died or hangs: the tape has an event for it
             match act:
-                case Send():
+                case SendAct():
                     self._send(act)
-                case Link():
+                case LinkAct():
                     self._link(act)
-                case Leave():
+                case LeaveAct():
                     self._leave(act)
-                case Call():
+                case CallAct():
                     self.result = self.host.call(act.name, **act.args)
-                case Pass():
+                case PassAct():
                     self.host.advance(act.ms)
         self.settle()
         self._put_in_order(events)
@@ -145,12 +145,12 @@ class MatrixScene:
             if inits:
                 self.ids[client] = int(inits[-1].packet.session_id)
 
-    def _send(self, act: Send) -> None:
+    def _send(self, act: SendAct) -> None:
         connection = self.open[act.client, act.channel]
         body = _body(connection, act.type) if act.body is None else act.body
         connection.send(act.type, body)
 
-    def _link(self, act: Link) -> None:
+    def _link(self, act: LinkAct) -> None:
         number = self.session_id(act)
         made = Connection(
             self.pump,
@@ -159,7 +159,7 @@ class MatrixScene:
             connection_id=number,
         )
         self.open[act.client, act.channel] = made
-        if act.channel == MAIN and act.id is not Id.ZERO:
+        if act.channel == MAIN and act.id is not LinkId.ZERO:
             self.ids[act.client] = number
         self.link_error = LinkErr.SPICE_LINK_ERR_OK
         try:
@@ -170,27 +170,27 @@ class MatrixScene:
             self.link_error = None
             self.trouble = str(failure)
 
-    def session_id(self, act: Link) -> int:
+    def session_id(self, act: LinkAct) -> int:
         """The connection_id that a link names."""
         match act.id:
-            case Id.OWN:
+            case LinkId.OWN:
                 return self.ids.get(act.client) or self.ids[1]
-            case Id.STALE:
+            case LinkId.STALE:
                 return self.ended[-1]
-            case Id.OTHER:
+            case LinkId.OTHER:
                 return self.ids[2]
-        return {Id.GIVEN: GIVEN_ID, Id.WRONG: WRONG_ID}.get(act.id, 0)
+        return {LinkId.GIVEN: GIVEN_ID, LinkId.WRONG: WRONG_ID}.get(act.id, 0)
 
-    def _leave(self, act: Leave) -> None:
+    def _leave(self, act: LeaveAct) -> None:
         connection = self.open[act.client, act.channel]
         match act.how:
-            case How.CLOSE:
+            case LeaveHow.CLOSE:
                 connection.close()
-            case How.RESET:
+            case LeaveHow.RESET:
                 connection.reset()
-            case How.HALF_CLOSE:
+            case LeaveHow.HALF_CLOSE:
                 connection.half_close()
-            case How.DISCONNECTING:
+            case LeaveHow.DISCONNECTING:
                 connection.send(MsgcBase.SPICE_MSGC_DISCONNECTING, bytes(12))
                 connection.close()
         if act.channel == MAIN and act.client in self.ids:

@@ -18,7 +18,7 @@ from fixtures.bench import Bench
 from fixtures.bench.planting import dies_at, lost, requirement, stuck_after
 from fixtures.peer import Pump
 from fixtures.system.hosts import Ability, Unsupported
-from suites.matrix.acts import MAIN, Link
+from suites.matrix.acts import MAIN, LinkAct
 from suites.matrix.cell_player import CellPlayer
 from suites.matrix.cell_results import CellResults
 from suites.matrix.cells import Cell
@@ -78,7 +78,7 @@ def play(bench: Bench, place: Place, wanted: list[Cell], results: CellResults) -
 
 def _without_cards(cell: Cell, place: Place) -> Cell:
     """The same cell at a machine without smartcards."""
-    concerned = isinstance(cell.act, Link) and cell.act.channel == CARD
+    concerned = isinstance(cell.act, LinkAct) and cell.act.channel == CARD
     return Cell(place, cell.act, "cannot be: this build has no smartcards" if concerned else cell.left_out)
 
 

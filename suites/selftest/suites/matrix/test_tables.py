@@ -13,7 +13,7 @@ from dissectors.conversation.connection_states import State
 from dissectors.conversation.main_order import MAIN_ORDER
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.wire.constants import MESSAGE_NAMES, Side
-from suites.matrix.acts import MAIN, Call, Link, Send
+from suites.matrix.acts import MAIN, CallAct, LinkAct, SendAct
 from suites.matrix.cells import UNKNOWN_TYPE, cells, messages
 from suites.matrix.host_answers import CALLS, CHANNEL_CALLS
 from suites.matrix.places import CHANNELS, NOT_HELD, Place, places
@@ -39,7 +39,7 @@ def test_every_channel_that_has_messages_is_driven() -> None:
 def test_cells(place: Place) -> None:
     found = list(cells(place))
     assert max(Counter(cell.name for cell in found).values()) == 1
-    sent = [cell.act.type for cell in found if isinstance(cell.act, Send)]
+    sent = [cell.act.type for cell in found if isinstance(cell.act, SendAct)]
     assert sent == messages(place.channel)
     assert set(MESSAGE_NAMES[place.channel, Side.CLIENT]) < set(sent)
     for cell in found:
@@ -55,7 +55,7 @@ def test_an_answer_is_due_in_each_cell(place: Place) -> None:
     table = CALLS if place.channel == MAIN else CHANNEL_CALLS
     for cell in cells(place):
         if (
-            isinstance(cell.act, Call)
+            isinstance(cell.act, CallAct)
             and not cell.left_out
             and cell.act.name not in ("kbd_leds", "set_ticket")
         ):
@@ -78,6 +78,6 @@ def test_the_table_can_be_read() -> None:
 
 def test_links_with_each_id() -> None:
     session = next(place for place in PLACES if place.name == "session")
-    links = [cell for cell in cells(session) if isinstance(cell.act, Link)]
+    links = [cell for cell in cells(session) if isinstance(cell.act, LinkAct)]
     assert len(links) == 60
     assert sum(cell.left_out is not None for cell in links) == 10  # the id of another client

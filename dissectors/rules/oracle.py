@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from importlib import import_module
 from typing import Any
 
 from dissectors.conversation.conversation import Conversation
@@ -26,26 +25,26 @@ from dissectors.rules.rule_engine import (
 )
 from dissectors.wire.constants import Side
 
-#: The modules that declare rules.
-RULE_MODULES = (
-    "order",
-    "link",
-    "channel",
-    "session",
-    "channels_list",
-    "agent",
-    "source",
-    "target",
-    "client",
-    "seamless",
-    "overdue",
-    "host",
+# These modules declare the rules, which judge an event in the order of this list.
+# isort: off
+from dissectors.rules import (  # noqa: F401
+    order_rules,
+    link_rules,
+    channel_rules,
+    session_rules,
+    channels_list_rules,
+    agent_rules,
+    source_rules,
+    target_rules,
+    client_rules,
+    seamless_rules,
+    overdue_rules,
+    host_rules,
 )
+# isort: on
+
 #: The rule that any end of the process breaks.
 GENERAL = "ROBUST-001"
-
-for _module in RULE_MODULES:
-    import_module(f"dissectors.rules.{_module}_rules")
 
 
 class Oracle:

@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -45,7 +44,9 @@ class ClusterRun:
         self._tests = 0
         self._cluster = DaskCluster(place, width, alike(specs))
         self.threads = self._cluster.threads
-        self._task = import_module("reports.commands.dask_shard")
+        from reports.commands import dask_shard  # it needs the extra `cluster`
+
+        self._task = dask_shard
         self._cluster.client.subscribe_topic(self._task.TOPIC, self._event)
 
     def _event(self, event: tuple[float, Any]) -> None:

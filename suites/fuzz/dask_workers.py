@@ -8,7 +8,6 @@ import queue
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
-from importlib import import_module
 from typing import Any
 
 from suites.dask_cluster import Alike, DaskCluster
@@ -27,7 +26,9 @@ class DaskWorkers:
         self.threads = self._cluster.threads
         self._campaign = uuid.uuid4().hex
         try:
-            self._task = import_module("suites.fuzz.dask_task")
+            from suites.fuzz import dask_task  # it needs the extra `cluster`
+
+            self._task = dask_task
             self._cluster.client.subscribe_topic(self._task.TOPIC, self._event)
         except BaseException:
             self.close()

@@ -24,7 +24,9 @@ class DaskPlayers:
     def __init__(self, cluster: DaskCluster, server: str, subject: Subject) -> None:
         self._cluster, self._server, self._subject = cluster, server, subject
         self._run = uuid.uuid4().hex
-        self._tasks = import_module("suites.model.dask_words")
+        from suites.model import dask_words  # it needs the extra `cluster`
+
+        self._tasks = dask_words
 
     def many(self, words: Sequence[Word]) -> Iterator[tuple[Word, list[Answer]]]:
         """See `Player`. The scheduler gives the word of a killed worker to another one. Raises

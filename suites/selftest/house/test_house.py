@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 #: Names that Python, pytest and packaging fix.
 FIXED = {"__init__.py", "__main__.py", "conftest.py"}
+#: The rooms from the lowest to the highest: each imports only from those before it.
+ROOMS = ("dissectors", "fixtures", "suites", "reports")
 
 
 def tracked(*patterns: str) -> list[Path]:
@@ -38,3 +41,18 @@ def test_each_file_has_its_licence() -> None:
 def test_rooms_hold_the_files_of_dissectors() -> None:
     """The top folder of the dissectors holds rooms, not files."""
     assert [p.name for p in (ROOT / "dissectors").glob("*.py")] == ["__init__.py"]
+
+
+def test_module_names_in_strings_point_down() -> None:
+    """A string that names one of our modules (`python -m`, resources, a worker's module) keeps to the import
+    contract too, which sees only imports; and the module exists."""
+    wrong: list[str] = []
+    for path in tracked(*(f"{room}/*.py" for room in ROOMS)):
+        if path.parts[:2] == ("suites", "selftest"):
+            continue
+        for name in re.findall(rf'"((?:{"|".join(ROOMS)})(?:\.\w+)+)"', (ROOT / path).read_text("utf-8")):
+            parts = name.split(".")
+            there = (ROOT / f"{'/'.join(parts)}.py").exists() or (ROOT / "/".join(parts)).is_dir()
+            if ROOMS.index(parts[0]) > ROOMS.index(path.parts[0]) or not there:
+                wrong.append(f"{path}: {name}")
+    assert wrong == []

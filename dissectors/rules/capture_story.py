@@ -75,7 +75,7 @@ class _Story:
                 for g in inspection.gaps
             ],
             "unjudged": [
-                {"requirement": requirement, "why": f"it takes {why}"}
+                {"requirement": requirement, "why": f"it needs {why}"}
                 for requirement, why in inspection.oracle.judgement.unjudged(CATALOGUE)
                 if CATALOGUE[requirement].evidence is Evidence.PACKETS
             ]

@@ -260,6 +260,15 @@ def joins(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
     )
 
 
+@at_end
+def one_init(view: Conversation) -> Iterator[Ruling]:
+    """The server sends INIT once; the order tables find a second one."""
+    for session in view.sessions:
+        main = session.main
+        if main.certain and main.linked_whole and main.shown[Side.SERVER, MsgMain.SPICE_MSG_MAIN_INIT] == 1:
+            yield Kept("MAIN-002")
+
+
 def mechanism_known(connection: Connection) -> bool:
     """Whether the client chose SPICE or SASL; servers refuse any other mechanism for that alone."""
     if connection.mechanism is None:
@@ -287,8 +296,8 @@ def main_accepted(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
     connection = view.connection(event)
     if event.kind != "result" or not connection.is_main or connection.mess is None:
         return
-    if connection.as_target and link_error(event) == OK:
-        yield Kept("MIG-DST-001")
+    if link_error(event) == OK:
+        yield Kept("MIG-DST-001" if connection.as_target else "CONNID-012")
     elif link_error(event) == LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID and not connection.as_target:
         yield Broken(
             "CONNID-012", "a main link with id 0 opens a new session", "SPICE_LINK_ERR_BAD_CONNECTION_ID"

@@ -9,7 +9,7 @@ from typing import Any
 from dissectors.conversation.connection_states import CONNECTED as CONNECTED_PLAIN
 from dissectors.conversation.connection_states import CONNECTED_SEAMLESS, WAITING, State
 from dissectors.conversation.conversation import ANSWERS, Connection, Conversation, Migration, Server
-from dissectors.conversation.main_order import ANNOUNCEMENTS
+from dissectors.conversation.main_order import ACCEPTANCES, ANNOUNCEMENTS
 from dissectors.framing.events import Closed, Ending, HostEvent, Message
 from dissectors.rules.migration_facts import (
     BEGIN,
@@ -54,6 +54,8 @@ def announcement(view: Conversation, event: Message) -> Iterator[Ruling]:
         yield from _seamless_terms(connection, event)
     if switch:
         yield from _switch_repeats(connection, event)
+    elif _cancelled_before(connection):
+        yield Kept("MIG-SRC-025")
     host = server_of(view, connection)
     if watched(host) and event.whole:
         yield from _as_called(host, event, packet)
@@ -186,6 +188,14 @@ def source_end(view: Conversation, event: Message) -> Iterator[Ruling]:
         yield Kept("MIG-SRC-018")
     elif event.type == CANCEL and connection.state in CONNECTED_STATES:
         yield Kept("MIG-SRC-017")
+
+
+def _cancelled_before(connection: Connection) -> bool:
+    """Whether the source cancelled the earlier migration, which its client had accepted."""
+    earlier = connection.session.migration if connection.session is not None else None
+    if earlier is None or earlier.answer is None or earlier.ended is None:
+        return False
+    return earlier.answer.type in ACCEPTANCES and earlier.ended.type == CANCEL
 
 
 def _in_time(host: Server | None, migration: Migration | None, answer: Message, event: Message) -> bool:

@@ -60,7 +60,7 @@ class _Collector:
             if callspec := getattr(item, "callspec", None):
                 identifier, _, fault = callspec.id.partition(":")
                 if identifier in CATALOGUE and fault:  # a self-test that mutates a recorded conversation
-                    found = MarkedTest(item.nodeid, title, (fault,))
+                    found = MarkedTest(item.nodeid, title, (fault.strip(),))
                     self.spoiled.setdefault(identifier, []).append(found)
 
 

@@ -246,7 +246,7 @@ def _unjudged(console: Console, story: Story, width: int, *, whole: bool) -> Non
     if not missing:
         return
     console.print()
-    hint = ":" if whole else " (--unjudged lists them, with what it takes)"
+    hint = ":" if whole else " (--unjudged lists them, and what each needs)"
     _print(console, f"Not judged: {_plural(len(missing), 'rule')} that a capture can show{hint}", width)
     if not whole:
         return

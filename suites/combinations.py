@@ -180,7 +180,7 @@ def made_anew() -> list[list[str]]:
 
 
 def called(row: Mapping[str, str]) -> str:
-    """A row's name, as a test's."""
+    """The name of a row, as the test's parameter."""
     lacks = row["lacks"].removeprefix("SPICE_")
     rest = ", ".join(row[name] for name in ("scheme", "end", "channels", "header", "tls", "ticket"))
     return f"{rest}, lacks {lacks}"

@@ -86,12 +86,12 @@ class Capture(Iterator[AnyItem]):
 
     @property
     def packets(self) -> int:
-        """Packets so far."""
+        """The number of packets read so far."""
         return self._tcp.packets
 
     @property
     def bytes(self) -> int:
-        """Bytes of these packets on the wire."""
+        """The number of bytes that these packets had on the wire."""
         return self._tcp.bytes
 
     @property
@@ -102,17 +102,17 @@ class Capture(Iterator[AnyItem]):
 
     @property
     def streams(self) -> int:
-        """TCP connections so far."""
+        """The number of TCP connections so far."""
         return self._tcp.connections.count
 
     @property
     def other_streams(self) -> int:
-        """Those of them that carry no SPICE."""
+        """The number of TCP connections that carry no SPICE."""
         return self._context.other_streams
 
     @property
     def failed_streams(self) -> int:
-        """Failed connection attempts among them."""
+        """The number of connection attempts that failed."""
         return self._tcp.connections.failed
 
     @property

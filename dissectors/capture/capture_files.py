@@ -127,7 +127,7 @@ class CaptureFile:
 
     @property
     def name(self) -> str:
-        """Its name in messages."""
+        """The file's name, for messages."""
         return self._source.name
 
     @property

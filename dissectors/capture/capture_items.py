@@ -182,7 +182,7 @@ class Run:
         self.times: list[float] = []
 
     def add(self, data: bytes, frame: int, time: float) -> None:
-        """Append a piece."""
+        """Appends a piece; `time` in seconds."""
         self.parts.append(data)
         self.frames.append(frame)
         self.times.append(time)

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from dissectors.capture.capture_items import Begin
 from dissectors.framing.events import ConnectFailed, Failure
 
-#: A SYN that comes sooner after another one is the same packet, captured twice.
+#: A SYN that follows another one within so many seconds is the same packet, captured twice.
 AGAIN = 0.1
 
 UNREACHABLE4 = {

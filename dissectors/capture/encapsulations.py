@@ -108,7 +108,7 @@ ethernet = typed(12, 14)
 
 
 def plausible_ethernet(cursor: PacketCursor, at: int) -> bool:
-    """An Ethernet header that leads somewhere begins there."""
+    """Whether an Ethernet header with a known EtherType begins `at` bytes behind the present place."""
     where = cursor.at + at + 12
     return len(cursor.data) >= where + 2 and _TWO.unpack_from(cursor.data, where)[0] in ETHERTYPES
 

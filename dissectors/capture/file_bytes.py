@@ -88,7 +88,8 @@ class Source:
             raise self.error("the compressed data is damaged") from None
 
     def wait(self) -> bool:
-        """Ask the caller's function; False ends the following. A file that went away raises."""
+        """Asks the caller's function whether to go on; False ends the following. Raises CaptureError if the
+        file went away."""
         if self.regular:
             try:
                 status = self._path.stat()
@@ -104,7 +105,7 @@ class Source:
         return False
 
     def close(self) -> None:
-        """Give the file back."""
+        """Closes the file."""
         self._raw.close()
 
 

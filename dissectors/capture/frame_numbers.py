@@ -50,12 +50,12 @@ class FrameNumbers:
         return made
 
     def entry(self) -> int:
-        """The frame of a journal entry."""
+        """The frame number of a journal entry."""
         self.last += 1
         return self.last
 
     def opening(self) -> int:
-        """The frame of a connection's SYN."""
+        """The frame number of a connection's SYN."""
         self.last += HANDSHAKE
         return self.last - HANDSHAKE + 1
 

@@ -13,7 +13,14 @@ from dataclasses import dataclass, field, replace
 from dissectors.capture.capture_items import AnyItem, Begin, Chunk, End, Gap, Note
 from dissectors.capture.protocol_heads import HTTP_METHODS, REDQ, protocol_name, shown
 from dissectors.capture.proxy_targets import shown_authority
-from dissectors.capture.stream_context import OTHER, OnlyTheEnd, Spoken, StreamContext, StreamStage, announced
+from dissectors.capture.stream_context import (
+    OTHER,
+    OnlyTheEnd,
+    StreamContext,
+    StreamStage,
+    UnreadBytes,
+    announced,
+)
 from dissectors.framing.events import ProxyTunnel, WrongProtocol
 from dissectors.wire.constants import Side
 
@@ -59,7 +66,7 @@ class Head:
 
     @property
     def upgrades(self) -> bool:
-        """The request asks for WebSocket."""
+        """Whether the request asks for WebSocket."""
         return b"websocket" in self.fields.get(b"upgrade", b"").lower()
 
 
@@ -67,7 +74,7 @@ class Head:
 class HttpHalf:
     """One end: its unread bytes, and the state of its present body."""
 
-    spoken: Spoken = field(default_factory=Spoken)
+    spoken: UnreadBytes = field(default_factory=UnreadBytes)
     left: int = 0  # bytes of the body that are still to come
     chunked: bool = False
     endless: bool = False  # the body lasts as long as the connection

@@ -29,14 +29,16 @@ class _Datagram:
 
 
 class Fragments:
-    """The incomplete datagrams."""
+    """Holds the pieces of IP datagrams until a datagram is complete."""
 
     def __init__(self) -> None:
         self._open: dict[bytes, _Datagram] = {}
         self._held = 0
 
     def add(self, key: bytes, offset: int, data: bytes, size: int, more: bool) -> bytes | None:
-        """The datagram if this piece completes it; None otherwise, and for pieces that the capture cut."""
+        """Takes a piece: its `offset` in the datagram and its `size` on the wire in bytes, and whether `more`
+        pieces follow. Returns the datagram if this piece completes it; None otherwise, and for a piece that
+        the capture cut."""
         if len(data) < size or size <= 0 or offset + size > LARGEST:
             return None
         datagram = self._open.setdefault(key, _Datagram())

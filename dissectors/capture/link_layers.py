@@ -41,7 +41,7 @@ def endpoints(key: bytes) -> tuple[Endpoint, Endpoint]:
 
 
 def reverse(key: bytes) -> bytes:
-    """The key of the other direction."""
+    """The key of the connection's other direction."""
     size = (len(key) - 4) // 2
     return key[size : 2 * size] + key[:size] + key[-2:] + key[-4:-2]
 
@@ -61,7 +61,8 @@ class Network:
         self.cut = self.cut_at = 0  # packets that the capture cut, and the size to which it cut them
 
     def segment(self, link: int, buffer: bytes, start: int, end: int, wire: int) -> Segment | None:
-        """The TCP segment of a packet; None for anything else, cut headers included."""
+        """The TCP segment of a packet; None for anything else, cut headers included. The packet is
+        `buffer[start:end]`, and had `wire` bytes on the wire; `link`: its link type."""
         if place := SHORT.get(link):
             ether, offset = place
             position = start + offset

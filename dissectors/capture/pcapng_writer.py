@@ -85,13 +85,13 @@ class PcapngWriter:
         self._block(IDB, struct.pack("<HHI", RAW_IP, 0, 0) + resolution)
 
     def note(self, text: str) -> None:
-        """The next packet carries this comment."""
+        """Adds this comment to the next packet."""
         self._note = text.encode("utf-8", "replace")
 
     def open_connection(
         self, connection: int, client: Endpoint, server: Endpoint, time: float, *, handshake: bool = True
     ) -> int:
-        """A handshake of three packets, or none for a connection that began before."""
+        """Writes a handshake of three packets, or none for a connection that began before the recording."""
         ends = {
             Side.CLIENT: _End(self._address(client.host), client.port, connection * 0x9E3779B1 & 0xFFFFFFFF),
             Side.SERVER: _End(self._address(server.host), server.port, connection * 0x85EBCA6B & 0xFFFFFFFF),
@@ -108,18 +108,18 @@ class PcapngWriter:
         return self._packet(connection, Side.CLIENT, ACK, b"", time)
 
     def attempt(self, client: Endpoint, server: Endpoint, time: float) -> int:
-        """A SYN that nobody answers."""
+        """Writes a SYN that nobody answers."""
         number = -1 - len(self._connections)
         self.open_connection(number, client, server, time, handshake=False)
         return self._packet(number, Side.CLIENT, SYN, b"", time)
 
     def skip(self, connection: int, sender: Side, size: int) -> None:
-        """Bytes of `sender` are missing: a hole in the sequence numbers."""
+        """Leaves a hole of `size` bytes in the sequence numbers: bytes of `sender` that are missing."""
         source = self._connections[connection].ends[sender]
         source.sequence = (source.sequence + size) & 0xFFFFFFFF
 
     def segment(self, connection: int, sender: Side, data: bytes, time: float) -> int:
-        """Bytes that `sender` sent; more than a packet holds become several packets."""
+        """Writes bytes that `sender` sent, in as many packets as they need."""
         view, frame = memoryview(data), self.frame
         receiver = _other(sender)
         source = self._connections[connection].ends[sender]
@@ -130,7 +130,7 @@ class PcapngWriter:
         return frame
 
     def close_connection(self, connection: int, how: Ending, by: Side, time: float) -> int:
-        """FIN of `by` and its acknowledgement, or RST; other endings leave no packet."""
+        """Writes FIN of `by` and its acknowledgement, or RST; other endings leave no packet."""
         state = self._connections[connection]
         if how is Ending.RESET:
             state.closed = set(Side)
@@ -143,7 +143,7 @@ class PcapngWriter:
         return frame
 
     def host_event(self, event: HostEvent) -> int:
-        """A host event as a journal entry."""
+        """Writes a host event as a journal entry."""
         fields = {
             "MESSAGE": f"{event.host}: {event.name}",
             "SPICE_HOST": event.host,
@@ -155,7 +155,7 @@ class PcapngWriter:
         return self.journal(fields, event.time)
 
     def journal(self, fields: dict[str, str], time: float) -> int:
-        """A systemd journal entry in the export format."""
+        """Writes a systemd journal entry in the export format."""
         entry = [b"__REALTIME_TIMESTAMP=%d\n" % self._ticks(time)]
         for name, text in fields.items():
             value = text.encode("utf-8", "surrogateescape")
@@ -168,7 +168,7 @@ class PcapngWriter:
         return self.frame
 
     def secrets(self, key_log: str) -> None:
-        """Lines of a TLS key log; before the packets that need them."""
+        """Writes lines of a TLS key log; they must come before the packets that need them."""
         data = key_log.encode()
         self._block(DSB, struct.pack("<II", TLS_KEY_LOG, len(data)) + _padded(data))
 

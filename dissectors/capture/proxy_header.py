@@ -10,7 +10,7 @@ from ipaddress import ip_address
 
 from dissectors.capture.capture_items import AnyItem, Begin, Chunk, End, Gap
 from dissectors.capture.protocol_heads import PROXY1, PROXY2
-from dissectors.capture.stream_context import Spoken, StreamContext, StreamStage
+from dissectors.capture.stream_context import StreamContext, StreamStage, UnreadBytes
 from dissectors.framing.events import Endpoint, ProxyHeader
 from dissectors.wire.constants import Side
 
@@ -71,7 +71,7 @@ class ProxyHeaderStream:
     def __init__(self, begin: Begin, context: StreamContext) -> None:
         self._begin = begin
         self._context = context
-        self._client = Spoken()
+        self._client = UnreadBytes()
         self._early: list[Chunk | Gap] = []  # of the server, before the header was whole
         self._inner: StreamStage | None = None
 

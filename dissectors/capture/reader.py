@@ -260,7 +260,7 @@ class EventReader:
             self._give_up(number)
 
     def _recognise(self, late: LateStart, place: Recognised) -> Iterator[Event]:
-        """A connection is SPICE: yields its events from the first held byte on."""
+        """Yields the events of a connection that is SPICE, from the first held byte on."""
         number = late.begin.connection
         del self._late[number]
         if place.flip:
@@ -272,7 +272,7 @@ class EventReader:
             yield from self._item(item)
 
     def _give_up(self, number: int) -> None:
-        """A connection is no SPICE."""
+        """Forgets a connection that is no SPICE."""
         del self._late[number]
         self.reader.drop(number)
         self._without_spice += 1

@@ -50,7 +50,7 @@ def unread_tls(reasons: Mapping[str, tuple[str, int]]) -> Iterator[str]:
 
 
 def link_name(number: int) -> str:
-    """A link type by number and name."""
+    """A link type as its number and name."""
     return f"{number} ({LINK_NAMES[number]})" if number in LINK_NAMES else str(number)
 
 

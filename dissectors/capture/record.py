@@ -23,7 +23,7 @@ Progress = Callable[[int, int | None], None]
 
 
 class Format(Protocol):
-    """One open file's format and state."""
+    """Reads the records of one open file; knows how far it has come."""
 
     own: bool  # recorded by this project
     several: bool  # packets of several interfaces, each in its own order

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 
 from dissectors.capture.capture_items import AnyItem, Begin, Chunk, End, Gap
 from dissectors.capture.proxy_targets import shown_target
-from dissectors.capture.stream_context import OnlyTheEnd, Spoken, StreamContext, StreamStage, announced
+from dissectors.capture.stream_context import OnlyTheEnd, StreamContext, StreamStage, UnreadBytes, announced
 from dissectors.framing.events import ProxyTunnel
 from dissectors.wire.constants import Side
 
@@ -38,11 +38,11 @@ LONGEST = 600  # bytes of one end's part: a user name and a host name
 
 
 class Unfinished(Exception):
-    """More bytes are needed."""
+    """Raised where more bytes are needed."""
 
 
 class Unfit(Exception):
-    """It is no SOCKS."""
+    """Raised where the bytes are no SOCKS."""
 
 
 def is_socks(head: bytes) -> bool:
@@ -69,7 +69,7 @@ class _Reader:
         return self.some(1)[0]
 
     def text(self) -> bytes:
-        """Up to a zero byte."""
+        """The bytes up to a zero byte, which is left out. Raises Unfinished."""
         end = self.data.find(b"\0", self.place)
         if end < 0:
             raise Unfinished
@@ -77,7 +77,7 @@ class _Reader:
         return text
 
     def expect(self, *values: int) -> int:
-        """A byte that must be one of these."""
+        """A byte that must have one of these values. Raises Unfit, Unfinished."""
         if (value := self.byte()) not in values:
             raise Unfit
         return value
@@ -165,7 +165,7 @@ class SocksStream:
     def __init__(self, begin: Begin, context: StreamContext) -> None:
         self._begin = begin
         self._context = context
-        self._spoken = {side: Spoken() for side in Side}
+        self._spoken = {side: UnreadBytes() for side in Side}
         self._inner: StreamStage | None = None
 
     def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:

@@ -61,7 +61,7 @@ def announced(begin: Begin) -> Iterator[AnyItem]:
 
 
 class Plain:
-    """Nothing between TCP and SPICE."""
+    """The stage of a connection without layers between TCP and SPICE: items pass unchanged."""
 
     def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:
         """See `StreamStage`."""
@@ -69,7 +69,7 @@ class Plain:
 
 
 class Nothing:
-    """A connection that is ignored."""
+    """The stage of a connection that is ignored."""
 
     def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:
         """See `StreamStage`."""
@@ -85,8 +85,8 @@ class OnlyTheEnd:
             yield item
 
 
-class Spoken:
-    """One end's unread bytes, with their frames."""
+class UnreadBytes:
+    """The bytes that one end has sent and no stage has read, with their frames."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -94,7 +94,7 @@ class Spoken:
         self._read = self._said = 0
 
     def add(self, chunk: Chunk) -> None:
-        """More."""
+        """Adds the next chunk."""
         self._chunks.append((self._said, chunk))
         self._said += len(chunk.data)
         self.data += chunk.data
@@ -106,7 +106,7 @@ class Spoken:
         return chunk.at(min(where - start, len(chunk.data) - 1))
 
     def take(self, size: int) -> bytes:
-        """Read so many bytes."""
+        """Removes the first `size` bytes and returns them."""
         taken = bytes(self.data[:size])
         del self.data[:size]
         self._read += len(taken)

@@ -34,7 +34,7 @@ LINK_REPLY = 178
 #: The most bytes of a connection that are held until its protocol is clear.
 HELD = 1 << 14
 RECORD_HEADER = 5
-#: Clients begin so, where it is of interest.
+#: The first bytes of the client protocols that are recognised.
 CLIENT_BEGINNINGS = (REDQ, PROXY1, PROXY2, *HTTP_METHODS)
 
 
@@ -154,7 +154,7 @@ class Opening:
             ):
                 return True
             elif side is Side.SERVER and len(self._heads) < 2 and protocol_name(head):
-                return True  # it speaks first: a client may take it for SPICE
+                return True  # the server speaks first: a client may take it for a SPICE server
         if begin.midstream:
             return False
         if self._holes:
@@ -166,7 +166,7 @@ class Opening:
         return self._context.own(self._begin.file) and head.startswith(b"GET ") and HEADERS_END not in head
 
     def _spice(self, client: Side) -> StreamStage:
-        """One end speaks SPICE."""
+        """The stage of a connection in which `client` speaks SPICE."""
         self._direct(client)
         self._begin.midstream = False
         return Plain() if self._context.own(self._begin.file) else SpiceStream(self._begin)
@@ -181,7 +181,7 @@ class Opening:
         if name in ("SPICE", "TLS") or self._context.own(begin.file):
             return
         if name is not None:
-            how, why = Failure.OTHER, f"the server speaks {name}; the client left without a word"
+            how, why = Failure.OTHER, f"the server speaks {name}; the client left without sending a byte"
         elif not self._heads and end.by is Side.SERVER and end.how in (Ending.CLOSED, Ending.RESET):
             closed = "closed it (FIN)" if end.how is Ending.CLOSED else "reset it (RST)"
             how, why = (

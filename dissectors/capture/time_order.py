@@ -33,7 +33,7 @@ class Order:
         self._keeps, self._window = True, SEVERAL
 
     def take(self, batch: list[Record]) -> list[Record]:
-        """The next records in order."""
+        """Takes the next records of the file; returns those whose order is certain."""
         batch = self._kept + batch
         ordered = sorted(batch, key=_time)
         if ordered != batch:
@@ -55,7 +55,7 @@ class Order:
         return not self._keeps
 
     def rest(self) -> list[Record]:
-        """The held records."""
+        """Returns the records that are still held."""
         kept, self._kept = self._kept, []
         return kept
 

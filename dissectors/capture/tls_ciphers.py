@@ -65,7 +65,7 @@ SUITES: dict[int, Suite] = {
 
 
 class RecordCipher(Protocol):
-    """One direction's keys."""
+    """Decrypts the records of one direction with its keys."""
 
     def open(self, header: bytes, body: bytes, sequence: int) -> tuple[int, bytes]:
         """(content type, plain bytes) of a record; Unreadable if the key or the number does not fit."""
@@ -99,7 +99,7 @@ class Tls13:
         return (plain[-1], plain[:-1]) if plain else (0, b"")
 
     def updated(self) -> Tls13:
-        """The keys after a KeyUpdate."""
+        """The cipher with the keys that follow a KeyUpdate."""
         size = len(self._secret)
         return Tls13(self._suite, expand_label(self._suite, self._secret, "traffic upd", size))
 

@@ -85,10 +85,10 @@ class WebSocketStream:
         self._inner = context.opening(replace(begin, websocket=True), context)
         self._frames = {side: Frames() for side in Side}
         self._lost: set[Side] = set()
-        self._text_told = False
+        self._text_noted = False
 
     def feed(self, item: Chunk | Gap | End) -> Iterator[AnyItem]:
-        """See `Stage`. After a hole nothing proves where a frame begins: the direction ends there."""
+        """See `StreamStage`. After a hole nothing proves where a frame begins: the direction ends there."""
         if isinstance(item, End):
             yield from self._inner.feed(item)
         elif item.sender in self._lost:
@@ -96,7 +96,7 @@ class WebSocketStream:
         elif isinstance(item, Gap):
             self._lost.add(item.sender)
             yield from self._inner.feed(replace(item, size=None))
-            yield self._note("bytes are missing, the rest of this direction cannot be framed", item)
+            yield self._note("bytes are missing; the frames after them cannot be read", item)
         else:
             run, reason = Run(item.connection, item.sender, item.file), ""
             try:
@@ -109,9 +109,9 @@ class WebSocketStream:
                 yield from self._inner.feed(run.chunk())
             if reason:
                 yield self._note(reason, item)
-            elif self._frames[item.sender].texts and not self._text_told:
-                self._text_told = True
-                yield self._note("text frames are there; SPICE has binary ones", item)
+            elif self._frames[item.sender].texts and not self._text_noted:
+                self._text_noted = True
+                yield self._note("the connection has text frames; SPICE uses binary frames", item)
 
     def _note(self, text: str, item: Chunk | Gap) -> Note:
         return Note(

@@ -17,7 +17,7 @@ from dissectors.wire.fields import (
 from dissectors.wire.message import SpiceMessage, message
 from dissectors.wire.struct_fields import RestField
 
-#: SpicevmcChannel and its heirs, and those of them that are ports.
+#: The channels that derive from SpicevmcChannel, and those of them that are ports.
 VMC = (ChannelType.SPICE_CHANNEL_USBREDIR, ChannelType.SPICE_CHANNEL_PORT, ChannelType.SPICE_CHANNEL_WEBDAV)
 PORTS = VMC[1:]
 

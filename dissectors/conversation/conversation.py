@@ -111,7 +111,7 @@ class Conversation:
         return self.hosts[-1]
 
     def apply(self, event: Event) -> None:
-        """Takes one event in."""
+        """Updates the conversation with one event."""
         self.now = max(self.now, event.time)
         if isinstance(event, HostEvent):
             self._apply_host(event)

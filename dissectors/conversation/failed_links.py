@@ -236,5 +236,5 @@ def _other_literal(migration: Migration, server: Endpoint) -> bool:
 
 
 def how_closed(closed: Closed) -> str:
-    """In a word."""
+    """How a connection ended, in a word."""
     return "reset" if closed.how is Ending.RESET else "closed"

@@ -93,7 +93,7 @@ class Connection:
 
     @property
     def is_main(self) -> bool:
-        """A main channel."""
+        """Whether this is a main channel."""
         return self.channel == MAIN
 
     @property
@@ -166,7 +166,7 @@ class Session:
     clock: tuple[float, int] | None = None  # the latest multimedia time: (event's s, its ms)
 
     def connections(self) -> Iterator[Connection]:
-        """Main first."""
+        """All connections of the session, main first."""
         yield self.main
         yield from self.channels
 

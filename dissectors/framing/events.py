@@ -233,7 +233,7 @@ class Failure(StrEnum):
     UNREACHABLE = "unreachable"  # ICMP: no way to that network, host or port
     UNANSWERED = "not answered"  # SYNs without any answer
     WORDLESS = "closed without a word"  # the server accepted it and closed it; nobody sent a byte
-    OTHER = "another protocol"  # the server spoke first, no SPICE, and the client left without a word
+    OTHER = "another protocol"  # the server spoke first, in another protocol, and the client left
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ Buffer = bytes | bytearray
 
 
 def head_size(mini: bool) -> int:
-    """Bytes of a header."""
+    """The size of a data header in bytes."""
     return MINI_HEADER_BYTES if mini else DATA_HEADER_BYTES
 
 

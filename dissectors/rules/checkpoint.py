@@ -53,7 +53,7 @@ class Checkpoint:
 
 
 class _Packer(pickle.Pickler):
-    """Pickles an event as its index."""
+    """Pickles each event as its index among the events."""
 
     def __init__(self, file: io.BytesIO, places: dict[int, int]) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL)

@@ -169,7 +169,7 @@ class Doubts:
         self._turns: defaultdict[int, list[float]] = defaultdict(list)  # when a connection's state changed
 
     def observe(self, event: Event) -> None:
-        """Takes in the next event."""
+        """Takes the next event."""
         self._now = max(self._now, event.time)
         match event:
             case LinkBytes():

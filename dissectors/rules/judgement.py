@@ -102,7 +102,7 @@ class Finding:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """The finding as a dictionary that JSON can hold."""
         return asdict(self) | {"level": self.level.value}
 
 

@@ -21,7 +21,7 @@ def visible(text: str) -> str:
 
 
 def visible_lines(text: str) -> str:
-    """As `visible`, but lines end."""
+    """Like `visible`, but keeps line ends."""
     return "\n".join(map(visible, text.split("\n")))
 
 

@@ -383,10 +383,10 @@ def verify(run: Path, signers: Path | None) -> None:
     """Check a run: the seal of its files, its reports against its events, each verdict from the packets.
 
     Exit status 1 if a check fails."""
-    from reports.commands.verify import said
+    from reports.commands.verify import progress_on_stderr
     from reports.commands.verify import verify as again
 
-    text, holds = again(run, signers, said())
+    text, holds = again(run, signers, progress_on_stderr())
     click.echo(text)
     sys.exit(Exit.HOLDS if holds else Exit.DOES_NOT_HOLD)
 

@@ -128,7 +128,7 @@ class _Report:
         click.echo(f"{time.monotonic() - self._begun:7.1f} s  {line}")
 
     def failure(self, failure: Failure) -> None:
-        """A new failure, shortened."""
+        """Records a new failure, which has been shortened."""
         case = self._case(failure)
         self._cases[failure.name] = case
         self._run.finished(case)

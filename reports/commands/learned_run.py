@@ -133,7 +133,7 @@ def title_of(model: Model) -> str:
 
 
 def states_text(model: Model) -> str:
-    """`states.txt`."""
+    """The text of `states.txt`."""
     return "".join(f"{line}\n" for line in state_lines(model))
 
 

@@ -41,7 +41,7 @@ Verdicts = Mapping[tuple[str, str], str]
 
 @contextmanager
 def busy_machine() -> Iterator[None]:
-    """A busy process on each core."""
+    """Keeps every core busy with a process."""
     busy = [Child(BUSY) for _ in range(os.cpu_count() or 1)]
     try:
         yield
@@ -51,7 +51,7 @@ def busy_machine() -> Iterator[None]:
 
 
 def verdicts(run: Run) -> Verdicts:
-    """(build, test or cell) -> verdict."""
+    """The verdict of each (build, test or cell)."""
     return {(case.server, case.nodeid): str(case.verdict) for case in run.cases}
 
 

@@ -89,8 +89,8 @@ def verify(
     return "\n".join(lines), True
 
 
-def said(every_s: float = SILENCE_S) -> Progress:
-    """Reports on stderr, from time to time, how many verdicts have been judged again."""
+def progress_on_stderr(every_s: float = SILENCE_S) -> Progress:
+    """Reports how many verdicts have been judged again, every `every_s` seconds."""
     last = time.monotonic()
 
     def say(done: int, total: int) -> None:

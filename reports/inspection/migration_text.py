@@ -24,17 +24,17 @@ def labelled(label: str, words: str, width: int, style: str = "") -> Iterator[Te
 
 
 def session_id(number: int | None) -> str:
-    """An id in the form of the headers."""
+    """A session id in the form of the headers."""
     return "unknown" if number is None else f"{number:#010x}"
 
 
 def style_of(outcome: str) -> str:
-    """Green, red or yellow."""
+    """The colour of a migration: green, red or yellow."""
     return "bold green" if outcome in GOOD else "bold red" if outcome in BAD else "bold yellow"
 
 
 def lines(number: int, migration: Mapping[str, Any], width: int) -> Iterator[Text]:
-    """The whole block."""
+    """The lines of the whole block."""
     outcome = migration["outcome"]
     yield Text.assemble(
         (f"Migration {number}: {migration['scheme']}, ", "bold"),

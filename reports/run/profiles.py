@@ -16,7 +16,7 @@ DEFAULT = "full"
 
 
 def known() -> dict[str, dict[str, Any]]:
-    """Name -> selection."""
+    """Every profile by its name."""
     return tomllib.loads(FILE.read_text(encoding="utf-8"))
 
 

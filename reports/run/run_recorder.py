@@ -48,7 +48,7 @@ class RunRecorder:
         self._file.write(encode(CasesFound(total)))
 
     def finished(self, case: CaseFinished) -> None:
-        """One case."""
+        """Records a finished case."""
         self._file.write(encode(case))
 
     def close(self, interrupted: str | None = None) -> None:

@@ -45,7 +45,7 @@ class Manifest:
 
     @property
     def text(self) -> bytes:
-        """The file."""
+        """The text of the file."""
         content = {
             "format": FORMAT,
             "seal": self.seal,

@@ -69,7 +69,7 @@ def _identity(launchers: Launchers, spec: str) -> Identity:
 
 
 def main(specs: Sequence[str]) -> None:
-    """Prints this machine's."""
+    """Prints, as JSON, this machine's version of the suite and the SHA-256 of each build; or an error."""
     launchers = Launchers()
     try:
         builds = {spec: _identity(launchers, spec).sha256 for spec in specs}

@@ -70,7 +70,7 @@ class Result:
 
     @cached_property
     def verdict(self) -> Verdict | None:
-        """The worst over its cases."""
+        """The worst verdict over its cases."""
         return worst(e.verdict for e in self.evidence)
 
     @property
@@ -166,7 +166,7 @@ class Run:
 
     @classmethod
     def read(cls, directory: Path) -> Run:
-        """The run of a directory."""
+        """Reads the run of a directory. Raises UsageError."""
         return cls.of(read_events(directory))
 
     @cached_property

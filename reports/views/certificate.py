@@ -30,7 +30,7 @@ NOT_JUDGED = "NOT JUDGED"
 
 
 def certificate(run: Run) -> dict[str, Any]:
-    """The whole certificate, JSON-able."""
+    """The whole certificate as a dictionary that JSON can hold."""
     return {
         "format": FORMAT,
         "verdict": run.headline,

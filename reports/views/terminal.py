@@ -248,7 +248,7 @@ class ProgressLine:
         )
 
     def show(self, event: RunEvent) -> None:
-        """Takes one event of the run in."""
+        """Takes one event of the run."""
         match event:
             case CasesFound(total):
                 self._doing, self._total = "testing", total

@@ -15,14 +15,14 @@ UNBRANCHED = 8
 
 @dataclass(kw_only=True)
 class Beginning:
-    """Where plays start."""
+    """A situation in which plays start."""
 
     starts: int = 0
     news: int = 0  # how much the plays from here have shown
 
     @property
     def weight(self) -> float:
-        """Its priority as a starting point."""
+        """The weight with which plays start here: more for what they have shown, less for earlier starts."""
         return float((1 + self.news) / (1 + self.starts) ** 1.3)
 
 
@@ -41,7 +41,7 @@ class FreshHosts(Beginning):
 
     @property
     def branched(self) -> bool:
-        """Whether its hosts can be."""
+        """Whether its hosts can be branched."""
         return self.carrier is Carrier.TCP and self.kit is not Kit.DISPLAY
 
 

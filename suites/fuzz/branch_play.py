@@ -341,7 +341,7 @@ class BranchPlay(PlayState[BranchConnection]):
             self._found.append(Finding.at(CATALOGUE[LEFTOVERS], claim, expected, seen))
 
     def abandon(self) -> None:
-        """Ends its branches."""
+        """Ends the play's branches."""
         for place in self.places.values():
             if place.own:
                 place.branch.close()

@@ -245,7 +245,7 @@ class Campaign:
     # ---- what came of it
 
     def as_dict(self) -> dict[str, Any]:
-        """`fuzz.json`."""
+        """The content of `fuzz.json`."""
         return {
             "server": self.server,
             "seed": self.seed,

@@ -30,7 +30,7 @@ class CarrierPlay(FreshPlay):
         return self._events
 
     def take_in(self, event: Event) -> None:
-        """Also stores the event."""
+        """Applies the event, and also stores it."""
         self._events.append(event)
         super().take_in(event)
 
@@ -44,5 +44,5 @@ class CarrierPlay(FreshPlay):
         return self.judgement
 
     def abandon(self) -> None:
-        """Ends its hosts."""
+        """Ends the play's hosts."""
         self.close()

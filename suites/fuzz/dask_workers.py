@@ -35,7 +35,7 @@ class DaskWorkers:
             raise
 
     def give(self, share: Share) -> None:
-        """Submits it."""
+        """Submits a share to the cluster."""
         self._cluster.submit(share.number, self._task.play_share, share, self._campaign)
 
     def _event(self, event: tuple[float, Any]) -> None:

@@ -43,7 +43,7 @@ class ExecutedEdges:
         """Whether the build counts its edges; False before its first host."""
         return self._launcher is not None and self._launcher.edges is not None
 
-    def untold(self) -> str:
+    def unreported(self) -> str:
         """What was executed since the last call, packed (`unpacked`)."""
         new = self._groups & ~self._told
         self._told = self._groups
@@ -55,7 +55,7 @@ class ExecutedEdges:
 
 
 def counted(groups: int) -> int:
-    """The number of different edges."""
+    """The number of different edges so far."""
     return EDGES - groups.to_bytes(EDGES, "little").count(0)
 
 

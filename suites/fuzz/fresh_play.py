@@ -68,7 +68,7 @@ class FreshPlay(PlayState[Connection]):
 
     @property
     def findings(self) -> Sequence[Finding]:
-        """The oracle's."""
+        """The findings of the oracle so far."""
         return self.oracle.judgement.findings
 
     @property
@@ -202,7 +202,7 @@ class FreshPlay(PlayState[Connection]):
         return any(e.host == label and e.name in ENDS for e in self.pump.tape.host_events)
 
     def _hear_tape(self) -> None:
-        """Hears the new events on the tape."""
+        """Observes the events that are new on the tape."""
         found: list[Event] = []
         tape = self.pump.tape
         for number, track in tape.tracks.items():

@@ -29,7 +29,7 @@ def totals(campaign: Campaign, explorer: Explorer, *, last: bool = False) -> dic
     one."""
     edges = explorer.edges
     return {
-        "edges": (edges.all() if last else edges.untold()) if edges.traced else None,
+        "edges": (edges.all() if last else edges.unreported()) if edges.traced else None,
         "examples": campaign.examples,
         "plays": campaign.plays,
         "moves": campaign.moves,
@@ -50,7 +50,7 @@ def _counted(counter: Mapping[Key, int]) -> list[list[Any]]:
 
 
 def main() -> int:
-    """A worker's life."""
+    """Plays until the time is over or the standard input ends; returns the exit status."""
     order = json.loads(sys.stdin.readline())
     tune_garbage_collector()
     launchers = Launchers()

@@ -59,7 +59,7 @@ class Slot:
         return f"client {self.client}, {channel_name(self.channel)} of the {self.host}"
 
     def on(self, host: str) -> Slot:
-        """The same channel of another host."""
+        """The same channel, on another host."""
         return Slot(self.client, host, self.channel)
 
 

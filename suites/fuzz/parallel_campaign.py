@@ -266,7 +266,7 @@ class ParallelCampaign:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """`fuzz.json`."""
+        """The content of `fuzz.json`."""
         hits, steps = self.hits, self.steps
         counts = Counter((main, str(state), str(sender), kind) for main, state, sender, kind in steps)
         return {

@@ -137,7 +137,7 @@ class PlayState(Generic[C]):
 
     @property
     def conversation(self) -> Conversation:
-        """All that has happened."""
+        """Everything that has happened, as a conversation."""
         raise NotImplementedError
 
     @property
@@ -256,7 +256,7 @@ class PlayState(Generic[C]):
         return there != name.endswith("_attach") and device in self.setup.devices
 
     def called(self, move: Call) -> None:
-        """Notes a hypervisor's call."""
+        """Notes a call of the hypervisor."""
         if move.name in NEEDED_DEVICE:
             device = {(move.host, NEEDED_DEVICE[move.name])}
             self.unplugged ^= device if move.name.endswith(("_attach", "_detach")) else set()

@@ -140,7 +140,7 @@ def test_client_that_overruns_its_tokens(bench: Bench, reads: bool) -> None:
 
 @requirement("MAIN-042", fault=(put(INIT, agent_tokens=9), put(INIT, agent_tokens=11)))
 def test_window_in_init(bench: Bench) -> None:
-    """INIT grants the window."""
+    """INIT grants the agent's ten tokens."""
     main = bench.link(bench.start(devices=("keyboard", "mouse", "agent")))
     tokens = int(bench.expect(main, INIT, proves="MAIN-001").packet.agent_tokens)
     bench.claim(tokens == WINDOW, WINDOW, tokens)

@@ -96,7 +96,7 @@ class Carrier:
         return next(c for key, c in client.current.channels.items() if key[0] == self.channel)
 
     def say(self, client: Client, content: bytes) -> None:
-        """The client sends this data."""
+        """Sends this data from the client."""
         self.connection(client).send(self.client_says, self.on_wire(content))
 
 

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.needs(Ability.CALLS, Ability.CALLBACKS)
 
 
 def begun(bench: Bench, source: Host, target: Host, duties: Duties) -> Client:
-    """A client that has received BEGIN."""
+    """Starts a client that has received BEGIN."""
     client = bench.client(source, channels=(), duties=duties)
     source.announce(target)
     bench.expect(client.main, BEGIN, proves="MIG-SRC-020")
@@ -35,7 +35,7 @@ def begun(bench: Bench, source: Host, target: Host, duties: Duties) -> Client:
 
 
 def ends_with(bench: Bench, client: Client, kind: MsgMain, proves: str | None = None) -> None:
-    """The message that ends the migration at the client; no other message ends it a second time."""
+    """Claims that this message, and no other, ends the migration at the client."""
     bench.expect(client.main, kind, proves=proves)
     bench.settle()
     seen = [m.name for m in client.main.messages if m.type in (END, SWITCH)]

@@ -83,7 +83,7 @@ class Store:
             raise HarnessError(f"{self.path}: cannot be written: {error.strerror}") from None
 
     def add(self, word: Word, answers: Sequence[Answer]) -> None:
-        """One play."""
+        """Stores the answers of one play."""
         line = json.dumps([[self._place[name] for name in word], [a.as_list() for a in answers]])
         try:
             self._file.write(line + "\n")

@@ -48,12 +48,12 @@ class Answer:
         return f"{self.text} [open: {', '.join(sorted(self.open)) or 'nothing'}]"
 
     def as_list(self) -> list[object]:
-        """For the cache."""
+        """The answers as a list, for the cache."""
         return [self.text, ",".join(sorted(self.open)), int(self.over), ",".join(sorted(self.calls))]
 
     @classmethod
     def from_list(cls, data: Sequence[object]) -> Answer:
-        """The inverse. Raises ValueError."""
+        """Answers from such a list. Raises ValueError."""
         text, channels, over, calls = data
         return cls(str(text), _names(channels), bool(over), _names(calls))
 

@@ -39,7 +39,7 @@ class Noted:
     store: Store
 
     def many(self, words: Sequence[Word]) -> Iterable[tuple[Word, list[Answer]]]:
-        """As `Player` says."""
+        """See `Player`."""
         for word, answers in self.player.many(words):
             self.store.add(word, answers)
             yield word, answers
@@ -179,7 +179,7 @@ def _learned(knowledge: KnownAnswers, teacher: Teacher, oracle: EquivalenceOracl
 
 
 def read_machine(subject: Subject, knowledge: KnownAnswers, machine: Any) -> Model:
-    """AALpy's machine as a model."""
+    """The model that equals a machine of AALpy."""
     steps = {
         state: {name: (state.output_fun[name], state.transitions[name]) for name in knowledge.alphabet}
         for state in machine.states

@@ -107,7 +107,7 @@ class Model:
         }
 
     def write(self, path: Path) -> None:
-        """Raises OSError."""
+        """Writes the model's file. Raises OSError."""
         data = self.as_dict()
         rows = data.pop("states")
         head = json.dumps(data, indent=1)[:-2]

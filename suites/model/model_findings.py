@@ -44,7 +44,7 @@ class ModelFinding:
 
     @property
     def name(self) -> str:
-        """Its directory."""
+        """The name of its directory."""
         key = json.dumps([str(self.subject), self.word, self.expected[-1], self.seen])
         return f"{REQUIREMENT}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 

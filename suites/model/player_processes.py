@@ -108,7 +108,7 @@ def _answers(data: Any) -> list[Answer]:
 
 
 def main(server: str, role: str, seamless: str, *plant: str) -> int:
-    """A worker's life."""
+    """Plays the words that standard input names, until it ends; returns the exit status."""
     launchers = Launchers()
     player = None
     try:

@@ -149,7 +149,7 @@ class _Reader:
         self.literal = "call:vm_stop" in called or not self.recorded
 
     def script(self) -> Script:
-        """The whole script."""
+        """The whole script of the capture."""
         notes: list[str] = []
         spoken: dict[int, list[SpokenMessage]] = {}
         for event in self.events:

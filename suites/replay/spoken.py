@@ -61,7 +61,7 @@ class SpokenMessage:
 
     @property
     def words(self) -> str:
-        """On one line."""
+        """The messages, on one line."""
         fields = ", ".join(f"{path} {value}" for path, value in self.fields.items())
         return f"{self.name.removeprefix('SPICE_MSG_')}{': ' if fields else ''}{fields}"
 

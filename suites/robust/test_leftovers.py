@@ -72,7 +72,7 @@ def refused(bench: Bench, host: Host) -> None:
 
 
 def duplicate(bench: Bench, host: Host) -> None:
-    """A second link to an open channel."""
+    """Opens a second link to an open channel."""
     client = bench.client(host, channels=(INPUTS,), password=TICKET)
     second = bench.connect(host, channel=INPUTS, connection_id=client.session_id, password=TICKET)
     bench.try_link(second)

@@ -324,7 +324,7 @@ def test_websocket_that_breaks(tmp_path: Path) -> None:
     lost = [i for i, p in enumerate(every) if len(p.payload) == 1448][1]
     found = story(save(tmp_path / "b", without(every, [lost])))
     assert [gap.size for gap in found.gaps] == [None]
-    assert ["cannot be framed" in note.text for note in found.notes] == [True]
+    assert ["the frames after them cannot be read" in note.text for note in found.notes] == [True]
     assert found.says()[Side.CLIENT] == LINK + b"last"
     refused = [wire[0], (Side.SERVER, b"HTTP/1.1 400 Bad\r\n\r\n")]
     found = story(record(tmp_path / "c", refused))

@@ -287,7 +287,9 @@ def test_pages_before_the_upgrade(tmp_path: Path, kind: str) -> None:
 def test_text_frames_are_named(tmp_path: Path) -> None:
     wire = framed(TURNS[:2])
     result = read(tmp_path / "a", [*wire[:2], (S, b"\x81\x05hello"), *wire[2:]])
-    assert [note.text for note in result.notes] == ["WebSocket: text frames are there; SPICE has binary ones"]
+    assert [note.text for note in result.notes] == [
+        "WebSocket: the connection has text frames; SPICE uses binary frames"
+    ]
     assert result.says() == said(TURNS[:2])
 
 

@@ -42,7 +42,7 @@ class ClientView(Protocol):
 
     @property
     def wanted(self) -> Any:
-        """What its link requested."""
+        """The values of the connection's link message."""
 
     def got(self, *types: int) -> Sequence[Message]:
         """Messages of these types, the latest last."""

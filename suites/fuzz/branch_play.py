@@ -80,10 +80,10 @@ class BranchPlay(PlayState[BranchConnection]):
         self.places: dict[str, _Place] = {}
         self.events: list[Event] = []
         self.judgement: Judgement | None = None
-        self.new = False  # it has shown what no other play has
+        self.new = False  # whether it has shown what no other play has
         self.kept = False  # whether others start from it as from a situation
         self.goes_on = False  # whether the next play begins where this one has ended
-        self.stored = 0  # of how many of its moves the corpus has a play because of new edges
+        self.stored = 0  # how many of its first moves the corpus holds as a play with new edges
         self._conversation = Conversation()
         self._found: list[Finding] = []  # ends of processes, and leftovers
         self._all: dict[int, BranchConnection] = {}
@@ -118,7 +118,7 @@ class BranchPlay(PlayState[BranchConnection]):
         return made
 
     def _judge(self) -> Oracle:
-        """An oracle that has heard every event."""
+        """An oracle that has observed every event."""
         checkpoint, known = self._origin
         oracle = checkpoint.oracle() if checkpoint else Oracle()
         for number, event in enumerate(self.events[known:], known):
@@ -131,7 +131,7 @@ class BranchPlay(PlayState[BranchConnection]):
 
     @property
     def conversation(self) -> Conversation:
-        """Every event so far."""
+        """The conversation of all events so far."""
         return self._conversation
 
     @property
@@ -351,7 +351,7 @@ class BranchPlay(PlayState[BranchConnection]):
 
 @lru_cache(maxsize=1 << 10)
 def _link_message(connection_id: int, channel: int, caps: Caps) -> str:
-    """In hexadecimal."""
+    """The bytes of a link message, in hexadecimal."""
     fields = CAPABILITIES[caps].fields(channel)
     mess = SpiceLinkMess(connection_id=connection_id, channel_type=channel, channel_id=0, **fields)
     return bytes(mess).hex()

@@ -242,7 +242,7 @@ class Campaign:
         self.builds |= {label: host.identity for label, host in done.hosts.items()}
         return done
 
-    # ---- what came of it
+    # ---- results
 
     def as_dict(self) -> dict[str, Any]:
         """The content of `fuzz.json`."""
@@ -293,7 +293,8 @@ def tune_garbage_collector() -> None:
 
 
 def ready(launcher: Launcher, server: str) -> Identity:
-    """Checks that the machine can drive this build; which build it is. Raises Unsupported, HarnessError."""
+    """Checks that plays can drive this build, and returns the build's identity. Raises Unsupported,
+    HarnessError."""
     host = launcher.start("check", Settings())
     host.stop()
     if missing := sorted(NEEDS - host.abilities):

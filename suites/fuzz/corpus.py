@@ -55,7 +55,7 @@ class Corpus:
         return sorted(entries, key=lambda entry: (len(entry.moves), str(entry)))
 
     def add(self, setup: Setup, moves: Sequence[Move]) -> None:
-        """Stores a list of moves."""
+        """Stores a play's list of moves."""
         with self._one_line_errors():
             self._database.save(KEY, _bytes(setup, moves))
 

@@ -22,13 +22,13 @@ class ExecutedEdges:
         self.count = 0
 
     def clear(self) -> None:
-        """What was executed until now belongs to no play."""
+        """Forgets what was executed until now: it belongs to no play."""
         if self._launcher and self._launcher.edges:
             self._launcher.edges.clear()
 
     def look(self) -> tuple[int, bool]:
-        """What was executed since `clear`: how many edges for the first time, and whether an edge was
-        executed more or less often than ever."""
+        """What was executed since `clear`: the number of edges executed for the first time, and whether any
+        edge was executed more or less often than ever before."""
         if self._launcher is None or self._launcher.edges is None:
             return 0, False
         found = int.from_bytes(self._launcher.edges.read(), "little")
@@ -60,7 +60,7 @@ def counted(groups: int) -> int:
 
 
 def packed(groups: int) -> str:
-    """As text, short where few edges were executed."""
+    """Counts as text, short where few edges were executed."""
     return base64.b64encode(zlib.compress(groups.to_bytes(EDGES, "little"))).decode()
 
 

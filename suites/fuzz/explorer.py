@@ -97,13 +97,13 @@ def _survived(play: BranchPlay | CarrierPlay) -> Sequence[Move]:
 class Explorer:
     """For one thread; close it after the last play. The same seed plays the same.
 
-    `dutiful`: the first plays are migrations by duty, a seamless one and another. `visits`: how often each
+    `dutiful`: the first plays are migrations by duty (`DUTIES`). `visits`: how often each
     state of the tables was reached. `deadly`: how often a move in its state has ended the process, and how
     often it was played. `found` gets each new situation.
 
     `steered`: whether new edges steer; they are counted in any case. `fruitful`: how often a move in its
-    state has executed new edges. `executed` gets each play that has, and how many of its moves an earlier
-    such play has been made of."""
+    state has executed new edges. `executed` gets each play that has executed new edges, and how many of its
+    first moves belong to an earlier such play."""
 
     launchers: Mapping[str, Launcher]
     seed: int
@@ -152,9 +152,9 @@ class Explorer:
         if isinstance(play, CarrierPlay) or not play.can_be_copied:
             if not play.over:
                 return self._alone(play, start)
-            self._told(play)
+            self._report_edges(play)
             return play
-        edges = self._told(play)
+        edges = self._report_edges(play)
         if (new or edges) and start.begun:
             start.begun.news += 1
         parent = start.begun if isinstance(start.begun, KeptSituation) else None
@@ -167,17 +167,17 @@ class Explorer:
         else:
             play.leave(everywhere=self._dice.randrange(EVERYWHERE) == 0)
             self._look()
-            if self._told(play) and start.begun:
+            if self._report_edges(play) and start.begun:
                 start.begun.news += 1
         return play
 
     def _look(self) -> None:
-        """Looks which edges the latest moves have executed."""
+        """Counts the edges that the latest moves have executed and no earlier move had."""
         new, _ = self.edges.look()
         self._new_edges += new * self.steered
 
-    def _told(self, play: BranchPlay | CarrierPlay) -> bool:
-        """Whether the latest moves have executed new edges; then the corpus gets the play."""
+    def _report_edges(self, play: BranchPlay | CarrierPlay) -> bool:
+        """Whether the latest moves have executed new edges; if so, hands the play to the corpus."""
         new, self._new_edges = self._new_edges, 0
         if not new:
             return False
@@ -237,13 +237,13 @@ class Explorer:
             left = max(left, 2) if self._new_edges > before else left - 1
         play.leave(everywhere=True)
         self._look()
-        if self._told(play) and isinstance(start.begun, FreshHosts):
+        if self._report_edges(play) and isinstance(start.begun, FreshHosts):
             start.begun.news += 1
             start.begun.plays = [*start.begun.plays[1 - OPENINGS :], (play.setup, _survived(play))]
         return play
 
     def again(self, setup: Setup, moves: Sequence[Move]) -> BranchPlay | CarrierPlay:
-        """Plays given moves after set-up and learns from them as from any other play; does not keep the
+        """Plays given moves after set-up, and learns from them as from any other play; does not keep the
         play."""
         play = self._new(setup)
         kept = None
@@ -284,7 +284,7 @@ class Explorer:
         return self._dice.choices(all_of_them, [*weights, *(one.weight for one in self._fresh)])[0]
 
     def _rarity(self, kept: KeptSituation) -> float:
-        """The rarer the rarest state of its connections, the larger."""
+        """A factor for a situation: the rarer the rarest state of its connections, the larger."""
         visits = min((self.visits[state] for state in kept.states), default=UNCONNECTED)
         return 1.0 + RARE / math.sqrt(1 + visits)
 

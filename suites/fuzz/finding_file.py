@@ -51,7 +51,7 @@ class Failure:
         return f"{self.key.requirement}-{hashlib.sha256(self.key.symptom.encode()).hexdigest()[:8]}"
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON; `told` is `moves` as text."""
+        """The failure as a dictionary that JSON can hold; `told` is `moves` as text."""
         return {
             "format": FORMAT,
             **self.finding.as_dict(),
@@ -69,7 +69,7 @@ class Failure:
         }
 
     def write(self, directory: Path, tape: Tape) -> Path:
-        """The finding and its packets in a directory of their own below `directory`. Raises OSError."""
+        """Writes the finding and its packets into their own directory below `directory`. Raises OSError."""
         own = directory / self.name
         own.mkdir(parents=True, exist_ok=True)
         filed = replace(self, finding=tape.filed([self.finding])[0])
@@ -79,7 +79,7 @@ class Failure:
 
 
 def read(path: Path) -> Failure:
-    """The inverse of `write`, from the file. Raises UsageError with one line."""
+    """Reads a finding's file. Raises UsageError with one line."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -103,7 +103,7 @@ def packed(own: Path) -> dict[str, str]:
 
 
 def unpack(files: Mapping[str, str], own: Path) -> None:
-    """The inverse of `packed`. Raises OSError."""
+    """Writes the files that `packed` has packed. Raises OSError."""
     own.mkdir(parents=True, exist_ok=True)
     for file in (PACKETS, NAME):
         (own / file).write_bytes(base64.b64decode(files[file]))

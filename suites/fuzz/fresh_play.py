@@ -73,7 +73,7 @@ class FreshPlay(PlayState[Connection]):
 
     @property
     def connections(self) -> Sequence[Connection]:
-        """All that were made, those that have ended included."""
+        """All connections that were made, those that have ended included."""
         return self._made
 
     def take_in(self, event: Event) -> None:

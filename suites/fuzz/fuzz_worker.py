@@ -25,8 +25,8 @@ from suites.fuzz.play_state import Key
 
 
 def totals(campaign: Campaign, explorer: Explorer, *, last: bool = False) -> dict[str, Any]:
-    """The totals of a process so far; of the edges only those that no line has told, unless it is the `last`
-    one."""
+    """The totals of a process so far. Of the edges only those that no earlier line had, unless this line is
+    the `last` one."""
     edges = explorer.edges
     return {
         "edges": (edges.all() if last else edges.unreported()) if edges.traced else None,

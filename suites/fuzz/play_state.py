@@ -230,7 +230,8 @@ class PlayState(Generic[C]):
         return proper and not left and self.connection(slot) is None
 
     def callable(self, move: Call) -> bool:
-        """Whether a hypervisor may make this call now; otherwise it would be the hypervisor's own misuse."""
+        """Whether a hypervisor may make this call now. Any other call would be the hypervisor's mistake, and
+        a failure no fault of the server."""
         phase, running = self.phases[move.host], self.running[move.host]
         if move.name in NEEDED_DEVICE:
             return running and self._plugged(move.host, move.name)
@@ -284,7 +285,7 @@ class PlayState(Generic[C]):
     # ---- what happens
 
     def hear(self, events: Sequence[Event]) -> None:
-        """Takes in what is new, and notes the steps and the sessions' ids."""
+        """Applies new events, and notes the steps in the tables and the sessions' ids."""
         for event in sorted(closed_in_time(events), key=attrgetter("time")):
             if isinstance(event, Message):
                 known = self.conversation.connection(event)
@@ -301,8 +302,8 @@ class PlayState(Generic[C]):
 
 
 def closed_in_time(events: Sequence[Event]) -> list[Event]:
-    """Puts a closing before the callback that it led to: the server closes the connection first, but the play
-    hears the callback first. Both belong to one move."""
+    """Moves the end of a connection before the callback that it caused: the server closes the connection
+    first, but the play is told of the callback first. Both belong to one move."""
     done = [e.time for e in events if isinstance(e, HostEvent) and e.name.endswith("_complete")]
     if not done:
         return list(events)

@@ -75,7 +75,7 @@ class QemuPlay(FreshPlay):
         self.pump.settle()
 
     def _pass(self, move: Pass) -> bool:
-        """The time is real: this takes as long as it says, or until the process ends."""
+        """Lets real time pass: as long as the move says, or until the process ends."""
         if move.host not in self.hosts:
             return False
         self._wait(move.ms / 1000, lambda: self._ended(move.host))

@@ -49,47 +49,47 @@ class Machine(RuleBasedStateMachine):
 
     @rule(dice=DICE)
     def link(self, dice: int) -> None:
-        """A link of the scheme."""
+        """Opens a link that the migration scheme has."""
         self._play(choices.links, dice)
 
     @rule(dice=DICE)
     def send(self, dice: int) -> None:
-        """A message that the tables allow."""
+        """Sends a message that the tables allow."""
         self._play(choices.messages, dice)
 
     @rule(dice=DICE)
     def obey(self, dice: int) -> None:
-        """A client does its current duties."""
+        """Does what a client has to do now."""
         self._play(choices.owed, dice)
 
     @rule(dice=DICE)
     def call(self, dice: int) -> None:
-        """A hypervisor's call."""
+        """Makes a hypervisor's call."""
         self._play(choices.calls, dice)
 
     @rule(dice=DICE)
     def wait(self, dice: int) -> None:
-        """Time passes."""
+        """Lets time pass."""
         self._play(choices.clocks, dice)
 
     @rule(dice=DICE)
     def leave(self, dice: int) -> None:
-        """A client ends connections."""
+        """Ends connections of a client."""
         self._play(choices.ends, dice)
 
     @rule(dice=DICE)
     def odd_link(self, dice: int) -> None:
-        """Any link."""
+        """Opens any link."""
         self._play(choices.odd_links, dice)
 
     @rule(dice=DICE)
     def odd_message(self, dice: int) -> None:
-        """A message that the tables forbid."""
+        """Sends a message that the tables forbid."""
         self._play(choices.odd_messages, dice)
 
     @rule(dice=DICE, mutation=st.integers(1, MAX_DICE))
     def mutated_message(self, dice: int, mutation: int) -> None:
-        """A message with a mutated body."""
+        """Sends a message with a mutated body."""
         if self.mutate:
             self._play(lambda fresh: choices.mutations(fresh, mutation), dice)
 
@@ -98,13 +98,13 @@ class Machine(RuleBasedStateMachine):
             self.fresh.play_all(choices.pick(offered(self.fresh), dice))
 
     def teardown(self) -> None:
-        """The clients leave, the oracle speaks."""
+        """All clients leave, and the oracle judges."""
         if self.fresh is not None:
             type(self).ended(self.fresh)
 
 
 def drive(begin: Begin, ended: Ended, *, examples: int, seed_: int, mutate: bool = True) -> None:
-    """Plays `examples` examples; the same seed plays the same."""
+    """Plays `examples` examples; the same seed gives the same plays."""
     attributes: dict[str, Any] = {
         "begin": staticmethod(begin),
         "ended": staticmethod(ended),

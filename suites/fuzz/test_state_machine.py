@@ -30,12 +30,12 @@ class Planting:
 
     @property
     def kind(self) -> str:
-        """Of the launcher."""
+        """The launcher's kind."""
         return self.launcher.kind
 
     @property
     def abilities(self) -> frozenset[Ability]:
-        """Of the launcher."""
+        """The launcher's abilities."""
         return self.launcher.abilities
 
     def start(self, label: str, settings: Settings | None = None) -> Host:

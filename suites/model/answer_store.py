@@ -93,9 +93,7 @@ class Store:
             ) from None
 
     def forget(self, word: Word) -> None:
-        """Removes every play that begins with a word whose answer was contradicted; keeps the rest.
-
-        Raises HarnessError."""
+        """Removes each play that begins with this word, whose answer was contradicted. Raises HarnessError."""
         self.close()
         start = [self._place[name] for name in word]
         try:

@@ -34,9 +34,9 @@ def differences(left: Model, right: Model) -> list[Difference]:
     """Every difference of two models of one subject, the shortest first. Raises UsageError for two subjects
     or alphabets. States behind a difference are not compared, because they have no counterpart."""
     if left.subject != right.subject:
-        raise UsageError(f"these are models of two things: {left.subject} and {right.subject}")
+        raise UsageError(f"the models are of different subjects: {left.subject}, and {right.subject}")
     if list(left.alphabet) != list(right.alphabet):
-        raise UsageError("these models have two alphabets: learn one of them again")
+        raise UsageError("the models were learned with different inputs: learn both with the same --alphabet")
     found: dict[tuple[str, str, str], Difference] = {}
     for word, ours, theirs in _disagreements(left, right):
         key = (word[-1], ours, theirs)

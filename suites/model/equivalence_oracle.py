@@ -5,7 +5,7 @@ First the migration schemes themselves, and each with every single deviation: on
 less, at every place. Then tours (`suites.model.tours`) that take every transition, followed by the words that
 distinguish the next state from all others (the HSI method: complete for machines that have no more states
 than the hypothesis); a message that changes nothing is also played twice, since a server may count it. Then
-the same questions in other orders: a machine with more states may show itself on one of these long ways."""
+the same questions in other orders: only a long sequence may show that the server has more states."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class Letter:
 
 
 def callable_now(phase: Phase) -> frozenset[str]:
-    """The calls that a hypervisor may make; any other would be its own misuse (`suites.fuzz.moves`). The
+    """The calls that a hypervisor may make; any other would be its own mistake (`suites.fuzz.moves`). The
     machine may run or be stopped at any time: the library does not check, and a check would double every
     state."""
     return frozenset(MIGRATING[phase]) | {"vm_start", "vm_stop"}

@@ -39,7 +39,7 @@ class ModelFinding:
 
     @property
     def kind(self) -> Kind:
-        """What it shares with the same difference in other states."""
+        """What this finding shares with the same difference in other states."""
         return self.word[-1], self.expected[-1], self.seen
 
     @property

@@ -49,7 +49,7 @@ def dot(model: Model) -> str:
 
 
 def title(model: Model) -> str:
-    """One line above the picture."""
+    """The line above the picture."""
     return f"libspice-server {model.name}: {len(model)} states"
 
 

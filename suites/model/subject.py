@@ -53,7 +53,7 @@ _NONE = Traffic(0, 0, 0, 0)
 END_SECONDS = 5.0
 #: A host that does not answer for this long hangs, however busy the machine is, s.
 HANGS_SECONDS = 30.0
-#: In an answer, after the open channels: connections that a later link of their channel has replaced.
+#: In an answer, before the channel of a connection that a later link of this channel has replaced.
 OLD = "old "
 
 
@@ -96,7 +96,7 @@ class Play:
         self._slots: dict[int, Connection] = {}
         self._all: list[tuple[str, Connection]] = []
         self._heard: dict[int, int] = {}  # connection -> how many of its messages are in earlier answers
-        self._told_closed: set[int] = set()
+        self._reported_closed: set[int] = set()
         self._left: set[int] = set()  # our ports of connections that the client has ended
         self._events = 0
         self._ignored: frozenset[int] = frozenset()
@@ -128,14 +128,14 @@ class Play:
     def copy(self) -> Play:
         """Another play in the same state. Raises HarnessError, Unsupported."""
         if self._relay is not None:
-            raise Unsupported("what is behind a relay cannot be copied")
+            raise Unsupported("a play behind a relay cannot be copied")
         copied = Situation(self.pump, {self.host.label: self.host}, list(self._open())).copy()
         host = copied.hosts[self.host.label]
         assert isinstance(host, LibraryHost)
         made = Play(copied.pump, host)
         made._all = [(name, c if c.ending else copied.twins[c.number]) for name, c in self._all]
         made._slots = {ch: c if c.ending else copied.twins[c.number] for ch, c in self._slots.items()}
-        made._heard, made._told_closed = dict(self._heard), set(self._told_closed)
+        made._heard, made._reported_closed = dict(self._heard), set(self._reported_closed)
         made._id, made._phase = self._id, self._phase
         return made
 
@@ -202,8 +202,8 @@ class Play:
     # ---- silence
 
     def _quiet(self, *, acknowledged: bool = False) -> None:
-        """Waits until nothing is on its way; on request, until the server's kernel knows it. Raises Unproved,
-        and HarnessError if the host is gone or hangs."""
+        """Waits until no byte is on its way; with `acknowledged`, also until the server's kernel knows that
+        its bytes have arrived. Raises Unproved, and HarnessError if the host is gone or hangs."""
         if self._relay is not None:
             self._quiet_behind(self._relay)
             return
@@ -223,7 +223,8 @@ class Play:
         raise Unproved(f"after {ROUNDS} rounds bytes are still on their way")
 
     def _quiet_behind(self, relay: Relay) -> None:
-        """The same with a relay in between, whose bytes are not counted: nothing has come for some rounds."""
+        """The same with a relay in between, whose bytes are not counted: waits until nothing has come for
+        some rounds."""
         still = 0
         while still < RELAY_ROUNDS:
             before = len(self.pump.tape.chunks)
@@ -282,8 +283,8 @@ class Play:
             if wanted.channel == MAIN and message.type == MsgMain.SPICE_MSG_MAIN_INIT:
                 self._id = int(message.packet.session_id)
         closed = connection.closed
-        if closed and closed.by is Side.SERVER and connection.number not in self._told_closed:
-            self._told_closed.add(connection.number)
+        if closed and closed.by is Side.SERVER and connection.number not in self._reported_closed:
+            self._reported_closed.add(connection.number)
             words.append(CLOSED)
         return said(words)
 

@@ -29,7 +29,7 @@ def transitions(model: Model) -> Iterator[tuple[int, str]]:
 def tours(
     model: Model, questions: Iterable[Question], dice: random.Random
 ) -> Iterator[tuple[Word, list[Question]]]:
-    """Words that ask all questions together, each with its questions. Questions that end the process come
+    """Words that together ask all questions, each with its questions. Questions that end the process come
     last, each in a word of its own."""
     left: dict[int, list[Word]] = {}
     deadly: list[Question] = []

@@ -93,7 +93,7 @@ class Store:
             ) from None
 
     def forget(self, word: Word) -> None:
-        """Removes each play that begins with this word, whose answer was contradicted. Raises HarnessError."""
+        """Removes each play that begins with this word: its answer was contradicted. Raises HarnessError."""
         self.close()
         start = [self._place[name] for name in word]
         try:

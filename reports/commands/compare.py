@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from dissectors.rules.judgement import Verdict
+from reports.run.run_events import FixedBug
 from reports.run.tally import Run
 from reports.run.verdict import WORST_FIRST
 from reports.views.certificate import NOT_JUDGED
@@ -16,12 +17,17 @@ _BAD = (Verdict.FAIL, Verdict.ERROR)
 
 @dataclass(frozen=True)
 class Change:
-    """A requirement whose verdict has changed; None: not judged, or not in that run's catalogue."""
+    """A requirement whose verdict has changed; None: not judged, or not in that run's catalogue.
+
+    `bug`: the bug that explains the failure before or after, fixed by a later release; `consequence`: another
+    changed requirement tells that bug."""
 
     requirement: str
     before: Verdict | None
     after: Verdict | None
     servers: tuple[str, str]
+    bug: FixedBug | None = None  # that the worse of the two builds has
+    consequence: bool = False
 
     @property
     def worse(self) -> bool:
@@ -32,7 +38,15 @@ class Change:
 
     def __str__(self) -> str:
         before, after = (str(v) if v else NOT_JUDGED for v in (self.before, self.after))
-        return f"{'worse' if self.worse else 'other':<6} {self.requirement:<14} {before} -> {after}"
+        line = f"{'worse' if self.worse else 'other':<6} {self.requirement:<14} {before} -> {after}"
+        return f"{line}{self.cause}"
+
+    @property
+    def cause(self) -> str:
+        """The cause, told once; a consequence names the fix alone."""
+        if self.bug is None:
+            return ""
+        return f" ({self.bug.commit} too)" if self.consequence else f" ({self.bug.fix}: {self.bug.what})"
 
 
 def _rank(verdict: Verdict | None) -> int:
@@ -56,7 +70,25 @@ def changes(before: Run, after: Run) -> Iterator[Change]:
             for i in ids
             if (was := _verdict(before, i, old)) is not (now := _verdict(after, i, new))
         ]
-        yield from sorted(found, key=lambda change: not change.worse)
+        yield from _with_causes(found, before, after)
+
+
+def _with_causes(found: Sequence[Change], before: Run, after: Run) -> list[Change]:
+    """The changes, the worse first, with their causes: the requirements of a bug stand together."""
+    told: dict[str, Change] = {change.requirement: change for change in found}
+    place = {change.requirement: (n, 0) for n, change in enumerate(found)}
+    explained: set[str] = set()
+    for run, side in ((after, 1), (before, 0)):
+        for failure in run.failures:
+            ids = [i for i in failure.ids if i in told and i not in explained]
+            if failure.bug is None or not ids or failure.server != told[ids[0]].servers[side]:
+                continue
+            first = place[ids[0]][0]
+            for n, identifier in enumerate(ids):
+                told[identifier] = replace(told[identifier], bug=failure.bug, consequence=n > 0)
+                place[identifier] = (first, n)
+            explained.update(ids)
+    return sorted(told.values(), key=lambda c: (not c.worse, place[c.requirement]))
 
 
 def _verdict(run: Run, requirement: str, server: str) -> Verdict | None:
@@ -97,7 +129,8 @@ def _markdown(before: Run, after: Run, many: list[Change]) -> Iterator[str]:
             before_, after_ = (str(v) if v else NOT_JUDGED for v in (change.before, change.after))
             known = after.requirements.get(change.requirement) or before.requirements[change.requirement]
             word = "worse" if change.worse else "other"
-            yield f"| {word} | {change.requirement} | {before_} | {after_} | {_cell(known.text)} |"
+            text = _cell(f"{known.text}{change.cause}")
+            yield f"| {word} | {change.requirement} | {before_} | {after_} | {text} |"
         yield ""
 
 

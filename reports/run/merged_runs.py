@@ -85,6 +85,7 @@ def merge(runs: Iterable[Run]) -> Run:
         deviations=tuple(dict.fromkeys(d for run in many for d in run.started.deviations)),
         kind=newest.kind if len({run.started.kind for run in many}) == 1 else "several kinds",
         selection=_together([run.started.selection for run in many]),
+        fixed_bugs=tuple(dict.fromkeys(b for run in many for b in run.started.fixed_bugs)),
         command=_without_shard(newest.command) if len({r.servers for r in many}) == 1 else (),
     )
     reasons = [f"{run.servers}: {run.interrupted}" for run in many if run.interrupted]

@@ -50,6 +50,25 @@ class Deviation:
 
 
 @dataclass(frozen=True)
+class FixedBug:
+    """A bug of released servers that a later commit fixed (`reports.run.fixed_bugs` reads and matches them).
+
+    `commit`: the fix, in the server's history. `fixed_in`: the first release with the fix. `what`: what goes
+    wrong, one sentence. `shows`: its breaches, each in the form of a deviation; the first is told as the
+    finding, the others as its consequences."""
+
+    commit: str
+    fixed_in: str
+    what: str
+    shows: tuple[Deviation, ...] = ()
+
+    @property
+    def fix(self) -> str:
+        """The fix in a few words."""
+        return f"fixed by {self.commit} in {self.fixed_in}"
+
+
+@dataclass(frozen=True)
 class RunStarted:
     """`started`: seconds since the epoch. `servers`: the SPECs of the command line.
 
@@ -67,6 +86,7 @@ class RunStarted:
     selection: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     format: int = FORMAT
+    fixed_bugs: tuple[FixedBug, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -198,14 +218,20 @@ def _run_started(data: dict[str, Any]) -> RunStarted:
         )
     requirements = (Requirement(**{**r, "level": Level(r["level"])}) for r in data.pop("requirements"))
     deviations = (deviation(d) for d in data.pop("deviations"))
+    bugs = tuple(map(fixed_bug, data.pop("fixed_bugs", ())))  # a run from before they were known has none
     data |= {key: tuple(data[key]) for key in ("servers", "selection", "command")}
-    return RunStarted(requirements=tuple(requirements), deviations=tuple(deviations), **data)
+    return RunStarted(requirements=tuple(requirements), deviations=tuple(deviations), fixed_bugs=bugs, **data)
 
 
 def deviation(data: Mapping[str, Any]) -> Deviation:
     """A deviation from its JSON-able form."""
     lists: dict[str, Iterable[str]] = {key: tuple(data.get(key, ())) for key in ("builds", "tests", "moves")}
     return Deviation(**{**data, **lists})
+
+
+def fixed_bug(data: Mapping[str, Any]) -> FixedBug:
+    """A fixed bug from its JSON-able form."""
+    return FixedBug(**{**data, "shows": tuple(map(deviation, data["shows"]))})
 
 
 def _case_finished(data: dict[str, Any]) -> CaseFinished:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dissectors.rules.catalogue import CATALOGUE
+from reports.run import fixed_bugs
 from reports.run.environment import environment, suite_version
 from reports.run.run_directory import EventFile
 from reports.run.run_events import CaseFinished, CasesFound, Deviation, RunFinished, RunStarted, encode
@@ -40,6 +41,7 @@ class RunRecorder:
             kind=kind,
             selection=tuple(selection),
             command=tuple(command),
+            fixed_bugs=fixed_bugs.load(),
         )
         self._file.write(encode(started))
 

@@ -5,35 +5,31 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase, translate
 from functools import cache, cached_property
 from pathlib import Path
 
-from dissectors.rules.judgement import Finding, Level, Requirement, Verdict
+from dissectors.rules.judgement import Level, Requirement, Verdict
 from fixtures.system.hosts import Identity, UsageError
 from reports.run import deviations
 from reports.run.exit_status import Exit
+from reports.run.results import GENERAL, CaseEvidence, Failure, Result, evidence_of, told_once
 from reports.run.run_events import (
     CaseFinished,
     CasesFound,
     Deviation,
+    FixedBug,
     RunEvent,
     RunFinished,
     RunStarted,
     read_events,
 )
-from reports.run.verdict import applies, weigh, worst
+from reports.run.verdict import weigh, worst
 
 #: The part of a test's id that names its repetition (conftest.py, `--repeat`).
 _REPETITION = re.compile(r"\b\d+of\d+-?|-\d+of\d+\b")
-#: General requirements, which a death or a hang on another requirement breaks too, and the beginnings of
-#: such findings.
-GENERAL: Mapping[str, tuple[str, ...]] = {
-    "ROBUST-001": ("it ended by",),
-    "ROBUST-002": ("it does not answer", "no answer for"),
-}
 
 
 def base(nodeid: str) -> str:
@@ -46,47 +42,6 @@ BRIEF = "half a second of its tests"
 #: Beginnings of selections that leave out cases of a test, so that a deviation may belong to a case that did
 #: not run.
 PARTS = ("--shard", "--last-failed", BRIEF)
-#: How many cases that happened to keep a requirement are named if no test judges it.
-WITNESSES = 5
-
-
-@dataclass(frozen=True)
-class CaseEvidence:
-    """What one case shows of one requirement."""
-
-    case: CaseFinished
-    verdict: Verdict
-    findings: tuple[Finding, ...] = ()
-    declared: tuple[Deviation, ...] = ()
-
-
-@dataclass(frozen=True)
-class Result:
-    """One requirement on one build; `verdict` is None where no case judged it."""
-
-    requirement: Requirement
-    server: str
-    evidence: tuple[CaseEvidence, ...] = ()
-
-    @cached_property
-    def verdict(self) -> Verdict | None:
-        """The worst verdict over its cases."""
-        return worst(e.verdict for e in self.evidence)
-
-    @property
-    def telling(self) -> tuple[CaseEvidence, ...]:
-        """The cases that judge it or show it broken; otherwise some that happened to keep it."""
-        own = tuple(
-            e
-            for e in self.evidence
-            if e.verdict is not Verdict.PASS or self.requirement.id in e.case.requirements
-        )
-        return own or self.evidence[:WITNESSES]
-
-    @property
-    def blamed(self) -> tuple[CaseEvidence, ...]:
-        """The cases that decided the verdict."""
-        return tuple(e for e in self.evidence if e.verdict is self.verdict)
 
 
 @dataclass(frozen=True)
@@ -97,40 +52,6 @@ class Occurrence:
     deviation: Deviation
     cases: tuple[CaseFinished, ...] = ()
     stale_on: tuple[str, ...] = ()
-
-
-def findings_of(case: CaseFinished, requirement: str) -> tuple[Finding, ...]:
-    """The findings of a case against one requirement. A death that another requirement names also breaks the
-    general requirement, which must not read PASS beside it."""
-    begins = GENERAL.get(requirement, ())
-    return tuple(
-        f
-        for f in case.findings
-        if f.requirement == requirement or (f.level is Level.ROBUST and f.seen.startswith(begins or ("\0",)))
-    )
-
-
-def evidence_of(
-    case: CaseFinished, requirement: Requirement, declared: Sequence[Deviation]
-) -> CaseEvidence | None:
-    """What a case shows of a requirement; None if nothing. UNSUPPORTED: the requirement does not apply to the
-    build's version."""
-    found = findings_of(case, requirement.id)
-    if found:
-        weight = weigh(found, case.circumstances, declared)
-        assert weight.verdict is not None
-        return CaseEvidence(case, weight.verdict, found, weight.declared)
-    marked = requirement.id in case.requirements
-    if case.kept.get(requirement.id):
-        return CaseEvidence(case, Verdict.PASS)
-    if not marked:
-        return None
-    if not applies(requirement, case.identities.values()):
-        return CaseEvidence(case, Verdict.UNSUPPORTED)
-    if case.verdict is Verdict.PASS:
-        return CaseEvidence(case, Verdict.PASS)
-    own = (Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.UNSUPPORTED)
-    return CaseEvidence(case, case.verdict if case.verdict in own else Verdict.INCONCLUSIVE)
 
 
 @dataclass
@@ -197,7 +118,9 @@ class Run:
         for case in self.cases:
             for identifier in dict.fromkeys((*case.requirements, *case.kept, *_broken(case), *GENERAL)):
                 requirement = self.requirements.get(identifier)
-                if requirement and (said := evidence_of(case, requirement, self.started.deviations)):
+                if requirement and (
+                    said := evidence_of(case, requirement, self.started.deviations, self.started.fixed_bugs)
+                ):
                     evidence.setdefault((identifier, case.server), []).append(said)
         return {
             (requirement.id, server): Result(
@@ -260,6 +183,18 @@ class Run:
             verdicts.setdefault(f"{base(case.nodeid)} {case.server}", set()).add(case.verdict)
         return tuple(name.rpartition(" ")[0] for name, seen in verdicts.items() if len(seen) > 1)
 
+    @cached_property
+    def failures(self) -> tuple[Failure, ...]:
+        """What is not kept and not declared, on each build: each bug that a later release fixed once, then
+        the requirements that no such bug explains; FAIL before DIFFERS."""
+        return told_once((*self.results_with(Verdict.FAIL), *self.results_with(Verdict.DIFFERS)))
+
+    def causes(self, case: CaseFinished) -> tuple[FixedBug, ...]:
+        """The bugs, fixed by a later release, that a case shows."""
+        return weigh(
+            case.findings, case.circumstances, self.started.deviations, self.started.fixed_bugs
+        ).causes
+
     @property
     def full(self) -> bool:
         """Whether the run covers every test of the suites."""
@@ -311,12 +246,21 @@ class Run:
         counts = self.counts()
         judged = sum(n for v, n in counts.items() if v in (Verdict.PASS, Verdict.FAIL, Verdict.DEVIATES))
         words = [f"{counts[Verdict.PASS]} of {_plural(judged, 'judged requirement')} are kept"]
-        words += [f"{n} {'is' if n == 1 else 'are'} not"] if (n := counts[Verdict.FAIL]) else []
+        words += (
+            [f"{n} {'is' if n == 1 else 'are'} not{self._by_bugs()}"] if (n := counts[Verdict.FAIL]) else []
+        )
         words += [f"{n} not kept, as declared"] if (n := counts[Verdict.DEVIATES]) else []
         words += [f"{_plural(len(self.stale), 'declared deviation')} no longer seen"] if self.stale else []
         words += [f"{_plural(len(self.flaky), 'test')} with different verdicts"] if self.flaky else []
         words += [] if self.full else [f"covers {self.scope} only"]
         return "; ".join(words) + "."
+
+    def _by_bugs(self) -> str:
+        """How many of the failed requirements bugs break that a later release fixed."""
+        failed = [f for f in self.failures if f.bug and f.verdict is Verdict.FAIL]
+        broken = {r.requirement.id for f in failed for r in f.results if r.verdict is Verdict.FAIL}
+        bugs = len({f.bug for f in failed})
+        return f" ({len(broken)} by {_plural(bugs, 'bug')} that a later release fixed)" if bugs else ""
 
     def results_with(self, *verdicts: Verdict) -> Iterator[Result]:
         """Every result with one of these verdicts, MUST before SHOULD."""

@@ -15,8 +15,8 @@ from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import FAILING, Finding, Requirement, Verdict
 from dissectors.rules.version_ranges import version_holds
 from fixtures.system.hosts import HarnessError, Identity, UsageError
-from reports.run import deviations
-from reports.run.run_events import CaseFinished, Circumstances, Deviation, finding, identities
+from reports.run import deviations, fixed_bugs
+from reports.run.run_events import CaseFinished, Circumstances, Deviation, FixedBug, finding, identities
 
 #: The worst first: a requirement's verdict is the worst of its cases. A kept requirement stays PASS if
 #: another case could not show it (UNSUPPORTED), but not if a test could not make its situation
@@ -40,16 +40,27 @@ def worst(verdicts: Iterable[Verdict | None]) -> Verdict | None:
 
 @dataclass(frozen=True)
 class Weight:
-    """The result of findings: the verdict (None without findings) and the deviations that apply."""
+    """The result of findings: the verdict (None without findings) and the deviations that apply.
+
+    `causes`: the bugs, fixed by later releases, that undeclared findings show. `explained`: every undeclared
+    finding shows one of these. Neither changes the verdict: an old bug is a bug."""
 
     verdict: Verdict | None
     declared: tuple[Deviation, ...] = ()
+    causes: tuple[FixedBug, ...] = ()
+    explained: bool = False
 
 
-def weigh(findings: Iterable[Finding], where: Circumstances, declared: Sequence[Deviation]) -> Weight:
+def weigh(
+    findings: Iterable[Finding],
+    where: Circumstances,
+    declared: Sequence[Deviation],
+    fixed: Sequence[FixedBug] = (),
+) -> Weight:
     """The verdict of findings: level and deviations decide, and the worst finding counts."""
     verdicts: list[Verdict] = []
     entries: dict[Deviation, None] = {}
+    causes: dict[FixedBug | None, None] = {}
     for found in findings:
         entry = deviations.declared(declared, found, where)
         if entry is not None:
@@ -57,7 +68,9 @@ def weigh(findings: Iterable[Finding], where: Circumstances, declared: Sequence[
             entries[entry] = None
         else:
             verdicts.append(Verdict.FAIL if found.level in FAILING else Verdict.DIFFERS)
-    return Weight(worst(verdicts), tuple(entries))
+            causes[fixed_bugs.cause(fixed, found, where)] = None
+    known = tuple(bug for bug in causes if bug)
+    return Weight(worst(verdicts), tuple(entries), known, bool(known) and None not in causes)
 
 
 class Trouble(StrEnum):

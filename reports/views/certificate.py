@@ -3,7 +3,9 @@
 changes).
 
 `verdict` of a requirement is the worst over the builds, null if no case judged it; `results` has it for
-each build with its cases and evidence. How often each test saw each requirement kept is in `events.ndjson`;
+each build with its cases and evidence. `causes`: the bugs that a later release fixed, each with the
+requirement that tells it and with its `consequences`. How often each test saw each requirement kept is in
+`events.ndjson`;
 the cells of the matrix are in `matrix.json`. Paths are relative to the run's directory, times are UTC.
 """
 
@@ -20,8 +22,9 @@ from typing import Any
 
 from dissectors.rules.judgement import Requirement, Verdict
 from fixtures.system.hosts import UsageError
-from reports.run.run_events import CaseFinished
-from reports.run.tally import CaseEvidence, Occurrence, Result, Run
+from reports.run.results import CaseEvidence, Failure, Result
+from reports.run.run_events import CaseFinished, FixedBug
+from reports.run.tally import Occurrence, Run
 
 FILE = "certificate.json"
 #: 1: `tests` had `kept` and `matrix`, which other files of the run hold too.
@@ -54,6 +57,7 @@ def certificate(run: Run) -> dict[str, Any]:
         "requirements": [_requirement(run, r) for r in run.requirements.values()],
         "tests": [_case(case) for case in run.cases],
         "deviations": [_occurrence(o) for o in run.occurrences],
+        "causes": [_cause(failure.bug, failure) for failure in run.failures if failure.bug],
     }
 
 
@@ -142,6 +146,7 @@ def _evidence(evidence: CaseEvidence) -> dict[str, Any]:
         "test": evidence.case.nodeid,
         "verdict": evidence.verdict,
         "findings": [f.as_dict() for f in evidence.findings],
+        "causes": [bug.commit for bug in evidence.causes],
         "pcapng": evidence.case.artefacts.get("pcapng"),
     }
 
@@ -151,6 +156,21 @@ def _case(case: CaseFinished) -> dict[str, Any]:
     data = asdict(replace(case, identities={}, kept={}, matrix={}))
     del data["identities"], data["kept"], data["matrix"]
     return data
+
+
+def _cause(bug: FixedBug, failure: Failure) -> dict[str, Any]:
+    """A bug that a later release fixed: the requirement that tells it, and what else it breaks."""
+    tests = [e.case.nodeid for r in failure.results for e in r.blamed if bug in e.causes]
+    return {
+        "server": failure.server,
+        "commit": bug.commit,
+        "fixed_in": bug.fixed_in,
+        "what": bug.what,
+        "verdict": failure.verdict,
+        "requirement": failure.ids[0],
+        "consequences": list(failure.ids[1:]),
+        "tests": list(dict.fromkeys(tests)),
+    }
 
 
 def _occurrence(occurrence: Occurrence) -> dict[str, Any]:

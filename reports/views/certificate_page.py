@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from dissectors.rules.judgement import Level, Verdict
 from reports.run.exit_status import Exit
-from reports.run.tally import Occurrence, Result, Run
+from reports.run.results import Failure, Result
+from reports.run.tally import Occurrence, Run
 from reports.views.certificate import counted
 from reports.views.page import environment
 
@@ -93,9 +94,9 @@ class Certificate:
         return sentences
 
     @property
-    def failures(self) -> list[Result]:
-        """The failed requirements, MUST before SHOULD."""
-        return list(self.run.results_with(Verdict.FAIL))
+    def failures(self) -> list[Failure]:
+        """What failed, each cause once."""
+        return [failure for failure in self.run.failures if failure.verdict is Verdict.FAIL]
 
     @property
     def guarded(self) -> list[tuple[str, list[str]]]:

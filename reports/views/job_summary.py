@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from dissectors.rules.judgement import Verdict
+from reports.run.results import Failure
 from reports.run.tally import Run
 from reports.views.certificate import counted
 
@@ -17,20 +18,20 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#!])")
 
 
 def markdown(run: Run) -> str:
-    """The verdict, the counts, and a table of failed requirements."""
+    """The verdict, the counts, and a table of failures, each cause once."""
     lines = [f"## SPICE conformance: {run.headline}", "", _plain(run.sentence), ""]
     lines.append(", ".join(f"{n} {name}" for name, n in counted(run.counts()).items()))
     for server in run.servers:
         builds = run.identities.get(server, {}).values()
         versions = ", ".join(filter(None, (b.version for b in builds))) or "version unknown"
         lines += ["", f"Build: {_plain(server)} ({_plain(versions)}). Scope: {_plain(run.scope)}."]
-    failed = list(run.results_with(Verdict.FAIL))
+    failed = [failure for failure in run.failures if failure.verdict is Verdict.FAIL]
     if failed:
         lines += ["", "| Requirement | What it says | Expected | Seen |", "|---|---|---|---|"]
-    for result in failed[:ROWS_SHOWN]:
-        found = next((f for e in result.blamed for f in e.findings), None)
-        cells = [result.requirement.id, result.requirement.text]
-        cells += [found.expected, found.seen] if found else ["", result.blamed[0].case.reason]
+    for failure in failed[:ROWS_SHOWN]:
+        found = next((f for e in failure.cases for f in e.findings), None)
+        cells = [", ".join(failure.ids), _says(failure)]
+        cells += [found.expected, found.seen] if found else ["", failure.cases[0].case.reason]
         lines.append("| " + " | ".join(map(_plain, cells)) + " |")
     if len(failed) > ROWS_SHOWN:
         lines.append(f"\nand {len(failed) - ROWS_SHOWN} more, in index.html")
@@ -40,15 +41,22 @@ def markdown(run: Run) -> str:
 
 
 def github_errors(run: Run) -> Iterator[str]:
-    """A workflow command of GitHub's for each failed requirement, at most ten."""
-    for result in list(run.results_with(Verdict.FAIL))[:ANNOTATIONS_SHOWN]:
-        evidence = result.blamed[0]
+    """A workflow command of GitHub's for each failure, at most ten."""
+    failed = [failure for failure in run.failures if failure.verdict is Verdict.FAIL]
+    for failure in failed[:ANNOTATIONS_SHOWN]:
+        evidence = failure.cases[0]
         found = evidence.findings[0] if evidence.findings else None
         seen = f"expected {found.expected}; seen {found.seen}" if found else evidence.case.reason
         file = evidence.case.nodeid.partition("::")[0]
-        title = f"{result.requirement.id} on {result.server}"
+        title = f"{', '.join(failure.ids)} on {failure.server}"
         where = f"file={_property(file)},title={_property(title)}"
-        yield f"::error {where}::{_data(result.requirement.text)}%0A{_data(seen)}"
+        yield f"::error {where}::{_data(_says(failure))}%0A{_data(seen)}"
+
+
+def _says(failure: Failure) -> str:
+    """The sentence of a requirement, or the cause of a failure that a later release does not have."""
+    bug = failure.bug
+    return f"{bug.what} ({bug.fix})" if bug else failure.results[0].requirement.text
 
 
 def _plain(text: str) -> str:

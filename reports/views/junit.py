@@ -12,11 +12,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from dissectors.rules.judgement import Finding, Verdict
 from reports.run.merged_runs import spec_of
-from reports.run.run_events import CaseFinished
+from reports.run.run_events import CaseFinished, FixedBug
 from reports.run.tally import Run
 from reports.views.certificate import timestamp
 
@@ -62,7 +63,7 @@ def _suite(root: ET.Element, run: Run, server: str) -> None:
         facts |= {f"{label}.version": build.version or "", f"{label}.sha256": build.sha256 or ""}
     _properties(suite, facts)
     for case in cases:
-        _case(suite, case)
+        _case(suite, case, run.causes(case))
 
 
 def _properties(parent: ET.Element, facts: dict[str, str]) -> None:
@@ -71,7 +72,7 @@ def _properties(parent: ET.Element, facts: dict[str, str]) -> None:
         ET.SubElement(properties, "property", name=name, value=_fit(value))
 
 
-def _case(suite: ET.Element, case: CaseFinished) -> None:
+def _case(suite: ET.Element, case: CaseFinished, causes: Sequence[FixedBug]) -> None:
     module, _, name = case.nodeid.partition("::")
     classname = module.removesuffix(".py").replace("/", ".")
     element = ET.SubElement(
@@ -84,15 +85,20 @@ def _case(suite: ET.Element, case: CaseFinished) -> None:
     )
     facts = {"verdict": str(case.verdict), "title": case.title, **case.artefacts}
     facts |= {f"requirement.{n}": r for n, r in enumerate(case.requirements, 1)}
+    facts |= {f"cause.{n}": told(bug) for n, bug in enumerate(causes, 1)}
     _properties(element, facts)
     outcome = _OUTCOME.get(case.verdict)
     if outcome:
         kind = case.findings[0].requirement if case.findings else str(case.verdict)
-        child = ET.SubElement(element, outcome, type=kind, message=_fit(f"{case.verdict}: {case.reason}"))
+        fixes = "".join(f" ({bug.fix})" for bug in causes)
+        child = ET.SubElement(
+            element, outcome, type=kind, message=_fit(f"{case.verdict}: {case.reason}{fixes}")
+        )
         child.text = _fit("\n".join(map(sentence, case.findings))) or None
     if case.verdict is Verdict.PASS:
         return  # its properties name its evidence
     told_lines = [f"{case.verdict}: {case.reason}".rstrip(": "), *map(sentence, case.findings)]
+    told_lines += [f"cause: {told(bug)}" for bug in causes]
     told_lines += [f"{kind}: {path}" for kind, path in case.artefacts.items()]
     ET.SubElement(element, "system-out").text = _fit("\n".join(told_lines))
 
@@ -112,6 +118,11 @@ def sentence(finding: Finding) -> str:
     """A finding in one line."""
     where = f" (frame {finding.frame})" if finding.frame else ""
     return f"{finding.requirement} [{finding.level}] expected {finding.expected}; seen: {finding.seen}{where}"
+
+
+def told(bug: FixedBug) -> str:
+    """A bug that a later release fixed, in one line."""
+    return f"{bug.fix}: {bug.what}"
 
 
 def _fit(text: str) -> str:

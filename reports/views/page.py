@@ -19,8 +19,9 @@ from dissectors.rules.judgement import Requirement, Verdict
 from reports.ladder import ladder_svg
 from reports.run.exit_status import Exit
 from reports.run.packed_evidence import file_of
+from reports.run.results import Result
 from reports.run.run_events import CaseFinished
-from reports.run.tally import Result, Run
+from reports.run.tally import Run
 from reports.run.verdict import WORST_FIRST, applies
 from reports.views import known_verdicts
 from reports.views.certificate import NOT_JUDGED, counted, timestamp

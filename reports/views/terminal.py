@@ -8,7 +8,7 @@ import io
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
@@ -23,8 +23,9 @@ from rich.text import Text
 from dissectors.rules.judgement import Finding, Verdict
 from dissectors.wire.visible_text import visible
 from reports.run.exit_status import Exit
+from reports.run.results import CaseEvidence, Failure, Result
 from reports.run.run_events import CaseFinished, CasesFound, RunEvent
-from reports.run.tally import CaseEvidence, Result, Run
+from reports.run.tally import Run
 from reports.views import version_remarks
 from reports.views.certificate import counted
 from reports.views.junit import plain
@@ -125,17 +126,37 @@ def _table(run: Run, width: int) -> Table:
         narrow = width // 5 if heading == "Build" else None
         table.add_column(heading, no_wrap=heading == "Verdict", max_width=narrow, overflow="fold")
     table.add_column("Expected, seen, where", ratio=1, overflow="fold")
+    caused = [failure for failure in run.failures if failure.bug]
+    told_there = {id(result) for failure in caused for result in failure.results}
     for verdict in _SHOWN:
-        for alike in _grouped(run.results_with(verdict)):
+        for failure in caused:
+            if failure.verdict is verdict:
+                builds = [plain(failure.server)] if many else []
+                table.add_row(Text(verdict, STYLES[verdict]), _listed(failure.ids), *builds, _cause(failure))
+        rest = (result for result in run.results_with(verdict) if id(result) not in told_there)
+        for alike in _grouped(rest):
             ids = list(dict.fromkeys(result.requirement.id for result in alike))
-            more = [f"and {len(ids) - _IDS_SHOWN} more"] if len(ids) > _IDS_SHOWN else []
             builds = ["\n".join(dict.fromkeys(plain(result.server) for result in alike))] if many else []
             sentence = [Text(alike[0].requirement.text, "dim")] if len(ids) == 1 else []
             details = Text("\n").join([*sentence, *_details(alike[0])])
-            table.add_row(
-                Text(verdict, STYLES[verdict]), "\n".join(ids[:_IDS_SHOWN] + more), *builds, details
-            )
+            table.add_row(Text(verdict, STYLES[verdict]), _listed(ids), *builds, details)
     return table
+
+
+def _listed(ids: Sequence[str]) -> str:
+    more = [f"and {len(ids) - _IDS_SHOWN} more"] if len(ids) > _IDS_SHOWN else []
+    return "\n".join([*ids[:_IDS_SHOWN], *more])
+
+
+def _cause(failure: Failure) -> Text:
+    """A bug that a later release fixed, told by the first requirement that it breaks."""
+    assert failure.bug
+    lines = [Text(failure.bug.what, "dim"), Text(f"cause     {failure.bug.fix}", "bold")]
+    evidence = failure.cases[0]
+    lines += _finding(evidence.findings[0], evidence.case)
+    if others := failure.ids[1:]:
+        lines.append(Text(f"breaks    also {', '.join(others)}", "dim"))
+    return Text("\n").join(lines)
 
 
 def _grouped(results: Iterable[Result]) -> Iterable[list[Result]]:

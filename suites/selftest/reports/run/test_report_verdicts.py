@@ -15,8 +15,9 @@ from fixtures.system.hosts import HarnessError, Unsupported, UsageError
 from reports.run import run_events as record
 from reports.run.exit_status import Exit
 from reports.run.merged_runs import apart, merge
+from reports.run.results import evidence_of
 from reports.run.run_events import CasesFound, RunEvent, RunFinished, decode, encode
-from reports.run.tally import Run, evidence_of
+from reports.run.tally import Run
 from reports.run.verdict import Trouble, case_record, decide, one_line, trouble_of, worst
 from reports.views.titles import parameters
 from suites.selftest.reports.run.report_samples import (

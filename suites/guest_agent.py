@@ -27,10 +27,12 @@ def chunk(content: bytes, port: int = AgentPort.VDP_CLIENT_PORT) -> bytes:
     return CHUNK.pack(port, len(content)) + content
 
 
-def read_by_guest(bench: Bench, *hosts: Host) -> bytes:
-    """What the guest has read from its character devices: first at the first host, then at the next; without
-    `hosts` at every host, in the order of time."""
+def read_by_guest(bench: Bench, *hosts: Host, device: str | None = None) -> bytes:
+    """What the guest has read from its character devices, or from one `device`: first at the first host, then
+    at the next; without `hosts` at every host, in the order of time."""
     events = [e for e in bench.pump.tape.host_events if e.name == "chardev_write"]
+    if device:
+        events = [e for e in events if e.args["device"] == device]
     if hosts:
         events = [e for host in hosts for e in events if e.host == host.label]
     return b"".join(bytes.fromhex(e.args["hex"]) for e in events)

@@ -65,6 +65,12 @@ def _uncached(body: bytes) -> bytes:
     return body[:flags] + b"\0" + body[flags + 1 :]
 
 
+def _cached(body: bytes) -> bytes:
+    """DRAW_COPY without a clip, whose image has the flag CACHE_ME."""
+    flags = int.from_bytes(body[21:25], "little") + 9
+    return body[:flags] + b"\1" + body[flags + 1 :]
+
+
 @requirement(
     "CHAN-103",
     fault=(
@@ -98,6 +104,25 @@ def test_cache_for_four_images(bench: Bench) -> None:
                 kept.add(number)
         most = max(most, len(kept))
     bench.claim(most <= 4, "at most four images in the cache", most)
+
+
+@requirement("CHAN-103", fault=changed("for the cache", DRAW_COPY, _cached, nth=2))
+def test_image_that_is_larger_than_the_cache(bench: Bench) -> None:
+    """The guest draws an image that is larger than the client's whole cache, and then a small one."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    display = opened(bench, source, FOUR)
+    for number, side in ((1, 4 * SIDE), (2, SIDE)):
+        source.call("qxl_image", left=number * 100, width=side, height=side, seed=number, cache=1)
+        drawn(bench, source)
+    bench.until(lambda: len(of_the_guest(display)) == 2, "both images")
+    kept = [bool(int(i.flags) & ImageFlags.SPICE_IMAGE_FLAGS_CACHE_ME) for i in of_the_guest(display)]
+    bench.claim(kept == [False, True], "only the small one for the cache", kept)
+
+
+def of_the_guest(display: Connection) -> list[SpiceImage]:
+    """The images that the guest has drawn, of either size."""
+    pictures = (m.packet.src_bitmap for m in display.got(DRAW_COPY))
+    return [p for p in pictures if isinstance(p, SpiceImage) and int(p.width) in (SIDE, 4 * SIDE)]
 
 
 def drawings(display: Connection, since: int) -> list[tuple[str, int]]:

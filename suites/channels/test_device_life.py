@@ -110,6 +110,34 @@ def test_device_hears_of_its_client(bench: Bench, device: str) -> None:
         bench.settle()
 
 
+@requirement(
+    "MAIN-073",
+    fault=(never("chardev_state", case="detached"), called_twice("chardev_state", case="malformed")),
+)
+@pytest.mark.parametrize("end", ["detached", "malformed"])
+def test_agent_hears_that_it_is_used(bench: Bench, end: str) -> None:
+    """The agent's device is notified once when the server takes it, before any client, and once when the
+    server gives it up; clients that come and go change nothing."""
+    source = bench.start(devices=("keyboard", "mouse"))
+    source.call("agent_attach")
+    bench.settle()
+    bench.claim(states(bench) == [True], "connected, once", states(bench))
+    for stays in (False, True):
+        client = bench.client(source, channels=())
+        client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", 10))
+        bench.settle()
+        if not stays:
+            client.close()
+            bench.settle()
+    bench.claim(states(bench) == [True], "nothing more when clients come and go", states(bench))
+    if end == "detached":
+        source.call("agent_detach")
+    else:
+        source.call("agent_send", hex=chunk(agent_message(AgentType.VD_AGENT_REPLY, b"", protocol=2)).hex())
+    bench.settle()
+    bench.claim(states(bench) == [True, False], "gone, once", states(bench))
+
+
 @requirement("CHAN-069", fault=changed("its last byte", FROM_GUEST, lambda b: b[:-1] if b[-1] else b))
 @pytest.mark.parametrize("device", SPICEVMC, ids=short)
 def test_client_after_one_that_did_not_read(bench: Bench, device: str) -> None:

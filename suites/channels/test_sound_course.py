@@ -9,10 +9,11 @@ import time
 
 import pytest
 
+from dissectors.framing.events import DISCONNECTED
 from dissectors.wire.constants import ChannelType, MsgcRecord, MsgMain, MsgPlayback, MsgRecord, PlaybackCap
 from dissectors.wire.enums import AudioDataMode, AudioFmt
 from fixtures.bench import Bench
-from fixtures.bench.planting import changed, later, lost, put, requirement, twice
+from fixtures.bench.planting import changed, later, lost, put, requirement, stuck_after, twice
 from fixtures.peer import Connection
 from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.system.hosts import Ability, Host
@@ -23,6 +24,7 @@ COURSE = {
     "playback": (PLAYBACK, MsgPlayback.SPICE_MSG_PLAYBACK_START, MsgPlayback.SPICE_MSG_PLAYBACK_STOP),
     "record": (RECORD, MsgRecord.SPICE_MSG_RECORD_START, MsgRecord.SPICE_MSG_RECORD_STOP),
 }
+RECORD_START = COURSE["record"][1]
 TIME, INIT = MsgMain.SPICE_MSG_MAIN_MULTI_MEDIA_TIME, MsgMain.SPICE_MSG_MAIN_INIT
 WITHOUT_OPUS = EVERYTHING.without(PlaybackCap.SPICE_PLAYBACK_CAP_OPUS)
 #: The rate if the guest has set none: in old releases, and in those that support OPUS alone.
@@ -114,6 +116,22 @@ def test_frames_that_the_guest_plays(bench: Bench) -> None:
     for stamp in ((int(m.packet.multi_media_time) - start) % WORD for m in seen):
         bench.claim(before <= stamp <= longest, f"{before} to {longest:.0f} ms after START", f"{stamp} ms")
         before = stamp
+
+
+@requirement("CHAN-127", fault=stuck_after(RECORD_START))
+@pytest.mark.parametrize("mode", [AudioDataMode.SPICE_AUDIO_DATA_MODE_CELT_0_5_1, 99], ids=["CELT", "99"])
+def test_mode_that_the_server_can_not_decode(bench: Bench, mode: int) -> None:
+    """The client records in a mode that the server has not, or that there is not: the server ends the
+    channel, and the next client can record."""
+    source = bench.start(devices=("keyboard", "mouse", "record"))
+    _, sound = opened(bench, source, RECORD)
+    source.call("record_start")
+    bench.expect(sound, RECORD_START, proves="CHAN-073")
+    sound.send(MsgcRecord.SPICE_MSGC_RECORD_MODE, struct.pack("<IH", 0, mode))
+    ending = sound.expect_end(deadline=2)
+    bench.claim(ending in DISCONNECTED, "the channel's end", ending)
+    _, following = opened(bench, source, RECORD)
+    bench.expect(following, RECORD_START, proves="CHAN-073")
 
 
 @requirement("CHAN-050", fault=changed("one frame", RECORD_DATA, lambda b: b[:-4] + bytes(4), nth=9))

@@ -52,9 +52,9 @@ class Said(IntEnum):
     NOTIFY_ERROR = 5
 
 
-def message(kind: int, content: bytes) -> bytes:
-    """A message with its header: version 1, a type, a size."""
-    return struct.pack("<BxHI", 1, kind, len(content)) + content
+def message(kind: int, content: bytes, size: int | None = None) -> bytes:
+    """A message with its header: version 1, a type, a size (default: the content's)."""
+    return struct.pack("<BxHI", 1, kind, len(content) if size is None else size) + content
 
 
 def says(bench: Bench, source: Host, kind: int, content: bytes) -> None:
@@ -65,7 +65,7 @@ def says(bench: Bench, source: Host, kind: int, content: bytes) -> None:
 
 def heard(bench: Bench) -> list[tuple[int, bytes]]:
     """Each message that the server has sent to the guest: its type and its content."""
-    raw, found = read_by_guest(bench), []
+    raw, found = read_by_guest(bench, device=DEVICE), []
     while len(raw) >= 8:
         kind, size = struct.unpack_from("<2xHI", raw)
         found.append((kind, raw[8 : 8 + size]))

@@ -15,11 +15,12 @@ from dissectors.channels.display import (
     SpiceMsgcDisplayStreamReport,
 )
 from dissectors.framing.events import Message
-from dissectors.wire.constants import ChannelType, MsgDisplay, MsgMain
+from dissectors.wire.constants import ChannelType, DisplayCap, MsgDisplay, MsgMain
 from dissectors.wire.enums import ImageType, StreamFlags, VideoCodecType
 from fixtures.bench import Bench
 from fixtures.bench.planting import added, changed, later, lost, put, requirement, twice
 from fixtures.peer import Client, Connection
+from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.peer.peer_client import start
 from fixtures.relay.relay_rules import Piece
 from fixtures.system.hosts import Ability, Host
@@ -46,12 +47,15 @@ pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 
 
 class Video:
-    """A video that plays at a client's display, with `pictures` drawn so far."""
+    """A video that plays at the display of a client without these capabilities, with `pictures` drawn so
+    far."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, *without: DisplayCap) -> None:
         self.bench = bench
         self.source: Host = bench.start(devices=("keyboard", "mouse", "display"))
-        self.client: Client = bench.client(self.source, channels=(DISPLAY,), quick=True)
+        self.client: Client = bench.client(
+            self.source, channels=(DISPLAY,), quick=True, capabilities=EVERYTHING.without(*without)
+        )
         bench.settle()
         self.display: Connection = self.client.current.channels[DISPLAY, 0]
         self.begin()

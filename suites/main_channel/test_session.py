@@ -104,6 +104,28 @@ def test_name_and_uuid(bench: Bench, able: bool) -> None:
     bench.claim(seen == (1, 1) or not able, "the machine's name and UUID", seen, proves="MAIN-007")
 
 
+@requirement(
+    "MAIN-007",
+    fault=(
+        added(INIT, UUID, bytes(16), case="name"),
+        added(INIT, NAME, b"\2\0\0\0x\0", case="UUID"),
+        lost(NAME, case="name"),
+        lost(UUID, case="UUID"),
+    ),
+)
+@pytest.mark.needs(Ability.CALLS)  # a QEMU always has both
+@pytest.mark.parametrize("has", ["name", "UUID", "neither"])
+def test_machine_without_a_name_or_uuid(bench: Bench, has: str) -> None:
+    """A machine has a name alone, a UUID alone, or neither: the client gets what there is."""
+    name, uuid = ("a machine" if has == "name" else None), (MACHINE if has == "UUID" else None)
+    main = bench.link(bench.start(name=name, uuid=uuid), capabilities=EVERYTHING)
+    bench.expect(main, INIT, proves="MAIN-001")
+    bench.settle()
+    seen = (len(main.got(NAME)), len(main.got(UUID)))
+    due = (int(has == "name"), int(has == "UUID"))
+    bench.claim(seen == due, f"NAME and UUID: {due}", seen)
+
+
 @requirement("MAIN-008", fault=lost(LIST))
 @requirement("MAIN-010")
 def test_channels_list(bench: Bench) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from dissectors.wire.constants import ChannelType, MainCap, MsgBase, MsgcMain, MsgInputs, MsgMain
+from dissectors.wire.constants import ChannelType, MainCap, MsgBase, MsgcBase, MsgcMain, MsgInputs, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import added, before, closed_after, lost, requirement, timers
 from fixtures.peer import Client, Connection
@@ -230,6 +230,54 @@ def test_next_migration_before_the_data(bench: Bench) -> None:
     client.left.clear()
     first.complete(second)
     bench.until(lambda: client.left, "the next move")
+    bench.claim(begins() == [BEGIN_SEAMLESS.name], BEGIN_SEAMLESS.name, ", ".join(begins()), first)
+
+
+@requirement(
+    "MIG-DST-056",
+    fault=(
+        added("SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK", BEGIN_SEAMLESS, host="target1", case="early"),
+        lost("SPICE_MSG_MAIN_MIGRATE_BEGIN*", host="target1", case="late"),
+    ),
+)
+@seamless_only
+@pytest.mark.parametrize("linked", ["early", "late"])
+def test_next_migration_before_the_data_of_one_channel(bench: Bench, linked: str) -> None:
+    """The client has linked its inputs before it asked for a seamless migration, or afterwards. The target
+    begins another migration when main's MIGRATE_DATA has arrived, and that of inputs has not: it announces
+    the migration when that has come too."""
+    source = bench.start("source", seamless=True)
+    first, second = (bench.start(label, incoming=True, seamless=True) for label in ("target1", "target2"))
+    duties = DUTIFUL.skipping(Step.MIGRATE_DATA).holding(Step.DO_SEAMLESS)
+    client = bench.client(source, channels=(INPUTS,), duties=duties)
+    source.announce(first)
+    bench.until(lambda: client.target, "the link to the target", proves="MIG-DST-001")
+    bench.settle()
+    early = None
+    if linked == "early":
+        early = bench.link(first, channel=INPUTS, connection_id=client.session_id)
+        client.duties = client.duties.skipping(Step.LINK_CHANNELS)
+    client.release(Step.DO_SEAMLESS)
+    bench.until(lambda: Step.ANSWER in client.steps, "the answer to the source", proves="MIG-DST-020")
+    bench.settle()
+    left, arriving = client.current, client.target
+    assert arriving is not None
+    main, inputs = arriving.main, early or arriving.channels[INPUTS, 0]
+    source.complete(first)
+    leaving = left.channels[INPUTS, 0]
+    bench.until(lambda: left.main.got(DATA) and leaving.got(DATA), DATA.name, proves="MIG-SRC-047")
+    main.send(MsgcBase.SPICE_MSGC_MIGRATE_DATA, left.main.got(DATA)[0].body)
+    bench.settle()
+    first.announce(second)
+    bench.settle()
+
+    def begins() -> list[str]:
+        return [m.name for m in main.messages if "MIGRATE_BEGIN" in m.name]
+
+    bench.claim(not begins(), "no announcement before the data of inputs", begins(), first)
+    inputs.send(MsgcBase.SPICE_MSGC_MIGRATE_DATA, leaving.got(DATA)[0].body)
+    bench.until(begins, "the announcement after it")
+    bench.settle()
     bench.claim(begins() == [BEGIN_SEAMLESS.name], BEGIN_SEAMLESS.name, ", ".join(begins()), first)
 
 

@@ -25,11 +25,12 @@ from fixtures.bench.planting import (
 from fixtures.peer import Connection, LinkRefused
 from fixtures.peer.client_capabilities import EVERYTHING, Capabilities
 from fixtures.peer.transport import trusting
-from fixtures.system.hosts import Ability
+from fixtures.system.hosts import Ability, Unsupported
 
 PING = MsgBase.SPICE_MSG_PING
 
 OK, DENIED = LinkErr.SPICE_LINK_ERR_OK, LinkErr.SPICE_LINK_ERR_PERMISSION_DENIED
+SASL = int(CommonCap.SPICE_COMMON_CAP_AUTH_SASL)
 TICKET = "correct horse"
 LONGEST = "x" * 59  # SPICE_MAX_PASSWORD_LENGTH counts the NUL
 #: A client without PROTOCOL_AUTH_SELECTION: it sends its ticket at once and names no mechanism.
@@ -150,11 +151,13 @@ def test_undecryptable_ticket(bench: Bench, content: str, ticket: str | None) ->
 @requirement(
     "LINK-014", fault=reply_for_result(LinkErr.SPICE_LINK_ERR_INVALID_DATA, where=refused, case="ticket-0")
 )
-@pytest.mark.parametrize("mechanism", [2, 0, 3, 77, 0xFFFFFFFF])
+@pytest.mark.parametrize("mechanism", [SASL, 0, 3, 77, 0xFFFFFFFF])
 @pytest.mark.parametrize("ticket", [TICKET, None], ids=["ticket", "no-ticket"])
 def test_mechanism_that_is_not_configured(bench: Bench, mechanism: int, ticket: str | None) -> None:
     """The server refuses a mechanism that is not configured: it begins no session and no exchange."""
     source = bench.start(ticket=ticket)
+    if mechanism == SASL and Ability.CALLS in source.abilities and source.call("set_sasl", enable=0):
+        raise Unsupported("this build has no SASL: to it 2 is a number as any other")
     main = bench.connect(source)
     main.send_mess()
     main.expect_reply()

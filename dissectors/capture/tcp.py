@@ -118,20 +118,18 @@ class Reassembler:
 
     def _slow(self, record: Record, segment: Segment | None) -> Iterator[AnyItem | Record]:
         """A record other than the next segment in order. `segment`: None if it holds no packet."""
-        time, frame, link, _, start, end, _, file = record
-        where = (frame, time, file)
+        where = (record[1], record[0], record[7])
         if segment is None:
-            if link == IDLE:
+            if record[2] == IDLE:
                 self._settle(where, idle=True)
                 yield from self._out.take()
             yield record
             return
-        key, _, _, flags, payload, size = segment
-        table = self.connections.table(key, file)
-        if size > len(payload):
-            self.network.note_cut(end - start)
-        if flags & ICMP_ERROR:
-            self._icmp_error(table.get(key), segment, where)
+        if segment[5] > len(segment[4]):
+            self.network.note_cut(record[5] - record[4])
+        table = self.connections.table(segment[0], record[7])
+        if segment[3] & ICMP_ERROR:
+            self._icmp_error(table.get(segment[0]), segment, where)
         else:
             self._segment(table, segment, where)
         yield from self._out.take()
@@ -175,7 +173,8 @@ class Reassembler:
         self._review(half, time)
         self._review(half.peer, time)
         self._settle(where)
-        self.connections.retire_ended(flow)
+        if flow.ended:
+            self.connections.retire_ended(flow)
 
     def _syn(self, table: Table, half: TcpHalf | None, segment: Segment, where: Where) -> TcpHalf:
         """The beginning of a connection, or again that of a connection that is known already."""
@@ -318,18 +317,19 @@ class Reassembler:
         looked at once in so many packets that each packet costs the same."""
         if self.packets < self._settle_at and self._fresh < FRESH and not idle:
             return
-        if sum(half.held for half in self.connections.doubtful) > HELD_IN_ALL:
-            self._give_up(max(self.connections.doubtful, key=lambda half: half.held), where)
-        for half in list(self.connections.doubtful):
-            if half not in self.connections.doubtful:
+        doubtful = self.connections.doubtful
+        if sum(half.held for half in doubtful) > HELD_IN_ALL:
+            self._give_up(max(doubtful, key=lambda half: half.held), where)
+        for half in list(doubtful):
+            if half not in doubtful:
                 continue  # its connection was forgotten, because so many others have just ended
             soft, seconds, hard = half.deadline
             over = self.packets >= hard or (self.packets >= soft and where[1] >= seconds)
             if over or (idle and half.patience is not UNPROVEN):
                 self._give_up(half, where)
-        rest = len(self.connections.doubtful) // 16
+        rest = len(doubtful) // 16
         self._settle_at, self._fresh = self.packets + rest, 0
-        self._check_at = self.packets + max(4, rest) if self.connections.doubtful else inf
+        self._check_at = self.packets + max(4, rest) if doubtful else inf
 
     def _give_up(self, half: TcpHalf, where: Where) -> None:
         self.connections.announce(half.flow)

@@ -102,7 +102,7 @@ class Request:
 
     @property
     def brief(self) -> bool:
-        """Whether one requirement is named: half a second of its tests then gives an answer in seconds."""
+        """Whether one requirement is named: then only its quickest tests run, for an answer in seconds."""
         one = len(self.requirements) == 1 and not set(self.requirements[0]) & set("*?[")
         return one and not (self.profiles or self.levels or self.last_failed or self.shard)
 

@@ -62,13 +62,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("spice reports")
     group.addoption("--out", metavar="DIR", help="where results go (default: results/<time>/)")
     group.addoption("--deviations", metavar="FILE", help="declared deviations (TOML)")
-    group.addoption("--requirement", metavar="GLOB", action="append", default=[], help="only tests of these")
+    group.addoption("--requirement", metavar="GLOB", action="append", default=[], help="only its tests")
+    group.addoption("--level", metavar="LEVEL", action="append", default=[], help="only tests of this level")
     group.addoption(
-        "--level", metavar="LEVEL", action="append", default=[], help="only tests of these levels"
+        "--brief", action="store_true", help="only the quickest cases, about half a second of them"
     )
-    group.addoption("--brief", action="store_true", help="only cases that take half a second together")
-    group.addoption("--seed", metavar="N", type=int, help="of random choices (default: the suite's own)")
-    group.addoption("--shard", metavar="I/N", help="only the I-th of N parts that take about as long")
+    group.addoption("--seed", metavar="N", type=int, help="seed of random choices (default: the suite's own)")
+    group.addoption("--shard", metavar="I/N", help="only the I-th of N parts, which take about the same time")
     group.addoption("--tests-from", metavar="FILE", help="only the tests whose ids a file lists")
     group.addoption("--scope", metavar="WORD", action="append", help="what was left out, for the reports")
     group.addoption("--again", metavar="WORD", action="append", help="the command, for the reports")
@@ -109,7 +109,7 @@ def pytest_xdist_auto_num_workers() -> int | None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """A directory that got its name for a run without any case goes."""
+    """Removes a directory that was made for this run if the run had no case."""
     if config.stash.get(RECORDER, None) and not config.stash[RECORDER].at_once:
         with suppress(OSError):  # it is not empty, or it is gone
             Path(config.option.out).rmdir()

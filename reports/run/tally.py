@@ -38,10 +38,10 @@ def base(nodeid: str) -> str:
 
 
 #: The selection that is recorded if one requirement was named (`reports.run.selection.in_brief`).
-BRIEF = "half a second of its tests"
+BRIEF = "with its quickest tests alone"
 #: Beginnings of selections that leave out cases of a test, so that a deviation may belong to a case that did
 #: not run.
-PARTS = ("--shard", "--last-failed", BRIEF)
+PARTS = ("--shard", "--last-failed", BRIEF, "half a second of its tests")  # the last: in older runs
 
 
 @dataclass(frozen=True)

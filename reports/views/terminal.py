@@ -191,7 +191,7 @@ def _details(result: Result) -> Iterator[Text]:
         else:
             yield Text(_brief(evidence))
     if more := len(blamed) - len(shown):
-        yield Text(f"and {more} more test{'s' if more > 1 else ''}", "dim")
+        yield Text(f"and in {more} more test{'s' if more > 1 else ''}", "dim")
 
 
 def _brief(evidence: CaseEvidence) -> str:
@@ -200,7 +200,7 @@ def _brief(evidence: CaseEvidence) -> str:
         return f"declared: {evidence.declared[0].reason}"
     if evidence.findings:
         return f"{evidence.findings[0].expected}; {evidence.findings[0].seen}"
-    return f"{evidence.case.title}: {evidence.case.reason}"
+    return f"{evidence.case.title.rstrip('.')}: {evidence.case.reason}"
 
 
 def _finding(finding: Finding, case: CaseFinished) -> Iterator[Text]:
@@ -208,7 +208,7 @@ def _finding(finding: Finding, case: CaseFinished) -> Iterator[Text]:
     yield Text("seen      ") + Text(finding.seen, "bold")
     packet = f", frame {finding.frame}" if finding.frame else ""
     host = f" ({finding.host})" if finding.host else ""
-    yield Text(f"where     {case.title}{packet}{host}", "dim")
+    yield Text(f"where     {case.title.rstrip('.')}{packet}{host}", "dim")
 
 
 class ProgressLine:
@@ -288,7 +288,9 @@ class ProgressLine:
         if case.verdict in (Verdict.FAIL, Verdict.ERROR) and case.reason not in self._said:
             self._said.add(case.reason)
             reason = "; ".join(case.reason.splitlines())
-            line = Text(f"{case.verdict:<9}", STYLES[case.verdict]) + Text(f" {case.title}: {reason}")
+            line = Text(f"{case.verdict:<9}", STYLES[case.verdict]) + Text(
+                f" {case.title.rstrip('.')}: {reason}"
+            )
             if self._console.is_terminal:  # a CI log shows all of it: it may be all that is kept
                 line.truncate(WIDTH, overflow="ellipsis")
             self._console.print(line, soft_wrap=True)

@@ -13,7 +13,7 @@ REPEAT ?= 20
 # A run starts hundreds of Pythons: without kept byte code each of them compiles the suite anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup certify test lint format selftest prove known-verdicts interop bench-inspect harmless survey bench-run same-verdicts bench-fuzz captures models clean
+.PHONY: setup certify test lint format selftest prove known-verdicts interop bench-inspect harmless survey bare-captures bench-run same-verdicts bench-fuzz captures models clean
 .DEFAULT_GOAL := certify
 
 # What CI jobs call, so that `spice-conform` itself tells them its exit status (make turns each into 2).
@@ -67,6 +67,12 @@ harmless: $(VENV)/test-ready
 CAPTURES ?=
 survey: $(VENV)/test-ready
 	$(BIN)/python -m reports.commands.survey_captures $(CAPTURES)
+
+# The packets of runs' cases judged again as strangers' captures (RUNS="DIR..."): no finding may appear that the case
+# does not have. SHAPE="--shape all": cut, halved, translated and so on, too (--help names them).
+SHAPE ?=
+bare-captures: $(VENV)/test-ready
+	$(BIN)/python -m reports.commands.bare_captures $(RUNS) $(SHAPE)
 
 bench-inspect: $(VENV)/test-ready
 	$(BIN)/python -m reports.inspection.bench_inspect

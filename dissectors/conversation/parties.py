@@ -206,6 +206,7 @@ class Migration:
     data: dict[tuple[int, int], bytes] = field(default_factory=dict)  # MIGRATE_DATA by channel
     steps: list[Message] = field(default_factory=list)
     begun: float = 0.0  # time (s) of its first event in the evidence
+    misnamed: list[LinkBytes] = field(default_factory=list)  # links to the target with another session's id
 
     def send_to(self, event: Message) -> None:
         """Takes an announcement's host, ports and certificate subject, as far as the evidence holds them."""

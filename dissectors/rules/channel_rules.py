@@ -86,14 +86,15 @@ def serials(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 def _restores(connection: Connection) -> bool:
     """Whether a display channel restores its state and so continues the source's serial. After the target's
-    NACK it starts again at 1."""
+    NACK it starts again at 1. The client's MIGRATE_DATA shows it too, where DST_DO_SEAMLESS is missing."""
     session = connection.session
-    asked = MsgcMain.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS
     display = connection.channel == ChannelType.SPICE_CHANNEL_DISPLAY
-    if not display or session is None or asked not in session.main.said:
+    if not display or session is None:
         return False
+    asked = MsgcMain.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS in session.main.said
+    given = MsgcBase.SPICE_MSGC_MIGRATE_DATA in connection.said
     shown = session.main.shown
-    return bool(shown[Side.SERVER, ACK]) or not shown[Side.SERVER, NACK]
+    return bool(shown[Side.SERVER, ACK]) or ((asked or given) and not shown[Side.SERVER, NACK])
 
 
 @on(Message, FIRST)

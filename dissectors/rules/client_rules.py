@@ -40,9 +40,27 @@ def client_links(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
     waiting = [m for m in view.migrations if _waits_for_link(m) and goes_there(m, connection)]
     waiting = [m for m in waiting if seen or _same_client(m, connection)]  # else another client's session
     due = [m.source.id for m in waiting]
-    if due and None not in due:  # else its INIT was not seen
-        expected = f"connection_id {_hex(due[-1])}, the source's session id"
-        yield check("MIG-CLI-001", seen in due, expected, _hex(seen))
+    if seen in due:
+        yield Kept("MIG-CLI-001")
+    elif due and None not in due:  # else its INIT was not seen
+        waiting[-1].misnamed.append(event)
+
+
+@at_end
+def client_misnames(view: Conversation) -> Iterator[Ruling]:
+    """At the end: the client named another id at the target. Where the right one came there as well, the other
+    one is another client's, whose source is not in the evidence."""
+    for migration in view.migrations:
+        if migration.misnamed and not _linked_rightly(view, migration):
+            expected = f"connection_id {_hex(migration.source.id)}, the source's session id"
+            for event in migration.misnamed:
+                yield Broken("MIG-CLI-001", expected, _hex(int(event.packet.connection_id)), event)
+
+
+def _linked_rightly(view: Conversation, migration: Migration) -> bool:
+    """Whether a main channel came to the target with the source's session id."""
+    mains = (c for c in view.connections.values() if c.is_main and c.mess is not None)
+    return any(c.connection_id == migration.source.id and goes_there(migration, c) for c in mains)
 
 
 def _waits_for_link(migration: Migration) -> bool:

@@ -48,8 +48,8 @@ def client_links(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
 
 @at_end
 def client_misnames(view: Conversation) -> Iterator[Ruling]:
-    """At the end: the client named another id at the target. Where the right one came there as well, the other
-    one is another client's, whose source is not in the evidence."""
+    """At the end: the client named another id at the target. Where the right one came there as well, the
+    other one is another client's, whose source is not in the evidence."""
     for migration in view.migrations:
         if migration.misnamed and not _linked_rightly(view, migration):
             expected = f"connection_id {_hex(migration.source.id)}, the source's session id"

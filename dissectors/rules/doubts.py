@@ -73,6 +73,10 @@ SIDES: Mapping[str, Side] = MappingProxyType(
         "CONNID-009": S,
     }
 )
+#: Requirements that a message on another connection would have kept: that it was not sent by then is shown by
+#: what that side did there afterwards, or by its end. A capture may lose the last packets of a connection
+#: without a trace.
+SENT_BEFORE = frozenset({"MIG-DST-005", "MIG-SRC-040", "MIG-CLI-003", "MIG-CLI-005", "MIG-CLI-007"})
 #: Requirements that compare a channel with the same channel at the other end of the migration.
 TWINS = frozenset({"MIG-CLI-010"})
 #: Requirements about the order of messages to two hosts, and on two connections to one host.
@@ -230,6 +234,8 @@ class Doubts:
         if connection is None or finding.requirement not in TWO_HOSTS | ONE_HOST:
             return None
         others = self._others(finding, connection)
+        if finding.requirement in SENT_BEFORE and others and not self._goes_on(others, finding):
+            return MISSING
         files = self._evidence.files
         if len({files.get(other.number, 0) for other in (connection, *others)}) > 1:
             return TWO_CLOCKS
@@ -249,6 +255,13 @@ class Doubts:
         else:
             sessions = [s for s in self._view.sessions if s.host == connection.host]
         return [s.main for s in sessions if s.main is not connection]
+
+    def _goes_on(self, others: Sequence[Connection], finding: Finding) -> bool:
+        """Whether the evidence holds the end of one of these connections, or anything later from the side
+        that decides."""
+        side = SIDES[finding.requirement]
+        latest = (self._last.get((other.number, side), -inf) for other in others)
+        return any(other.closed is not None for other in others) or max(latest) >= finding.time
 
     def _precision(self, file: int) -> float:
         """The time (s) within which a capture does not prove the order of two packets."""
@@ -275,6 +288,8 @@ class Doubts:
             return any(hole.sender is sender for hole in own)
         if own:
             return True
+        if finding.requirement == "CHAN-003" and connection.as_target:  # main says whether serials go on
+            return any(_About(self._view, connection).concerns(hole, finding) for hole in holes)
         on_main = OWN_ON_MAIN if connection.is_main and finding.requirement not in ONE_HOST else ()
         if finding.requirement.startswith((*OWN, *on_main)):
             return False

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`make bare-captures RUNS="DIR..."`: judges the packets of a run's cases again, as `inspect` judges a stranger's
-capture: without the hosts' events, the test's claims and what the recorder says of connections.
+"""`make bare-captures RUNS="DIR..."`: judges the packets of a run's cases again, as `inspect` judges a
+stranger's capture: without the hosts' events, the test's claims and what the recorder says of connections.
 
 What a test had to know to find a breach may be missing there, but no breach may appear that the case does not
-have: it would accuse somebody falsely. With SHAPES (names, or "all") the packets are judged in other shapes too:
-halves, cut packets, holes, NAT and so on (`suites.selftest.dissectors.capture.capture_shapes`).
+have: it would accuse somebody falsely. With SHAPE="--shape NAME" (or all) the packets are judged in other
+shapes: halves, cut packets, holes, NAT and so on (`suites.selftest.dissectors.capture.capture_shapes`).
 
 Exit status: 0 nothing appeared, 1 a finding appeared or the inspector crashed, 2 usage."""
 
@@ -38,14 +38,14 @@ from suites.selftest.dissectors.capture.capture_mutations import Packet, packets
 from suites.selftest.dissectors.capture.capture_shapes import SHAPES, is_plain, merged
 
 BARE, MERGED, ALL = "bare", "two-cases", "all"
-#: What a bare capture of a test truly shows, and the test does not tell as a breach: (requirement, the beginning
-#: of the test's name). The library's host gives its links keys that are ready; these machines differ because the
-#: test's host made them so.
+#: What a bare capture of a test truly shows, and the test does not tell as a breach: (requirement, the
+#: beginning of the test's name). The library's host gives its links keys that are ready; these machines differ
+#: because the test's host made them so.
 TRULY_SHOWN = (("LINK-010", ""), ("MAIN-017", "test_machine_that_differs"))
 #: What a server leaves undone whose process has died, which packets do not show.
 LEFT_UNDONE = frozenset({"MIG-SRC-047"})
-#: Where a whole connection is missing: a channel alone with an id that nothing explains, and a device that was
-#: unplugged, which only the end of its first connection tells, look like the server's faults.
+#: Where a whole connection is missing: a channel alone with an id that nothing explains, and a device that
+#: was unplugged, which only the end of its first connection tells, look like the server's faults.
 NOT_TO_BE_TOLD: Mapping[str, frozenset[str]] = {"connection-missing": frozenset({"CONNID-003", "MAIN-011"})}
 #: How many cases a process judges at a time: those whose packets one archive holds, more or less.
 CHUNK = 16
@@ -53,7 +53,7 @@ CHUNK = 16
 
 @dataclass(frozen=True)
 class Accusation:
-    """A finding that a shape of the packets has and the case has not. `seen`: or the inspector's traceback."""
+    """A finding that a shape of the packets has and the case has not; or "crash", with the traceback."""
 
     case: str
     shape: str
@@ -73,9 +73,7 @@ class Judged:
     accusations: Sequence[Accusation]
 
 
-def judge_again(
-    shapes: Sequence[str], seed: int, directory: Path, cases: Sequence[CaseFinished]
-) -> Judged:
+def judge_again(shapes: Sequence[str], seed: int, directory: Path, cases: Sequence[CaseFinished]) -> Judged:
     """Judges some cases of a run in these shapes."""
     captures: Counter[str] = Counter()
     found: list[Accusation] = []
@@ -162,7 +160,9 @@ def main(runs: tuple[Path, ...], shapes: tuple[str, ...], seed: int, workers: in
     try:
         for directory in runs:
             captures: Counter[str] = Counter()
-            for judged in _judged(Run.read(directory), partial(judge_again, chosen, seed, directory), workers):
+            for judged in _judged(
+                Run.read(directory), partial(judge_again, chosen, seed, directory), workers
+            ):
                 captures += judged.captures
                 for accusation in judged.accusations:
                     accused = True

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The shapes in which people have the same capture: halves, cut packets, holes, mirror ports, NAT, wrong clocks.
+"""The shapes in which people have the same capture: halves, cut packets, holes, mirror ports, NAT, wrong
+clocks.
 
 A shape is a function of the packets and a source of chance; the packets are raw IPv4 with TCP, as
-`capture_mutations.packets` gives them. In none of these shapes may the inspector find a breach that it does not
-find in the whole capture."""
+`capture_mutations.packets` gives them. In none of these shapes may the inspector find a breach that it does
+not find in the whole capture."""
 
 from __future__ import annotations
 
@@ -135,5 +136,3 @@ def merged(one: Sequence[Packet], other: Sequence[Packet]) -> Packets | None:
     shift = one[0].time - other[0].time
     moved = [replace(packet, time=packet.time + shift) for packet in other]
     return sorted([*one, *moved], key=lambda packet: packet.time)
-
-

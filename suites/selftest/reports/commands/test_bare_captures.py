@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`make bare-captures`: the packets of a real run accuse nobody falsely, and a finding that appears is told."""
+"""`make bare-captures`: the packets of a real run accuse nobody falsely; a finding that appears is told."""
 
 from __future__ import annotations
 

@@ -86,11 +86,13 @@ def serials(view: Conversation, event: Message) -> Iterator[Ruling]:
 
 def _restores(connection: Connection) -> bool:
     """Whether a display channel restores its state and so continues the source's serial. After the target's
-    NACK it starts again at 1. The client's MIGRATE_DATA shows it too, where DST_DO_SEAMLESS is missing."""
+    NACK it starts again at 1. Where DST_DO_SEAMLESS is missing, the client's MIGRATE_DATA shows it too; where
+    the main channel is missing, it may be so."""
     session = connection.session
-    display = connection.channel == ChannelType.SPICE_CHANNEL_DISPLAY
-    if not display or session is None:
+    if connection.channel != ChannelType.SPICE_CHANNEL_DISPLAY:
         return False
+    if session is None:
+        return True
     asked = MsgcMain.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS in session.main.said
     given = MsgcBase.SPICE_MSGC_MIGRATE_DATA in connection.said
     shown = session.main.shown

@@ -39,8 +39,8 @@ from suites.selftest.dissectors.capture.capture_shapes import SHAPES, is_plain, 
 
 BARE, MERGED, ALL = "bare", "two-cases", "all"
 #: What a bare capture of a test truly shows, and the test does not tell as a breach: (requirement, the
-#: beginning of the test's name). The library's host gives its links keys that are ready; these machines differ
-#: because the test's host made them so.
+#: beginning of the test's name). The library's host gives its links keys that are ready; these machines
+#: differ because the test's host made them so.
 TRULY_SHOWN = (("LINK-010", ""), ("MAIN-017", "test_machine_that_differs"))
 #: What a server leaves undone whose process has died, which packets do not show.
 LEFT_UNDONE = frozenset({"MIG-SRC-047"})

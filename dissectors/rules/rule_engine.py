@@ -80,7 +80,7 @@ def on(kind: type[E], *asked: Asked, states: Collection[State] | None = None) ->
     For `Message`, `asked` names the messages: by enum members, by a whole enumeration, or by `Which`.
     """
     if issubclass(kind, Message) and not asked:
-        raise TypeError("a rule on messages says which")
+        raise TypeError("a rule on messages must name their types")
     which = frozenset(one for one in asked if isinstance(one, Which))
     types = frozenset(key for one in asked if not isinstance(one, Which) for key in _keys(one))
 

@@ -77,7 +77,7 @@ def read(directory: Path) -> Manifest:
         data = json.loads(path.read_text(encoding="utf-8"))
         made = Manifest(dict(data["evidence"]), dict(data["reports"]), tuple(data.get("beside", ())))
         if data["seal"] != made.seal:
-            raise UsageError(f"{path}: the seal is not that of the evidence it lists")
+            raise UsageError(f"{path}: the seal does not fit the files that the manifest lists")
     except OSError as error:
         why = "a run from before runs were sealed, or one that was killed; write its reports with"
         raise UsageError(f"{path}: {error.strerror}: {why} `spice-conform report {directory}`") from None

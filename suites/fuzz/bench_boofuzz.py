@@ -160,10 +160,10 @@ def _played(process: subprocess.Popen[str], seconds: float) -> tuple[int, float]
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
-        raise HarnessError("it has not ended") from None
+        raise HarnessError("boofuzz has not ended") from None
     last = (said.splitlines() or [""])[-1].split()
     if len(last) != 2 or not last[0].isdigit():
-        raise HarnessError(f"it has not played: {(wrong.strip().splitlines() or ['no reason'])[-1]}")
+        raise HarnessError(f"boofuzz has played nothing: {(wrong.strip().splitlines() or ['no reason'])[-1]}")
     return int(last[0]), float(last[1])
 
 

@@ -129,7 +129,7 @@ class Campaign:
         except (Flaky, HypothesisException):
             self.inconsistent += 1
         if self.examples == before and time.monotonic() < self._end:
-            raise HarnessError("the machine has played nothing: Hypothesis gave no example")
+            raise HarnessError("the state machine has played nothing: Hypothesis gave no example")
 
     def _explore(self, explorer: Explorer, examples: int | None) -> None:
         if self.corpus is not None:

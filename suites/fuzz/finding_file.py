@@ -94,7 +94,7 @@ def read(path: Path) -> Failure:
         return _failure(data)
     except (KeyError, TypeError, ValueError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise UsageError(f"{path}: not a whole finding: {reason}") from None
+        raise UsageError(f"{path}: an incomplete or damaged finding: {reason}") from None
 
 
 def packed(own: Path) -> dict[str, str]:

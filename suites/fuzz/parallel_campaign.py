@@ -139,7 +139,7 @@ class ParallelCampaign:
     def _found(self, name: str, files: Mapping[str, str] | None) -> None:
         own = self.out / FINDINGS / name
         if not FINDING_NAME.fullmatch(name):
-            raise HarnessError(f"a worker tells a finding of no such name: {name!r}")
+            raise HarnessError(f"a worker reports a finding with an impossible name: {name!r}")
         try:
             if files is not None and not own.exists():
                 unpack(files, own)

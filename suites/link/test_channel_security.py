@@ -132,7 +132,8 @@ def test_all_channels_but_one_need_tls(bench: Bench) -> None:
 
 @requirement("LINK-047", "LINK-048")
 def test_all_channels_but_one_are_to_be_plain(bench: Bench) -> None:
-    """The same for plain links."""
+    """A setting for all channels that allows plain links alone holds for each channel without a setting of
+    its own."""
     for channel, (plain, over_tls) in all_but_inputs(bench, NONE).items():
         bench.claim(over_tls == UNSECURED, f"{UNSECURED.name} on {channel}", over_tls, proves="LINK-047")
         bench.claim(not refuses(plain), f"a plain link is taken on {channel}", plain, proves="LINK-048")

@@ -179,9 +179,9 @@ def read(path: Path) -> Model:
     try:
         return _model(data)
     except ValueError as error:
-        raise UsageError(f"{file}: not a whole model: {error}") from None
+        raise UsageError(f"{file}: an incomplete or damaged model: {error}") from None
     except (AttributeError, KeyError, TypeError) as error:
-        raise UsageError(f"{file}: not a whole model: {error!r}") from None
+        raise UsageError(f"{file}: an incomplete or damaged model: {error!r}") from None
 
 
 def _model(data: Mapping[str, Any]) -> Model:

@@ -112,7 +112,7 @@ def read(path: Path) -> ModelFinding | None:
     try:
         return _finding(data)
     except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path}: not a whole finding: {error!r}") from None
+        raise UsageError(f"{path}: an incomplete or damaged finding: {error!r}") from None
 
 
 def _finding(data: Mapping[str, Any]) -> ModelFinding:

@@ -157,9 +157,9 @@ def test_a_model_is_whole_and_small(file: Path, tmp_path: Path) -> None:
     ("change", "told"),
     [
         ({"suite": 99}, "another suite version"),
-        ({"states": [[[0, 0, 7777]]]}, "not a whole model"),
-        ({"states": []}, "not a whole model"),
-        ({"letters": None}, "not a whole model"),
+        ({"states": [[[0, 0, 7777]]]}, "an incomplete or damaged model"),
+        ({"states": []}, "an incomplete or damaged model"),
+        ({"letters": None}, "an incomplete or damaged model"),
         ({"states": [[[0, -1, 0]]]}, "state 0 names answer -1, which is not there"),
         ({"states": [[[-1, 0, 0]]]}, "state 0 names letter -1, which is not there"),
         ({"states": [[], []]}, "nothing leads to state 1"),

@@ -121,7 +121,7 @@ def test_frames_that_the_guest_plays(bench: Bench) -> None:
 @requirement("CHAN-127", fault=stuck_after(RECORD_START))
 @pytest.mark.parametrize("mode", [AudioDataMode.SPICE_AUDIO_DATA_MODE_CELT_0_5_1, 99], ids=["CELT", "99"])
 def test_mode_that_the_server_can_not_decode(bench: Bench, mode: int) -> None:
-    """The client records in a mode that the server has not, or that there is not: the server ends the
+    """The client records in a mode that the server cannot decode, or that does not exist: the server ends the
     channel, and the next client can record."""
     source = bench.start(devices=("keyboard", "mouse", "record"))
     _, sound = opened(bench, source, RECORD)

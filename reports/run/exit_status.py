@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The exit statuses of every command of `spice-conform`. They are documented here and nowhere else."""
+"""The exit statuses of every command of `spice-conform`: the one place from which the code takes them."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _brief(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Half a second of the tests, on each build."""
+    """The quickest cases, about half a second of them, on each build."""
     builds: dict[str, dict[str, list[pytest.Item]]] = {}
     for item in items:
         tests = builds.setdefault(_server(item), {})

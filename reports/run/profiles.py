@@ -39,7 +39,7 @@ def file_of(path: Path) -> Path:
 
 
 def processes(names: Iterable[str]) -> int | None:
-    """The number of processes that the profiles are worth; None: one for each CPU."""
+    """The number of processes that the profiles are worth; None: as many as `-n auto` starts."""
     table = known()
     wanted = [int(table.get(name, {}).get("processes", 0)) for name in names]
     return sum(wanted) if wanted and all(wanted) else None

@@ -166,11 +166,12 @@ def _compare(
 def _pairs(
     named: tuple[str, str], roles: Sequence[str], learned: Callable[[str, str, Model | None], Model]
 ) -> Iterable[tuple[Model, Model]]:
-    """The models to compare: those of a path as they are, those of a SPEC learned now, as the path's was."""
+    """The models to compare: those of a path as they are; those of a SPEC are learned now, with the role, scheme
+    and inputs of the path's."""
     left, right = _models(named[0]), _models(named[1])
     common = [role for role in ROLES if all(found is None or role in found for found in (left, right))]
     if not common:
-        raise UsageError(f"{named[0]} and {named[1]}: these are models of two roles")
+        raise UsageError(f"{named[0]} and {named[1]}: one is the model of a source, the other of a target")
     asked = [role for role in common if not roles or role in roles]
     if not asked:
         raise UsageError(f"{named[0]} and {named[1]}: these are models of the {common[0]} only")

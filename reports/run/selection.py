@@ -30,7 +30,7 @@ BRIEF_S = 0.5
 
 def wanted_ids(globs: Sequence[str], levels: Sequence[str]) -> frozenset[str]:
     """The requirements that globs and levels name. Raises UsageError if one of them matches none."""
-    known = {level.value for level in Level}
+    known = [level.value for level in Level]
     for level in levels:
         if level.upper() not in known:
             raise UsageError(f"no level {level!r}; there are {', '.join(known)}")

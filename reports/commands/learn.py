@@ -166,8 +166,8 @@ def _compare(
 def _pairs(
     named: tuple[str, str], roles: Sequence[str], learned: Callable[[str, str, Model | None], Model]
 ) -> Iterable[tuple[Model, Model]]:
-    """The models to compare: those of a path as they are; those of a SPEC are learned now, with the role, scheme
-    and inputs of the path's."""
+    """The models to compare: a path's as they are; a SPEC's are learned now, with the path's role, scheme and
+    inputs."""
     left, right = _models(named[0]), _models(named[1])
     common = [role for role in ROLES if all(found is None or role in found for found in (left, right))]
     if not common:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from dissectors.conversation.conversation import Conversation
 from dissectors.conversation.pairing import client_of
 from dissectors.conversation.parties import Connection, Migration
-from dissectors.framing.events import Closed, Ending, Endpoint, Event, Failure
+from dissectors.framing.events import Closed, ConnectFailed, Ending, Endpoint, Event, Failure
 from dissectors.wire.constants import LinkErr, Side, channel_name
 
 #: With two clocks or two interfaces an attempt may seem older than its announcement by this much (s).
@@ -77,22 +77,8 @@ class FailedLink:
 def failure_of(connection: Connection) -> FailedLink | None:
     """The failure of a connection; None if it did not fail."""
     server = connection.server
-    failed = connection.failed
-    if failed is not None:
-        waited = failed.attempts > 1 or failed.until - failed.first >= ANSWERED_S
-        if failed.how is Failure.UNANSWERED and not waited:
-            return None
-        plural = "s" if failed.attempts > 1 else ""
-        times = f" ({failed.attempts} SYN{plural} in {failed.until - failed.first:.1f} s)"
-        text = {
-            Failure.UNANSWERED: f"{server} did not answer{times}",
-            Failure.REFUSED: f"{server} refused the connection: {failed.why}",
-            Failure.PROHIBITED: f"the way to {server} is prohibited: {failed.why}",
-            Failure.UNREACHABLE: f"{server} cannot be reached: {failed.why}",
-            Failure.WORDLESS: f"{server} closed the connection without a word",
-            Failure.OTHER: f"at {server} {failed.why}",
-        }[failed.how]
-        return FailedLink(connection, _FAILURES[failed.how], text, failed)
+    if connection.failed is not None:
+        return _not_connected(connection, connection.failed)
     refusal = connection.refusal
     if refusal is not None:
         error = error_name(int(refusal.packet.error))
@@ -115,6 +101,25 @@ def failure_of(connection: Connection) -> FailedLink | None:
         who = "the client" if alert.sender is Side.CLIENT else str(server)
         return FailedLink(connection, Reason.ALERT, f"{who} ended TLS with {name}", alert)
     return _broken_off(connection)
+
+
+def _not_connected(connection: Connection, failed: ConnectFailed) -> FailedLink | None:
+    """The failure of the TCP connection; None if the client did not wait for an answer."""
+    server = connection.server
+    waited = failed.attempts > 1 or failed.until - failed.first >= ANSWERED_S
+    if failed.how is Failure.UNANSWERED and not waited:
+        return None
+    plural = "s" if failed.attempts > 1 else ""
+    times = f" ({failed.attempts} SYN{plural} in {failed.until - failed.first:.1f} s)"
+    text = {
+        Failure.UNANSWERED: f"{server} did not answer{times}",
+        Failure.REFUSED: f"{server} refused the connection: {failed.why}",
+        Failure.PROHIBITED: f"the way to {server} is prohibited: {failed.why}",
+        Failure.UNREACHABLE: f"{server} cannot be reached: {failed.why}",
+        Failure.WORDLESS: f"{server} closed the connection without a word",
+        Failure.OTHER: f"at {server} {failed.why}",
+    }[failed.how]
+    return FailedLink(connection, _FAILURES[failed.how], text, failed)
 
 
 def _broken_off(connection: Connection) -> FailedLink | None:

@@ -46,6 +46,13 @@ class Direction:
         """An independent copy."""
         return replace(self, buffer=bytearray(self.buffer), counts=Counter(self.counts))
 
+    def skip(self) -> int:
+        """Drops the buffered bytes of a counted message; returns their number."""
+        dropped = min(self.skipping, len(self.buffer))
+        del self.buffer[:dropped]
+        self.skipping -= dropped
+        return dropped
+
     def lose(self) -> None:
         """Notes that no boundary is known any more."""
         self.stage = Stage.LOST

@@ -231,9 +231,7 @@ class Framer:
     ) -> Iterator[ConnectionEvent]:
         base = 0
         if direction.skipping:
-            base = min(direction.skipping, len(direction.buffer))
-            del direction.buffer[:base]
-            direction.skipping -= base
+            base = direction.skip()
             if direction.skipping:
                 return
             locate(base)
@@ -266,22 +264,27 @@ class Framer:
             direction.serial = serial
             whole, direction.missing = not direction.missing, 0
             body_end = after if whole else at + direction.held
-            yield Message(
-                time=self._at[0],
-                frame=self._at[1],
-                connection=self.connection,
-                sender=sender,
-                channel=self.channel,
-                type=kind,
-                body=buffer[at + header : body_end],
-                size=size,
-                serial=serial,
-                sub_list=sub_list,
-                whole=whole,
-            )
+            yield self._message(sender, kind, buffer[at + header : body_end], size, serial, sub_list, whole)
             at = after
         direction.buffer += buffer[at:]
         yield from self._unfinished(sender, direction)
+
+    def _message(
+        self, sender: Side, kind: int, body: bytes, size: int, serial: int | None, sub_list: int, whole: bool
+    ) -> Message:
+        return Message(
+            time=self._at[0],
+            frame=self._at[1],
+            connection=self.connection,
+            sender=sender,
+            channel=self.channel,
+            type=kind,
+            body=body,
+            size=size,
+            serial=serial,
+            sub_list=sub_list,
+            whole=whole,
+        )
 
     def _ready(self, direction: Direction) -> bool:
         """Whether the first message is complete (checked before any copy: messages may be large)."""

@@ -233,15 +233,11 @@ def joins(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
     session = view.session(connection.connection_id, connection)
     settings = view.hosts[host].settings if host >= 0 else {}
     if session is not None:
+        which = "CONNID-007" if session.main.as_target else "CONNID-002"
         if error == OK:
-            yield Kept("CONNID-007" if session.main.as_target else "CONNID-002")
+            yield Kept(which)
         elif error is LinkErr.SPICE_LINK_ERR_BAD_CONNECTION_ID:
-            which = "CONNID-007" if session.main.as_target else "CONNID-002"
-            yield Broken(
-                which,
-                "SPICE_LINK_ERR_OK: the id is the session's",
-                error.name if isinstance(error, LinkErr) else str(error),
-            )
+            yield Broken(which, "SPICE_LINK_ERR_OK: the id is the session's", error.name)
         return
     if not settings and not _sessions_seen(view, host):
         return  # the session may be older than the capture, or the capture may lack its main channel

@@ -81,23 +81,28 @@ def main(
             server, chosen, results, processes, corpus, workers, report.say, report.failure
         )
         campaign.steered = steered
-        report.campaign = campaign
-        try:
-            campaign.run(seconds=float("inf") if examples else seconds, examples=examples)
-        except KeyboardInterrupt:
-            report.close("interrupted")
-            raise
-        except HarnessError as error:  # the results so far are kept
-            report.close(str(error))
-            publish(results)
-            raise
-        report.close()
+        _run(campaign, report, seconds, examples)
         outcome = publish(results)
         if corpus is not None:
             note(Corpus(corpus), campaign, build)
         return outcome.exit
     finally:
         launchers.close()
+
+
+def _run(campaign: ParallelCampaign, report: _Report, seconds: float, examples: int | None) -> None:
+    """Runs a campaign; whatever ends it, the report has the results so far. Raises HarnessError."""
+    report.campaign = campaign
+    try:
+        campaign.run(seconds=float("inf") if examples else seconds, examples=examples)
+    except KeyboardInterrupt:
+        report.close("interrupted")
+        raise
+    except HarnessError as error:
+        report.close(str(error))
+        publish(campaign.out)
+        raise
+    report.close()
 
 
 def note(corpus: Corpus, campaign: ParallelCampaign, build: Identity) -> None:

@@ -210,10 +210,24 @@ def replay_script(
     )
     begun = time.monotonic()
     replay, judgement = _played(script, launcher, results, password)
-    bench = replay.bench
-    case = CaseFinished(
+    title = f"{len(script.names)} connections with {said} client messages"
+    case = play_verdict(_script_case(title, replay, judgement, server, begun), declared)
+    _print_outcome(replay, case, declared)
+    document = _as_dict(replay, judgement, server)
+    (results / FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if replay.differences:
+        both = Both(script.events, replay.bench.pump.tape.events(), replay.differences, server)
+        (results / DIFFERENCES).write_text(both_ladders(both), encoding="utf-8")
+        click.echo(f"both ladders: {results / DIFFERENCES}")
+    return case
+
+
+def _script_case(title: str, replay: Replay, judgement: Judgement, server: str, begun: float) -> CaseFinished:
+    """The case of a recorded conversation, before declared deviations are looked at. `begun`: when the replay
+    began, s on the monotonic clock."""
+    return CaseFinished(
         nodeid="replay::capture",
-        title=f"{len(script.names)} connections with {said} client messages",
+        title=title,
         server=server,
         requirements=(),
         verdict=Verdict.FAIL if judgement.failures else Verdict.PASS,
@@ -226,18 +240,9 @@ def replay_script(
             "replay": FILE,
             **({"differences": DIFFERENCES} if replay.differences else {}),
         },
-        identities={host.label: host.identity for host in bench.hosts},
+        identities={host.label: host.identity for host in replay.bench.hosts},
         moves=tuple(replay.moves),
     )
-    case = play_verdict(case, declared)
-    _print_outcome(replay, case, declared)
-    document = _as_dict(replay, judgement, server)
-    (results / FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    if replay.differences:
-        both = Both(script.events, bench.pump.tape.events(), replay.differences, server)
-        (results / DIFFERENCES).write_text(both_ladders(both), encoding="utf-8")
-        click.echo(f"both ladders: {results / DIFFERENCES}")
-    return case
 
 
 def _played(

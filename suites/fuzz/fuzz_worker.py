@@ -49,6 +49,29 @@ def _counted(counter: Mapping[Key, int]) -> list[list[Any]]:
     return [[key.requirement, key.symptom, count] for key, count in counter.items()]
 
 
+def _play(campaign: Campaign, explorer: Explorer, out: Path, seconds: float, examples: int | None) -> None:
+    """Plays, and prints the figures and findings. A finding belongs to the process that makes its directory
+    first. Raises KeyboardInterrupt if the parent is gone."""
+
+    def say(_: str = "", *, last: bool = False) -> None:
+        print(json.dumps(totals(campaign, explorer, last=last)), flush=True)
+        if select.select([sys.stdin], [], [], 0)[0]:  # the pipe's end
+            raise KeyboardInterrupt
+
+    def claim(failure: Failure) -> bool:
+        try:
+            (out / FINDINGS / failure.name).mkdir(parents=True)
+        except FileExistsError:
+            return False
+        return True
+
+    campaign.explorer = explorer
+    campaign.say, campaign.claim = say, claim
+    campaign.on_failure = lambda failure: print(json.dumps({"failure": failure.name}), flush=True)
+    campaign.run(seconds=seconds, examples=examples)
+    say(last=True)
+
+
 def main() -> int:
     """Plays until the time is over or the standard input ends; returns the exit status."""
     order = json.loads(sys.stdin.readline())
@@ -64,27 +87,9 @@ def main() -> int:
             {"source": launcher, "target": launcher}, order["seed"], dutiful=dutiful, steered=order["steered"]
         )
         campaign = Campaign({"source": launcher, "target": launcher}, order["server"], order["seed"], out)
-        campaign.explorer = explorer
         campaign.corpus = Corpus(order["corpus"]) if order["corpus"] else None
         campaign.share = (order["number"], order["width"])
-
-        def say(_: str = "", *, last: bool = False) -> None:
-            assert explorer is not None
-            print(json.dumps(totals(campaign, explorer, last=last)), flush=True)
-            if select.select([sys.stdin], [], [], 0)[0]:  # the pipe's end: the parent is gone
-                raise KeyboardInterrupt
-
-        def claim(failure: Failure) -> bool:
-            try:
-                (out / FINDINGS / failure.name).mkdir(parents=True)
-            except FileExistsError:
-                return False  # another process has it
-            return True
-
-        campaign.say, campaign.claim = say, claim
-        campaign.on_failure = lambda failure: print(json.dumps({"failure": failure.name}), flush=True)
-        campaign.run(seconds=order["seconds"], examples=order["examples"])
-        say(last=True)
+        _play(campaign, explorer, out, order["seconds"], order["examples"])
     except (HarnessError, UsageError, Unsupported) as error:
         print(json.dumps({"error": str(error)}), flush=True)
     except BrokenPipeError:

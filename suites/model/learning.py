@@ -97,6 +97,12 @@ def learn(
         players.close()
 
 
+#: What the equivalence oracle asks, in words.
+_ASKED = (
+    "every single deviation of the schemes; every transition with the words behind it that tell states apart"
+)
+
+
 def learn_from(
     player: Player,
     server: str,
@@ -127,20 +133,13 @@ def learn_from(
         raise
     finally:
         store.close()
-    asked = {"plays": knowledge.plays, "letters": knowledge.letters_played, "known": len(knowledge)}
     about = {
         "server": server,
         "version": build.version,
         "build": build.sha256,
-        "asked": asked,
-        "oracle": {
-            "what": "every single deviation of the schemes; every transition with the words behind it that"
-            " tell states apart",
-            "questions": oracle.questions,
-            "orders": 1 + effort.orders,
-            "seed": seed,
-            "rounds": oracle.rounds,
-        },
+        "asked": {"plays": knowledge.plays, "letters": knowledge.letters_played, "known": len(knowledge)},
+        "oracle": {"what": _ASKED, "questions": oracle.questions, "orders": 1 + effort.orders}
+        | {"seed": seed, "rounds": oracle.rounds},
         "seconds": round(time.monotonic() - begun, 1),
     }
     return replace(model, about=about)

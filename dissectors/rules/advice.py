@@ -33,8 +33,8 @@ NEXT: Mapping[Reason, str] = MappingProxyType(
             "must reach the target itself, not only the source."
         ),
         Reason.SILENT: (
-            "Look whether the target's process is stopped or hangs: its system accepts connections, and it "
-            "does not read them."
+            "Look whether the target's process is stopped or hangs: its system accepts connections, but "
+            "the process does not read from them."
         ),
         Reason.WORDLESS: "Look at the server's log at this time, and at what else may listen there.",
         Reason.ALERT: (
@@ -55,7 +55,7 @@ NEXT: Mapping[Reason, str] = MappingProxyType(
         Reason.ABSENT: (
             "Capture on the client's machine or before the target too (several files can be given)."
         ),
-        Reason.CUT: "Capture longer.",
+        Reason.CUT: "Capture for a longer time: the capture ends before the migration does.",
         Reason.HOLE: "Capture again: tcpdump -s 0 and a larger buffer (-B) lose fewer packets.",
         Reason.HALF: "Capture both directions (a mirror port or a tunnel may show one only).",
     }

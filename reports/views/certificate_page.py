@@ -86,7 +86,7 @@ class Certificate:
                 " reason: the risks below."
             )
         if run.exit is Exit.HARNESS:
-            sentences.append("The suite itself had trouble, so this is no verdict on the build.")
+            sentences.append("The suite itself failed, so this is no verdict on the build.")
         if run.exit is Exit.STALE_DEVIATION:
             sentences.append("A declared deviation no longer shows: the declaration has to be narrowed.")
         if not run.full:

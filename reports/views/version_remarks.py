@@ -11,8 +11,8 @@ from reports.run.tally import Run
 
 #: What follows from an unknown version, and what to do about it.
 UNKNOWN = (
-    "every requirement is asked, also one that only other releases owe, and no declared deviation with a"
-    " range of versions applies. Name the version: --version V"
+    "every requirement is judged, even one for other releases only, and no declared deviation with a range"
+    " of versions applies. Name the version: --version V"
 )
 
 

@@ -154,7 +154,7 @@ def test_table_fits_and_says_what_was_seen(everything: Run) -> None:
     ("version", "words", "silent"),
     [
         ("0.12.8", "ROBUST-900, ROBUST-901 on 0.12.8 match deviations declared for >=0.14.3", "unknown"),
-        (None, "The version of system is unknown: every requirement is asked", "deviations declared for"),
+        (None, "The version of system is unknown: every requirement is judged", "deviations declared for"),
         ("0.15.1", "declared: known since 2012", "0.14.3"),
     ],
 )

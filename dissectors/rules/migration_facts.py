@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dissectors.conversation.conversation import Connection, Conversation, Server
+from dissectors.conversation.conversation import Connection, Conversation, Server, Session
 from dissectors.framing.events import HostEvent
 from dissectors.wire.constants import ChannelType, MsgcDisplay, MsgcMain, MsgMain
 
@@ -44,3 +44,24 @@ def speaks_first(channel: Connection) -> bool:
     if channel.channel == ChannelType.SPICE_CHANNEL_DISPLAY:
         return MsgcDisplay.SPICE_MSGC_DISPLAY_INIT in channel.said
     return channel.channel in (ChannelType.SPICE_CHANNEL_INPUTS, ChannelType.SPICE_CHANNEL_CURSOR)
+
+
+def is_taken_over(view: Conversation, session: Session) -> bool:
+    """Whether another client links main at the session's host, or has taken the session over: the server
+    closes the old channels before it answers the newcomer's link, or after."""
+    over = session.main.closed
+    return any(
+        other.is_main
+        and other is not session.main
+        and other.server == session.main.server
+        and (other.closed is None or (over is not None and other.closed.time >= over.time))
+        and (other.session is None or other.session.replaces is session or _came_later(other, session.main))
+        for other in view.connections.values()
+    )
+
+
+def _came_later(newcomer: Connection, main: Connection) -> bool:
+    """Whether a connection was opened while another, which is closed now, was open."""
+    if newcomer.opened is None or main.opened is None or main.closed is None:
+        return False
+    return main.opened.time < newcomer.opened.time <= main.closed.time

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dissectors.conversation.connection_states import INIT_DUE, State
 from dissectors.conversation.conversation import Connection, Conversation, Migration, Session
 from dissectors.framing.events import Ending, Message
-from dissectors.rules.migration_facts import END, SWITCH, WAIT_S, server_of, speaks_first
+from dissectors.rules.migration_facts import END, SWITCH, WAIT_S, is_taken_over, server_of, speaks_first
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end
 from dissectors.wire.constants import (
     ChannelType,
@@ -218,7 +218,7 @@ def target_goes_on(view: Conversation) -> Iterator[Ruling]:
                 "MIG-DST-025", "MULTI_MEDIA_TIME after MIGRATE_DATA", f"none in {waited:.0f} s", data
             )
         elif not spoke and _by_server(session.main):
-            if not _another_changed(view, migration):
+            if not (_another_changed(view, migration) or _may_end(view, session, data)):
                 seen = "the end of the connection"
                 yield Broken("MIG-DST-024", "the session goes on after MIGRATE_DATA", seen, data)
         elif not spoke and waited > ANSWER_S:
@@ -229,6 +229,15 @@ def target_goes_on(view: Conversation) -> Iterator[Ruling]:
                 yield Broken("MIG-DST-025", "MULTI_MEDIA_TIME after MIGRATE_DATA", seen, data)
             else:
                 yield Broken("MIG-DST-024", "the session goes on after MIGRATE_DATA", seen, data)
+
+
+def _may_end(view: Conversation, session: Session, data: Message) -> bool:
+    """Whether the target may end the session after MIGRATE_DATA: another client takes it over, or the server
+    refuses what the client has said since."""
+    said = session.main.last[Side.CLIENT]
+    answers = (MsgcBase.SPICE_MSGC_ACK_SYNC, MsgcBase.SPICE_MSGC_ACK, MsgcBase.SPICE_MSGC_PONG)
+    asked = said is not None and said.time > data.time and said.type not in answers
+    return asked or is_taken_over(view, session)
 
 
 def _plays(session: Session) -> bool:

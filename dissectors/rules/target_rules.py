@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dissectors.conversation.connection_states import INIT_DUE, State
-from dissectors.conversation.conversation import Conversation, Session, link_error
+from dissectors.conversation.conversation import Conversation, link_error
 from dissectors.framing.events import Closed, Ending, Message
-from dissectors.rules.migration_facts import NEWEST_VERSION, server_of, speaks_first
+from dissectors.rules.migration_facts import NEWEST_VERSION, is_taken_over, server_of, speaks_first
 from dissectors.rules.rule_engine import FIRST, Broken, Kept, Ruling, at_end, check, on
 from dissectors.wire.constants import LinkErr, MsgcMain, MsgMain, Side
 
@@ -65,7 +65,7 @@ def channels_dead(view: Conversation, event: Closed) -> Iterator[Ruling]:
     if session is None or connection.is_main or not session.main.as_target or session.main.closed is not None:
         return
     refused = connection.messages[Side.CLIENT] and not speaks_first(connection)
-    if refused or _is_taken_over(view, session):
+    if refused or is_taken_over(view, session):
         return
     if (
         connection.state is State.OPEN
@@ -83,19 +83,6 @@ def channels_dead(view: Conversation, event: Closed) -> Iterator[Ruling]:
                 "the channel works after MIGRATE_END",
                 f"it ended without a message: {event.how}",
             )
-
-
-def _is_taken_over(view: Conversation, session: Session) -> bool:
-    """Whether another client links main at the session's host, or has taken the session over: the server
-    closes the old channels before it answers the newcomer's link, or after."""
-    return any(
-        other.is_main
-        and other is not session.main
-        and other.server == session.main.server
-        and other.closed is None
-        and (other.session is None or other.session.replaces is session)
-        for other in view.connections.values()
-    )
 
 
 @on(Closed)

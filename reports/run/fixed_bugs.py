@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from dissectors.rules.judgement import Finding
 from reports.run import deviations
@@ -34,7 +35,7 @@ def load(path: Path = FILE) -> tuple[FixedBug, ...]:
                     show["requirement"],
                     show["symptom"],
                     table["what"],
-                    versions=f"<{table['fixed_in']}",
+                    versions=_before(table),
                     tests=tuple(show["tests"]),
                 )
                 for show in table["shows"]
@@ -42,6 +43,11 @@ def load(path: Path = FILE) -> tuple[FixedBug, ...]:
         )
         for commit, table in tables.items()
     )
+
+
+def _before(table: dict[str, Any]) -> str:
+    since = f">={table['since']}," if "since" in table else ""
+    return f"{since}<{table['fixed_in']}"
 
 
 def cause(bugs: Sequence[FixedBug], finding: Finding, where: Circumstances) -> FixedBug | None:

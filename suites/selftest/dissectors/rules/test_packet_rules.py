@@ -14,7 +14,7 @@ import pytest
 from dissectors.capture.reader import events
 from dissectors.framing.events import Closed, Ending, Endpoint, Event, HostEvent, LinkBytes, Message, Opened
 from dissectors.rules.oracle import Oracle
-from dissectors.wire.constants import ChannelType, LinkErr, MsgBase, MsgcBase, MsgMain, Side
+from dissectors.wire.constants import ChannelType, LinkErr, MsgBase, MsgcBase, MsgcMain, MsgMain, Side
 from dissectors.wire.link_packets import SpiceLinkMess, SpiceLinkReply
 from fixtures.captures import DIRECTORY
 
@@ -82,6 +82,21 @@ def test_a_target_without_the_multimedia_time() -> None:
 def test_a_target_that_falls_silent() -> None:
     assert broken(after_data(lambda message: False)) == {"MIG-DST-024"}
     assert broken(after_data(lambda message: False, closed=1.0)) == set()
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_target_that_ends_the_session(asked: bool) -> None:
+    """The target may end a session for what its client says after MIGRATE_DATA, not without reason."""
+    data = target_data()
+    every = [
+        replace(e, time=data.time + 0.01, by=Side.SERVER, how=Ending.CLOSED)
+        if isinstance(e, Closed) and e.connection == data.connection
+        else e
+        for e in after_data(lambda message: False)
+    ]
+    request = int(MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST)
+    asks = replace(data, time=data.time + 0.005, type=request, body=b"\1\0", size=2)
+    assert ("MIG-DST-024" in broken([*every, asks] if asked else every)) != asked
 
 
 def test_main_alone_falls_silent() -> None:

@@ -75,13 +75,13 @@ bare-captures: $(VENV)/test-ready
 	$(BIN)/python -m reports.commands.bare_captures $(RUNS) $(SHAPE)
 
 bench-inspect: $(VENV)/test-ready
-	$(BIN)/python -m reports.inspection.bench_inspect
+	$(BIN)/python -m reports.inspection.benchmark_inspect
 
 bench-fuzz: $(VENV)/test-ready
-	$(BIN)/python -m suites.fuzz.bench_fuzz
+	$(BIN)/python -m suites.fuzz.benchmark_fuzz
 
 bench-run: $(VENV)/test-ready
-	$(BIN)/python -m reports.commands.bench_run
+	$(BIN)/python -m reports.commands.benchmark_run
 
 # RUNS runs of certify on SERVER, with a busy process on each core: all must come to the same verdicts.
 # ONLY="--profile smoke": options of certify. STILL=1: instead of the load, processes stand still for up to 1 s.

@@ -40,7 +40,7 @@ FINDING_NAME = re.compile(r"[A-Z]+(-[A-Z]+)?-\d+-[0-9a-f]{8}")
 
 
 @dataclass
-class Played:
+class PlayedShare:
     """A share, and its latest totals."""
 
     share: Share
@@ -70,7 +70,7 @@ class ParallelCampaign:
     progress_seconds: float = PROGRESS_SECONDS
     steered: bool = True
     _groups: int | None = None  # the edges of all workers, as `ExecutedEdges` has them
-    _shares: list[Played] = field(default_factory=list)
+    _shares: list[PlayedShare] = field(default_factory=list)
     _lost: list[Line] = field(default_factory=list)  # the totals of workers that were replaced
     _again: int = 0
     _error: str | None = None
@@ -81,7 +81,7 @@ class ParallelCampaign:
         begun = time.monotonic()
         until = None if seconds == float("inf") else time.time() + seconds
         try:
-            self._shares = [Played(self._share(n, examples, until)) for n in range(self.width)]
+            self._shares = [PlayedShare(self._share(n, examples, until)) for n in range(self.width)]
             for played in self._shares:
                 self.workers.give(played.share)
             self._listen(begun, begun + seconds)
@@ -125,7 +125,7 @@ class ParallelCampaign:
                 said = now
                 self.say(self.progress)
 
-    def _heard(self, played: Played, line: Line) -> None:
+    def _heard(self, played: PlayedShare, line: Line) -> None:
         if "error" in line:
             self._error = line["error"]
         elif "failure" in line:
@@ -150,7 +150,7 @@ class ParallelCampaign:
             self.failures[failure.key] = failure
             self.on_failure(failure)
 
-    def _give_again(self, played: Played) -> None:
+    def _give_again(self, played: PlayedShare) -> None:
         self._again += 1
         if self._again > REPLACED:
             raise HarnessError(f"{self._again} workers have ended by themselves: see what they print")

@@ -70,7 +70,7 @@ SURVIVES_ON: Mapping[int, Mapping[int, str]] = {
 
 
 @dataclass
-class Played:
+class PlayedCell:
     """The outcome of one cell, and how it was judged."""
 
     cell: Cell
@@ -113,7 +113,7 @@ class CellPlayer:
         scene, counts = self._original
         return scene.copy(), counts
 
-    def play(self, cell: Cell) -> Played:
+    def play(self, cell: Cell) -> PlayedCell:
         """Plays a cell and judges it; the caller closes its scene."""
         scene, counts = self._scene()
         try:
@@ -123,7 +123,7 @@ class CellPlayer:
             self._compare(scene, cell, outcome)
             if outcome.death is None:
                 self._leave(scene, None if cell.act == DESTROY else counts)
-            return Played(cell, outcome, self._judge(scene, cell, events), scene)
+            return PlayedCell(cell, outcome, self._judge(scene, cell, events), scene)
         except BaseException:
             scene.close()
             raise

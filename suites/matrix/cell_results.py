@@ -13,7 +13,7 @@ from typing import Any
 from dissectors.rules.judgement import FAILING, Judgement
 from fixtures.bench import Bench, failure_text
 from fixtures.bench.kept_evidence import file_name
-from suites.matrix.cell_player import Played
+from suites.matrix.cell_player import PlayedCell
 from suites.matrix.cells import Cell
 
 
@@ -38,7 +38,7 @@ class CellResults:
         self._about = cell
         self._left_out[str(cell.act)] = cell.left_out or ""
 
-    def take(self, played: Played) -> None:
+    def take(self, played: PlayedCell) -> None:
         """Records a cell that was played; closes its scene."""
         try:
             self._about = played.cell
@@ -57,7 +57,7 @@ class CellResults:
         self._properties.extend(self.properties())
         self._bench.cells_broken = "\n".join(self._failed)
 
-    def _case(self, played: Played) -> None:
+    def _case(self, played: PlayedCell) -> None:
         findings, host = played.judgement.findings, played.scene.host
         broken = {f.requirement for f in findings}
         if self.planted in broken:
@@ -81,7 +81,7 @@ class CellResults:
         if any(f.level in FAILING for f in findings):
             self._failed.append(f"{played.cell.name}:\n{failure_text(findings)}")
 
-    def _packets(self, played: Played) -> dict[str, str]:
+    def _packets(self, played: PlayedCell) -> dict[str, str]:
         if not self._out:
             return {}
         directory = Path(self._out) / "tests"

@@ -230,6 +230,6 @@ document.addEventListener("keydown", (event) => {
   tell(next);
 });
 
-// For whoever measures (reports/commands/bench_run.py): laid out, and the script has run.
+// For whoever measures (reports/commands/benchmark_run.py): laid out, and the script has run.
 whenIdle(load);
 document.documentElement.dataset.usable = document.body.offsetHeight && Math.round(performance.now());

@@ -17,7 +17,7 @@ from dissectors.framing.events import ConnectionEvent, Event, Gap, Garbage, Link
 from dissectors.framing.framer import FULL, MAX_BODY_BYTES, MINI, Framer, Stage
 from dissectors.wire.constants import SPICE_MAGIC, ChannelType, CommonCap, MsgBase, MsgDisplay, MsgMain, Side
 from dissectors.wire.data_header import encode, own_part, sub_messages
-from reports.inspection.bench_inspect import draw_copy, link_stage, main_init
+from fixtures.captures.synthetic_capture import draw_copy, link_stage, main_init
 
 DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
 MAIN = ChannelType.SPICE_CHANNEL_MAIN

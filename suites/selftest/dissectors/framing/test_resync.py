@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dissectors.framing.resync import KEPT, Found, Resync
 from dissectors.wire.constants import ChannelType, MsgcMain, MsgDisplay, MsgMain, Side
 from dissectors.wire.data_header import encode
-from reports.inspection.bench_inspect import draw_copy
+from fixtures.captures.synthetic_capture import draw_copy
 
 DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
 COPIES = [draw_copy(n) for n in range(40, 80)]

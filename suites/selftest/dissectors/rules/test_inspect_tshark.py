@@ -14,7 +14,7 @@ from dissectors.capture.reader import events
 from dissectors.framing.events import LinkBytes, Message, Opened
 from dissectors.wire.constants import MsgBase, MsgcBase, Side
 from fixtures.captures import recorded
-from reports.inspection.bench_inspect import make_capture
+from fixtures.captures.synthetic_capture import make_capture
 from suites.selftest.dissectors.capture.capture_mutations import duplicated, packets, save, shuffled
 
 pytestmark = [

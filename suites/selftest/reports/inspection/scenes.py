@@ -17,7 +17,7 @@ from dissectors.framing.events import Ending, Endpoint
 from dissectors.rules.inspector import Inspection
 from dissectors.wire.constants import SPICE_MAGIC, ChannelType, LinkErr, MsgcMain, MsgMain, Side
 from dissectors.wire.data_header import encode
-from reports.inspection.bench_inspect import link_stage
+from fixtures.captures.synthetic_capture import link_stage
 
 MAIN, DISPLAY = ChannelType.SPICE_CHANNEL_MAIN, ChannelType.SPICE_CHANNEL_DISPLAY
 EPOCH = 1_700_000_000.0

@@ -12,7 +12,7 @@ from scapy.utils import rdpcap, wrpcap
 
 from dissectors.framing.events import Ending
 from dissectors.wire.constants import LinkErr, MsgcMain, MsgMain, Side
-from reports.inspection.bench_inspect import link_stage
+from fixtures.captures.synthetic_capture import link_stage
 from suites.selftest.reports.inspection.scenes import (
     DENIED,
     DISPLAY,

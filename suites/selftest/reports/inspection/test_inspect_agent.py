@@ -14,8 +14,8 @@ from dissectors.channels.agent_enums import AgentType
 from dissectors.framing.events import Endpoint
 from dissectors.framing.framer import MINI
 from dissectors.wire.constants import ChannelType, MsgMain, Side
+from fixtures.captures.synthetic_capture import link_stage, main_init
 from reports.commands import inspect
-from reports.inspection.bench_inspect import link_stage, main_init
 
 SIZES = [VDAgentMessage(type=AgentType.VD_AGENT_CLIPBOARD, body=struct.pack("<I", 1) + bytes(5000))]
 

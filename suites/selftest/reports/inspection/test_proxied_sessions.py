@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from dissectors.wire.constants import MsgcMain, MsgMain, Side
-from reports.inspection.bench_inspect import link_stage
+from fixtures.captures.synthetic_capture import link_stage
 from suites.selftest.reports.inspection.scenes import (
     DISPLAY,
     ID,

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The same sequence by boofuzz and by branches: link, main channel, a mutated MIGRATE_END.
 
-`python -m suites.fuzz.bench_boofuzz [SPEC] [SECONDS]`; boofuzz is the extra `bench`. Test cases a second are
-those of this machine and its load: boofuzz uses one process, a campaign one for each core. CPU is that of the
-fuzzer and its hosts, from the start of the first host on, whatever else the machine does."""
+`python -m suites.fuzz.benchmark_boofuzz [SPEC] [SECONDS]`; boofuzz is the extra `bench`. Test cases a second
+are those of this machine and its load: boofuzz uses one process, a campaign one for each core. CPU is that of
+the fuzzer and its hosts, from the start of the first host on, whatever else the machine does."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ WAYS: Mapping[str, Callable[[Launcher, float], int]] = {
 
 def _begin(way: str, server: str, seconds: float) -> subprocess.Popen[str]:
     """Runs boofuzz in a process of its own: the threads that it leaves behind keep a process from ending."""
-    command = [sys.executable, "-m", "suites.fuzz.bench_boofuzz", way, server, str(seconds)]
+    command = [sys.executable, "-m", "suites.fuzz.benchmark_boofuzz", way, server, str(seconds)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

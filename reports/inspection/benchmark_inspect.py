@@ -10,29 +10,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from dissectors.capture.pcapng_writer import PcapngWriter
-from dissectors.framing.events import Ending, Endpoint
-from dissectors.wire.constants import SPICE_MAGIC, ChannelType, CommonCap, MsgDisplay, MsgMain, Side
-from dissectors.wire.data_header import encode
+from fixtures.captures.synthetic_capture import SERVER, make_capture
 
-SERVER = Endpoint("192.0.2.2", 49_215)
-EPOCH = 1_700_000_000.0
-SESSION_ID = 0x89ABCDEF
-#: Capabilities of both ends: authentication is selected, mini headers are used.
-CAPS = sum(1 << cap for cap in (CommonCap.SPICE_COMMON_CAP_PROTOCOL_AUTH_SELECTION,
-                                CommonCap.SPICE_COMMON_CAP_AUTH_SPICE,
-                                CommonCap.SPICE_COMMON_CAP_MINI_HEADER))  # fmt: skip
 SEGMENTS = (1_448, 16_384)
 MEGA = 1_000_000
 SAMPLE = 100  # MB of the capture from which, on request, tshark's time for larger captures is extrapolated
@@ -49,59 +38,6 @@ class Cost:
     wall: float
     cpu: float
     memory: float
-
-
-def main_init() -> bytes:
-    """INIT: session id, display channels hint, mouse modes, no agent, tokens, multimedia time, RAM hint."""
-    body = struct.pack("<8I", SESSION_ID, 1, 3, 2, 0, 10, 4711, 0)
-    return encode(MsgMain.SPICE_MSG_MAIN_INIT, body, serial=None)
-
-
-def draw_copy(data_bytes: int) -> bytes:
-    """DRAW_COPY of surface 0 without clip or mask, with a QUIC image of this many bytes in the message."""
-    base = struct.pack("<I4iB", 0, 10, 20, 74, 148, 0)
-    copy = struct.pack("<I4iHBBiiI", 57, 0, 0, 64, 128, 8, 0, 0, 0, 0, 0)
-    image = struct.pack("<QBBIII", 0x1122334455667788, 1, 0, 128, 64, data_bytes)
-    body = base + copy + image + bytes(index * 7 & 0xFF for index in range(data_bytes))
-    return encode(MsgDisplay.SPICE_MSG_DISPLAY_DRAW_COPY, body, serial=None)
-
-
-def link_stage(channel: int, connection_id: int) -> Iterator[tuple[Side, bytes]]:
-    """A successful link, with its packets in the order in which they are sent."""
-    mess = struct.pack("<IBB5I", connection_id, channel, 0, 1, 1, 18, CAPS, 0)
-    reply = struct.pack("<I162s5I", 0, b"\x30\x81\x9f", 1, 1, 178, CAPS, 0)
-    for side, body in ((Side.CLIENT, mess), (Side.SERVER, reply)):
-        yield side, SPICE_MAGIC + struct.pack("<III", 2, 2, len(body)) + body
-    yield Side.CLIENT, struct.pack("<I", CommonCap.SPICE_COMMON_CAP_AUTH_SPICE)
-    yield Side.CLIENT, bytes(128)
-    yield Side.SERVER, bytes(4)
-
-
-def make_capture(path: Path, size: int, segment: int) -> int:
-    """Writes a capture of about `size` bytes of DRAW_COPY; returns the number of these messages."""
-    batch = b"".join(draw_copy(319 + 3 * (index % 10)) for index in range(2_000))
-    batches = max(1, round(size / len(batch)))
-    with path.open("wb") as file:
-        writer = PcapngWriter(file, epoch=EPOCH, application="another program")
-        channels = (ChannelType.SPICE_CHANNEL_MAIN, 0), (ChannelType.SPICE_CHANNEL_DISPLAY, SESSION_ID)
-        for number, (channel, connection_id) in enumerate(channels, 1):
-            writer.open_connection(number, Endpoint("192.0.2.1", 40_000 + number), SERVER, number)
-            for side, data in link_stage(channel, connection_id):
-                writer.segment(number, side, data, number)
-            if channel == ChannelType.SPICE_CHANNEL_MAIN:
-                writer.segment(number, Side.SERVER, main_init(), number)
-        clock, rest = 2.0, b""
-        for index in range(batches):
-            data = rest + batch
-            whole = len(data) if index == batches - 1 else len(data) - len(data) % segment
-            for start in range(0, whole, segment):
-                clock += 0.0001
-                writer.segment(2, Side.SERVER, data[start : min(start + segment, whole)], clock)
-            rest = data[whole:]
-        for number in (2, 1):
-            for side in Side:
-                writer.close_connection(number, Ending.CLOSED, side, clock + 1)
-    return 2_000 * batches
 
 
 def measure(command: Sequence[str], output: Path) -> Cost:

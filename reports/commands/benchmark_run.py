@@ -2,7 +2,7 @@
 """`make bench-run`: the cost of a run. Prints memory, the size of the run's directory and of its page, and
 how long a browser takes until the page can be used. Exit status 1 if a bound of `BOUNDS` is exceeded.
 
-python -m reports.commands.bench_run [SPEC...]     (default: Debian's releases)"""
+python -m reports.commands.benchmark_run [SPEC...]     (default: Debian's releases)"""
 
 from __future__ import annotations
 

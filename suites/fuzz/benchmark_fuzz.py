@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The cost of a play on fresh hosts, from kept situations, and compared with boofuzz.
 
-`python -m suites.fuzz.bench_fuzz [SPEC] [SECONDS]`, `make bench-fuzz`.
+`python -m suites.fuzz.benchmark_fuzz [SPEC] [SECONDS]`, `make bench-fuzz`.
 
 CPU is that of this process and of all hosts, whatever else the machine does; plays a second depend on the
 machine and its load."""
@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 
 from fixtures.bench.launchers import Launchers
-from suites.fuzz import bench_boofuzz
-from suites.fuzz.bench_boofuzz import cpu_seconds
+from suites.fuzz import benchmark_boofuzz
+from suites.fuzz.benchmark_boofuzz import cpu_seconds
 from suites.fuzz.campaign import Campaign, ready, tune_garbage_collector
 from suites.fuzz.explorer import Explorer
 
@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
     print(
         f"{new[0] / old[0]:.1f} times as many plays a second, {new[1] / old[1]:.1f} times as many for the CPU"
     )
-    bench_boofuzz.measured(server, seconds)
+    benchmark_boofuzz.measured(server, seconds)
     return 0
 
 

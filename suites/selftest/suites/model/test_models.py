@@ -253,7 +253,7 @@ def test_deaths_in_other_words_are_equal(model: Model) -> None:
 
 def test_two_subjects_are_not_compared(model: Model) -> None:
     other = replace(model, subject=Subject(model.subject.role, not model.subject.seamless))
-    with pytest.raises(UsageError, match="two things"):
+    with pytest.raises(UsageError, match="different subjects"):
         differences(model, other)
 
 

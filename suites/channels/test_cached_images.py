@@ -41,7 +41,7 @@ pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 
 def opened(bench: Bench, source: Host, cache: int | None = None) -> Connection:
     """A display that gets images as they are. `cache`: pixels of its cache, where a test asks for few."""
-    client = bench.client(source, channels=())
+    client = bench.client(source, channels=(), quick=True)  # a slow line has a window of twice the size
     display = bench.link(source, channel=DISPLAY, connection_id=client.session_id)
     if cache is None:
         start(display)
@@ -217,3 +217,25 @@ def test_box_and_clip(bench: Bench) -> None:
         seen.append((sides(base.box), sorted(map(sides, rects))))
     due = [((16, 24, 0x123, 0xCD), sorted(map(tuple, clip))), ((WIDTH - 9, HEIGHT - 8, WIDTH, HEIGHT), [])]
     bench.claim(seen == due, f"box and clip {due}", seen)
+
+
+@requirement("CHAN-105", fault=lost(DRAW_FILL, nth=41))
+def test_drawing_that_a_clip_leaves_visible(bench: Bench) -> None:
+    """The client's window is full while the guest draws over its own drawing, within a small part of the same
+    box: the client gets both, for the first is still seen beside the clip."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    display = opened(bench, source)
+    display.answers.ack = False
+    beside, box = 60, {"left": 300, "top": 200, "right": 420, "bottom": 300}
+    for place in range(beside):
+        source.call("qxl_draw", left=place * 4, right=place * 4 + 3, top=place, bottom=place + 4)
+    source.call("qxl_draw", **box)
+    source.call("qxl_draw", clip=[[310, 210, 330, 220]], color=0x123456, **box)
+    drawn(bench, source)
+    early = len(display.got(DRAW_FILL))
+    bench.claim(early < beside, "a full window", f"{early} drawings")
+    display.answers.ack = True
+    display.acknowledge()
+    bench.until(lambda: display.got(DRAW_FILL)[-1].packet.base.clip.type, "the drawing with a clip")
+    seen = [int(m.packet.base.clip.type) > 0 for m in display.got(DRAW_FILL)[beside:]]
+    bench.claim(seen == [False, True], "the first whole, then the second within its clip", seen)

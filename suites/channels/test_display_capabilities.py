@@ -78,6 +78,10 @@ def test_monitors_by_capability(bench: Bench, able: bool) -> None:
     heads = [[(int(h.width), int(h.height)) for h in m.packet.heads] for m in display.got(MONITORS)]
     wanted = [[(WIDTH, HEIGHT)]] if able else []
     bench.claim(heads == wanted, f"monitors {wanted}", heads)
+    source.call("qxl_reset")
+    drawn(bench, source)
+    heads = [[(int(h.width), int(h.height)) for h in m.packet.heads] for m in display.got(MONITORS)]
+    bench.claim(heads == wanted * 2, f"after a new primary surface {wanted} again", heads)
     allowed = [int(m.packet.max_allowed) for m in display.got(MONITORS)]
     bench.claim(all(most >= 1 for most in allowed), "max_allowed of at least the one there is", allowed)
 
@@ -168,7 +172,15 @@ def came(display: Connection) -> list[int]:
     return [int(p.type) for p in pictures if isinstance(p, SpiceImage) and p.width == SIDE]
 
 
-@requirement("CHAN-053", fault=(put(STREAM_CREATE, codec_type=2, case="True"), lost(REPORT, case="True")))
+@requirement(
+    "CHAN-053",
+    fault=(
+        put(STREAM_CREATE, codec_type=2, case="True"),
+        lost(REPORT, case="True"),
+        put(REPORT, max_window_size=0, case="True"),
+        put(REPORT, timeout_ms=0, case="True"),
+    ),
+)
 @pytest.mark.parametrize("able", [True, False])
 def test_streams_by_capability(bench: Bench, able: bool) -> None:
     """A video reaches a client without codec capabilities as MJPEG; the server requests reports on it only
@@ -183,3 +195,6 @@ def test_streams_by_capability(bench: Bench, able: bool) -> None:
     bench.claim(codecs == {mjpeg}, VideoCodecType.SPICE_VIDEO_CODEC_TYPE_MJPEG.name, codecs)
     asked = bool(display.got(REPORT))
     bench.claim(asked == able, f"STREAM_ACTIVATE_REPORT: {able}", asked)
+    often = [(int(m.packet.max_window_size), int(m.packet.timeout_ms)) for m in display.got(REPORT)]
+    fine = all(pictures > 0 and ms > 0 for pictures, ms in often)
+    bench.claim(fine, "a report after some pictures, and after some time", often)

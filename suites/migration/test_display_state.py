@@ -118,7 +118,7 @@ def test_stop_waits_for_the_window(bench: Bench, channel: ChannelType) -> None:
     """The client's window is full when the machine stops: the server sends the queue before vm_stop returns,
     and SPICE_MSG_MIGRATE after it (16b38ec8)."""
     source, target = bench.pair(seamless=True, devices=DEVICES)
-    client = bench.client(source)
+    client = bench.client(source, quick=True)  # a slow line has a window of twice the size
     connection = client.current.channels[channel, 0]
     drawn(bench, source)
     announced(bench, source, client, target)

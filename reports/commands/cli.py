@@ -23,6 +23,17 @@ SERVER_HELP = (
     "Build: system, lib:PATH, qemu:PATH, debian:SUITE, debian:SUITE/qemu, source:VARIANT or a deployment's "
     "TOML file"
 )
+#: Options that `fuzz` and `learn` share.
+PROCESSES = click.option(
+    "-n",
+    "width",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes that play (default: one for each CPU).",
+)
+PLAYING_CLUSTER = click.option(
+    "--cluster", metavar="ADDRESS|local", help="A Dask scheduler whose workers play."
+)
 DEBUG = "SPICE_CONFORM_DEBUG"
 #: How many objects an inspection creates between two garbage collections: most of them die at once, so that
 #: more frequent collections cost time for nothing.
@@ -256,14 +267,8 @@ def replay(recorded: Path, **how: Any) -> None:
     "--examples", type=click.IntRange(min=1), metavar="N", help="End after N plays, whatever the time."
 )
 @click.option("--corpus", metavar="DIR|redis://...", help="The plays to begin with; new ones are added.")
-@click.option(
-    "-n",
-    "width",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Processes that play (default: one for each CPU).",
-)
-@click.option("--cluster", metavar="ADDRESS|local", help="A Dask scheduler whose workers play.")
+@PROCESSES
+@PLAYING_CLUSTER
 @click.option(
     "--ignore-edges",
     "steered",
@@ -313,14 +318,8 @@ def fuzz(**asked: Any) -> None:
     show_default=True,
     help="Inputs to play: those of the migration scheme, or every message (takes hours).",
 )
-@click.option(
-    "-n",
-    "width",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Processes that play (default: one for each CPU).",
-)
-@click.option("--cluster", metavar="ADDRESS|local", help="A Dask scheduler whose workers play.")
+@PROCESSES
+@PLAYING_CLUSTER
 @click.option("--out", type=PATH, metavar="DIR", help="Where models go (default: results/<time>/).")
 @click.option(
     "--compare",

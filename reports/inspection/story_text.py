@@ -5,7 +5,7 @@ Colour only on a terminal; no line has more than 100 columns."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
@@ -29,7 +29,7 @@ _DOUBTS_SHOWN = 10
 _MIGRATIONS_SHOWN = 20
 _SESSIONS_SHOWN = 40  # channels that are listed; more are only counted
 _NOTES_SHOWN = 12
-_REFUSED_SHOWN = 8
+_CONNECTIONS_SHOWN = 8  # that were refused, or failed
 
 
 def print_story(
@@ -98,16 +98,29 @@ def _refused(console: Console, story: Story, width: int) -> None:
         return
     console.print()
     console.print(Text(f"Refused: {_plural(len(refused), 'link')}", "bold yellow"))
+    _first_few(console, refused, _refusal, width)
+
+
+def _refusal(one: Mapping[str, Any]) -> str:
+    channel = f"{channel_name(one['channel'])} {one['channel_id']}" if one["channel"] else "unknown"
+    return f"{one['server']} refuses {channel} of {one['client']}: {one['error']} ({one['why']})"
+
+
+def _first_few(
+    console: Console,
+    every: Sequence[Mapping[str, Any]],
+    words: Callable[[Mapping[str, Any]], str],
+    width: int,
+) -> None:
+    """The first entries, a line each, with their frames. An advice that stands already is not repeated."""
     advice = ""
-    for one in refused[:_REFUSED_SHOWN]:
-        channel = f"{channel_name(one['channel'])} {one['channel_id']}" if one["channel"] else "unknown"
-        words = f"{one['server']} refuses {channel} of {one['client']}: {one['error']} ({one['why']})"
-        _print(console, f"frame {one['packet']}: {words}", width, indent="  ")
+    for one in every[:_CONNECTIONS_SHOWN]:
+        _print(console, f"frame {one['packet']}: {words(one)}", width, indent="  ")
         if one["next"] != advice:
             advice = one["next"]
             for line in labelled("  next", advice, width):
                 console.print(line)
-    if (more := len(refused) - _REFUSED_SHOWN) > 0:
+    if (more := len(every) - _CONNECTIONS_SHOWN) > 0:
         console.print(f"  and {more:,} more (--json has them all)")
 
 
@@ -127,16 +140,7 @@ def _attempts(console: Console, story: Story, width: int) -> None:
         return
     console.print()
     console.print(Text(f"Failed: {_plural(len(others), 'connection')}", "bold yellow"))
-    advice = ""
-    for one in others[:_REFUSED_SHOWN]:
-        words = f"{one['seen']} (client {one['client']})"
-        _print(console, f"frame {one['packet']}: {words}", width, indent="  ")
-        if one["next"] != advice:
-            advice = one["next"]
-            for line in labelled("  next", advice, width):
-                console.print(line)
-    if (more := len(others) - _REFUSED_SHOWN) > 0:
-        console.print(f"  and {more:,} more (--json has them all)")
+    _first_few(console, others, lambda one: f"{one['seen']} (client {one['client']})", width)
 
 
 def _notes(console: Console, story: Story, width: int) -> None:

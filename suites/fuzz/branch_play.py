@@ -49,7 +49,6 @@ from suites.fuzz.moves import (
     Pass,
     Send,
     Setup,
-    Slot,
     Upto,
 )
 from suites.fuzz.play_state import PlayState
@@ -198,10 +197,10 @@ class BranchPlay(PlayState[BranchConnection]):
             case Pass():
                 return [["advance", move.ms]] if move.host in self.places else []
             case End():
-                ended = self.connection(Slot(move.client, move.host, move.channel))
+                ended = self.connection(move.slot)
                 return [["reset" if move.reset else "close", ended.number]] if ended else []
             case Send():
-                slot = Slot(move.client, move.host, move.channel)
+                slot = move.slot
                 connection = self.connection(slot)
                 if connection is None:
                     return []
@@ -220,7 +219,7 @@ class BranchPlay(PlayState[BranchConnection]):
         return [["call", function, given]]
 
     def _link(self, move: Link) -> list[list[Any]]:
-        slot = Slot(move.client, move.host, move.channel)
+        slot = move.slot
         made = BranchConnection(len(self._all) + 1, move.channel)
         self._all[made.number] = made
         self.slots.pop(slot, None)  # an earlier connection stays open, out of reach

@@ -23,7 +23,7 @@ from fixtures.peer.pump import Task
 from fixtures.system.hosts import Ability, HarnessError, Host
 from suites.fuzz import bodies
 from suites.fuzz.carriers import port_of, tls_settings, trust, wrap
-from suites.fuzz.moves import CALLS, HOSTS, Call, Caps, End, Link, Move, Pass, Send, Setup, Slot, Upto
+from suites.fuzz.moves import CALLS, HOSTS, Call, Caps, End, Link, Move, Pass, Send, Setup, Upto
 from suites.fuzz.play_state import Key, PlayState
 
 NEEDS = frozenset({Ability.CALLS, Ability.VIRTUAL_CLOCK, Ability.STATS})
@@ -135,7 +135,7 @@ class FreshPlay(PlayState[Connection]):
 
     def _link(self, move: Link) -> bool:
         host = self.host(move.host)
-        slot, carrier = Slot(move.client, move.host, move.channel), self.setup.carrier
+        slot, carrier = move.slot, self.setup.carrier
         port = port_of(host, carrier)
         if port is None:
             return False
@@ -165,13 +165,13 @@ class FreshPlay(PlayState[Connection]):
         self.pump.settle()
 
     def _end(self, move: End) -> bool:
-        connection = self.connection(Slot(move.client, move.host, move.channel))
+        connection = self.connection(move.slot)
         if connection:
             connection.reset() if move.reset else connection.close()
         return connection is not None
 
     def _send(self, move: Send) -> bool:
-        slot = Slot(move.client, move.host, move.channel)
+        slot = move.slot
         connection = self.connection(slot)
         if connection is None or not self.known(slot).linked:
             return False

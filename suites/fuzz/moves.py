@@ -64,6 +64,20 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class _AtSlot:
+    """What a client does with its connection to a channel of a host."""
+
+    client: int
+    host: str
+    channel: int
+
+    @property
+    def slot(self) -> Slot:
+        """The connection's place."""
+        return Slot(self.client, self.host, self.channel)
+
+
+@dataclass(frozen=True)
 class Call:
     """A hypervisor's call: a name of `CALLS`."""
 
@@ -76,13 +90,10 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Link:
+class Link(_AtSlot):
     """A client opens a connection and goes through the link stage up to a step."""
 
     kind: ClassVar[str] = "link"
-    client: int
-    host: str
-    channel: int
     id: Id = Id.ZERO
     caps: Caps = Caps.ALL
     upto: Upto = Upto.LINKED
@@ -93,38 +104,32 @@ class Link:
             for word, plain in ((self.caps, Caps.ALL), (self.upto, Upto.LINKED))
             if word is not plain
         )
-        return f"{Slot(self.client, self.host, self.channel)}: link with id {self.id}{more}"
+        return f"{self.slot}: link with id {self.id}{more}"
 
 
 @dataclass(frozen=True)
-class End:
+class End(_AtSlot):
     """A client ends a connection: in order (FIN) or by RST."""
 
     kind: ClassVar[str] = "end"
-    client: int
-    host: str
-    channel: int
     reset: bool = False
 
     def __str__(self) -> str:
-        return f"{Slot(self.client, self.host, self.channel)}: {'reset' if self.reset else 'close'}"
+        return f"{self.slot}: {'reset' if self.reset else 'close'}"
 
 
 @dataclass(frozen=True)
-class Send:
+class Send(_AtSlot):
     """A client sends a message with a correct body or, by the seed `mutation`, a mutated one."""
 
     kind: ClassVar[str] = "send"
-    client: int
-    host: str
-    channel: int
     type: int
     mutation: int = 0
 
     def __str__(self) -> str:
         name = message_name(self.channel, Side.CLIENT, self.type)
         bad = f" (mutation {self.mutation})" if self.mutation else ""
-        return f"{Slot(self.client, self.host, self.channel)}: {name}{bad}"
+        return f"{self.slot}: {name}{bad}"
 
 
 @dataclass(frozen=True)

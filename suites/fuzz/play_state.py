@@ -212,7 +212,7 @@ class PlayState(Generic[C]):
     def _proper(self, move: Move) -> bool:
         if isinstance(move, Link):
             return self._proper_link(move)
-        slot = Slot(move.client, move.host, move.channel) if isinstance(move, Send) else None
+        slot = move.slot if isinstance(move, Send) else None
         if not isinstance(move, Send) or slot is None or slot not in self.slots:
             return True
         known = self.known(slot)
@@ -223,7 +223,7 @@ class PlayState(Generic[C]):
         return not move.mutation and (allowed is None or move.type in allowed)
 
     def _proper_link(self, move: Link) -> bool:
-        slot = Slot(move.client, move.host, move.channel)
+        slot = move.slot
         main = replace(slot, channel=MAIN)
         left = main in self.slots and self.known(main).state in LEFT
         proper = move.upto is Upto.LINKED and move.id in (Id.ZERO, Id.OWN)

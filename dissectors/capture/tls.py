@@ -51,7 +51,7 @@ LABELS = {
 }
 
 
-class Refused(Exception):
+class CannotDecrypt(Exception):
     """Why a connection cannot be decrypted; one line."""
 
 
@@ -110,7 +110,7 @@ class TlsStream:
                     yield from self._gap(item)
                 else:
                     yield from self._chunk(item)
-            except Refused as reason:
+            except CannotDecrypt as reason:
                 yield from self._tell_facts()
                 yield from self._refuse(str(reason), item)
                 if isinstance(item, Chunk) and self._inner is None:
@@ -202,7 +202,7 @@ class TlsStream:
     def _gap(self, gap: Gap) -> Iterator[AnyItem]:
         direction = self._directions[gap.sender]
         if self._begin.midstream or not direction.encrypted:
-            raise Refused("bytes of its handshake are missing")
+            raise CannotDecrypt("bytes of its handshake are missing")
         lost = MOST_LOST if gap.size is None else min(MOST_LOST, gap.size // (HEADER + 17) + 2)
         direction.lost += lost
         direction.buffer.clear()
@@ -211,7 +211,7 @@ class TlsStream:
 
     def _chunk(self, chunk: Chunk) -> Iterator[AnyItem]:
         if self._begin.midstream:
-            raise Refused("it began before the capture")
+            raise CannotDecrypt("it began before the capture")
         direction = self._directions[chunk.sender]
         if chunk.sender is Side.SERVER and not direction.records:
             direction.records = 1
@@ -221,7 +221,7 @@ class TlsStream:
         base = len(direction.buffer)
         direction.buffer += chunk.data
         run = Run(chunk.connection, chunk.sender, chunk.file)
-        refused: Refused | None = None
+        refused: CannotDecrypt | None = None
         try:
             for kind, plain, end in self._records(direction, chunk, base):
                 if kind == APPLICATION_DATA:
@@ -229,7 +229,7 @@ class TlsStream:
                         run.add(plain, *chunk.at(end - base - 1))
                 else:
                     self._control(direction, chunk.sender, kind, plain)
-        except Refused as reason:
+        except CannotDecrypt as reason:
             refused = reason
         yield from self._tell_facts()
         if run.parts:
@@ -261,7 +261,7 @@ class TlsStream:
                     start = found
                 header = bytes(buffer[start : start + HEADER])
                 if not is_record(header):
-                    raise Refused("what follows is no TLS record")
+                    raise CannotDecrypt("what follows is no TLS record")
                 end = start + HEADER + int.from_bytes(header[3:5])
                 if end > len(buffer):
                     return
@@ -278,7 +278,7 @@ class TlsStream:
         if self._version == TLS13 and kind == APPLICATION_DATA and not direction.encrypted:
             direction.activate()
         if kind == APPLICATION_DATA and not direction.encrypted:
-            raise Refused("data comes before its handshake")
+            raise CannotDecrypt("data comes before its handshake")
         if not direction.encrypted or (self._version == TLS13 and kind == CHANGE_CIPHER_SPEC):
             return kind, body
         if self._version == TLS13 and kind != APPLICATION_DATA:
@@ -289,7 +289,7 @@ class TlsStream:
             opened = direction.cipher.open(header, body, direction.sequence)
         except Unreadable:
             self._context.tls_unfit += not self._opened
-            raise Refused("the key log has a secret for it, but that does not fit") from None
+            raise CannotDecrypt("the key log has a secret for it, but that does not fit") from None
         self._context.tls_opened += not self._opened
         self._opened = True
         direction.sequence += 1
@@ -299,7 +299,7 @@ class TlsStream:
         """Where the next record begins after a hole; None if it is not there yet."""
         buffer, place = direction.buffer, start - 1
         if direction.cipher is None:
-            raise Refused("bytes of its handshake are missing")
+            raise CannotDecrypt("bytes of its handshake are missing")
         while (place := buffer.find(APPLICATION_RECORD, place + 1)) >= 0:
             header = bytes(buffer[place : place + HEADER])
             end = place + HEADER + int.from_bytes(header[3:])
@@ -314,7 +314,7 @@ class TlsStream:
                 direction.sequence, direction.lost = sequence, 0
                 return place
         if len(buffer) > SEARCHED:
-            raise Refused("after missing bytes no further record could be found")
+            raise CannotDecrypt("after missing bytes no further record could be found")
         return None
 
     def _handshake(self, direction: TlsDirection, sender: Side, plain: bytes) -> None:
@@ -332,7 +332,7 @@ class TlsStream:
                 elif kind == SERVER_HELLO and sender is Side.SERVER:
                     self._server_hello(body)
             except (struct.error, IndexError):
-                raise Refused("its handshake is damaged") from None
+                raise CannotDecrypt("its handshake is damaged") from None
             direction.finished = direction.finished or kind == FINISHED
             if self._version == TLS13 and kind == FINISHED and direction.encrypted:
                 direction.epoch = 1
@@ -380,18 +380,20 @@ class TlsStream:
         """The present keys of a direction."""
         suite = self._suite
         if self._version and self._version not in (TLS12, TLS13):
-            raise Refused(f"TLS version {self._version:#06x} is not supported (1.2 and 1.3 are)")
+            raise CannotDecrypt(f"TLS version {self._version:#06x} is not supported (1.2 and 1.3 are)")
         if suite is None and self._version:
-            raise Refused(f"cipher suite {self._suite_number:#06x} is not supported")
+            raise CannotDecrypt(f"cipher suite {self._suite_number:#06x} is not supported")
         if suite is None:
-            raise Refused("its handshake is not in the capture")
+            raise CannotDecrypt("its handshake is not in the capture")
         label = LABELS[sender][direction.epoch] if self._version == TLS13 else "CLIENT_RANDOM"
         secret = self._context.keys.find(label, self._client_random)
         if secret is None:
             if not self._context.keys:
-                raise Refused("no key log was given and the capture holds no secrets")
+                raise CannotDecrypt("no key log was given and the capture holds no secrets")
             self._context.tls_unfit += 1
-            raise Refused(f"the key log has no {label} for client random {self._client_random.hex()[:16]}...")
+            raise CannotDecrypt(
+                f"the key log has no {label} for client random {self._client_random.hex()[:16]}..."
+            )
         if self._version == TLS13:
             return Tls13(suite, secret)
         ciphers = tls12_ciphers(

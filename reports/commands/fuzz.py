@@ -31,7 +31,7 @@ from suites.dask_cluster import refuse_deployments
 from suites.fuzz.campaign import FINDINGS, ready
 from suites.fuzz.corpus import Corpus
 from suites.fuzz.dask_workers import DaskWorkers
-from suites.fuzz.finding_file import NAME, PACKETS, Failure
+from suites.fuzz.finding_file import NAME, PACKETS, FuzzFailure
 from suites.fuzz.local_workers import LocalWorkers
 from suites.fuzz.parallel_campaign import ParallelCampaign
 from suites.fuzz.shares import Workers
@@ -132,7 +132,7 @@ class _Report:
         """Prints a line with the time since the campaign began."""
         click.echo(f"{time.monotonic() - self._begun:7.1f} s  {line}")
 
-    def failure(self, failure: Failure) -> None:
+    def failure(self, failure: FuzzFailure) -> None:
         """Records a new failure, which has been shortened."""
         case = self._case(failure)
         self._cases[failure.name] = case
@@ -143,7 +143,7 @@ class _Report:
         for move in failure.moves:
             self.say(f"    {move}")
 
-    def _case(self, failure: Failure) -> CaseFinished:
+    def _case(self, failure: FuzzFailure) -> CaseFinished:
         moves = tuple(str(move) for move in failure.moves)
         place = f"{FINDINGS}/{failure.name}"
         case = CaseFinished(

@@ -101,7 +101,7 @@ def _is_json(path: Path) -> bool:
 
 
 def replay_finding(
-    failure: findings.Failure,
+    failure: findings.FuzzFailure,
     launcher: Launcher,
     server: str,
     results: Path,
@@ -142,7 +142,7 @@ def replay_finding(
     return case
 
 
-def _fresh_play(failure: findings.Failure, launcher: Launcher, server: str) -> FreshPlay:
+def _fresh_play(failure: findings.FuzzFailure, launcher: Launcher, server: str) -> FreshPlay:
     both = {"source": launcher, "target": launcher}
     if not isinstance(launcher, QemuLauncher):
         ready(launcher, server)

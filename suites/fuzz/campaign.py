@@ -23,7 +23,7 @@ from suites.fuzz.branch_play import BranchPlay
 from suites.fuzz.carrier_play import CarrierPlay
 from suites.fuzz.corpus import Corpus
 from suites.fuzz.explorer import Explorer
-from suites.fuzz.finding_file import Failure, log_lines, play
+from suites.fuzz.finding_file import FuzzFailure, log_lines, play
 from suites.fuzz.fresh_play import NEEDS, FreshPlay
 from suites.fuzz.minimise import shortest, simplest
 from suites.fuzz.moves import Caps, Carrier, End, Link, Move, Send, Setup
@@ -54,7 +54,7 @@ COLLECTED = 200_000
 FINDINGS = "findings"
 
 Say = Callable[[str], None]
-OnFailure = Callable[[Failure], None]
+OnFailure = Callable[[FuzzFailure], None]
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Campaign:
     on_failure: OnFailure = lambda _: None
     mutate: bool = True
     shorten: bool = True
-    failures: dict[Key, Failure] = field(default_factory=dict)
+    failures: dict[Key, FuzzFailure] = field(default_factory=dict)
     hits: Counter[Key] = field(default_factory=Counter)
     provoked: Counter[Key] = field(default_factory=Counter)
     unshown: Counter[Key] = field(default_factory=Counter)
@@ -91,7 +91,7 @@ class Campaign:
     explorer: Explorer | None = None
     corpus: Corpus | None = None
     share: tuple[int, int] = (0, 1)
-    claim: Callable[[Failure], bool] = lambda _: True
+    claim: Callable[[FuzzFailure], bool] = lambda _: True
     examples: int = 0
     plays: int = 0
     moves: int = 0
@@ -192,7 +192,7 @@ class Campaign:
 
     def _found(self, done: PlayState[Any], key: Key, finding: Finding) -> None:
         moves = list(done.played)
-        new = Failure(finding, done.setup, moves, self.server, self.seed, self.examples, len(moves))
+        new = FuzzFailure(finding, done.setup, moves, self.server, self.seed, self.examples, len(moves))
         if not self.shorten:
             self.failures[key] = new
             return

@@ -25,7 +25,7 @@ LOG_LINES = 8
 
 
 @dataclass(frozen=True)
-class Failure:
+class FuzzFailure:
     """A campaign's failure. `moves`: the shortest list that shows it; `found_with`: the number of moves with
     which it was found; `reproduced`: how many of how many further plays showed it."""
 
@@ -78,7 +78,7 @@ class Failure:
         return own / NAME
 
 
-def read(path: Path) -> Failure:
+def read(path: Path) -> FuzzFailure:
     """Reads a finding's file. Raises UsageError with one line."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -109,7 +109,7 @@ def unpack(files: Mapping[str, str], own: Path) -> None:
         (own / file).write_bytes(base64.b64decode(files[file]))
 
 
-def _failure(data: Mapping[str, Any]) -> Failure:
+def _failure(data: Mapping[str, Any]) -> FuzzFailure:
     finding = Finding(
         requirement=str(data["requirement"]),
         level=Level(data["level"]),
@@ -119,7 +119,7 @@ def _failure(data: Mapping[str, Any]) -> Failure:
         host=data.get("host"),
     )
     played, times = data["reproduced"]
-    return Failure(
+    return FuzzFailure(
         finding=finding,
         setup=Setup.from_json(data["setup"]),
         moves=from_json(data["moves"]),

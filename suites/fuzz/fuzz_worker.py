@@ -20,7 +20,7 @@ from fixtures.system.hosts import HarnessError, Unsupported, UsageError
 from suites.fuzz.campaign import FINDINGS, Campaign, ready, tune_garbage_collector
 from suites.fuzz.corpus import Corpus
 from suites.fuzz.explorer import Explorer
-from suites.fuzz.finding_file import Failure
+from suites.fuzz.finding_file import FuzzFailure
 from suites.fuzz.play_state import Key
 
 
@@ -58,7 +58,7 @@ def _play(campaign: Campaign, explorer: Explorer, out: Path, seconds: float, exa
         if select.select([sys.stdin], [], [], 0)[0]:  # the pipe's end
             raise KeyboardInterrupt
 
-    def claim(failure: Failure) -> bool:
+    def claim(failure: FuzzFailure) -> bool:
         try:
             (out / FINDINGS / failure.name).mkdir(parents=True)
         except FileExistsError:

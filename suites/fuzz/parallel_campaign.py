@@ -21,7 +21,7 @@ from dissectors.wire.constants import Side
 from fixtures.system.hosts import HarnessError, Identity
 from suites.fuzz.campaign import FINDINGS, OnFailure
 from suites.fuzz.executed_edges import counted, unpacked
-from suites.fuzz.finding_file import NAME, Failure, read, unpack
+from suites.fuzz.finding_file import NAME, FuzzFailure, read, unpack
 from suites.fuzz.local_workers import LocalWorkers
 from suites.fuzz.play_state import Key, Step, ranked
 from suites.fuzz.shares import Line, Over, Share, Workers
@@ -35,7 +35,7 @@ PROGRESS_SECONDS, POINT_SECONDS = 10.0, 2.0
 LAST_SECONDS = 60.0
 
 
-#: The valid names of a finding's directory (`Failure.name`): names come from other machines.
+#: The valid names of a finding's directory (`FuzzFailure.name`): names come from other machines.
 FINDING_NAME = re.compile(r"[A-Z]+(-[A-Z]+)?-\d+-[0-9a-f]{8}")
 
 
@@ -64,7 +64,7 @@ class ParallelCampaign:
     workers: Workers = field(default_factory=LocalWorkers)
     say: Callable[[str], None] = lambda _: None
     on_failure: OnFailure = lambda _: None
-    failures: dict[Key, Failure] = field(default_factory=dict)
+    failures: dict[Key, FuzzFailure] = field(default_factory=dict)
     points: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     progress_seconds: float = PROGRESS_SECONDS

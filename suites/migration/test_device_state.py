@@ -81,7 +81,7 @@ def at_guest(content: bytes) -> bytes:
 
 
 @dataclass(frozen=True)
-class Carrier:
+class DataChannel:
     """A channel that carries a device's data, and the form of the data at client and guest."""
 
     device: str
@@ -100,15 +100,15 @@ class Carrier:
         self.connection(client).send(self.client_says, self.on_wire(content))
 
 
-def _vmc(device: str, channel: ChannelType) -> Carrier:
-    return Carrier(device, channel, MsgcSpicevmc.SPICE_MSGC_SPICEVMC_DATA, VMC_DATA)
+def _vmc(device: str, channel: ChannelType) -> DataChannel:
+    return DataChannel(device, channel, MsgcSpicevmc.SPICE_MSGC_SPICEVMC_DATA, VMC_DATA)
 
 
 CARRIERS = (
     _vmc("usbredir", ChannelType.SPICE_CHANNEL_USBREDIR),
     _vmc("port:org.example", ChannelType.SPICE_CHANNEL_PORT),
     _vmc("webdav", ChannelType.SPICE_CHANNEL_WEBDAV),
-    Carrier(
+    DataChannel(
         "smartcard",
         ChannelType.SPICE_CHANNEL_SMARTCARD,
         MsgcSmartcard.SPICE_MSGC_SMARTCARD_DATA,
@@ -120,7 +120,7 @@ CARRIERS = (
 every_carrier = pytest.mark.parametrize("carrier", CARRIERS, ids=lambda c: c.channel.name[14:].lower())
 
 
-def opened(bench: Bench, carrier: Carrier) -> tuple[Host, Host, Client]:
+def opened(bench: Bench, carrier: DataChannel) -> tuple[Host, Host, Client]:
     """A pair of hosts with the device, and a client that has its channel open; for a smartcard, a reader is
     added."""
     source, target = bench.pair(seamless=True, devices=("keyboard", "mouse", carrier.device))
@@ -157,7 +157,7 @@ def test_what_each_channel_asks_for(bench: Bench) -> None:
 )
 @pytest.mark.parametrize("room", [0, 1, 9])
 @every_carrier
-def test_data_that_the_guest_has_not_taken(bench: Bench, carrier: Carrier, room: int) -> None:
+def test_data_that_the_guest_has_not_taken(bench: Bench, carrier: DataChannel, room: int) -> None:
     """Three messages wait at the source, the first perhaps partly read."""
     source, target, client = opened(bench, carrier)
     before = len(read_by_guest(bench, source))
@@ -180,7 +180,7 @@ def test_data_that_the_guest_has_not_taken(bench: Bench, carrier: Carrier, room:
     ),
 )
 @every_carrier
-def test_data_at_the_target(bench: Bench, carrier: Carrier) -> None:
+def test_data_at_the_target(bench: Bench, carrier: DataChannel) -> None:
     """Data passes both ways at the target, as at the source."""
     source, target, client = opened(bench, carrier)
     for host in (source, target):

@@ -20,7 +20,7 @@ from dissectors.rules.judgement import Verdict
 from fixtures.bench.launchers import Launchers
 from reports.run.environment import ROOT
 from reports.views.job_summary import github_errors, markdown
-from suites.fuzz.finding_file import Failure, play
+from suites.fuzz.finding_file import FuzzFailure, play
 from suites.fuzz.moves import MAIN, Call, Link, Move, Setup
 from suites.selftest.reports.run.report_samples import MUST, case, found, run
 
@@ -162,7 +162,7 @@ def test_bisect_finds_the_commit(tmp_path: Path) -> None:
     _bisected(tmp_path, "MAIN-007")
 
 
-def _died_at_announcement(bad: Path) -> Failure:
+def _died_at_announcement(bad: Path) -> FuzzFailure:
     """The finding of a server that ends when a migration is announced."""
     link = Link(0, "source", MAIN)
     moves: list[Move] = [link, Call("source", "announce")]
@@ -173,7 +173,7 @@ def _died_at_announcement(bad: Path) -> Failure:
     finally:
         launchers.close()
     (found,) = (f for f in played.failed().values() if f.requirement == "ROBUST-001")
-    return Failure(found, Setup(), moves, f"lib:{bad}", 0, 0, len(moves))
+    return FuzzFailure(found, Setup(), moves, f"lib:{bad}", 0, 0, len(moves))
 
 
 @needs_library

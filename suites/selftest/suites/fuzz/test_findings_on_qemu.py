@@ -16,7 +16,7 @@ from fixtures.library import LibraryLauncher
 from reports.commands.cli import main
 from reports.commands.verify import verify
 from suites.fuzz import qemu_play
-from suites.fuzz.finding_file import Failure, play
+from suites.fuzz.finding_file import FuzzFailure, play
 from suites.fuzz.moves import MAIN, Call, End, Id, Link, Move, Send, Setup
 
 QEMU = "qemu-system-x86_64"
@@ -46,7 +46,7 @@ def _finding(moves: Sequence[Move], place: Path) -> Path:
         played = play({"source": launcher, "target": launcher}, Setup(), moves)
     assert list(played.played) == list(moves)
     (found,) = (f for f in played.failed().values() if f.requirement == "ROBUST-001")
-    failure = Failure(found, Setup(), moves, "system", 0, 0, len(moves))
+    failure = FuzzFailure(found, Setup(), moves, "system", 0, 0, len(moves))
     place.write_text(json.dumps(failure.as_dict()))
     return place
 

@@ -8,15 +8,18 @@ import struct
 
 import pytest
 
-from dissectors.wire.constants import ChannelType, MsgcMain, MsgMain
+from dissectors.framing.events import DISCONNECTED
+from dissectors.wire.constants import ChannelType, MsgcMain, MsgMain, MsgSpicevmc
 from dissectors.wire.enums import MouseMode
 from fixtures.bench import Bench
 from fixtures.bench.planting import changed, closed_after, lost, put, requirement, twice
 from fixtures.system.hosts import Ability
+from suites.channel_devices import SPICEVMC, UNCOMPRESSED
 
 INIT, LIST = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
 MODE = MsgMain.SPICE_MSG_MAIN_MOUSE_MODE
 COME, GONE = MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS, MsgMain.SPICE_MSG_MAIN_AGENT_DISCONNECTED
+FROM_GUEST = MsgSpicevmc.SPICE_MSG_SPICEVMC_DATA
 SHARED = {
     ChannelType.SPICE_CHANNEL_DISPLAY,
     ChannelType.SPICE_CHANNEL_CURSOR,
@@ -49,6 +52,26 @@ def test_channels_of_a_second_client(bench: Bench) -> None:
     bench.claim(seen[1] == SHARED, f"channels {sorted(SHARED)} to the second", sorted(seen[1]))
     ended = [c.ending for client in (first, second) for c in client.current if c.ending]
     bench.claim(not ended, "both clients stay", ended)
+
+
+@requirement("MAIN-074", fault=(lost(FROM_GUEST), changed("one bit", FROM_GUEST, b"for the firsu")))
+@pytest.mark.parametrize("device", SPICEVMC, ids=lambda device: device.partition(":")[0])
+@pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
+def test_device_of_the_first_client(bench: Bench, device: str) -> None:
+    """The first client uses a device that clients cannot share, and a second client links its channel too:
+    the server closes that link, and the first client still gets what the guest sends."""
+    source = bench.start(devices=("keyboard", "mouse", device), environment=ALLOWED)
+    channel = SPICEVMC[device]
+    owner = bench.client(source, channels=(channel,), capabilities=UNCOMPRESSED)
+    first = owner.current.channels[channel, 0]
+    second = bench.client(source, channels=())
+    late = bench.link(source, channel=channel, connection_id=second.session_id)
+    ending = late.expect_end(deadline=2)
+    bench.claim(ending in DISCONNECTED, "the second link's end", ending)
+    source.call("chardev_send", device=device, hex=b"for the first".hex())
+    bench.settle()
+    seen = [m.body for m in first.got(FROM_GUEST)]
+    bench.claim(seen == [b"for the first"], "the guest's data at the first client", seen)
 
 
 @requirement("MAIN-009", fault=lost(COME))

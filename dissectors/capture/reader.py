@@ -126,7 +126,7 @@ class EventReader:
         for item in self.reader:
             match item:
                 case Chunk() | capture.Gap() | End():
-                    yield from self._told(self._item(item))
+                    yield from self._noting_servers(self._item(item))
                 case Begin():
                     yield from self._begin(item)
                 case HostRecord():
@@ -241,7 +241,7 @@ class EventReader:
         for late in list(self._late.values()):
             place = late.place(final=True)
             if place is not None:
-                yield from self._told(self._recognise(late, place))
+                yield from self._noting_servers(self._recognise(late, place))
             else:
                 self._left.append((late, None))
         for late, end in self._left:
@@ -253,7 +253,7 @@ class EventReader:
         self._late[number] = late
         client = late.begin.server if place is not None and place.flip else late.begin.client
         if place is not None and client.host in self._arrived:
-            yield from self._told(self._recognise(late, place))
+            yield from self._noting_servers(self._recognise(late, place))
             if end is not None:
                 yield from self._item(end)
         else:
@@ -355,7 +355,7 @@ class EventReader:
             if framer.lost(sender) and (sender is item.sender or (item.connection, sender) not in self._lost):
                 self._look(item.connection, sender)
 
-    def _told(self, events: Iterator[Event]) -> Iterator[Event]:
+    def _noting_servers(self, events: Iterator[Event]) -> Iterator[Event]:
         """The same events; notes the server's address from each announcement."""
         for event in events:
             yield event

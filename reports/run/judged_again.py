@@ -17,7 +17,7 @@ from dissectors.rules.oracle import Oracle
 from reports.run.evidence import recorded
 from reports.run.run_events import CaseFinished, Deviation
 from reports.run.tally import Run
-from reports.run.verdict import CaseRecord, Trouble, decide, owed, play_verdict
+from reports.run.verdict import CaseRecord, Trouble, applies_to_build, decide, play_verdict
 
 #: Verdicts that come from findings, or from their absence.
 JUDGED = (Verdict.PASS, Verdict.FAIL, Verdict.DEVIATES, Verdict.DIFFERS)
@@ -53,7 +53,8 @@ class Again:
         return [
             f
             for f in self.judgement.findings
-            if owed(f, CATALOGUE, builds) and (CATALOGUE[f.requirement].duty == "server" or key(f) in claimed)
+            if applies_to_build(f, CATALOGUE, builds)
+            and (CATALOGUE[f.requirement].duty == "server" or key(f) in claimed)
         ]
 
     def differences(self, kind: str, declared: Sequence[Deviation], *, strict: bool) -> Iterator[str]:

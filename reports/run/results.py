@@ -145,7 +145,7 @@ def evidence_of(
     return CaseEvidence(case, case.verdict if case.verdict in own else Verdict.INCONCLUSIVE)
 
 
-def told_once(results: Iterable[Result]) -> tuple[Failure, ...]:
+def failures_of(results: Iterable[Result]) -> tuple[Failure, ...]:
     """Failures of results that are FAIL or DIFFERS: each bug that a later release fixed once, then the
     requirements that no such bug explains; FAIL before DIFFERS."""
     by_bug: dict[tuple[str, FixedBug], list[Result]] = {}
@@ -155,11 +155,11 @@ def told_once(results: Iterable[Result]) -> tuple[Failure, ...]:
             by_bug.setdefault((result.server, bug), []).append(result)
         if not result.explained:
             others.append(Failure((result,)))
-    bugs = [Failure(_led(bug, results), bug) for (_, bug), results in by_bug.items()]
+    bugs = [Failure(_in_telling_order(bug, results), bug) for (_, bug), results in by_bug.items()]
     return tuple(sorted((*bugs, *others), key=lambda f: WORST_FIRST.index(f.verdict)))
 
 
-def _led(bug: FixedBug, results: Iterable[Result]) -> tuple[Result, ...]:
+def _in_telling_order(bug: FixedBug, results: Iterable[Result]) -> tuple[Result, ...]:
     """The requirements that a bug breaks: failed ones first, in the order of the bug's entry. A general
     requirement does not tell which bug it was."""
 

@@ -15,7 +15,7 @@ from dissectors.rules.judgement import Level, Requirement, Verdict
 from fixtures.system.hosts import Identity, UsageError
 from reports.run import deviations
 from reports.run.exit_status import Exit
-from reports.run.results import GENERAL, CaseEvidence, Failure, Result, evidence_of, told_once
+from reports.run.results import GENERAL, CaseEvidence, Failure, Result, evidence_of, failures_of
 from reports.run.run_events import (
     CaseFinished,
     CasesFound,
@@ -187,7 +187,7 @@ class Run:
     def failures(self) -> tuple[Failure, ...]:
         """What is not kept and not declared, on each build: each bug that a later release fixed once, then
         the requirements that no such bug explains; FAIL before DIFFERS."""
-        return told_once((*self.results_with(Verdict.FAIL), *self.results_with(Verdict.DIFFERS)))
+        return failures_of((*self.results_with(Verdict.FAIL), *self.results_with(Verdict.DIFFERS)))
 
     def causes(self, case: CaseFinished) -> tuple[FixedBug, ...]:
         """The bugs, fixed by a later release, that a case shows."""

@@ -190,7 +190,7 @@ def decide(
     declared: Sequence[Deviation],
 ) -> Decision:
     """The verdict of one case. The oracle's findings outrank the way the test ended."""
-    findings = [f for f in case.findings if owed(f, catalogue, case.identities)]
+    findings = [f for f in case.findings if applies_to_build(f, catalogue, case.identities)]
     failing = any(f.level in FAILING for f in findings)
     if trouble is Trouble.ASSERTION and not failing:
         findings += findings_of_assertion(reason, case, catalogue)
@@ -232,7 +232,9 @@ def _why(weight: Weight, reason: str, findings: Sequence[Finding]) -> str:
     return reason
 
 
-def owed(found: Finding, catalogue: Mapping[str, Requirement], builds: Mapping[str, Identity]) -> bool:
+def applies_to_build(
+    found: Finding, catalogue: Mapping[str, Requirement], builds: Mapping[str, Identity]
+) -> bool:
     """Whether the requirement applies to the build at which the finding points, or to any build."""
     own = builds.get(found.host or "")
     known = catalogue.get(found.requirement)

@@ -60,7 +60,7 @@ _LEAVE: Sequence[Sequence[Any]] = (["leave"], ["advance", LONG_MS])
 
 
 @dataclass
-class _Place:
+class _BranchedHost:
     """A host of a play: its current branch, whether the branch is this play's own, and the counts after
     set-up."""
 
@@ -76,7 +76,7 @@ class BranchPlay(PlayState[BranchConnection]):
     def __init__(self, prepared: PreparedHosts, setup: Setup) -> None:
         super().__init__(setup)
         self.prepared = prepared
-        self.places: dict[str, _Place] = {}
+        self.places: dict[str, _BranchedHost] = {}
         self.events: list[Event] = []
         self.judgement: Judgement | None = None
         self.new = False  # whether it has shown what no other play has
@@ -110,7 +110,9 @@ class BranchPlay(PlayState[BranchConnection]):
         made._conversation = self._checkpoint.conversation()
         made._origin = (self._checkpoint, len(self.events))
         made.stored = self.stored
-        made.places = {label: _Place(p.branch, False, p.files, p.address) for label, p in self.places.items()}
+        made.places = {
+            label: _BranchedHost(p.branch, False, p.files, p.address) for label, p in self.places.items()
+        }
         made.events = list(self.events)
         made._all = {n: replace(c, last=dict(c.last)) for n, c in self._all.items()}
         made.slots = {slot: made._all[c.number] for slot, c in self.slots.items()}
@@ -232,7 +234,7 @@ class BranchPlay(PlayState[BranchConnection]):
 
     # ---- branches
 
-    def _place(self, label: str) -> _Place:
+    def _place(self, label: str) -> _BranchedHost:
         """A host, in the state after set-up at its first use."""
         if label not in self.places:
             branch = self.prepared.branch(label, self.setup, self.settings(label))
@@ -241,7 +243,7 @@ class BranchPlay(PlayState[BranchConnection]):
                 branch.close()
                 raise HarnessError(f"{label}: a copy of it died at once: {branch.first.death}")
             at = Endpoint(host.address, host.port or 0)
-            self.places[label] = _Place(branch, True, counts["fds"], at)
+            self.places[label] = _BranchedHost(branch, True, counts["fds"], at)
             tape = Tape()
             tape.configured(host, self._now())
             self._heard(tape.host_events)

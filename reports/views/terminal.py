@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dissectors.rules.judgement import Finding, Verdict
-from dissectors.wire.visible_text import visible
+from dissectors.wire.visible_text import visible, visible_lines
 from reports.run.exit_status import Exit
 from reports.run.results import CaseEvidence, Failure, Result
 from reports.run.run_events import CaseFinished, CasesFound, RunEvent
@@ -64,7 +64,7 @@ def summary(run: Run, out: Path, *, colour: bool, width: int = WIDTH) -> str:
         markup=False,
     )
     for line in _builds(run, width):
-        console.print(line, soft_wrap=True)  # a path is never broken
+        console.print(visible_lines(line), soft_wrap=True)  # a path is never broken
     if any(True for _ in run.results_with(*_SHOWN)):
         console.print(_table(run, width))
         for path in dict.fromkeys(_packets(run)):
@@ -78,11 +78,12 @@ def summary(run: Run, out: Path, *, colour: bool, width: int = WIDTH) -> str:
     if driven := matrix_line(run):
         console.print(driven)
     if not run.full:
-        console.print(f"Scope: {run.scope}")
+        console.print(f"Scope: {visible(run.scope)}")
         if run.started.command:
-            console.print(f"Again: {shlex.join(run.started.command)}", soft_wrap=True)  # to be copied
+            again = visible(shlex.join(run.started.command))
+            console.print(f"Again: {again}", soft_wrap=True)  # to be copied
     for line in _remarks(run):
-        console.print(line)
+        console.print(visible(line))
     console.print(f"Results: {visible(str(out))}/index.html, certificate.json, junit.xml", soft_wrap=True)
     if run.seal:
         console.print(f"Seal: {run.seal}")

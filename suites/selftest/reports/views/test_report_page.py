@@ -179,6 +179,14 @@ def test_a_pair_is_named_by_both_builds() -> None:
     assert "target new  0.16.0" in text
 
 
+def test_a_path_acts_on_no_terminal() -> None:
+    """A build's path is shown with its control characters visible."""
+    one = run(case("a", server="lib:/tmp/\x1b[31m.so", version=None))
+    text = summary(one, Path("out"), colour=False)
+    assert "\x1b" not in text
+    assert r"lib:/tmp/\x1b[31m.so" in text
+
+
 def test_comparison() -> None:
     before = run(case("a"), case("b", Verdict.FAIL, ROBUST, [found(ROBUST)]))
     after = run(case("a", Verdict.FAIL, MUST, [found(MUST)]), case("b", requirement=ROBUST))

@@ -13,7 +13,7 @@ from operator import itemgetter
 from dissectors.capture.record import Record
 
 #: The farthest that a record is moved back, seconds: with one interface, with several (dumpcap: about 50 ms).
-ONE, SEVERAL = 0.01, 2.0
+ONE, SEVERAL = 0.005, 2.0
 #: The most records that are held because an earlier one may still come.
 KEPT = 4096
 

@@ -290,11 +290,18 @@ class Doubts:
             return True
         if finding.requirement == "CHAN-003" and connection.as_target:  # main says whether serials go on
             return any(_About(self._view, connection).concerns(hole, finding) for hole in holes)
+        if finding.requirement == "MIG-DST-024" and any(self._brings(hole, connection) for hole in holes):
+            return True
         on_main = OWN_ON_MAIN if connection.is_main and finding.requirement not in ONE_HOST else ()
         if finding.requirement.startswith((*OWN, *on_main)):
             return False
         about = _About(self._view, connection)
         return any(about.concerns(hole, finding) for hole in holes)
+
+    def _brings(self, hole: Hole, main: Connection) -> bool:
+        """Whether the client may have brought there what the target need not take: other MIGRATE_DATA."""
+        other = self._view.connections.get(hole.connection)
+        return hole.sender is C and other is not None and other.session is main.session is not None
 
     def _hidden(self) -> Iterator[Hole]:
         """Whether TLS that could not be decrypted hides the evidence."""
@@ -333,7 +340,7 @@ class _About:
         if other.session is not None:
             decides = SIDES.get(finding.requirement, hole.sender) is hole.sender
             decides = decides or finding.time <= hole.proven
-            return decides and other.session in self._sessions
+            return decides and (other.session in self._sessions or other.session.id in self._ids)
         if other.mess is not None and other.connection_id:
             return other.connection_id in self._ids
         if other.opened.midstream or other.opened.time < self._begun:

@@ -256,14 +256,15 @@ def _main_data(migration: Migration) -> Message | None:
 
 
 def _another_changed(view: Conversation, migration: Migration) -> bool:
-    """Whether the client changed any channel's MIGRATE_DATA: the target may refuse it."""
+    """Whether the client brought other MIGRATE_DATA on any channel than the evidence has of the source: the
+    target may refuse it."""
     data = (
         s for s in migration.steps if s.type == MsgcBase.SPICE_MSGC_MIGRATE_DATA and s.sender is Side.CLIENT
     )
     for step in data:
         channel = view.connection(step)
         given = migration.data.get((channel.channel, channel.channel_id))
-        if given is not None and given != step.body:
+        if given != step.body:
             return True
     return False
 

@@ -106,4 +106,13 @@ def _left_behind(view: Conversation, main: Connection, channel: Connection) -> b
     begun = channel.result is not None and channel.result.time < main.migrate.time
     if channel.closed is not None and channel.closed.time < main.migrate.time + TOGETHER_S:
         return channel.closed.by is Side.SERVER and begun and channel.closed.time > main.migrate.time
-    return begun and (main.closed is not None or view.now - main.migrate.time > MOVES_S)
+    waited = view.now - main.migrate.time > MOVES_S
+    return begun and (waited or (main.closed is not None and _goes_on(view, main.migrate, channel)))
+
+
+def _goes_on(view: Conversation, moved: Message, channel: Connection) -> bool:
+    """Whether the evidence shows the channel, or its end, after main has moved: a capture may have lost its
+    last packets. What this project has recorded is whole."""
+    last = channel.last[Side.SERVER]
+    later = channel.closed is not None or (last is not None and last.time > moved.time)
+    return later or (channel.host >= 0 and bool(view.hosts[channel.host].settings))

@@ -44,9 +44,12 @@ BARE, MERGED, ALL = "bare", "two-cases", "all"
 TRULY_SHOWN = (("LINK-010", ""), ("MAIN-017", "test_machine_that_differs"))
 #: What a server leaves undone whose process has died, which packets do not show.
 LEFT_UNDONE = frozenset({"MIG-SRC-047"})
-#: Where a whole connection is missing: a channel alone with an id that nothing explains, and a device that
-#: was unplugged, which only the end of its first connection tells, look like the server's faults.
-NOT_TO_BE_TOLD: Mapping[str, frozenset[str]] = {"connection-missing": frozenset({"CONNID-003", "MAIN-011"})}
+#: What looks like the server's fault where a connection, or its end, is missing: a channel alone with an id
+#: that nothing explains, and a device that was unplugged, which only the end of its first connection tells.
+NOT_TO_BE_TOLD: Mapping[str, frozenset[str]] = {
+    "connection-missing": frozenset({"CONNID-003", "MAIN-011"}),
+    "hole": frozenset({"MAIN-011"}),
+}
 #: How many cases a process judges at a time: those whose packets one archive holds, more or less.
 CHUNK = 16
 

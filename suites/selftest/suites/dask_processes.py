@@ -97,6 +97,16 @@ def _empty(process: subprocess.Popen[str]) -> None:
     threading.Thread(target=process.stderr.read, daemon=True).start()
 
 
+def _below(pid: int) -> list[int]:
+    """The processes below one, as the kernel lists them. psutil reads all of /proc: on a busy machine
+    the middle of the work is over meanwhile."""
+    found: list[int] = []
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found += map(int, listed.read_text().split())
+    return [below for child in found for below in (child, *_below(child))]
+
+
 class Killer(threading.Thread):
     """Kills a Dask worker in the middle of its work. `module`: what the process runs that works for it;
     `busy`: how many processes are below that one then. `below`: all that were below the worker."""
@@ -115,11 +125,11 @@ class Killer(threading.Thread):
 
     def _in_the_middle(self) -> bool:
         with suppress(psutil.NoSuchProcess):
-            self.below = self._process.children(recursive=True)
+            self.below = [psutil.Process(pid) for pid in _below(self._process.pid)]
         for process in self.below:
             with suppress(psutil.NoSuchProcess):
                 if self._module in process.cmdline():
-                    return len(process.children(recursive=True)) >= self._busy
+                    return len(_below(process.pid)) >= self._busy
         return False
 
     def stop(self) -> None:

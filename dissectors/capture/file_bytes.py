@@ -33,7 +33,10 @@ class Source:
         self.name = str(path)
         self.size: int | None = None
         self.done = 0  # bytes read from the file
-        self.following = follow is not None
+        archive = archived.archive_of(path)
+        self.following = follow is not None and (
+            archive is None or not archive.is_file()
+        )  # else it is finished
         self._path = path
         self._follow = follow
         try:

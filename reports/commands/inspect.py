@@ -69,7 +69,7 @@ def main(**asked: object) -> int:
     with _stop_asked() as stopped, _progress(wanted) as progress:
         try:
             inspection = Inspection(
-                wanted.captures,
+                _each_once(wanted.captures),
                 keylog=wanted.keylog,
                 follow=(lambda: _idle(stopped)) if wanted.follow else None,
                 progress=progress,
@@ -79,6 +79,18 @@ def main(**asked: object) -> int:
             return _unreadable(error)
         story = _read(inspection, wanted)
     return _show(inspection, story, wanted)
+
+
+def _each_once(captures: Sequence[Path]) -> list[Path]:
+    """The captures without a file that is named again: it holds nothing new."""
+    return [path for n, path in enumerate(captures) if not any(_same(path, one) for one in captures[:n])]
+
+
+def _same(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:  # standard input, a file in an archive, or none
+        return path == other
 
 
 def _check(wanted: InspectOptions) -> None:

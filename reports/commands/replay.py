@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from dissectors.capture import archived
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import Judgement, Verdict
 from fixtures.bench import Bench
@@ -94,7 +95,7 @@ def main(
 
 def _is_json(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with archived.opened(path) as file:
             return file.read(64).lstrip()[:1] == b"{"
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None

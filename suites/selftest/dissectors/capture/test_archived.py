@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dissectors.capture import CaptureError, archived
-from dissectors.capture.reader import events
+from dissectors.capture.reader import EventReader, events
 from fixtures.captures import DIRECTORY
 
 CAPTURE = DIRECTORY / "semi-seamless.pcapng.gz"
@@ -30,6 +30,12 @@ def test_capture_in_an_archive(archive: Path) -> None:
     assert list(events([archive / "one.pcapng"])) == list(events([CAPTURE]))
     with tarfile.open(archive) as tar:
         assert tar.getnames() == ["other", "one.pcapng"]
+
+
+def test_capture_in_an_archive_is_finished(archive: Path) -> None:
+    """Following it ends with it."""
+    path = archive / "one.pcapng"
+    assert list(EventReader([path], follow=lambda: False)) == list(events([path]))
 
 
 def test_archive_that_was_written_again(archive: Path) -> None:

@@ -118,6 +118,12 @@ def test_story(capture: Path) -> None:
     assert "geheim" not in done.output
 
 
+def test_a_file_that_is_named_twice_is_read_once(capture: Path) -> None:
+    once, twice = _invoke("inspect", capture), _invoke("inspect", capture, capture)
+    assert twice.exit_code == once.exit_code
+    assert twice.output.splitlines()[1:] == once.output.splitlines()[1:]  # the first line has the time
+
+
 def test_json_has_the_fixed_keys(capture: Path) -> None:
     document = json.loads(_invoke("inspect", capture, "--json").stdout)
     assert {"capture", "sessions", "migrations", "findings", "gaps", "unjudged"} <= document.keys()

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -108,24 +108,29 @@ def _below(pid: int) -> list[int]:
 
 
 class Killer(threading.Thread):
-    """Kills a Dask worker in the middle of its work. `module`: what the process runs that works for it;
-    `busy`: how many processes are below that one then. `below`: all that were below the worker."""
+    """Kills the first of some Dask workers that is seen in the middle of its work. `module`: what the process
+    runs that works for a worker; `busy`: how many processes are below that one then. `killed`: the id of the
+    killed worker; `below`: all processes that were below it."""
 
-    def __init__(self, pid: int, module: str, busy: int) -> None:
+    def __init__(self, pids: Sequence[int], module: str, busy: int) -> None:
         super().__init__(daemon=True)
-        self._process, self._module, self._busy = psutil.Process(pid), module, busy
+        self._workers = [psutil.Process(pid) for pid in pids]
+        self._module, self._busy = module, busy
+        self.killed: int | None = None
         self.below: list[psutil.Process] = []
         self.given_up = threading.Event()
 
     def run(self) -> None:
-        while not self._in_the_middle() and not self.given_up.wait(0.02):
-            pass
-        if not self.given_up.is_set():
-            self._process.send_signal(signal.SIGKILL)
+        while self.killed is None and not self.given_up.wait(0.02):
+            for worker in self._workers:
+                if self._in_the_middle(worker):
+                    worker.send_signal(signal.SIGKILL)
+                    self.killed = worker.pid
+                    return
 
-    def _in_the_middle(self) -> bool:
+    def _in_the_middle(self, worker: psutil.Process) -> bool:
         with suppress(psutil.NoSuchProcess):
-            self.below = [psutil.Process(pid) for pid in _below(self._process.pid)]
+            self.below = [psutil.Process(pid) for pid in _below(worker.pid)]
         for process in self.below:
             with suppress(psutil.NoSuchProcess):
                 if self._module in process.cmdline():

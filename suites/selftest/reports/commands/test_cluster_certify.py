@@ -69,7 +69,7 @@ def test_a_cluster_judges_what_one_machine_judges(tmp_path: Path) -> None:
     status, result = _certify(tmp_path / "one", "-n", "0", "--", *CELLS)
     assert status == 0, result
     with real_cluster(tmp_path, 2) as cluster:
-        killer = Killer(cluster.workers[0].pid, "reports.commands.shard_worker", BUSY)
+        killer = Killer([worker.pid for worker in cluster.workers], "reports.commands.shard_worker", BUSY)
         killer.start()
         try:
             allure = ("--alluredir", str(tmp_path / "allure"))
@@ -78,8 +78,9 @@ def test_a_cluster_judges_what_one_machine_judges(tmp_path: Path) -> None:
         finally:
             killer.stop()
         assert status == 0, result
-        assert cluster.workers[0].wait(END_SECONDS) < 0
-        assert not psutil.wait_procs(killer.below + _below(cluster.workers[1].pid), END_SECONDS)[1]
+        killed, other = sorted(cluster.workers, key=lambda worker: worker.pid != killer.killed)
+        assert killed.wait(END_SECONDS) < 0
+        assert not psutil.wait_procs(killer.below + _below(other.pid), END_SECONDS)[1]
     one, many = _cases(tmp_path / "one"), _cases(tmp_path / "many")
     assert many == one
     assert any(name.endswith("MIGRATE_FLUSH_MARK") for name in many)

@@ -54,15 +54,16 @@ def test_a_cluster_plays_what_one_machine_plays(tmp_path: Path) -> None:
     local.run(examples=EXAMPLES)
     assert local.failures
     with real_cluster(tmp_path, 2) as cluster:
-        killer = Killer(cluster.workers[0].pid, "suites.fuzz.fuzz_worker", BUSY)
+        killer = Killer([worker.pid for worker in cluster.workers], "suites.fuzz.fuzz_worker", BUSY)
         killer.start()
         spread = _campaign(tmp_path / "spread", DaskWorkers(cluster.address, 1))
         try:
             spread.run(examples=EXAMPLES)
         finally:
             killer.stop()
-        assert cluster.workers[0].wait(END_SECONDS) == -signal.SIGKILL
-        below = killer.below + psutil.Process(cluster.workers[1].pid).children(recursive=True)
+        killed, other = sorted(cluster.workers, key=lambda worker: worker.pid != killer.killed)
+        assert killed.wait(END_SECONDS) == -signal.SIGKILL
+        below = killer.below + psutil.Process(other.pid).children(recursive=True)
         assert not psutil.wait_procs(below, END_SECONDS)[1]
     assert _figures(spread) == _figures(local)
     for failure in spread.failures.values():

@@ -96,9 +96,10 @@ def in_another_order(packets: Packets, random: Random) -> Packets:
 
 
 def with_a_step_back(packets: Packets, random: Random) -> Packets:
-    """The capturing machine's clock was set back in between."""
+    """The capturing machine's clock was set back: a packet seems to be 10 ms older than the last."""
     at = random.randrange(len(packets))
-    return [*packets[:at], *(replace(p, time=p.time - STEP_BACK_S) for p in packets[at:])]
+    back = STEP_BACK_S + packets[at].time - packets[at - 1].time if at else 0.0
+    return [*packets[:at], *(replace(p, time=p.time - back) for p in packets[at:])]
 
 
 SHAPES: Mapping[str, Shape] = {

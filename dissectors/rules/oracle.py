@@ -58,17 +58,18 @@ class Oracle:
         self.conversation = Conversation()
         self.judgement = Judgement()
         self._catalogue = catalogue
-        self._named_death = False  # a test has named the input that ended the process
+        #: Hosts whose process ended by an input that a test has named; None: any host.
+        self._named_deaths: set[str | None] = set()
         self._reported: set[tuple[str, int | None, str | None, str]] = set()
         self._rules: dict[type[Event], list[AnyRule]] = {}
 
-    def remembered(self) -> tuple[bool, set[Any]]:
+    def remembered(self) -> tuple[set[str | None], set[Any]]:
         """The oracle's state besides conversation and judgement, for `remember`."""
-        return self._named_death, self._reported
+        return self._named_deaths, self._reported
 
-    def remember(self, known: tuple[bool, set[Any]]) -> None:
+    def remember(self, known: tuple[set[str | None], set[Any]]) -> None:
         """Takes over another oracle's `remembered` state."""
-        self._named_death, self._reported = known
+        self._named_deaths, self._reported = known
 
     def observe(self, event: Event) -> list[Finding]:
         """Judges one event; returns its new findings."""
@@ -110,8 +111,8 @@ class Oracle:
         self.conversation.apply(event)
 
     def _claim(self, event: HostEvent) -> None:
-        """Takes in a claim of the recording test. Where the claim names the input that ended the process, the
-        general rule is not reported again."""
+        """Takes in a claim of the recording test. Where the claim names the input that ended a host's
+        process, the general rule is not reported again for this host."""
         requirement = self._catalogue.get(str(event.args.get("requirement")))
         if requirement is None:
             return
@@ -127,9 +128,8 @@ class Oracle:
             connection=connection if isinstance(connection, int) else None,
         )
         if requirement.level is Level.ROBUST:
-            self._named_death = True
-            general = [f for f in self.judgement.findings if f.requirement != GENERAL]
-            self.judgement.findings[:] = general
+            self._named_deaths.add(found.host)
+            self.judgement.findings[:] = [f for f in self.judgement.findings if not self._named(f)]
         if found not in self.judgement.findings:
             self.judgement.findings.append(found)
 
@@ -168,12 +168,17 @@ class Oracle:
         if where is None:
             where = Event(time=0.0)
         finding = self._with_host(Finding.at(requirement, where, ruling.expected, ruling.seen))
-        if self._named_death and finding.requirement == GENERAL:
+        if self._named(finding):
             return
         key = (finding.requirement, finding.connection, finding.host, finding.seen)
         if key not in self._reported:  # a repeated breach is one finding
             self._reported.add(key)
             self.judgement.findings.append(finding)
+
+    def _named(self, finding: Finding) -> bool:
+        """Whether this is the general finding of a death whose input a test has named."""
+        named = self._named_deaths
+        return finding.requirement == GENERAL and (None in named or finding.host in named)
 
     def _with_host(self, finding: Finding) -> Finding:
         """The finding, with the label of its connection's host."""

@@ -150,6 +150,8 @@ def test_migration_data_that_is_too_short(bench: Bench, channel: ChannelType, cu
 
     source, target = bench.pair(seamless=True, devices=DEVICES[channel])
     client = bench.client(source, duties=replace(DUTIFUL, migrate_data=shorten))
+    if channel == MAIN:
+        client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", 10))
     bench.settle()
     announced(bench, source, client, target)
     moving = next(c for c in client.target or () if c.wanted.channel == channel)

@@ -9,6 +9,7 @@ from dissectors.conversation.connection_states import WAITING
 from dissectors.conversation.conversation import Connection, Conversation, Session, link_error
 from dissectors.framing.events import Closed, Ending, LinkBytes, Message
 from dissectors.rules.link_rules import mess_fault
+from dissectors.rules.migration_facts import is_recorded
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
 from dissectors.rules.session_rules import mechanism_known
 from dissectors.wire.constants import ChannelType, LinkErr, MsgBase, MsgcMain, MsgDisplay, MsgMain, Side
@@ -92,7 +93,7 @@ def same_displays(view: Conversation, event: Message) -> Iterator[Ruling]:
     source = session.arrived.source
     listed = {sum(kind == DISPLAY for kind, _ in source.offered)} if source.offered else set[int]()
     known = listed | ({source.displays} if source.displays is not None else set[int]())
-    if known and not view.hosts[connection.host].settings:
+    if known and not is_recorded(view, connection):
         hint = int(event.packet.display_channels_hint)
         expected = _hint_of(f"{' or '.join(map(str, sorted(known)))}, as at the source")
         yield check("MAIN-017", hint in known, expected, hint)
@@ -133,7 +134,7 @@ def listed(view: Conversation, event: LinkBytes) -> Iterator[Ruling]:
     elif (
         error not in (OK, *_OTHER_REASONS)
         and mechanism_known(connection)
-        and not _configured(view, connection)
+        and not is_recorded(view, connection)
     ):
         seen = error.name if isinstance(error, LinkErr) else str(error)
         yield Broken("MAIN-011", "SPICE_LINK_ERR_OK: CHANNELS_LIST names the channel", seen)
@@ -144,7 +145,7 @@ def listed_and_closed(view: Conversation, event: Closed) -> Iterator[Ruling]:
     """The server answers the link of a channel that CHANNELS_LIST names."""
     connection = view.connection(event)
     silent = connection.reply is None and event.by is Side.SERVER and connection.certain
-    if silent and _is_listed(view, connection) and not _configured(view, connection):
+    if silent and _is_listed(view, connection) and not is_recorded(view, connection):
         yield Broken("MAIN-011", "a link reply: CHANNELS_LIST names the channel", f"no reply; {event.how}")
 
 
@@ -155,11 +156,6 @@ def _is_listed(view: Conversation, connection: Connection) -> bool:
     session = view.session(connection.connection_id, connection)
     key = connection.channel, connection.channel_id
     return session is not None and key in session.offered and not _unplugged(session, connection)
-
-
-def _configured(view: Conversation, connection: Connection) -> bool:
-    """Whether the host's settings are known: then other rules judge more exactly."""
-    return connection.host >= 0 and bool(view.hosts[connection.host].settings)
 
 
 def _unplugged(session: Session, connection: Connection) -> bool:

@@ -20,6 +20,7 @@ from dissectors.conversation.conversation import Connection, Conversation, Sessi
 from dissectors.conversation.migration_steps import STEPS
 from dissectors.framing.events import Closed, Event, Gap, LinkBytes, Message, Opened, Quiet
 from dissectors.rules.judgement import Finding
+from dissectors.rules.migration_facts import is_recorded
 from dissectors.wire.constants import BASE_LAST, ChannelType, MsgBase, MsgMain, Side
 
 S, C = Side.SERVER, Side.CLIENT
@@ -258,7 +259,9 @@ class Doubts:
 
     def _goes_on(self, others: Sequence[Connection], finding: Finding) -> bool:
         """Whether the evidence holds the end of one of these connections, or anything later from the side
-        that decides."""
+        that decides. What this project has recorded is whole."""
+        if any(is_recorded(self._view, other) for other in others):
+            return True
         side = SIDES[finding.requirement]
         latest = (self._last.get((other.number, side), -inf) for other in others)
         return any(other.closed is not None for other in others) or max(latest) >= finding.time

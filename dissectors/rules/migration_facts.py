@@ -39,6 +39,12 @@ def watched(host: Server | None) -> bool:
     return host is not None and bool(host.settings) and bool(host.settings.get("reports_calls", True))
 
 
+def is_recorded(view: Conversation, connection: Connection) -> bool:
+    """Whether the evidence holds the settings of the connection's host: this project has recorded it, and no
+    packet is missing."""
+    return connection.host >= 0 and bool(view.hosts[connection.host].settings)
+
+
 def speaks_first(channel: Connection) -> bool:
     """Whether the server sends the first message of this channel; on a display after DISPLAY_INIT."""
     if channel.channel == ChannelType.SPICE_CHANNEL_DISPLAY:

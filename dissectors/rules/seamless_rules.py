@@ -9,6 +9,7 @@ from enum import IntEnum
 from dissectors.conversation.connection_states import MOVING, State
 from dissectors.conversation.conversation import Connection, Conversation, Session
 from dissectors.framing.events import Message
+from dissectors.rules.migration_facts import is_recorded
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, on
 from dissectors.wire.constants import (
     ChannelType,
@@ -115,4 +116,4 @@ def _goes_on(view: Conversation, moved: Message, channel: Connection) -> bool:
     last packets. What this project has recorded is whole."""
     last = channel.last[Side.SERVER]
     later = channel.closed is not None or (last is not None and last.time > moved.time)
-    return later or (channel.host >= 0 and bool(view.hosts[channel.host].settings))
+    return later or is_recorded(view, channel)

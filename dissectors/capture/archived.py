@@ -80,9 +80,12 @@ def names(archive: Path) -> frozenset[str]:
 def pack(files: Mapping[str, bytes]) -> bytes:
     """An archive of these files (name -> content); the same files make the same bytes."""
     out = BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+    with (
+        lzma.open(out, "wb", preset=2) as packed,  # higher ones take longer and save little
+        tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
+    ):
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             tar.addfile(entry, BytesIO(content))
-    return lzma.compress(out.getvalue(), preset=2)  # higher ones take longer and save little
+    return out.getvalue()

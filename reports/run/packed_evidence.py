@@ -5,12 +5,14 @@ Wireshark opens. A run of a few tests stays as it was written."""
 
 from __future__ import annotations
 
+import ctypes
 import gzip
 import os
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -36,6 +38,8 @@ TOGETHER, TOGETHER_BYTES = 16, 6_000_000
 #: its own, bytes.
 LARGEST = 40_000_000
 PACKING = 5
+#: Blocks from this size on go back to the system when they are freed, bytes (mallopt(3); malloc.h).
+MAPPED, _M_MMAP_THRESHOLD = 1 << 20, -3
 #: The ending of a recording that is a file of its own; in an archive it lacks the last suffix.
 _ALONE = ".pcapng.gz"
 
@@ -58,6 +62,10 @@ def pack(directory: Path) -> None:
         for number, paths in enumerate(groups, 1)
     ]
     places: dict[str, str] = {}
+    with suppress(
+        AttributeError
+    ):  # of glibc: else the heap of each thread keeps the largest recording's size
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MAPPED)
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # lzma and zlib work beside Python
         for packed in threads.map(partial(_archive, directory), names, groups):
             places |= packed

@@ -72,7 +72,7 @@ survey: $(VENV)/test-ready
 # does not have. SHAPE="--shape all": cut, halved, translated and so on, too (--help names them).
 SHAPE ?=
 bare-captures: $(VENV)/test-ready
-	$(BIN)/python -m reports.commands.bare_captures $(RUNS) $(SHAPE)
+	$(BIN)/python -m suites.selftest.dissectors.rules.bare_captures $(RUNS) $(SHAPE)
 
 bench-inspect: $(VENV)/test-ready
 	$(BIN)/python -m reports.inspection.benchmark_inspect

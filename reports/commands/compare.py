@@ -46,7 +46,7 @@ class Change:
         """The cause, told once; a consequence names the fix alone."""
         if self.bug is None:
             return ""
-        return f" ({self.bug.commit} too)" if self.consequence else f" ({self.bug.fix}: {self.bug.what})"
+        return f" ({self.bug.commit} too)" if self.consequence else f" ({self.bug})"
 
 
 def _rank(verdict: Verdict | None) -> int:

@@ -62,9 +62,8 @@ def pack(directory: Path) -> None:
         for number, paths in enumerate(groups, 1)
     ]
     places: dict[str, str] = {}
-    with suppress(
-        AttributeError
-    ):  # of glibc: else the heap of each thread keeps the largest recording's size
+    # Else each thread's heap keeps the size of the largest recording. glibc alone has it.
+    with suppress(AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MAPPED)
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # lzma and zlib work beside Python
         for packed in threads.map(partial(_archive, directory), names, groups):

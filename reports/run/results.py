@@ -19,8 +19,6 @@ GENERAL: Mapping[str, tuple[str, ...]] = {
     "ROBUST-001": ("it ended by",),
     "ROBUST-002": ("it does not answer", "no answer for"),
 }
-
-
 #: How many cases that happened to keep a requirement are named if no test judges it.
 WITNESSES = 5
 

@@ -67,6 +67,10 @@ class FixedBug:
         """The fix in a few words."""
         return f"fixed by {self.commit} in {self.fixed_in}"
 
+    def __str__(self) -> str:
+        """The bug in one line."""
+        return f"{self.fix}: {self.what}"
+
 
 @dataclass(frozen=True)
 class RunStarted:

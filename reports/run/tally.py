@@ -189,6 +189,11 @@ class Run:
         the requirements that no such bug explains; FAIL before DIFFERS."""
         return failures_of((*self.results_with(Verdict.FAIL), *self.results_with(Verdict.DIFFERS)))
 
+    @property
+    def failed(self) -> list[Failure]:
+        """The failures that break a binding requirement."""
+        return [failure for failure in self.failures if failure.verdict is Verdict.FAIL]
+
     def causes(self, case: CaseFinished) -> tuple[FixedBug, ...]:
         """The bugs, fixed by a later release, that a case shows."""
         return weigh(
@@ -257,7 +262,7 @@ class Run:
 
     def _by_bugs(self) -> str:
         """How many of the failed requirements bugs break that a later release fixed."""
-        failed = [f for f in self.failures if f.bug and f.verdict is Verdict.FAIL]
+        failed = [failure for failure in self.failed if failure.bug]
         broken = {r.requirement.id for f in failed for r in f.results if r.verdict is Verdict.FAIL}
         bugs = len({f.bug for f in failed})
         return f" ({len(broken)} by {_plural(bugs, 'bug')} that a later release fixed)" if bugs else ""

@@ -96,7 +96,7 @@ class Certificate:
     @property
     def failures(self) -> list[Failure]:
         """What failed, each cause once."""
-        return [failure for failure in self.run.failures if failure.verdict is Verdict.FAIL]
+        return self.run.failed
 
     @property
     def guarded(self) -> list[tuple[str, list[str]]]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from dissectors.rules.judgement import Verdict
 from reports.run.results import Failure
 from reports.run.tally import Run
 from reports.views.certificate import counted
@@ -25,7 +24,7 @@ def markdown(run: Run) -> str:
         builds = run.identities.get(server, {}).values()
         versions = ", ".join(filter(None, (b.version for b in builds))) or "version unknown"
         lines += ["", f"Build: {_plain(server)} ({_plain(versions)}). Scope: {_plain(run.scope)}."]
-    failed = [failure for failure in run.failures if failure.verdict is Verdict.FAIL]
+    failed = run.failed
     if failed:
         lines += ["", "| Requirement | What it says | Expected | Seen |", "|---|---|---|---|"]
     for failure in failed[:ROWS_SHOWN]:
@@ -42,7 +41,7 @@ def markdown(run: Run) -> str:
 
 def github_errors(run: Run) -> Iterator[str]:
     """A workflow command of GitHub's for each failure, at most ten."""
-    failed = [failure for failure in run.failures if failure.verdict is Verdict.FAIL]
+    failed = run.failed
     for failure in failed[:ANNOTATIONS_SHOWN]:
         evidence = failure.cases[0]
         found = evidence.findings[0] if evidence.findings else None

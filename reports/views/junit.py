@@ -85,7 +85,7 @@ def _case(suite: ET.Element, case: CaseFinished, causes: Sequence[FixedBug]) -> 
     )
     facts = {"verdict": str(case.verdict), "title": case.title, **case.artefacts}
     facts |= {f"requirement.{n}": r for n, r in enumerate(case.requirements, 1)}
-    facts |= {f"cause.{n}": bug_line(bug) for n, bug in enumerate(causes, 1)}
+    facts |= {f"cause.{n}": str(bug) for n, bug in enumerate(causes, 1)}
     _properties(element, facts)
     outcome = _OUTCOME.get(case.verdict)
     if outcome:
@@ -98,7 +98,7 @@ def _case(suite: ET.Element, case: CaseFinished, causes: Sequence[FixedBug]) -> 
     if case.verdict is Verdict.PASS:
         return  # its properties name its evidence
     told_lines = [f"{case.verdict}: {case.reason}".rstrip(": "), *map(sentence, case.findings)]
-    told_lines += [f"cause: {bug_line(bug)}" for bug in causes]
+    told_lines += [f"cause: {bug!s}" for bug in causes]
     told_lines += [f"{kind}: {path}" for kind, path in case.artefacts.items()]
     ET.SubElement(element, "system-out").text = _fit("\n".join(told_lines))
 
@@ -118,11 +118,6 @@ def sentence(finding: Finding) -> str:
     """A finding in one line."""
     where = f" (frame {finding.frame})" if finding.frame else ""
     return f"{finding.requirement} [{finding.level}] expected {finding.expected}; seen: {finding.seen}{where}"
-
-
-def bug_line(bug: FixedBug) -> str:
-    """A bug that a later release fixed, in one line."""
-    return f"{bug.fix}: {bug.what}"
 
 
 def _fit(text: str) -> str:

@@ -5,6 +5,7 @@ that is too short, readers that do not exist. Each fault was a bug of one channe
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -128,6 +129,27 @@ def test_message_without_an_end(bench: Bench, channel: ChannelType) -> None:
     bench.claim(held < HELD >> 20, f"less than {HELD >> 20} MiB more", f"{held} MiB more", source)
 
 
+def moved(bench: Bench, channel: ChannelType, change: Callable[[bytes], bytes]) -> tuple[Host, Connection]:
+    """Migrates seamlessly with a client that changes the channel's MIGRATE_DATA, and with an agent that it
+    has started, without which the source ends. Returns the target and the channel there."""
+
+    def changed(source: Connection, data: bytes) -> bytes:
+        return change(data) if source.wanted.channel == channel else data
+
+    source, target = bench.pair(seamless=True, devices=DEVICES[channel])
+    client = bench.client(source, duties=replace(DUTIFUL, migrate_data=changed))
+    if channel == MAIN:
+        client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", 10))
+    bench.settle()
+    announced(bench, source, client, target)
+    moving = next(c for c in client.target or () if c.wanted.channel == channel)
+    with suppress(HarnessError):
+        source.complete(target)
+    over = lambda: client.left or not target.life().alive  # noqa: E731
+    bench.until(over, "the client's move")
+    return target, moving
+
+
 @requirement(
     "ROBUST-034",
     fault=(
@@ -143,22 +165,10 @@ def test_message_without_an_end(bench: Bench, channel: ChannelType) -> None:
 def test_migration_data_that_is_too_short(bench: Bench, channel: ChannelType, cut: str) -> None:
     """A MIGRATE_DATA of 8 bytes, or one byte shorter than the channel's fixed part: the channel ends."""
 
-    def shorten(source: Connection, data: bytes) -> bytes:
-        if source.wanted.channel != channel:
-            return data
+    def shorten(data: bytes) -> bytes:
         return data[: 8 if cut == "header" else FIXED[channel] - 1]
 
-    source, target = bench.pair(seamless=True, devices=DEVICES[channel])
-    client = bench.client(source, duties=replace(DUTIFUL, migrate_data=shorten))
-    if channel == MAIN:
-        client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", 10))
-    bench.settle()
-    announced(bench, source, client, target)
-    moving = next(c for c in client.target or () if c.wanted.channel == channel)
-    with suppress(HarnessError):
-        source.complete(target)
-    over = lambda: client.left or not target.life().alive  # noqa: E731
-    bench.until(over, "the client's move")
+    target, moving = moved(bench, channel, shorten)
     with suppress(Deadline), bench.pump.in_real_time():
         bench.pump.until(lambda: moving.ending, 0.5)
     bench.alive("after MIGRATE_DATA that is too short", target)
@@ -192,19 +202,10 @@ OF_DEVICES = [
 def test_device_state_of_a_newer_version(bench: Bench, channel: ChannelType, version: int) -> None:
     """The source's own MIGRATE_DATA, but for the version of the device's state: 1 in every release."""
 
-    def newer(source: Connection, data: bytes) -> bytes:
-        return data[:8] + struct.pack("<I", version) + data[12:] if source.wanted.channel == channel else data
+    def newer(data: bytes) -> bytes:
+        return data[:8] + struct.pack("<I", version) + data[12:]
 
-    source, target = bench.pair(seamless=True, devices=DEVICES[channel])
-    client = bench.client(source, duties=replace(DUTIFUL, migrate_data=newer))
-    if channel == MAIN:
-        client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", 10))
-    bench.settle()
-    announced(bench, source, client, target)
-    with suppress(HarnessError):
-        source.complete(target)
-    over = lambda: client.left or not target.life().alive  # noqa: E731
-    bench.until(over, "the client's move")
+    target, _ = moved(bench, channel, newer)
     bench.settle()
     served(bench, target)
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from reports.commands.verify import verify
 from reports.run import seal
 from reports.run.exit_status import Exit
 from reports.views.publish import publish
+from suites.selftest.reports.real_run import real_run
 
 #: Tests that pass, differ, deviate (a death, a claim of the test's own) and are not judged.
 SELECTED = (
@@ -28,16 +28,12 @@ SELECTED = (
     "suites/migration/test_seamless.py::test_after_a_cancelled_attempt",
     "suites/migration/test_live.py::test_target_that_dies",
 )
-PATIENCE = 120.0  # seconds
 
 
 @pytest.fixture(scope="module")
 def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run over some tests of the installed library."""
-    out = tmp_path_factory.mktemp("sealed") / "run"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *SELECTED, "--out", str(out)]
-    subprocess.run(command, cwd=Path(__file__).parents[4], check=False, timeout=PATIENCE, capture_output=True)
-    return out
+    return real_run(tmp_path_factory.mktemp("sealed") / "run", *SELECTED)
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ import gzip
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,13 +20,13 @@ from reports.commands.compare import comparison
 from reports.commands.report import report
 from reports.commands.verify import verify
 from reports.run import packed_evidence
-from reports.run.environment import ROOT
 from reports.run.exit_status import Exit
 from reports.run.run_directory import prepare
 from reports.run.run_events import EVENTS, PACKED_EVENTS
 from reports.run.selection import failed_last
 from reports.run.tally import Run
 from reports.views.publish import publish
+from suites.selftest.reports.real_run import real_run
 
 #: Eighteen tests that pass, more than one archive holds, and one that deviates.
 SELECTED = (
@@ -38,16 +36,10 @@ SELECTED = (
 CELLS = ("suites/matrix", "--cell", "main: connected / SPICE_MSGC_[PM][OI][NG][GR]*")
 
 
-def _recorded(out: Path, *selected: str) -> Path:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *selected, "--out", str(out)]
-    subprocess.run(command, cwd=ROOT, check=False, timeout=120, capture_output=True)
-    return out
-
-
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run over some tests of the installed library: too small to be packed."""
-    return _recorded(tmp_path_factory.mktemp("small") / "run", *SELECTED)
+    return real_run(tmp_path_factory.mktemp("small") / "run", *SELECTED)
 
 
 @pytest.fixture
@@ -160,7 +152,7 @@ def test_last_failed_and_a_second_run_in_one_directory(run: Path) -> None:
 
 def test_cells_that_deviate_are_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Allure gets their packets as files."""
-    run = _recorded(tmp_path / "run", *CELLS)
+    run = real_run(tmp_path / "run", *CELLS)
     monkeypatch.setattr(packed_evidence, "FEW", 0)
     publish(run, tmp_path / "allure")
     _holds(run)

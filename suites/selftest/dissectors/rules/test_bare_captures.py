@@ -3,31 +3,26 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from fixtures.captures import DIRECTORY
-from reports.commands import bare_captures
-from reports.commands.bare_captures import main
 from suites.selftest.dissectors.capture.capture_shapes import SHAPES, merged
+from suites.selftest.dissectors.rules import bare_captures
+from suites.selftest.dissectors.rules.bare_captures import main
 from suites.selftest.dissectors.rules.test_harmless_changes import bare_packets
+from suites.selftest.reports.real_run import real_run
 
 #: Migrations by switch host, and links that are refused.
 SELECTED = ("suites/migration/test_switch_host.py", "suites/link/test_connection_id.py::test_wrong_id")
-PATIENCE = 120.0  # seconds
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run over some tests of the installed library."""
-    out = tmp_path_factory.mktemp("bare") / "run"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *SELECTED, "--out", str(out)]
-    subprocess.run(command, cwd=Path(__file__).parents[4], check=False, timeout=PATIENCE, capture_output=True)
-    return out
+    return real_run(tmp_path_factory.mktemp("bare") / "run", *SELECTED)
 
 
 def test_nobody_is_accused_in_any_shape(run: Path) -> None:

@@ -16,7 +16,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from multiprocessing import get_context
@@ -29,6 +29,7 @@ import click
 from dissectors.capture import CaptureError
 from dissectors.rules.inspector import Inspection
 from dissectors.rules.oracle import Oracle
+from dissectors.wire.visible_text import visible_lines
 from fixtures.system.hosts import UsageError
 from reports.run.evidence import recorded
 from reports.run.exit_status import Exit
@@ -65,7 +66,8 @@ class Accusation:
     seen: str
 
     def __str__(self) -> str:
-        return f"{self.requirement} in {self.case} ({self.shape}), frame {self.frame}: {self.seen}"
+        where = f"{self.case} ({self.shape}), frame {self.frame}"
+        return f"{self.requirement} in {where}: {visible_lines(self.seen)}"
 
 
 @dataclass(frozen=True)
@@ -76,36 +78,53 @@ class Judged:
     accusations: Sequence[Accusation]
 
 
+@dataclass(frozen=True)
+class Recording:
+    """A case's packets, and what requirements may be told of them. `plain`: they can take any shape."""
+
+    case: str
+    known: set[str]
+    packets: list[Packet]
+    plain: bool
+
+
 def judge_again(shapes: Sequence[str], seed: int, directory: Path, cases: Sequence[CaseFinished]) -> Judged:
     """Judges some cases of a run in these shapes."""
     captures: Counter[str] = Counter()
     found: list[Accusation] = []
-    before: tuple[list[Packet], set[str], str] | None = None
+    before: Recording | None = None
     with TemporaryDirectory() as scratch:
         path = Path(scratch) / "bare.pcap"
-        for case in cases:
-            name = f"{case.nodeid}/{case.cell}" if case.cell else case.nodeid
-            try:
-                known = _known(directory, case)
-                bare = packets(directory / case.artefacts["pcapng"])
-            except (CaptureError, OSError):
-                continue  # `verify` says so
-            plain = bool(bare) and is_plain(bare)
-            for shape in shapes:
-                if not bare or (shape != BARE and not plain):
-                    continue
-                if shape != MERGED:
-                    SHAPES[shape].save(path, bare, Random(f"{seed} {name}"))
-                    expected, told = known | NOT_TO_BE_TOLD.get(shape, frozenset()), name
-                elif before is not None and (both := merged(before[0], bare)) is not None:
-                    SHAPES[BARE].save(path, both, Random(seed))
-                    expected, told = known | before[1], f"{before[2]} and {name}"
-                else:
-                    continue
-                captures[shape] += 1
-                found += _accused(path, expected, told, shape)
-            before = (bare, known, name) if plain else None
+        for one in filter(None, (_recording(directory, case) for case in cases)):
+            for shape in shapes if one.plain else [shape for shape in shapes if shape == BARE]:
+                if (made := _save(path, shape, seed, one, before)) is not None:
+                    captures[shape] += 1
+                    found += _accused(path, made.known, made.case, shape)
+            before = one if one.plain else None
     return Judged(captures, found)
+
+
+def _recording(directory: Path, case: CaseFinished) -> Recording | None:
+    """A case's recording; None if it holds no packets or cannot be read, which `verify` tells."""
+    name = f"{case.nodeid}/{case.cell}" if case.cell else case.nodeid
+    try:
+        known = _known(directory, case)
+        bare = packets(directory / case.artefacts["pcapng"])
+    except (CaptureError, OSError):
+        return None
+    return Recording(name, known, bare, is_plain(bare)) if bare else None
+
+
+def _save(path: Path, shape: str, seed: int, one: Recording, before: Recording | None) -> Recording | None:
+    """Writes a recording in a shape, and returns what it holds. MERGED: with the one before, None if there is
+    none or the two share a port."""
+    if shape != MERGED:
+        SHAPES[shape].save(path, one.packets, Random(f"{seed} {one.case}"))
+        return replace(one, known=one.known | NOT_TO_BE_TOLD.get(shape, frozenset()))
+    if before is None or (both := merged(before.packets, one.packets)) is None:
+        return None
+    SHAPES[BARE].save(path, both, Random(seed))
+    return Recording(f"{before.case} and {one.case}", one.known | before.known, both, plain=True)
 
 
 def _known(directory: Path, case: CaseFinished) -> set[str]:

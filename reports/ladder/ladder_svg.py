@@ -14,6 +14,7 @@ _LEFT = 166  # the first lane; frame and time are to its left
 _RIGHT = 74  # right of the last lane
 _HEAD = 44
 _ROW = 28
+_ABOVE = 20  # of a row, above its arrow: the words stand there
 _LINE = 17  # of a detail below its arrow, of a fault
 _GLYPH = 6.4  # mean width of a character of the label's size
 
@@ -93,6 +94,7 @@ def _heads(ladder: Ladder, xs: list[float], height: int) -> Iterator[str]:
 
 
 def _row(row: LadderRow, xs: list[float], y: int, *, interactive: bool) -> str:
+    """A group moved down to `y`, drawn around its own arrow: equal rows are equal text, which packs well."""
     classes = ["row", str(row.kind)]
     classes += ["routine"] if row.routine else []
     classes += (["broken"] if row.failing else ["differs"]) if row.faults else []
@@ -103,55 +105,54 @@ def _row(row: LadderRow, xs: list[float], y: int, *, interactive: bool) -> str:
     )
     tip = " ".join(filter(None, (row.channel, row.name or row.label, row.detail)))
     where = f", frame {row.frame}" if row.frame else ""
-    middle = y + _ROW - 8
-    parts = [f'<g class="{" ".join(classes)}"{handle}>']
+    parts = [f'<g class="{" ".join(classes)}" transform="translate(0 {y + _ABOVE})"{handle}>']
     if row.faults:
         parts.append(
-            f'<rect class="band" x="0" y="{y}" width="{WIDTH}" height="{_height(row, xs) - 2}" rx="4"/>'
+            f'<rect class="band" x="0" y="{-_ABOVE}" width="{WIDTH}" height="{_height(row, xs) - 2}" rx="4"/>'
         )
     parts.append(f"<title>{escape(f'{tip} at {row.time * 1000:.3f} ms{where}')}</title>")
     if row.frame:
-        parts.append(f'<text class="time" x="38" y="{middle}">{row.frame}</text>')
-    parts.append(f'<text class="time" x="100" y="{middle}">{clock(row.time)}</text>')
-    parts.append(_DRAW[row.kind](row, xs, middle))
+        parts.append(f'<text class="time" x="38">{row.frame}</text>')
+    parts.append(f'<text class="time" x="100">{clock(row.time)}</text>')
+    parts.append(_DRAW[row.kind](row, xs))
     for n, fault in enumerate(row.faults, _overflows(row, xs)):
         parts.append(
-            f'<text class="fault" x="14" y="{y + _ROW + _LINE * n + 8}">{escape(_cut(fault, 146))}'
+            f'<text class="fault" x="14" y="{_ROW - _ABOVE + 8 + _LINE * n}">{escape(_cut(fault, 146))}'
             f"<title>{escape(fault)}</title></text>"
         )
     return "".join([*parts, "</g>"])
 
 
-def _arrow(row: LadderRow, xs: list[float], y: int) -> str:
+def _arrow(row: LadderRow, xs: list[float]) -> str:
     start, end = xs[row.lane], xs[row.to if row.to is not None else row.lane]
     forward = 1 if end > start else -1
-    tip = f"{end:.0f},{y} {end - 9 * forward:.0f},{y - 4.5} {end - 9 * forward:.0f},{y + 4.5}"
-    line = f'<line class="stroke" x1="{start:.0f}" x2="{end - 6 * forward:.0f}" y1="{y}" y2="{y}"/>'
-    return f'{line}<polygon class="tip" points="{tip}"/>{_words(row, xs, y, lift=6)}'
+    tip = f"{end:.0f},0 {end - 9 * forward:.0f},-4.5 {end - 9 * forward:.0f},4.5"
+    line = f'<line class="stroke" x1="{start:.0f}" x2="{end - 6 * forward:.0f}"/>'
+    return f'{line}<polygon class="tip" points="{tip}"/>{_words(row, xs, lift=6)}'
 
 
-def _end(row: LadderRow, xs: list[float], y: int) -> str:
+def _end(row: LadderRow, xs: list[float]) -> str:
     start, end = xs[row.lane], xs[row.to if row.to is not None else row.lane]
-    line = f'<line class="stroke" x1="{start:.0f}" x2="{end:.0f}" y1="{y}" y2="{y}"/>'
-    cross = f"M{end - 5:.0f} {y - 5}l10 10m0 -10l-10 10"
-    return f'{line}<path class="cross" d="{cross}"/>{_words(row, xs, y, lift=6)}'
+    line = f'<line class="stroke" x1="{start:.0f}" x2="{end:.0f}"/>'
+    cross = f"M{end - 5:.0f} -5l10 10m0 -10l-10 10"
+    return f'{line}<path class="cross" d="{cross}"/>{_words(row, xs, lift=6)}'
 
 
-def _mark(row: LadderRow, xs: list[float], y: int) -> str:
+def _mark(row: LadderRow, xs: list[float]) -> str:
     x = xs[row.lane]
     shape = {
-        RowKind.CALL: f'<rect class="dot" x="{x - 5:.0f}" y="{y - 9}" width="10" height="10" rx="2"/>',
-        RowKind.CALLBACK: f'<circle class="dot" cx="{x:.0f}" cy="{y - 4}" r="5"/>',
-        RowKind.DEATH: f'<path class="cross" d="M{x - 7:.0f} {y - 11}l14 14m0 -14l-14 14"/>',
+        RowKind.CALL: f'<rect class="dot" x="{x - 5:.0f}" y="-9" width="10" height="10" rx="2"/>',
+        RowKind.CALLBACK: f'<circle class="dot" cx="{x:.0f}" cy="-4" r="5"/>',
+        RowKind.DEATH: f'<path class="cross" d="M{x - 7:.0f} -11l14 14m0 -14l-14 14"/>',
     }[row.kind]
-    return shape + _words(row, xs, y)
+    return shape + _words(row, xs)
 
 
-def _note(row: LadderRow, xs: list[float], y: int) -> str:
-    return _words(row, xs, y)
+def _note(row: LadderRow, xs: list[float]) -> str:
+    return _words(row, xs)
 
 
-def _words(row: LadderRow, xs: list[float], y: int, lift: int = 0) -> str:
+def _words(row: LadderRow, xs: list[float], lift: int = 0) -> str:
     """Channel, label and detail; the detail is below if it does not fit beside them."""
     left, right = _span(row, xs)
     anchor, x = "middle", (left + right) / 2
@@ -165,10 +166,10 @@ def _words(row: LadderRow, xs: list[float], y: int, lift: int = 0) -> str:
         ("detail", "" if below else row.detail),
     ]
     words = [f'<tspan class="{name}">{escape(word)}</tspan>' for name, word in spans if word]
-    text = f'<text class="words" x="{x:.0f}" y="{y - lift}" text-anchor="{anchor}">{"  ".join(words)}</text>'
+    text = f'<text class="words" x="{x:.0f}" y="{-lift}" text-anchor="{anchor}">{"  ".join(words)}</text>'
     if below:
         detail = escape(_cut(row.detail, letters))
-        text += f'<text class="words" x="{x:.0f}" y="{y + _LINE - 2}" text-anchor="{anchor}">'
+        text += f'<text class="words" x="{x:.0f}" y="{_LINE - 2}" text-anchor="{anchor}">'
         text += f'<tspan class="detail">{detail}</tspan></text>'
     return text
 

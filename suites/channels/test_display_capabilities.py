@@ -160,6 +160,37 @@ def test_capabilities_that_the_guest_hears_of(bench: Bench, lacks: tuple[Display
     bench.claim(seen == (1, due), f"a client with the capabilities {due}", seen)
 
 
+@requirement("CHAN-120", fault=never("client_capabilities"))
+def test_guest_hears_of_its_client_when_it_starts(bench: Bench) -> None:
+    """The machine stops and starts with a client, and again when the client has left: each time the guest
+    hears whether there is a client."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    display = opened(bench, source)
+    drawn(bench, source)
+    for due in ((1, sorted(map(int, FOR_THE_GUEST))), (0, [])):
+        before = len(told(bench))
+        source.call("vm_stop")
+        source.call("vm_start")
+        bench.settle()
+        seen = told(bench)[before:]
+        bench.claim(seen == [due], f"the guest hears once of {due}", seen)
+        display.close()
+        bench.settle()
+
+
+@requirement("CHAN-128", fault=never("client_capabilities"))
+def test_guest_hears_that_its_client_has_left(bench: Bench) -> None:
+    """The display's only client closes the channel: the guest hears that it has no client."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    display = opened(bench, source)
+    drawn(bench, source)  # by then the display has begun
+    bench.until(lambda: told(bench), "the guest hears of its client")
+    display.close()
+    bench.settle()
+    seen = told(bench)[-1]
+    bench.claim(seen == (0, []), "the guest hears that there is no client", seen)
+
+
 def told(bench: Bench) -> list[tuple[int, list[int]]]:
     """What the guest's card was informed of: whether there is a client, and its capabilities."""
     events = [e.args for e in bench.pump.tape.host_events if e.name == "client_capabilities"]

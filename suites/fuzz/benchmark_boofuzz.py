@@ -47,6 +47,28 @@ def _ticket(reply: bytes) -> bytes:
     return bytes(chosen) + bytes(key.encrypt(b"\0", oaep))
 
 
+def _connect(boofuzz: Any, session: Any) -> None:
+    """Gives a session its graph: a link, the ticket, and a message whose size is fuzzed."""
+
+    def answer(_target: Any, _log: Any, session: Any, *_: Any, **__: Any) -> bytes:
+        return _ticket(session.last_recv)
+
+    mess = SpiceLinkMess(channel_type=MAIN, **Capabilities().fields(MAIN))
+    link = boofuzz.Request("link", children=(boofuzz.Static("mess", bytes(mess)),))
+    ticket = boofuzz.Request("ticket", children=(boofuzz.Static("ticket", bytes(132)),))
+    message = boofuzz.Request(
+        "end",
+        children=(
+            boofuzz.Word("type", END, endian="<", fuzzable=False),
+            boofuzz.Word("size", 0, endian="<", full_range=True),  # its lower half
+            boofuzz.Static("zeros", bytes(2)),
+        ),
+    )
+    session.connect(link)
+    session.connect(link, ticket, callback=answer)
+    session.connect(ticket, message)
+
+
 def with_boofuzz(launcher: Launcher, seconds: float) -> int:
     """How many test cases boofuzz runs in this many seconds, without logs, web page and pauses."""
     boofuzz = import_module("boofuzz")
@@ -63,9 +85,6 @@ def with_boofuzz(launcher: Launcher, seconds: float) -> int:
         if time.monotonic() > end:
             raise Over
 
-    def answer(_target: Any, _log: Any, session: Any, *_: Any, **__: Any) -> bytes:
-        return _ticket(session.last_recv)
-
     connection = boofuzz.TCPSocketConnection(host.address, host.port, send_timeout=1, recv_timeout=1)
     with tempfile.TemporaryDirectory() as scratch:
         session = boofuzz.Session(
@@ -80,20 +99,7 @@ def with_boofuzz(launcher: Launcher, seconds: float) -> int:
             post_test_case_callbacks=[count],
             db_filename=str(Path(scratch) / "boofuzz.db"),
         )
-        mess = SpiceLinkMess(channel_type=MAIN, **Capabilities().fields(MAIN))
-        link = boofuzz.Request("link", children=(boofuzz.Static("mess", bytes(mess)),))
-        ticket = boofuzz.Request("ticket", children=(boofuzz.Static("ticket", bytes(132)),))
-        message = boofuzz.Request(
-            "end",
-            children=(
-                boofuzz.Word("type", END, endian="<", fuzzable=False),
-                boofuzz.Word("size", 0, endian="<", full_range=True),  # its lower half
-                boofuzz.Static("zeros", bytes(2)),
-            ),
-        )
-        session.connect(link)
-        session.connect(link, ticket, callback=answer)
-        session.connect(ticket, message)
+        _connect(boofuzz, session)
         try:
             session.fuzz(max_depth=1)
         except Over:

@@ -15,7 +15,7 @@ from fixtures.bench import Bench
 from fixtures.bench.planting import added, changed, lost, never, put, requirement, twice
 from fixtures.peer import Connection
 from fixtures.peer.client_capabilities import EVERYTHING
-from fixtures.system.hosts import Ability, Host
+from fixtures.system.hosts import Ability, Host, Unsupported
 from suites.guest_pictures import STREAM_CREATE, begin_video, drawn
 
 WIDTH, HEIGHT = 640, 480  # of the primary surface
@@ -35,6 +35,7 @@ IMAGES = {
     COMPRESSION.SPICE_IMAGE_COMPRESSION_GLZ: TYPE.SPICE_IMAGE_TYPE_GLZ_RGB,
     COMPRESSION.SPICE_IMAGE_COMPRESSION_AUTO_LZ: TYPE.SPICE_IMAGE_TYPE_LZ_RGB,
     COMPRESSION.SPICE_IMAGE_COMPRESSION_AUTO_GLZ: TYPE.SPICE_IMAGE_TYPE_GLZ_RGB,
+    COMPRESSION.SPICE_IMAGE_COMPRESSION_LZ4: TYPE.SPICE_IMAGE_TYPE_LZ4,
 }
 #: The capabilities of which the guest hears (server/display-channel.cpp, guest_set_client_capabilities).
 FOR_THE_GUEST = (
@@ -89,18 +90,48 @@ def test_monitors_by_capability(bench: Bench, able: bool) -> None:
 @requirement("CHAN-052", fault=(lost(PREFERRED, case="OFF"), lost(PREFERRED, case="AUTO_LZ")))
 @pytest.mark.parametrize("preferred", IMAGES, ids=lambda c: c.name.removeprefix("SPICE_IMAGE_COMPRESSION_"))
 def test_preferred_compression(bench: Bench, preferred: ImageCompression) -> None:
-    """After PREFERRED_COMPRESSION images have the type that the client prefers."""
+    """After PREFERRED_COMPRESSION images have the type that the client prefers, whatever the server's own
+    setting is."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    if source.call("set_image_compression", value=int(preferred)):
+        raise Unsupported(f"this build has no {preferred.name}")
+    off, lz = COMPRESSION.SPICE_IMAGE_COMPRESSION_OFF, COMPRESSION.SPICE_IMAGE_COMPRESSION_LZ
+    source.call("set_image_compression", value=int(lz if preferred == off else off))
+    display = opened(bench, source)
+    prefers(bench, source, display, preferred)
+    kinds = drawn_images(bench, source, display)
+    bench.claim(kinds == [IMAGES[preferred]], IMAGES[preferred].name, kinds)
+
+
+@requirement(
+    "CHAN-132",
+    fault=(put(PREFERRED, image_compression=4, nth=2, case="0"), lost(DRAW_COPY, nth=2, case="255")),
+)
+@pytest.mark.parametrize("unknown", [0, 8, 255])
+def test_compression_that_there_is_not(bench: Bench, unknown: int) -> None:
+    """The client prefers a compression of an unknown number: it keeps the one that it had preferred."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
     display = opened(bench, source)
-    display.send(PREFERRED, struct.pack("<B", preferred))
+    prefers(bench, source, display, COMPRESSION.SPICE_IMAGE_COMPRESSION_OFF)
+    prefers(bench, source, display, unknown)
+    kinds = drawn_images(bench, source, display)
+    bench.claim(kinds == [TYPE.SPICE_IMAGE_TYPE_BITMAP], "an image that is not compressed", kinds)
+
+
+def prefers(bench: Bench, source: Host, display: Connection, compression: int) -> None:
+    """The client sends PREFERRED_COMPRESSION, and the display's worker has processed it."""
+    display.send(PREFERRED, struct.pack("<B", compression))
     bench.settle()
     source.call("qxl_sync")
     bench.settle()
+
+
+def drawn_images(bench: Bench, source: Host, display: Connection) -> list[int]:
+    """The guest draws an image; the types of the images that the client then has."""
     source.call("qxl_image", seed=3, width=SIDE, height=SIDE)
     drawn(bench, source)
     bench.until(lambda: came(display), "an image")
-    kinds = came(display)
-    bench.claim(kinds == [IMAGES[preferred]], IMAGES[preferred].name, kinds)
+    return came(display)
 
 
 #: Monitors of the guest: number, surface, width, height, x, y, flags. The one of no width is no monitor.

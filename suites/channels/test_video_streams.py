@@ -16,9 +16,9 @@ from dissectors.channels.display import (
 )
 from dissectors.framing.events import Message
 from dissectors.wire.constants import ChannelType, DisplayCap, MsgDisplay, MsgMain
-from dissectors.wire.enums import ImageType, StreamFlags, VideoCodecType
+from dissectors.wire.enums import ClipType, ImageType, StreamFlags, VideoCodecType
 from fixtures.bench import Bench
-from fixtures.bench.planting import added, changed, later, lost, put, requirement, twice
+from fixtures.bench.planting import Fault, added, changed, later, lost, put, requirement, twice
 from fixtures.peer import Client, Connection
 from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.peer.peer_client import start
@@ -29,6 +29,8 @@ from suites.guest_pictures import BATCH, PATIENCE_S, STREAM_CREATE, STREAM_DESTR
 DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
 DATA, CLIP = MsgDisplay.SPICE_MSG_DISPLAY_STREAM_DATA, MsgDisplay.SPICE_MSG_DISPLAY_STREAM_CLIP
 REPORT = MsgDisplay.SPICE_MSG_DISPLAY_STREAM_ACTIVATE_REPORT
+DESTROY_ALL = MsgDisplay.SPICE_MSG_DISPLAY_STREAM_DESTROY_ALL
+SURFACE_CREATE = MsgDisplay.SPICE_MSG_DISPLAY_SURFACE_CREATE
 DRAW_COPY, MARK = MsgDisplay.SPICE_MSG_DISPLAY_DRAW_COPY, MsgDisplay.SPICE_MSG_DISPLAY_MARK
 #: Where the guest's video is, its size, pixels, and the box (fixtures/library/host/calls.py, _qxl_image).
 LEFT, TOP, WIDTH, HEIGHT = 16, 24, 200, 160
@@ -98,6 +100,7 @@ class Video:
         put(STREAM_CREATE, flags=0),
         put(STREAM_CREATE, stream_width=WIDTH - 1),
         changed("a box beside", STREAM_CREATE, lambda b: b[:38] + bytes([b[38] ^ 1]) + b[39:]),
+        changed("nothing of the box", STREAM_CREATE, lambda b: b[:50] + b"\1" + bytes(4)),
         changed("the next stream", DATA, lambda b: bytes([b[0] ^ 1]) + b[1:], nth=2),
         changed("no time", DATA, lambda b: b[:4] + bytes(4) + b[8:], nth=2),
         later("the next", REPORT, "stream_id", 1),
@@ -112,9 +115,9 @@ def test_stream_and_its_pictures(bench: Bench) -> None:
     told = video.display.got(STREAM_CREATE)[0].packet
     size = [int(told.getfieldval(f)) for f in ("stream_width", "stream_height", "src_width", "src_height")]
     bench.claim(size == [WIDTH, HEIGHT] * 2, f"{WIDTH} x {HEIGHT}, twice", size)
-    place = int(told.surface_id), sides(told.dest), int(told.flags)
-    due = 0, BOX, int(StreamFlags.SPICE_STREAM_FLAGS_TOP_DOWN)
-    bench.claim(place == due, f"surface, box, flags {due}", place)
+    place = int(told.surface_id), sides(told.dest), int(told.flags), int(told.clip.type)
+    due = 0, BOX, int(StreamFlags.SPICE_STREAM_FLAGS_TOP_DOWN), int(ClipType.SPICE_CLIP_TYPE_NONE)
+    bench.claim(place == due, f"surface, box, flags, clip {due}", place)
     begun = int(video.client.main.got(MsgMain.SPICE_MSG_MAIN_INIT)[0].packet.multi_media_time)
     longest = (monotonic() - init_time) * 1000 + 1_000
     number, before, pictures = -1, 0, 0
@@ -239,6 +242,45 @@ def test_client_that_can_not_play_the_stream(bench: Bench) -> None:
     video.play()
     seen = set(video.since(before))
     bench.claim("DRAW_COPY" in seen and "STREAM_DATA" not in seen, "DRAW_COPY, no STREAM_DATA", sorted(seen))
+
+
+@requirement("CHAN-133", fault=lost(STREAM_DESTROY))
+def test_other_video_codecs(bench: Bench) -> None:
+    """The client names the video codecs that it prefers while a video plays: the stream ends."""
+    video = Video(bench)
+    mjpeg = VideoCodecType.SPICE_VIDEO_CODEC_TYPE_MJPEG
+
+    def prefer() -> int:
+        before = len(video.display.messages)
+        video.display.send(SpiceMsgcDisplayPreferredVideoCodecType(codecs=[int(mjpeg)]))
+        bench.settle()
+        drawn(bench, video.source)
+        return before
+
+    before = video.undisturbed(prefer)
+    seen = video.since(before)
+    bench.claim(seen[-1:] == ["STREAM_DESTROY"], "the stream ends", seen)
+
+
+GOES_ON = Fault("the stream goes on", rules=lost(STREAM_DESTROY).rules + lost(DESTROY_ALL).rules)
+
+
+@requirement("CHAN-134", fault=GOES_ON)
+def test_new_screen_while_a_video_plays(bench: Bench) -> None:
+    """The guest makes its primary surface anew while a video plays: first the stream ends."""
+    video = Video(bench)
+
+    def reset() -> int:
+        before = len(video.display.messages)
+        video.source.call("qxl_reset")
+        drawn(bench, video.source)
+        return before
+
+    before = video.undisturbed(reset)
+    kinds = (STREAM_DESTROY, DESTROY_ALL, SURFACE_CREATE)
+    seen = [m.name for m in video.display.messages[before:] if m.type in kinds]
+    ended = len(seen) > 1 and seen[-1] == SURFACE_CREATE.name
+    bench.claim(ended, "the stream's end, then SURFACE_CREATE", seen)
 
 
 @requirement("CHAN-111", fault=added(DRAW_COPY, STREAM_CREATE, bytes(51), nth=5))

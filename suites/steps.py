@@ -7,7 +7,7 @@ from typing import Any
 
 from dissectors.wire.constants import MsgMain
 from fixtures.bench import WAIT_S, Bench
-from fixtures.peer import Client, Deadline, Step
+from fixtures.peer import Client, Deadline, MigrationStep
 from fixtures.peer.duties import Duties
 from fixtures.system.hosts import Host
 
@@ -32,9 +32,13 @@ def announced(bench: Bench, source: Host, client: Client, target: Host, **argume
     heard = lambda: len(client.main.got(BEGIN, BEGIN_SEAMLESS)) > before  # noqa: E731
     bench.until(heard, "SPICE_MSG_MAIN_MIGRATE_BEGIN or _BEGIN_SEAMLESS", proves="MIG-SRC-020")
     try:
-        bench.pump.until(lambda: Step.ANSWER in client.steps, WAIT_S, "what the client needs for its answer")
+        bench.pump.until(
+            lambda: MigrationStep.ANSWER in client.steps, WAIT_S, "what the client needs for its answer"
+        )
     except Deadline as silence:  # the target's: it has not answered, or not let the client in
-        bench.record_timeout(silence, "MIG-DST-020" if Step.DO_SEAMLESS in client.steps else "MIG-DST-001")
+        bench.record_timeout(
+            silence, "MIG-DST-020" if MigrationStep.DO_SEAMLESS in client.steps else "MIG-DST-001"
+        )
         raise
     bench.settle()
     for trouble in client.troubles[met:]:
@@ -54,7 +58,7 @@ def unanswered(bench: Bench, duties: Duties, **settings: Any) -> tuple[Host, Hos
 def arrived(bench: Bench, client: Client) -> None:
     """Ends a semi-seamless migration: the client leaves the source, and the target's session begins."""
     bench.until(lambda: client.left, "SPICE_MSG_MAIN_MIGRATE_END from the source", proves="MIG-SRC-015")
-    begun = lambda: client.main.got(INIT) and Step.START_CHANNELS in client.steps  # noqa: E731
+    begun = lambda: client.main.got(INIT) and MigrationStep.START_CHANNELS in client.steps  # noqa: E731
     bench.until(begun, "SPICE_MSG_MAIN_INIT from the target", proves="MIG-DST-004")
     bench.settle()
 

@@ -21,11 +21,11 @@ from dissectors.capture.capture_items import (
     AnyItem,
     Begin,
     CaptureError,
+    CaptureItem,
     Chunk,
     End,
     Gap,
     HostRecord,
-    Item,
     Note,
     Wait,
 )
@@ -37,18 +37,18 @@ from dissectors.capture.streams import Opening
 from dissectors.capture.tcp import Reassembler
 from dissectors.capture.tcp_connections import ENDED
 from dissectors.capture.tls_keylog import KeyLog
-from dissectors.framing.events import ConnectFailed, ConnectionEvent, Failure
+from dissectors.framing.events import AttemptFailure, ConnectFailed, ConnectionEvent
 
 __all__ = [
     "AnyItem",
     "Begin",
     "Capture",
     "CaptureError",
+    "CaptureItem",
     "Chunk",
     "End",
     "Gap",
     "HostRecord",
-    "Item",
     "Note",
     "Wait",
     "read",
@@ -152,7 +152,7 @@ class Capture(Iterator[AnyItem]):
         for file in self._files:
             if file.broken_off:
                 yield f"{file.name}: the following ended in the middle of a record"
-        yield from reading_notes(self._tcp.network, self.packets)
+        yield from reading_notes(self._tcp.finder, self.packets)
         yield from unread_tls(self._context.tls_unread)
 
     def _batches(self, file: CaptureFile) -> Iterator[list[Record]]:
@@ -186,13 +186,16 @@ class Capture(Iterator[AnyItem]):
                 if len(self._ended) > ENDED:
                     self._stages.pop(self._ended.popleft(), None)
         elif isinstance(item, ConnectionEvent):
-            if isinstance(item, ConnectFailed) and item.how in (Failure.REFUSED, Failure.UNANSWERED):
+            if isinstance(item, ConnectFailed) and item.how in (
+                AttemptFailure.REFUSED,
+                AttemptFailure.UNANSWERED,
+            ):
                 self._stages.pop(item.connection, None)
             yield item
 
     def _complain(self) -> None:
         """Raises the error of the input as a whole, after all other items."""
-        unsupported = sorted(self._tcp.network.unsupported)
+        unsupported = sorted(self._tcp.finder.unsupported)
         if self._errors:
             raise self._errors[0]
         if unsupported and not self._tcp.connections.count:

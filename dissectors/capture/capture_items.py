@@ -29,7 +29,7 @@ class CaptureError(ValueError):
 
 
 @dataclass(slots=True, kw_only=True)
-class Item:
+class CaptureItem:
     """The common fields of all items."""
 
     time: float
@@ -53,7 +53,7 @@ class Facts:
 
 
 @dataclass(slots=True, kw_only=True)
-class Begin(Item):
+class Begin(CaptureItem):
     """A connection that carries SPICE, or TLS that cannot be decrypted (a `Note` then says why).
 
     `directed`: it is known which end is the client; else `client` is only the end that was seen first, and
@@ -79,7 +79,7 @@ class Begin(Item):
 
 
 @dataclass(slots=True, kw_only=True)
-class Chunk(Item):
+class Chunk(CaptureItem):
     """Bytes of one direction, in order. `time` and `frame` are those of the first piece.
 
     A chunk is a run of segments: the piece that ends at `ends[i]` became available with `frames[i]` at
@@ -124,7 +124,7 @@ class Chunk(Item):
 
 
 @dataclass(slots=True, kw_only=True)
-class Gap(Item):
+class Gap(CaptureItem):
     """`size` bytes of one direction are missing here (None: unknown how many).
 
     `cut`: they were in a packet of which the capture kept only the beginning (snap length). `time` and
@@ -138,7 +138,7 @@ class Gap(Item):
 
 
 @dataclass(slots=True, kw_only=True)
-class End(Item):
+class End(CaptureItem):
     """The first FIN or RST of a connection, or the end of its packets in the capture (`how` is None).
 
     After a FIN of one side the other side's last chunks may still follow.
@@ -150,14 +150,14 @@ class End(Item):
 
 
 @dataclass(slots=True, kw_only=True)
-class HostRecord(Item):
+class HostRecord(CaptureItem):
     """A systemd journal entry (`fields` by name); our own recorder keeps host events in such."""
 
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
-class Note(Item):
+class Note(CaptureItem):
     """One line for the reader of the capture; `connection` is None where it concerns a file."""
 
     text: str
@@ -168,7 +168,7 @@ class Note(Item):
 AnyItem = Begin | Chunk | Gap | End | HostRecord | Note | ConnectionEvent
 
 
-class Run:
+class ChunkBuilder:
     """Collects the pieces of one chunk; `connection`, `sender` and `file` as there."""
 
     __slots__ = ("connection", "file", "frames", "parts", "sender", "times")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from dissectors.capture.capture_items import Begin
-from dissectors.framing.events import ConnectFailed, Failure
+from dissectors.framing.events import AttemptFailure, ConnectFailed
 
 #: A SYN that follows another one within so many seconds is the same packet, captured twice.
 AGAIN = 0.1
@@ -64,7 +64,9 @@ class Attempt:
             self.count += 1
             self.last, self.last_frame = time, frame
 
-    def failed(self, begin: Begin, how: Failure, why: str, time: float, frame: int | None) -> ConnectFailed:
+    def failed(
+        self, begin: Begin, how: AttemptFailure, why: str, time: float, frame: int | None
+    ) -> ConnectFailed:
         """The event; `time` (s) and `frame` of the packet that proves the failure."""
         return ConnectFailed(
             time=time,
@@ -84,7 +86,7 @@ class Attempt:
     def refused(self, begin: Begin, time: float, frame: int) -> ConnectFailed:
         """The other end answered with RST."""
         why = "the answer is a reset (RST): nothing listens there, or a firewall refuses"
-        return self.failed(begin, Failure.REFUSED, why, time, frame)
+        return self.failed(begin, AttemptFailure.REFUSED, why, time, frame)
 
     def turned_away(self, begin: Begin, error: bytes, time: float, frame: int) -> ConnectFailed | None:
         """An ICMP error about the SYN. `error`: type, code, and the sender's address."""
@@ -99,19 +101,19 @@ class Attempt:
         """Nothing answered to the end of the capture, or until the port was used again."""
         noun = "one SYN" if self.count == 1 else f"{self.count} SYNs in {self.last - self.first:.1f} s"
         why = f"{noun}, no answer in {max(until - self.first, 0.0):.1f} s"
-        event = self.failed(begin, Failure.UNANSWERED, why, self.last, self.last_frame)
+        event = self.failed(begin, AttemptFailure.UNANSWERED, why, self.last, self.last_frame)
         object.__setattr__(event, "until", max(until, self.last))
         return event
 
 
-def _icmp_words(error: bytes) -> tuple[Failure, str]:
+def _icmp_words(error: bytes) -> tuple[AttemptFailure, str]:
     """The meaning of an ICMP error; an empty text where it is no failure."""
     kind, code = error[0], error[1]
     six = len(error) == 18
     if not six and (kind, code) == FRAGMENTATION_NEEDED:
-        return Failure.UNREACHABLE, ""
+        return AttemptFailure.UNREACHABLE, ""
     if kind == (3 if six else 11):
-        return Failure.UNREACHABLE, TTL_EXCEEDED.get(code, f"time exceeded, code {code}")
-    how = Failure.PROHIBITED if (6 if six else 4, code) in PROHIBITED else Failure.UNREACHABLE
+        return AttemptFailure.UNREACHABLE, TTL_EXCEEDED.get(code, f"time exceeded, code {code}")
+    how = AttemptFailure.PROHIBITED if (6 if six else 4, code) in PROHIBITED else AttemptFailure.UNREACHABLE
     words = (UNREACHABLE6 if six else UNREACHABLE4).get(code, f"destination unreachable, code {code}")
     return how, words

@@ -18,7 +18,18 @@ from dissectors.capture.ip_tunnels import IP_PROTOCOLS
 from dissectors.capture.link_headers import LINK_TYPES
 from dissectors.framing.events import Endpoint
 
-__all__ = ["ACK", "FIN", "ICMP_ERROR", "PSH", "RST", "SYN", "Network", "Segment", "endpoints", "reverse"]
+__all__ = [
+    "ACK",
+    "FIN",
+    "ICMP_ERROR",
+    "PSH",
+    "RST",
+    "SYN",
+    "Segment",
+    "SegmentFinder",
+    "endpoints",
+    "reverse",
+]
 
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 
@@ -46,7 +57,7 @@ def reverse(key: bytes) -> bytes:
     return key[size : 2 * size] + key[:size] + key[-2:] + key[-4:-2]
 
 
-class Network:
+class SegmentFinder:
     """Finds TCP segments; keeps the IP fragments that are not whole yet.
 
     `unread`: packets of an encapsulation that cannot be read, by its name. `links`: packets by link type,

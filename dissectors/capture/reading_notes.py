@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from dissectors.capture.encapsulations import DEEPEST, NESTED
 from dissectors.capture.link_headers import LINK_NAMES
-from dissectors.capture.link_layers import Network
+from dissectors.capture.link_layers import SegmentFinder
 
 NFLOG = 239
 ADVICE = {
@@ -21,21 +21,21 @@ ADVICE = {
 }
 
 
-def reading_notes(network: Network, packets: int) -> Iterator[str]:
+def reading_notes(finder: SegmentFinder, packets: int) -> Iterator[str]:
     """The lines about link types, encapsulations and cut packets."""
-    for link, count in sorted(network.unsupported.items()):
+    for link, count in sorted(finder.unsupported.items()):
         yield (
             f"{_packets(count)} of link type {link_name(link)} {_were(count)} not read; "
             "capture on an Ethernet interface or with tcpdump -i any"
         )
-    if count := network.links[NFLOG]:
+    if count := finder.links[NFLOG]:
         yield f"{_packets(count)} of link type {link_name(NFLOG)} hold only what a firewall rule has logged"
-    for name, count in sorted(network.unread.items()):
+    for name, count in sorted(finder.unread.items()):
         advice = f": {ADVICE[name]}" if name in ADVICE else ""
         yield f"{_packets(count)} of {name} {_were(count)} not read{advice}"
-    if network.cut:
+    if finder.cut:
         yield (
-            f"packets are cut at {network.cut_at} bytes ({network.cut:,} of {packets:,}); "
+            f"packets are cut at {finder.cut_at} bytes ({finder.cut:,} of {packets:,}); "
             "capture with -s 0 to keep all of them"
         )
 

@@ -26,7 +26,7 @@ from dissectors.capture.spice_stream import SpiceStream
 from dissectors.capture.stream_context import DEEPEST, OTHER, Plain, StreamContext, StreamStage, announced
 from dissectors.capture.tls_head import is_client_hello, is_record, is_server_hello
 from dissectors.capture.websocket import WebSocketStream
-from dissectors.framing.events import ConnectFailed, Ending, Failure
+from dissectors.framing.events import AttemptFailure, ConnectFailed, Ending
 from dissectors.wire.constants import Side
 
 #: The least bytes of a link reply (its public key alone has 162); a link message is hardly ever so long.
@@ -181,11 +181,14 @@ class Opening:
         if name in ("SPICE", "TLS") or self._context.own(begin.file):
             return
         if name is not None:
-            how, why = Failure.OTHER, f"the server speaks {name}; the client left without sending a byte"
+            how, why = (
+                AttemptFailure.OTHER,
+                f"the server speaks {name}; the client left without sending a byte",
+            )
         elif not self._heads and end.by is Side.SERVER and end.how in (Ending.CLOSED, Ending.RESET):
             closed = "closed it (FIN)" if end.how is Ending.CLOSED else "reset it (RST)"
             how, why = (
-                Failure.WORDLESS,
+                AttemptFailure.WORDLESS,
                 f"the server accepted the connection and {closed}; nobody sent a byte",
             )
         else:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Set
 from math import inf
 
-from dissectors.capture.capture_items import AnyItem, Run
+from dissectors.capture.capture_items import AnyItem, ChunkBuilder
 from dissectors.capture.connection_attempts import Attempt
 from dissectors.capture.link_layers import (
     ACK,
@@ -21,8 +21,8 @@ from dissectors.capture.link_layers import (
     ICMP_ERROR,
     RST,
     SYN,
-    Network,
     Segment,
+    SegmentFinder,
     endpoints,
 )
 from dissectors.capture.record import IDLE, Record
@@ -43,7 +43,7 @@ from dissectors.framing.events import Ending
 from dissectors.wire.constants import Side
 
 ODD = FIN | SYN | RST | ACK
-RUN = 1 << 19  # bytes after which a run becomes a chunk
+CHUNK_BYTES = 1 << 19  # after so many bytes a chunk ends
 
 #: The most out-of-order bytes and pieces that are held for one direction.
 HELD, PIECES = 1 << 22, 4096
@@ -57,7 +57,7 @@ class Reassembler:
     def __init__(self) -> None:
         self.packets = 0
         self.bytes = 0
-        self.network = Network()
+        self.finder = SegmentFinder()
         self._out = Output()
         self.connections = TcpConnections(self._out)
         self._check_at = inf  # number of packets at which the doubts are looked at again
@@ -71,8 +71,8 @@ class Reassembler:
 
     def items(self, batches: Iterable[list[Record]]) -> Iterator[AnyItem | Record]:
         """Items in the order in which they became known; records without a packet pass unchanged."""
-        decode, shared, table = self.network.segment, self.connections.shared, self.connections.table
-        run, current, room = None, None, 0
+        decode, shared, table = self.finder.segment, self.connections.shared, self.connections.table
+        builder, current, room = None, None, 0
         for batch in batches:
             packets, size_of_all = self.packets, self.bytes
             for record in batch:
@@ -96,25 +96,25 @@ class Reassembler:
                         and packets < self._check_at
                     ):
                         if size:
-                            if run is None or half is not current or room < 0 or file != run.file:
-                                if run is not None:
-                                    yield run.chunk()
-                                run = Run(half.flow.number, half.sender, file)
-                                current, room = half, RUN
-                            run.parts.append(payload)  # `run.add` without the call
-                            run.frames.append(frame)
-                            run.times.append(time)
+                            if builder is None or half is not current or room < 0 or file != builder.file:
+                                if builder is not None:
+                                    yield builder.chunk()
+                                builder = ChunkBuilder(half.flow.number, half.sender, file)
+                                current, room = half, CHUNK_BYTES
+                            builder.parts.append(payload)  # `builder.add` without the call
+                            builder.frames.append(frame)
+                            builder.times.append(time)
                             room -= size
                             half.next = (seq + size) & MASK
                         continue
                 self.packets, self.bytes = packets, size_of_all
-                if run is not None:
-                    yield run.chunk()
-                    run = None
+                if builder is not None:
+                    yield builder.chunk()
+                    builder = None
                 yield from self._slow(record, segment)
             self.packets, self.bytes = packets, size_of_all
-        if run is not None:
-            yield run.chunk()
+        if builder is not None:
+            yield builder.chunk()
 
     def _slow(self, record: Record, segment: Segment | None) -> Iterator[AnyItem | Record]:
         """A record other than the next segment in order. `segment`: None if it holds no packet."""
@@ -126,7 +126,7 @@ class Reassembler:
             yield record
             return
         if segment[5] > len(segment[4]):
-            self.network.note_cut(record[5] - record[4])
+            self.finder.note_cut(record[5] - record[4])
         table = self.connections.table(segment[0], record[7])
         if segment[3] & ICMP_ERROR:
             self._icmp_error(table.get(segment[0]), segment, where)

@@ -9,7 +9,7 @@ from collections import OrderedDict, defaultdict, deque
 from dissectors.capture.capture_items import Begin
 from dissectors.capture.connection_attempts import Attempt
 from dissectors.capture.link_layers import endpoints, reverse
-from dissectors.capture.tcp_half import MASK, Flow, Output, Table, TcpHalf, Where
+from dissectors.capture.tcp_half import MASK, Output, Table, TcpFlow, TcpHalf, Where
 from dissectors.framing.events import ConnectFailed
 from dissectors.wire.constants import Side
 
@@ -34,8 +34,8 @@ class TcpConnections:
         self.doubtful: dict[TcpHalf, None] = {}
         self._out = out
         self._loopback: defaultdict[int, Table] = defaultdict(dict)  # of each file but the first
-        self._open: OrderedDict[int, Flow] = OrderedDict()  # the oldest one is found at once
-        self._ended: deque[Flow] = deque()
+        self._open: OrderedDict[int, TcpFlow] = OrderedDict()  # the oldest one is found at once
+        self._ended: deque[TcpFlow] = deque()
 
     def table(self, key: bytes, file: int) -> Table:
         """Loopback addresses mean another host in each file, all others the same in all files."""
@@ -64,7 +64,7 @@ class TcpConnections:
             frame=frame,
             file=file,
         )
-        flow = Flow(begin, table, key, sender or Side.CLIENT)
+        flow = TcpFlow(begin, table, key, sender or Side.CLIENT)
         back = reverse(key)
         table[key], table[back] = flow.halves
         self._open[flow.number] = flow
@@ -79,7 +79,7 @@ class TcpConnections:
                 return half
         return None
 
-    def _least_wanted(self) -> Flow:
+    def _least_wanted(self) -> TcpFlow:
         """The connection to forget: an old one without bytes or ignored, else the oldest one checked."""
         for _ in range(16):
             flow = next(iter(self._open.values()))
@@ -88,7 +88,7 @@ class TcpConnections:
             self._open.move_to_end(flow.number)
         return flow
 
-    def announce(self, flow: Flow) -> None:
+    def announce(self, flow: TcpFlow) -> None:
         """Reports the beginning of a connection, once."""
         if not flow.announced:
             flow.announced = True
@@ -108,7 +108,7 @@ class TcpConnections:
                 half.forget()
                 self.doubtful.pop(half, None)
 
-    def end(self, flow: Flow, where: Where) -> None:
+    def end(self, flow: TcpFlow, where: Where) -> None:
         """The end of a connection in the capture."""
         if flow.attempt is None or flow.ended:
             flow.halves[0].end(None, *where, self._out)
@@ -123,12 +123,12 @@ class TcpConnections:
             self.end(flow, where)
         self._open.clear()
 
-    def retire_ended(self, flow: Flow) -> None:
+    def retire_ended(self, flow: TcpFlow) -> None:
         """Retires a connection that has just ended."""
         if flow.ended and flow.number in self._open:
             self.retire(flow)
 
-    def retire(self, flow: Flow) -> None:
+    def retire(self, flow: TcpFlow) -> None:
         """Remembers an ended connection for a while, for its late packets."""
         flow.ended = True
         self._open.pop(flow.number, None)

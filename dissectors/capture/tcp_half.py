@@ -7,7 +7,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from math import inf
 
-from dissectors.capture.capture_items import AnyItem, Begin, End, Gap, Run
+from dissectors.capture.capture_items import AnyItem, Begin, ChunkBuilder, End, Gap
 from dissectors.capture.connection_attempts import Attempt
 from dissectors.capture.link_layers import reverse
 from dissectors.framing.events import Ending
@@ -45,7 +45,7 @@ UNHEARD = Patience(8, 0.01, 64)  # as ACKNOWLEDGED, of an end of which the captu
 MISSING = Patience(0, 0.0, 0)  # it has already turned out that the capture lacks that end
 
 
-class Flow:
+class TcpFlow:
     """One connection; `begin` is reported with its first item.
 
     `key` (of `links.Segment`) is that of the first segment, `sender` who sent it as far as is known.
@@ -71,20 +71,20 @@ class Output:
 
     def __init__(self) -> None:
         self._items: list[AnyItem] = []
-        self._run: Run | None = None
+        self._builder: ChunkBuilder | None = None
         self._half: TcpHalf | None = None
         self.mixed: set[int] = set()  # files in which what an answer acknowledges came after the answer
 
     def data(self, half: TcpHalf, data: bytes, frame: int, time: float, file: int) -> None:
         """A piece. One that waited for the piece before it became available with that one."""
-        run = self._run
-        if run is None or half is not self._half or file != run.file:
+        builder = self._builder
+        if builder is None or half is not self._half or file != builder.file:
             self._flush()
-            run = self._run = Run(half.flow.number, half.sender, file)
+            builder = self._builder = ChunkBuilder(half.flow.number, half.sender, file)
             self._half = half
-        elif frame < run.frames[-1]:
-            frame, time = run.frames[-1], run.times[-1]
-        run.add(data, frame, time)
+        elif frame < builder.frames[-1]:
+            frame, time = builder.frames[-1], builder.times[-1]
+        builder.add(data, frame, time)
 
     def item(self, item: AnyItem) -> None:
         """Anything but data."""
@@ -92,9 +92,9 @@ class Output:
         self._items.append(item)
 
     def _flush(self) -> None:
-        if self._run is not None:
-            self._items.append(self._run.chunk())
-            self._run = None
+        if self._builder is not None:
+            self._items.append(self._builder.chunk())
+            self._builder = None
 
     def take(self) -> list[AnyItem]:
         """Everything since the last call."""
@@ -118,7 +118,7 @@ class TcpHalf:
     )  # fmt: skip
     peer: TcpHalf
 
-    def __init__(self, flow: Flow, key: bytes, sender: Side) -> None:
+    def __init__(self, flow: TcpFlow, key: bytes, sender: Side) -> None:
         self.flow = flow
         self.key = key
         self.sender = sender

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 
-from dissectors.capture.capture_items import AnyItem, Begin, Chunk, End, Gap, Run
+from dissectors.capture.capture_items import AnyItem, Begin, Chunk, ChunkBuilder, End, Gap
 from dissectors.capture.protocol_heads import protocol_name
 from dissectors.capture.stream_context import OnlyTheEnd, StreamContext, StreamStage, announced
 from dissectors.capture.tls_alerts import alert_event, encrypted_alert
@@ -220,23 +220,23 @@ class TlsStream:
                 return
         base = len(direction.buffer)
         direction.buffer += chunk.data
-        run = Run(chunk.connection, chunk.sender, chunk.file)
+        builder = ChunkBuilder(chunk.connection, chunk.sender, chunk.file)
         refused: CannotDecrypt | None = None
         try:
             for kind, plain, end in self._records(direction, chunk, base):
                 if kind == APPLICATION_DATA:
                     if plain:
-                        run.add(plain, *chunk.at(end - base - 1))
+                        builder.add(plain, *chunk.at(end - base - 1))
                 else:
                     self._control(direction, chunk.sender, kind, plain)
         except CannotDecrypt as reason:
             refused = reason
         yield from self._tell_facts()
-        if run.parts:
+        if builder.parts:
             self._data = True
             if self._inner is None:
                 self._inner = self._context.opening(self._begin, self._context)
-            yield from self._inner.feed(run.chunk())
+            yield from self._inner.feed(builder.chunk())
         if refused:
             raise refused
 

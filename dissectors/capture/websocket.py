@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from dissectors.capture.capture_items import AnyItem, Begin, Chunk, End, Gap, Note, Run
+from dissectors.capture.capture_items import AnyItem, Begin, Chunk, ChunkBuilder, End, Gap, Note
 from dissectors.capture.stream_context import StreamContext
 from dissectors.wire.constants import Side
 
@@ -98,15 +98,15 @@ class WebSocketStream:
             yield from self._inner.feed(replace(item, size=None))
             yield self._note("bytes are missing; the frames after them cannot be read", item)
         else:
-            run, reason = Run(item.connection, item.sender, item.file), ""
+            builder, reason = ChunkBuilder(item.connection, item.sender, item.file), ""
             try:
                 for data, end in self._frames[item.sender].feed(item.data):
-                    run.add(data, *item.at(max(end - 1, 0)))
+                    builder.add(data, *item.at(max(end - 1, 0)))
             except ValueError as error:
                 reason = str(error)
                 self._lost.add(item.sender)
-            if run.parts:
-                yield from self._inner.feed(run.chunk())
+            if builder.parts:
+                yield from self._inner.feed(builder.chunk())
             if reason:
                 yield self._note(reason, item)
             elif self._frames[item.sender].texts and not self._text_noted:

@@ -22,7 +22,7 @@ NOT_YET = frozenset(
 )
 
 
-class Outcome(StrEnum):
+class MigrationOutcome(StrEnum):
     """A migration's outcome for the client."""
 
     COMPLETED = "completed"
@@ -38,13 +38,15 @@ class Outcome(StrEnum):
 class Arrival:
     """The client's outcome, and the reason."""
 
-    outcome: Outcome
+    outcome: MigrationOutcome
     reason: Reason | None = None
     why: str = ""
     event: Event | None = None
 
 
-_CUT_OFF = Arrival(Outcome.MOVING, Reason.CUT, "the capture ends before the target takes the session up")
+_CUT_OFF = Arrival(
+    MigrationOutcome.MOVING, Reason.CUT, "the capture ends before the target takes the session up"
+)
 
 
 def arrival(view: Conversation, migration: Migration, attempts: Attempts) -> Arrival:
@@ -55,17 +57,17 @@ def arrival(view: Conversation, migration: Migration, attempts: Attempts) -> Arr
     elsewhere = target is not None and sent_elsewhere(migration, target) and begun(target, migration)
     if cancelled and not elsewhere:
         why = failed[-1].seen if failed else ""
-        return Arrival(Outcome.CANCELLED, failed[-1].reason if failed else None, why, ended)
+        return Arrival(MigrationOutcome.CANCELLED, failed[-1].reason if failed else None, why, ended)
     if target is not None and begun(target, migration):
-        return Arrival(Outcome.SWITCHED if switched(migration) else Outcome.COMPLETED)
+        return Arrival(MigrationOutcome.SWITCHED if switched(migration) else MigrationOutcome.COMPLETED)
     if _still_coming(view, migration, failed):
         return _CUT_OFF
     if failed and (target is None or _refused(migration) or target.main.closed is not None):
-        return Arrival(Outcome.LOST, failed[-1].reason, failed[-1].seen, failed[-1].event)
+        return Arrival(MigrationOutcome.LOST, failed[-1].reason, failed[-1].seen, failed[-1].event)
     if hidden := attempts.hidden(migration):
         return _hidden(migration, hidden[-1])
     if half := _half_seen(migration):
-        return Arrival(Outcome.NOT_SEEN, Reason.HALF, half)
+        return Arrival(MigrationOutcome.NOT_SEEN, Reason.HALF, half)
     if target is not None and target.main.closed is not None and (ended is not None or _refused(migration)):
         return _dropped(view, target)
     return _without_target(view, migration) if ended is None or target is None else _CUT_OFF
@@ -95,9 +97,9 @@ def _refused(migration: Migration) -> bool:
 def _hidden(migration: Migration, connection: Connection) -> Arrival:
     why = f"TLS to {connection.server} is not decrypted: what happens there cannot be read"
     if not _refused(migration):
-        return Arrival(Outcome.NOT_SEEN, Reason.HIDDEN, why, connection.opened)
+        return Arrival(MigrationOutcome.NOT_SEEN, Reason.HIDDEN, why, connection.opened)
     said = f"the client says that it could not connect; {why}"
-    return Arrival(Outcome.LOST, Reason.HIDDEN, said, migration.answer)
+    return Arrival(MigrationOutcome.LOST, Reason.HIDDEN, said, migration.answer)
 
 
 def _without_target(view: Conversation, migration: Migration) -> Arrival:
@@ -106,11 +108,13 @@ def _without_target(view: Conversation, migration: Migration) -> Arrival:
     if refused:
         why = f"the client says that it could not connect to {where}, of which nothing is in this capture"
         if migration.ended is None:
-            return Arrival(Outcome.LOST, Reason.CLIENT, why, migration.answer)
-        return Arrival(Outcome.NOT_SEEN, Reason.ABSENT, why)
+            return Arrival(MigrationOutcome.LOST, Reason.CLIENT, why, migration.answer)
+        return Arrival(MigrationOutcome.NOT_SEEN, Reason.ABSENT, why)
     if migration.ended is None:
         return _unfinished(view, migration)
-    return Arrival(Outcome.NOT_SEEN, Reason.ABSENT, f"no SPICE connection to {where} is in this capture")
+    return Arrival(
+        MigrationOutcome.NOT_SEEN, Reason.ABSENT, f"no SPICE connection to {where} is in this capture"
+    )
 
 
 def switched(migration: Migration) -> bool:
@@ -141,14 +145,14 @@ def _unfinished(view: Conversation, migration: Migration) -> Arrival:
     """The reason where the source has not ended the migration."""
     main, closed = migration.source.main, migration.source.main.closed
     if closed is None or closed.how is Ending.DIED:
-        return Arrival(Outcome.ANNOUNCED)
+        return Arrival(MigrationOutcome.ANNOUNCED)
     if not main.certain:
         why = f"bytes of the connection to {main.server} are missing: how the migration ended cannot be seen"
-        return Arrival(Outcome.NOT_SEEN, Reason.HOLE, why)
+        return Arrival(MigrationOutcome.NOT_SEEN, Reason.HOLE, why)
     who = {Side.CLIENT: "the client", Side.SERVER: "the source", None: "somebody"}[closed.by]
     why = f"{who} {how_closed(closed)} the connection to {main.server} before the migration had ended"
     reason = Reason.CLIENT if closed.by is Side.CLIENT else Reason.DROPPED
-    return Arrival(Outcome.LOST, reason, why + _taken_over(view, migration.source), closed)
+    return Arrival(MigrationOutcome.LOST, reason, why + _taken_over(view, migration.source), closed)
 
 
 def _taken_over(view: Conversation, session: Session) -> str:
@@ -162,10 +166,10 @@ def _dropped(view: Conversation, target: Session) -> Arrival:
     assert closed is not None
     if not target.main.certain:
         why = f"bytes of the connection to {target.main.server} are missing: the beginning may be among them"
-        return Arrival(Outcome.NOT_SEEN, Reason.HOLE, why)
+        return Arrival(MigrationOutcome.NOT_SEEN, Reason.HOLE, why)
     who = {Side.CLIENT: "the client", Side.SERVER: "the target", None: "somebody"}[closed.by]
     why = f"{who} {how_closed(closed)} the link at {target.main.server} before the session had begun there"
-    return Arrival(Outcome.LOST, Reason.DROPPED, why + _taken_over(view, target), closed)
+    return Arrival(MigrationOutcome.LOST, Reason.DROPPED, why + _taken_over(view, target), closed)
 
 
 def begun(target: Session, migration: Migration) -> bool:
@@ -222,7 +226,7 @@ def unfit_address(migration: Migration) -> str | None:
 
 
 @dataclass(frozen=True)
-class Phase:
+class MigrationPhase:
     """A step of a migration. `after`: ms since the announcement."""
 
     name: str
@@ -230,14 +234,14 @@ class Phase:
     event: Event
 
 
-def phases(migration: Migration) -> list[Phase]:
+def phases(migration: Migration) -> list[MigrationPhase]:
     """The phases seen, of: announced, linked, connected (or not), moved (or cancelled), ended, arrived."""
     found: list[tuple[str, Event]] = list(_phases(migration))
     if not found:
         return []
     found.sort(key=lambda pair: pair[1].time)
     zero = found[0][1].time
-    return [Phase(name, (event.time - zero) * 1000, event) for name, event in found]
+    return [MigrationPhase(name, (event.time - zero) * 1000, event) for name, event in found]
 
 
 def _phases(migration: Migration) -> Iterator[tuple[str, Event]]:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from dissectors.conversation.conversation import Conversation
 from dissectors.conversation.pairing import client_of
 from dissectors.conversation.parties import Connection, Migration
-from dissectors.framing.events import Closed, ConnectFailed, Ending, Endpoint, Event, Failure
+from dissectors.framing.events import AttemptFailure, Closed, ConnectFailed, Ending, Endpoint, Event
 from dissectors.wire.constants import LinkErr, Side, channel_name
 
 #: With two clocks or two interfaces an attempt may seem older than its announcement by this much (s).
@@ -52,14 +52,14 @@ class Reason(StrEnum):
     HALF = "one direction only"
 
 
-_FAILURES: Mapping[Failure, Reason] = MappingProxyType(
+_FAILURES: Mapping[AttemptFailure, Reason] = MappingProxyType(
     {
-        Failure.REFUSED: Reason.REFUSED,
-        Failure.PROHIBITED: Reason.PROHIBITED,
-        Failure.UNREACHABLE: Reason.UNREACHABLE,
-        Failure.UNANSWERED: Reason.UNANSWERED,
-        Failure.WORDLESS: Reason.WORDLESS,
-        Failure.OTHER: Reason.PROTOCOL,
+        AttemptFailure.REFUSED: Reason.REFUSED,
+        AttemptFailure.PROHIBITED: Reason.PROHIBITED,
+        AttemptFailure.UNREACHABLE: Reason.UNREACHABLE,
+        AttemptFailure.UNANSWERED: Reason.UNANSWERED,
+        AttemptFailure.WORDLESS: Reason.WORDLESS,
+        AttemptFailure.OTHER: Reason.PROTOCOL,
     }
 )
 
@@ -107,17 +107,17 @@ def _not_connected(connection: Connection, failed: ConnectFailed) -> FailedLink 
     """The failure of the TCP connection; None if the client did not wait for an answer."""
     server = connection.server
     waited = failed.attempts > 1 or failed.until - failed.first >= ANSWERED_S
-    if failed.how is Failure.UNANSWERED and not waited:
+    if failed.how is AttemptFailure.UNANSWERED and not waited:
         return None
     plural = "s" if failed.attempts > 1 else ""
     times = f" ({failed.attempts} SYN{plural} in {failed.until - failed.first:.1f} s)"
     text = {
-        Failure.UNANSWERED: f"{server} did not answer{times}",
-        Failure.REFUSED: f"{server} refused the connection: {failed.why}",
-        Failure.PROHIBITED: f"the way to {server} is prohibited: {failed.why}",
-        Failure.UNREACHABLE: f"{server} cannot be reached: {failed.why}",
-        Failure.WORDLESS: f"{server} closed the connection without a word",
-        Failure.OTHER: f"at {server} {failed.why}",
+        AttemptFailure.UNANSWERED: f"{server} did not answer{times}",
+        AttemptFailure.REFUSED: f"{server} refused the connection: {failed.why}",
+        AttemptFailure.PROHIBITED: f"the way to {server} is prohibited: {failed.why}",
+        AttemptFailure.UNREACHABLE: f"{server} cannot be reached: {failed.why}",
+        AttemptFailure.WORDLESS: f"{server} closed the connection without a word",
+        AttemptFailure.OTHER: f"at {server} {failed.why}",
     }[failed.how]
     return FailedLink(connection, _FAILURES[failed.how], text, failed)
 

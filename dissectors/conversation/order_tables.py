@@ -55,7 +55,7 @@ def allows(state: State, message: Message) -> bool:
     return found.stay is None or message.type in found.stay
 
 
-class Step(NamedTuple):
+class Transition(NamedTuple):
     """The next state after a message, and the types that may come late after it, by sender."""
 
     state: State
@@ -65,7 +65,7 @@ class Step(NamedTuple):
 _NOTHING_LATE: Mapping[Side, frozenset[int]] = MappingProxyType({S: NOTHING, C: NOTHING})
 
 
-def step(state: State, message: Message, late: frozenset[int] = NOTHING) -> Step:
+def step(state: State, message: Message, late: frozenset[int] = NOTHING) -> Transition:
     """The next state after a message. An illegal one also moves as the table says: one breach, one finding.
 
     `late`: the types that the sender may still send after an earlier breach.
@@ -77,15 +77,15 @@ def step(state: State, message: Message, late: frozenset[int] = NOTHING) -> Step
         to = AFTER_MIGRATE.get(message.body[0] & 3 if message.body else usual, State.GONE)
         cell, breach = cell and To(to), breach and replace(breach, to=to)
     if cell is not None:
-        return Step(cell.state, _NOTHING_LATE)
+        return Transition(cell.state, _NOTHING_LATE)
     if breach is None or message.type in late:
-        return Step(state, _NOTHING_LATE)
+        return Transition(state, _NOTHING_LATE)
     other = C if message.sender is S else S
     own, others = NOTHING, NOTHING
     if breach.to is not None:
         own = frozenset(found.go) - {message.type} if found.stay == NOTHING else NOTHING
         others = frozenset(row(message.channel, state, other).go)
-    return Step(breach.to or state, {other: others | breach.excuses, message.sender: own})
+    return Transition(breach.to or state, {other: others | breach.excuses, message.sender: own})
 
 
 def legal(channel: int, state: State, sender: Side) -> frozenset[int] | None:

@@ -225,7 +225,7 @@ class Closed(ConnectionEvent):
     by: Side | None = None
 
 
-class Failure(StrEnum):
+class AttemptFailure(StrEnum):
     """Why a connection attempt came to nothing."""
 
     REFUSED = "refused"  # RST: nobody listens there, or a firewall refuses
@@ -248,7 +248,7 @@ class ConnectFailed(ConnectionEvent):
 
     client: Endpoint
     server: Endpoint
-    how: Failure
+    how: AttemptFailure
     why: str
     attempts: int
     first: float

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dissectors.conversation.arrival import (
     Arrival,
-    Outcome,
+    MigrationOutcome,
     arrival,
     phases,
     switched,
@@ -214,7 +214,7 @@ class _Story:
             if presented:
                 words.append(f"the certificate says “{presented}”")
         unfit = unfit_address(migration)
-        if unfit and outcome.outcome is not Outcome.CANCELLED:
+        if unfit and outcome.outcome is not MigrationOutcome.CANCELLED:
             words.append(unfit)
         return "; ".join(words)
 

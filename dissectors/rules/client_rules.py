@@ -16,7 +16,7 @@ from dissectors.conversation.connection_states import (
 from dissectors.conversation.conversation import Connection, Conversation, Migration
 from dissectors.conversation.failed_links import asked_for
 from dissectors.conversation.pairing import goes_there
-from dissectors.framing.events import Closed, Failure, LinkBytes, Message, Opened
+from dissectors.framing.events import AttemptFailure, Closed, LinkBytes, Message, Opened
 from dissectors.rules.migration_facts import CONNECTED, END, SETTLED_S, SWITCH, WAIT_S
 from dissectors.rules.rule_engine import Broken, Kept, Ruling, at_end, check, on
 from dissectors.wire.constants import MsgBase, MsgcBase, MsgcMain, Side, channel_name
@@ -296,7 +296,7 @@ def client_silent(view: Conversation) -> Iterator[Ruling]:
 def _still_tries(view: Conversation, migration: Migration, until: float) -> bool:
     """Whether the client waited until then (s) for a target that does not answer, which is not its fault."""
     return any(
-        asked_for(migration, c) and (c.failed is None or c.failed.how is Failure.UNANSWERED)
+        asked_for(migration, c) and (c.failed is None or c.failed.how is AttemptFailure.UNANSWERED)
         for c in view.connections.values()
         if c.result is None and _open_at(c, until)
     )

@@ -38,7 +38,7 @@ class Broken:
     event: Event | None = None
 
 
-class Which(Enum):
+class Selection(Enum):
     """Selections of messages other than by type."""
 
     FIRST = auto()  # the first of each side of a connection: the framer always shows it
@@ -46,13 +46,13 @@ class Which(Enum):
     EVERY = auto()  # also those that are only counted; the framer shows each one with a wrong serial
 
 
-FIRST, SHOWN, EVERY = Which.FIRST, Which.SHOWN, Which.EVERY
+FIRST, SHOWN, EVERY = Selection.FIRST, Selection.SHOWN, Selection.EVERY
 Ruling = Kept | Broken
 E = TypeVar("E", bound=Event)
 Rule = Callable[[Conversation, E], Iterator[Ruling]]
 AnyRule = Callable[[Conversation, Any], Iterator[Ruling]]
 FinalRule = Callable[[Conversation], Iterator[Ruling]]
-Asked = Which | IntEnum | type[IntEnum]
+Asked = Selection | IntEnum | type[IntEnum]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Declared:
 
     rule: AnyRule
     kind: type[Event]
-    which: frozenset[Which]
+    which: frozenset[Selection]
     types: frozenset[tuple[int, Side, int]]
     states: frozenset[State] | None
 
@@ -77,12 +77,12 @@ _final: list[FinalRule] = []
 def on(kind: type[E], *asked: Asked, states: Collection[State] | None = None) -> Callable[[Rule[E]], Rule[E]]:
     """Declares a rule for a kind of event. The oracle calls it before the conversation applies the event.
 
-    For `Message`, `asked` names the messages: by enum members, by a whole enumeration, or by `Which`.
+    For `Message`, `asked` names the messages: by enum members, by a whole enumeration, or by `Selection`.
     """
     if issubclass(kind, Message) and not asked:
         raise TypeError("a rule on messages must name their types")
-    which = frozenset(one for one in asked if isinstance(one, Which))
-    types = frozenset(key for one in asked if not isinstance(one, Which) for key in _keys(one))
+    which = frozenset(one for one in asked if isinstance(one, Selection))
+    types = frozenset(key for one in asked if not isinstance(one, Selection) for key in _keys(one))
 
     def register(function: Rule[E]) -> Rule[E]:
         _rules.append(Declared(function, kind, which, types, None if states is None else frozenset(states)))

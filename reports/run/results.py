@@ -76,7 +76,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Failure:
+class BuildFailure:
     """What a report tells as one failure of a build: a requirement, or a bug that a later release fixed, with
     every requirement that it breaks: the first tells it, the others are its consequences."""
 
@@ -143,17 +143,17 @@ def evidence_of(
     return CaseEvidence(case, case.verdict if case.verdict in own else Verdict.INCONCLUSIVE)
 
 
-def failures_of(results: Iterable[Result]) -> tuple[Failure, ...]:
+def failures_of(results: Iterable[Result]) -> tuple[BuildFailure, ...]:
     """Failures of results that are FAIL or DIFFERS: each bug that a later release fixed once, then the
     requirements that no such bug explains; FAIL before DIFFERS."""
     by_bug: dict[tuple[str, FixedBug], list[Result]] = {}
-    others: list[Failure] = []
+    others: list[BuildFailure] = []
     for result in results:
         for bug in result.causes if result.explained else ():
             by_bug.setdefault((result.server, bug), []).append(result)
         if not result.explained:
-            others.append(Failure((result,)))
-    bugs = [Failure(_in_telling_order(bug, results), bug) for (_, bug), results in by_bug.items()]
+            others.append(BuildFailure((result,)))
+    bugs = [BuildFailure(_in_telling_order(bug, results), bug) for (_, bug), results in by_bug.items()]
     return tuple(sorted((*bugs, *others), key=lambda f: WORST_FIRST.index(f.verdict)))
 
 

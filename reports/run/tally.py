@@ -15,7 +15,7 @@ from dissectors.rules.judgement import Level, Requirement, Verdict
 from fixtures.system.hosts import Identity, UsageError
 from reports.run import deviations
 from reports.run.exit_status import Exit
-from reports.run.results import GENERAL, CaseEvidence, Failure, Result, evidence_of, failures_of
+from reports.run.results import GENERAL, BuildFailure, CaseEvidence, Result, evidence_of, failures_of
 from reports.run.run_events import (
     CaseFinished,
     CasesFound,
@@ -184,13 +184,13 @@ class Run:
         return tuple(name.rpartition(" ")[0] for name, seen in verdicts.items() if len(seen) > 1)
 
     @cached_property
-    def failures(self) -> tuple[Failure, ...]:
+    def failures(self) -> tuple[BuildFailure, ...]:
         """What is not kept and not declared, on each build: each bug that a later release fixed once, then
         the requirements that no such bug explains; FAIL before DIFFERS."""
         return failures_of((*self.results_with(Verdict.FAIL), *self.results_with(Verdict.DIFFERS)))
 
     @property
-    def failed(self) -> list[Failure]:
+    def failed(self) -> list[BuildFailure]:
         """The failures that break a binding requirement."""
         return [failure for failure in self.failures if failure.verdict is Verdict.FAIL]
 

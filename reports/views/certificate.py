@@ -22,7 +22,7 @@ from typing import Any
 
 from dissectors.rules.judgement import Requirement, Verdict
 from fixtures.system.hosts import UsageError
-from reports.run.results import CaseEvidence, Failure, Result
+from reports.run.results import BuildFailure, CaseEvidence, Result
 from reports.run.run_events import CaseFinished, FixedBug
 from reports.run.tally import Occurrence, Run
 
@@ -158,7 +158,7 @@ def _case(case: CaseFinished) -> dict[str, Any]:
     return data
 
 
-def _cause(bug: FixedBug, failure: Failure) -> dict[str, Any]:
+def _cause(bug: FixedBug, failure: BuildFailure) -> dict[str, Any]:
     """A bug that a later release fixed: the requirement that tells it, and what else it breaks."""
     tests = [e.case.nodeid for r in failure.results for e in r.blamed if bug in e.causes]
     return {

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from dissectors.rules.judgement import Level, Verdict
 from reports.run.exit_status import Exit
-from reports.run.results import Failure, Result
+from reports.run.results import BuildFailure, Result
 from reports.run.tally import Occurrence, Run
 from reports.views.certificate import counted
 from reports.views.page import environment
@@ -94,7 +94,7 @@ class Certificate:
         return sentences
 
     @property
-    def failures(self) -> list[Failure]:
+    def failures(self) -> list[BuildFailure]:
         """What failed, each cause once."""
         return self.run.failed
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from reports.run.results import Failure
+from reports.run.results import BuildFailure
 from reports.run.tally import Run
 from reports.views.certificate import counted
 
@@ -52,7 +52,7 @@ def github_errors(run: Run) -> Iterator[str]:
         yield f"::error {where}::{_data(_says(failure))}%0A{_data(seen)}"
 
 
-def _says(failure: Failure) -> str:
+def _says(failure: BuildFailure) -> str:
     """The sentence of a requirement, or the cause of a failure that a later release does not have."""
     bug = failure.bug
     return f"{bug.what} ({bug.fix})" if bug else failure.results[0].requirement.text

@@ -23,7 +23,7 @@ from rich.text import Text
 from dissectors.rules.judgement import Finding, Verdict
 from dissectors.wire.visible_text import visible, visible_lines
 from reports.run.exit_status import Exit
-from reports.run.results import CaseEvidence, Failure, Result
+from reports.run.results import BuildFailure, CaseEvidence, Result
 from reports.run.run_events import CaseFinished, CasesFound, RunEvent
 from reports.run.tally import Run
 from reports.views import version_remarks
@@ -149,7 +149,7 @@ def _listed(ids: Sequence[str]) -> str:
     return "\n".join([*ids[:_IDS_SHOWN], *more])
 
 
-def _cause(failure: Failure) -> Text:
+def _cause(failure: BuildFailure) -> Text:
     """A bug that a later release fixed, told by the first requirement that it breaks."""
     assert failure.bug
     lines = [Text(failure.bug.what, "dim"), Text(f"cause     {failure.bug.fix}", "bold")]

@@ -21,11 +21,11 @@ from suites.fuzz.moves import (
     Call,
     Caps,
     End,
+    HypervisorPhase,
     Id,
     Link,
     Move,
     Pass,
-    Phase,
     Send,
     Slot,
     Upto,
@@ -169,7 +169,7 @@ def calls(play: PlayState[Any]) -> list[Choice]:
     for host in HOSTS:
         if host == "source" or host in play.labels:
             found += [(call,) for name in CALLS if play.callable(call := Call(host, name))]
-            if play.phases[host] is Phase.ANNOUNCED:
+            if play.phases[host] is HypervisorPhase.ANNOUNCED:
                 start, stop, finish = (Call(host, name) for name in COMPLETE)
                 found += [(start, stop, Call(_other(host), "vm_start"), finish)] * 2
     return found
@@ -183,11 +183,11 @@ def progress(play: PlayState[Any]) -> list[Choice]:
     for host in play.labels:
         phase = play.phases[host]
         start, stop, finish = (Call(host, name) for name in COMPLETE)
-        if phase is Phase.IDLE and host in mains:
+        if phase is HypervisorPhase.IDLE and host in mains:
             found.append((Call(host, "announce"),))
-        elif phase is Phase.ANNOUNCED:
+        elif phase is HypervisorPhase.ANNOUNCED:
             found.append((start, stop, Call(_other(host), "vm_start"), finish))
-        elif phase is Phase.STARTED:
+        elif phase is HypervisorPhase.STARTED:
             found.append((stop, Call(_other(host), "vm_start"), finish))
     return found
 

@@ -219,7 +219,7 @@ class Setup:
         return (MAIN, int(ChannelType.SPICE_CHANNEL_INPUTS), *CHANNELS[self.kit])
 
 
-class Phase(StrEnum):
+class HypervisorPhase(StrEnum):
     """The hypervisor's phase in a migration."""
 
     IDLE = "idle"
@@ -278,16 +278,16 @@ NEEDED_DEVICE: Mapping[str, str] = MappingProxyType(
 #: The calls that a hypervisor may make in each phase of a migration, and the phase that follows. Any other
 #: call would be the hypervisor's own misuse. A finished migration has to complete (`migrate_end_complete`)
 #: before the next one.
-MIGRATING: Mapping[Phase, Mapping[str, Phase]] = MappingProxyType(
+MIGRATING: Mapping[HypervisorPhase, Mapping[str, HypervisorPhase]] = MappingProxyType(
     {
-        Phase.IDLE: {"announce": Phase.ANNOUNCED},
-        Phase.ANNOUNCED: {
-            "announce": Phase.ANNOUNCED,
-            "migrate_start": Phase.STARTED,
-            "fail": Phase.IDLE,
+        HypervisorPhase.IDLE: {"announce": HypervisorPhase.ANNOUNCED},
+        HypervisorPhase.ANNOUNCED: {
+            "announce": HypervisorPhase.ANNOUNCED,
+            "migrate_start": HypervisorPhase.STARTED,
+            "fail": HypervisorPhase.IDLE,
         },
-        Phase.STARTED: {"finish": Phase.OVER, "fail": Phase.IDLE},
-        Phase.OVER: {},
+        HypervisorPhase.STARTED: {"finish": HypervisorPhase.OVER, "fail": HypervisorPhase.IDLE},
+        HypervisorPhase.OVER: {},
     }
 )
 

@@ -27,10 +27,10 @@ from suites.fuzz.moves import (
     MIGRATING,
     NEEDED_DEVICE,
     Call,
+    HypervisorPhase,
     Id,
     Link,
     Move,
-    Phase,
     Send,
     Setup,
     Slot,
@@ -109,7 +109,7 @@ class PlayState(Generic[C]):
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        self.phases = dict.fromkeys(HOSTS, Phase.IDLE)
+        self.phases = dict.fromkeys(HOSTS, HypervisorPhase.IDLE)
         self.running = {"source": True, "target": False}
         self.agents = {"source": setup.agent, "target": False}  # the target's comes with its machine
         self.guests = {"target"} if setup.agent else set()
@@ -237,8 +237,8 @@ class PlayState(Generic[C]):
             return running and self._plugged(move.host, move.name)
         guest = self.setup.agent and running and move.host not in self.guests
         return {
-            "finish": phase is Phase.STARTED and not running,
-            "vm_start": phase is not Phase.OVER and not running,
+            "finish": phase is HypervisorPhase.STARTED and not running,
+            "vm_start": phase is not HypervisorPhase.OVER and not running,
             "vm_stop": running,
             "agent_attach": guest and not self.agents[move.host],
             "agent_detach": guest and self.agents[move.host],
@@ -291,7 +291,7 @@ class PlayState(Generic[C]):
                 known = self.conversation.connection(event)
                 self.steps.add((known.is_main, known.state, event.sender, event.type))
             elif isinstance(event, HostEvent) and event.name == "migrate_end_complete":
-                self.phases[event.host] = Phase.IDLE
+                self.phases[event.host] = HypervisorPhase.IDLE
             self.take_in(event)
         for slot in self.slots:
             if slot.channel != MAIN:

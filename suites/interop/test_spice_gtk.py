@@ -8,7 +8,7 @@ import pytest
 from dissectors.wire.constants import ChannelType, MsgInputs, Side
 from fixtures.bench import Bench
 from fixtures.bench.planting import requirement, stuck_after
-from fixtures.gtk.gtk_scenarios import CHANNELS, DEVICES, GtkScene, Kind
+from fixtures.gtk.gtk_scenarios import CHANNELS, DEVICES, ArrivalKind, GtkScene
 from fixtures.system.hosts import Ability
 from suites.interop.client_requirements import kinds
 
@@ -21,9 +21,9 @@ pytestmark = pytest.mark.client_duties
     "MIG-CLI-022",
     fault=stuck_after(INPUTS_INIT, host="source", channel=INPUTS, case="plain-semi-seamless"),
 )
-@kinds(*Kind)
+@kinds(*ArrivalKind)
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-def test_migration(bench: Bench, kind: Kind, tls: bool) -> None:
+def test_migration(bench: Bench, kind: ArrivalKind, tls: bool) -> None:
     """The client arrives with its channels, and its session works at the target."""
     scene = GtkScene(bench, kind, tls=tls)
     scene.ready()
@@ -33,8 +33,8 @@ def test_migration(bench: Bench, kind: Kind, tls: bool) -> None:
     scene.leave()
 
 
-@kinds(Kind.SEMI_SEAMLESS, Kind.SEAMLESS)
-def test_chain(bench: Bench, kind: Kind) -> None:
+@kinds(ArrivalKind.SEMI_SEAMLESS, ArrivalKind.SEAMLESS)
+def test_chain(bench: Bench, kind: ArrivalKind) -> None:
     """From A to B to C: the client migrates twice, with the session id that A gave it."""
     scene = GtkScene(bench, kind)
     scene.ready()
@@ -45,10 +45,10 @@ def test_chain(bench: Bench, kind: Kind) -> None:
     scene.leave()
 
 
-@kinds(Kind.SEMI_SEAMLESS, Kind.SEAMLESS)
+@kinds(ArrivalKind.SEMI_SEAMLESS, ArrivalKind.SEAMLESS)
 @requirement("MIG-CLI-019")
 @pytest.mark.needs(Ability.CALLS)
-def test_with_agent(bench: Bench, kind: Kind) -> None:
+def test_with_agent(bench: Bench, kind: ArrivalKind) -> None:
     """The client has sent AGENT_START to the guest's agent."""
     scene = GtkScene(bench, kind, devices=(*DEVICES, "agent"))
     scene.ready()
@@ -59,8 +59,8 @@ def test_with_agent(bench: Bench, kind: Kind) -> None:
     scene.leave()
 
 
-@kinds(Kind.SEMI_SEAMLESS, Kind.SEAMLESS)
-def test_with_agent_that_is_not_there(bench: Bench, kind: Kind) -> None:
+@kinds(ArrivalKind.SEMI_SEAMLESS, ArrivalKind.SEAMLESS)
+def test_with_agent_that_is_not_there(bench: Bench, kind: ArrivalKind) -> None:
     """The machine has a port for the agent, and no process in the guest has opened it."""
     scene = GtkScene(bench, kind, devices=(*DEVICES, "agent"))
     scene.ready()
@@ -69,8 +69,8 @@ def test_with_agent_that_is_not_there(bench: Bench, kind: Kind) -> None:
     scene.leave()
 
 
-@kinds(Kind.SEMI_SEAMLESS, Kind.SEAMLESS)
-def test_with_sound(bench: Bench, kind: Kind) -> None:
+@kinds(ArrivalKind.SEMI_SEAMLESS, ArrivalKind.SEAMLESS)
+def test_with_sound(bench: Bench, kind: ArrivalKind) -> None:
     """With playback and record channels."""
     channels = (*CHANNELS, "playback", "record")
     devices = (*DEVICES, "playback", "record")

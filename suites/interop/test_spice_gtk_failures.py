@@ -8,12 +8,12 @@ import pytest
 from dissectors.wire.constants import ChannelType, Side
 from fixtures.bench import Bench
 from fixtures.bench.planting import requirement, stuck_after
-from fixtures.gtk.gtk_scenarios import CANCEL, REFUSES, SWITCH, GtkScene, Kind
+from fixtures.gtk.gtk_scenarios import CANCEL, REFUSES, SWITCH, ArrivalKind, GtkScene
 
 INPUTS = ChannelType.SPICE_CHANNEL_INPUTS
 
 pytestmark = pytest.mark.client_duties
-both_schemes = pytest.mark.parametrize("kind", [Kind.SEMI_SEAMLESS, Kind.SEAMLESS])
+both_schemes = pytest.mark.parametrize("kind", [ArrivalKind.SEMI_SEAMLESS, ArrivalKind.SEAMLESS])
 connected = requirement("MIG-CLI-001", "MIG-CLI-002", "MIG-CLI-003")
 refused = requirement("MIG-CLI-002")
 
@@ -21,7 +21,7 @@ refused = requirement("MIG-CLI-002")
 @requirement("MIG-CLI-023", fault=stuck_after("result", host="target", channel=INPUTS, case="semi-seamless"))
 @both_schemes
 @connected
-def test_cancelled(bench: Bench, kind: Kind) -> None:
+def test_cancelled(bench: Bench, kind: ArrivalKind) -> None:
     """Cancelled once the client is connected to the target: its session goes on, and migrates the next
     time."""
     scene = GtkScene(bench, kind)
@@ -41,7 +41,7 @@ def test_cancelled(bench: Bench, kind: Kind) -> None:
 
 @both_schemes
 @connected
-def test_target_lost(bench: Bench, kind: Kind) -> None:
+def test_target_lost(bench: Bench, kind: ArrivalKind) -> None:
     """The target ends when the client is connected to it, and the migration is cancelled."""
     scene = GtkScene(bench, kind)
     scene.ready()
@@ -57,7 +57,7 @@ def test_target_lost(bench: Bench, kind: Kind) -> None:
 
 @both_schemes
 @refused
-def test_target_refuses_the_ticket(bench: Bench, kind: Kind) -> None:
+def test_target_refuses_the_ticket(bench: Bench, kind: ArrivalKind) -> None:
     """The target has another ticket: the client sends CONNECT_ERROR, and stays at the source as long as it
     may."""
     scene = GtkScene(bench, kind, ticket="sesame")
@@ -74,7 +74,7 @@ def test_target_refuses_the_ticket(bench: Bench, kind: Kind) -> None:
 
 @both_schemes
 @refused
-def test_target_with_another_certificate(bench: Bench, kind: Kind) -> None:
+def test_target_with_another_certificate(bench: Bench, kind: ArrivalKind) -> None:
     """The target's certificate is not the announced one: the client does not link there."""
     scene = GtkScene(bench, kind, tls=True)
     scene.ready()

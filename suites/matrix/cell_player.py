@@ -33,7 +33,7 @@ from suites.matrix import host_answers
 from suites.matrix.acts import MAIN, Act, CallAct, LeaveAct, LeaveHow, LinkAct, LinkId, PassAct, SendAct
 from suites.matrix.cells import UNKNOWN_TYPE, Cell
 from suites.matrix.host_answers import Brings
-from suites.matrix.outcome import Before, Outcome
+from suites.matrix.outcome import Before, CellOutcome
 from suites.matrix.places import AGENT_START, PLAIN_CHANNELS, Place
 from suites.matrix.scene import MatrixScene
 
@@ -74,7 +74,7 @@ class PlayedCell:
     """The outcome of one cell, and how it was judged."""
 
     cell: Cell
-    outcome: Outcome
+    outcome: CellOutcome
     judgement: Judgement
     scene: MatrixScene
 
@@ -140,7 +140,7 @@ class CellPlayer:
 
     # ---- what is owed
 
-    def _compare(self, scene: MatrixScene, cell: Cell, outcome: Outcome) -> None:
+    def _compare(self, scene: MatrixScene, cell: Cell, outcome: CellOutcome) -> None:
         """Claims that the outcome equals the tables' answer, and that the process lives."""
         lives = "ROBUST-001"
         match cell.act:
@@ -289,7 +289,7 @@ def _words(cell: Cell, owed: Brings) -> str:
     return _answer_text(owed.result, names, owed.ends)
 
 
-def _seen(outcome: Outcome, owed: Brings) -> str:
+def _seen(outcome: CellOutcome, owed: Brings) -> str:
     return _answer_text(outcome.result if owed.result else None, outcome.said, outcome.end is not None)
 
 

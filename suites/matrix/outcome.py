@@ -19,7 +19,7 @@ NOISE = frozenset({int(MsgBase.SPICE_MSG_PING)})
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CellOutcome:
     """`said`: messages on the connection that the act is about (of a link: the new one). `end`: how this
     connection ended, None if it did not. `elsewhere`: messages on other connections, with their channel;
     `ended`: the other connections that ended. `callbacks`: the host's; `result`: a call's return value,
@@ -49,11 +49,11 @@ class Before:
         self._ended = {c.number for c in scene.open.values() if c.ending}
         self._events = len(scene.pump.tape.host_events)
 
-    def outcome(self, scene: MatrixScene, act: Act, subject: Connection | None) -> Outcome:
+    def outcome(self, scene: MatrixScene, act: Act, subject: Connection | None) -> CellOutcome:
         """What has happened since then. `subject`: the connection that the act is about."""
         connections = list(scene.connections())
         others = [c for c in connections if c is not subject]
-        return Outcome(
+        return CellOutcome(
             said=tuple(self._new(subject)) if subject else (),
             end=_end(subject),
             elsewhere=tuple(f"{_short(c)} {name}" for c in others for name in self._new(c)),

@@ -16,7 +16,7 @@ from dissectors.wire.constants import MsgcBase, MsgcMain, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import Fault, added, changed, dies_at, lost, requirement
 from fixtures.peer import Client, PeerFailure
-from fixtures.peer.duties import DUTIFUL, Duties, Step
+from fixtures.peer.duties import DUTIFUL, Duties, MigrationStep
 from fixtures.system.hosts import Ability, HarnessError, Host
 from suites.guest_agent import CHUNK, HEADER, agent_message, chunk, read_by_guest
 from suites.steps import announced, migrated, moved
@@ -178,13 +178,13 @@ def test_agent_that_is_replaced_before_the_data(bench: Bench) -> None:
     """The target's agent is unplugged and plugged again while MIGRATE_DATA is on its way: the client hears of
     it, and talks to the new agent once it has started it."""
     source, target = bench.pair(seamless=True, devices=WITH_AGENT)
-    client = started(bench, source, DUTIFUL.holding(Step.MIGRATE_DATA))
+    client = started(bench, source, DUTIFUL.holding(MigrationStep.MIGRATE_DATA))
     announced(bench, source, client, target)
     source.complete(target)
     bench.settle()
     target.call("agent_detach")
     target.call("agent_attach")
-    client.release(Step.MIGRATE_DATA)
+    client.release(MigrationStep.MIGRATE_DATA)
     moved(bench, source, client)
     seen = [m.name for m in client.main.messages if m.type in (GONE, COME)]
     bench.claim(
@@ -227,13 +227,13 @@ def test_tokens_that_the_client_has_granted(bench: Bench) -> None:
 def test_agent_that_speaks_before_the_data(bench: Bench) -> None:
     """The target's agent sends a message before MIGRATE_DATA arrives: the client gets it afterwards."""
     source, target = bench.pair(seamless=True, devices=WITH_AGENT)
-    client = started(bench, source, DUTIFUL.holding(Step.MIGRATE_DATA))
+    client = started(bench, source, DUTIFUL.holding(MigrationStep.MIGRATE_DATA))
     announced(bench, source, client, target)
     source.complete(target)
     bench.settle()
     target.call("agent_send", hex=chunk(NEXT).hex())
     bench.settle()
-    client.release(Step.MIGRATE_DATA)
+    client.release(MigrationStep.MIGRATE_DATA)
     moved(bench, source, client)
     came = [m.body for m in client.main.got(AGENT_DATA)]
     bench.claim(came == [NEXT], "the agent's message", [body.hex() for body in came], target)
@@ -266,7 +266,7 @@ def test_client_that_overruns_its_tokens_after_the_move(bench: Bench) -> None:
     """The client uses all its tokens at the source, and the guest reads nothing there or at the target: with
     one more message the target ends its session."""
     source, target = bench.pair(seamless=True, devices=WITH_AGENT)
-    client = started(bench, source, DUTIFUL.holding(Step.MIGRATE_DATA))
+    client = started(bench, source, DUTIFUL.holding(MigrationStep.MIGRATE_DATA))
     source.call("chardev_take", device="agent", room=0)
     for number in range(TOKENS):
         client.main.send(TO_AGENT, message(number))
@@ -275,7 +275,7 @@ def test_client_that_overruns_its_tokens_after_the_move(bench: Bench) -> None:
     source.complete(target)
     bench.settle()
     target.call("chardev_take", device="agent", room=0)
-    client.release(Step.MIGRATE_DATA)
+    client.release(MigrationStep.MIGRATE_DATA)
     moved(bench, source, client)
     main = client.main
     bench.claim(main.ending is None, "the session goes on with its window used up", main.ending, target)

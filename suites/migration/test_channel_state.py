@@ -26,7 +26,7 @@ from fixtures.bench import Bench
 from fixtures.bench.planting import NOTIFY_BODY, added, lost, requirement, serial, twice
 from fixtures.peer import Client, Connection
 from fixtures.peer.client_capabilities import EVERYTHING as CAPABLE
-from fixtures.peer.duties import DUTIFUL, Duties, Step
+from fixtures.peer.duties import DUTIFUL, Duties, MigrationStep
 from fixtures.system.hosts import Ability, Host
 from suites.steps import announced, migrated, moved
 
@@ -112,7 +112,7 @@ def acknowledged(bench: Bench, connection: Connection) -> int:
 def test_channels_that_move_are_silent(bench: Bench) -> None:
     """Between SPICE_MSG_MIGRATE and MIGRATE_DATA a channel sends nothing: not for the guest's lights, the
     client's mouse, or a timer. Every channel of the session gets SPICE_MSG_MIGRATE."""
-    source, _, client = seamless_pair(bench, EVERYTHING, DUTIFUL.holding(Step.FLUSH_MARK))
+    source, _, client = seamless_pair(bench, EVERYTHING, DUTIFUL.holding(MigrationStep.FLUSH_MARK))
     inputs = client.current.channels[INPUTS, 0]
     source.call("migrate_start")
     source.call("vm_stop")
@@ -121,7 +121,7 @@ def test_channels_that_move_are_silent(bench: Bench) -> None:
     source.call("kbd_leds", leds=6)
     move_mouse(inputs, 3 * BUNCH)
     bench.pass_time(source, IDLE_MS)
-    client.release(Step.FLUSH_MARK)
+    client.release(MigrationStep.FLUSH_MARK)
     bench.until(lambda: client.left, "SPICE_MSG_MIGRATE_DATA from the source", proves="MIG-SRC-047")
 
 

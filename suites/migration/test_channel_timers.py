@@ -9,7 +9,7 @@ import pytest
 from dissectors.wire.constants import ChannelType, MsgBase
 from fixtures.bench import Bench
 from fixtures.bench.planting import added, message_after_result, requirement
-from fixtures.peer.duties import DUTIFUL, Step
+from fixtures.peer.duties import DUTIFUL, MigrationStep
 from fixtures.system.hosts import Ability
 from suites.channel_devices import DEVICES as CHANNEL_DEVICES
 from suites.steps import announced, moved
@@ -29,9 +29,11 @@ pytestmark = pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.CALLS, Ability.DEV
 
 
 @requirement("MIG-SRC-041", fault=added(MIGRATE, PING, bytes(12), channel=4, case="cursor-stays"))
-@pytest.mark.parametrize("held", [Step.FLUSH_MARK, Step.LEAVE_SOURCE], ids=["no flush mark", "stays"])
+@pytest.mark.parametrize(
+    "held", [MigrationStep.FLUSH_MARK, MigrationStep.LEAVE_SOURCE], ids=["no flush mark", "stays"]
+)
 @pytest.mark.parametrize("channel", list(DEVICES), ids=lambda c: c.name[14:].lower())
-def test_timers_after_migrate(bench: Bench, channel: ChannelType, held: Step) -> None:
+def test_timers_after_migrate(bench: Bench, channel: ChannelType, held: MigrationStep) -> None:
     """The machine migrates as soon as the channel is linked; the client waits before it sends its flush mark,
     or after it has the data."""
     source, target = bench.pair(seamless=True, devices=DEVICES[channel])

@@ -27,7 +27,7 @@ from fixtures.bench.planting import (
     twice,
 )
 from fixtures.peer import Client, Connection
-from fixtures.peer.duties import DUTIFUL, Step
+from fixtures.peer.duties import DUTIFUL, MigrationStep
 from fixtures.system.hosts import Ability, Unsupported
 from suites.guest_pictures import STREAM_CREATE, begin_video, drawn, open_streams
 from suites.steps import announced, migrated, moved
@@ -300,7 +300,7 @@ def test_card_is_used_before_the_data(bench: Bench, call: str) -> None:
     """The machine runs at the target and its guest draws while MIGRATE_DATA is still on its way
     (8918664c)."""
     source, target = bench.pair(seamless=True, devices=DEVICES)
-    client = bench.client(source, duties=DUTIFUL.holding(Step.MIGRATE_DATA))
+    client = bench.client(source, duties=DUTIFUL.holding(MigrationStep.MIGRATE_DATA))
     drawn(bench, source)
     announced(bench, source, client, target)
     source.complete(target)
@@ -316,7 +316,7 @@ def test_card_is_used_before_the_data(bench: Bench, call: str) -> None:
         bench.pump.turn()
         if turns == TURNS:
             early.extend(m.name for m in display.messages)
-            client.release(Step.MIGRATE_DATA)
+            client.release(MigrationStep.MIGRATE_DATA)
 
     target.call_meanwhile(call, bring)  # type: ignore[attr-defined]  # of library hosts
     bench.claim(turns >= TURNS, f"{call} waits for MIGRATE_DATA", f"it returned after {turns} turns", target)
@@ -338,7 +338,7 @@ def test_data_that_never_comes(bench: Bench) -> None:
     """The client withholds the display's MIGRATE_DATA: after ten real seconds the target disconnects the
     display."""
     source, target = bench.pair(seamless=True, devices=DEVICES)
-    client = bench.client(source, duties=DUTIFUL.skipping(Step.MIGRATE_DATA))
+    client = bench.client(source, duties=DUTIFUL.skipping(MigrationStep.MIGRATE_DATA))
     drawn(bench, source)
     announced(bench, source, client, target)
     display = client.target.channels[DISPLAY, 0]  # type: ignore[union-attr]

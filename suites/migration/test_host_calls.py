@@ -10,7 +10,7 @@ from dissectors.wire.constants import MsgBase, MsgcMain, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import BEGIN_BODY, added, lost, never, other_result, requirement, twice
 from fixtures.peer import Client
-from fixtures.peer.duties import ANSWERS_LATE, CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, Duties, Step
+from fixtures.peer.duties import ANSWERS_LATE, CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, Duties, MigrationStep
 from fixtures.system.hosts import Ability, Host
 from suites.steps import announced
 
@@ -21,7 +21,7 @@ SWITCH, CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST, MsgMain.SPICE_MSG_M
 CONNECT_DONE, END_DONE = "migrate_connect_complete", "migrate_end_complete"
 TIMEOUT_MS = 10_000
 MANY_CLIENTS = {"SPICE_DEBUG_ALLOW_MC": "1"}
-STAYS_HERE = DUTIFUL.skipping(Step.SWITCH_HOST)
+STAYS_HERE = DUTIFUL.skipping(MigrationStep.SWITCH_HOST)
 
 pytestmark = pytest.mark.needs(Ability.CALLS, Ability.CALLBACKS)
 
@@ -77,10 +77,12 @@ def test_ends_before_the_client_has_answered(bench: Bench) -> None:
     """A migration that ends before the client has answered falls back to SWITCH_HOST, and completes as
     migrate_end, not as migrate_connect (RHBZ 1352836)."""
     source, target = bench.pair()
-    client = begun(bench, source, target, STAYS_HERE.skipping(Step.ANSWER).holding(Step.LEAVE_SOURCE))
+    client = begun(
+        bench, source, target, STAYS_HERE.skipping(MigrationStep.ANSWER).holding(MigrationStep.LEAVE_SOURCE)
+    )
     source.complete(target)
     ends_with(bench, client, SWITCH, proves="MIG-SRC-018")
-    client.release(Step.LEAVE_SOURCE)
+    client.release(MigrationStep.LEAVE_SOURCE)
     bench.wait(source, END_DONE, proves="MIG-SRC-033")
     connects = bench.seen(source, CONNECT_DONE)
     bench.pass_time(source, 3 * TIMEOUT_MS)
@@ -109,7 +111,7 @@ def test_announcement_that_leads_nowhere(bench: Bench) -> None:
 def test_announcement_of_one_port(bench: Bench, given: str) -> None:
     """A migrate_connect with only one of the two ports (the other is -1) is announced."""
     source = bench.start()
-    client = bench.client(source, channels=(), duties=NEVER_ANSWERS.skipping(Step.LINK_MAIN))
+    client = bench.client(source, channels=(), duties=NEVER_ANSWERS.skipping(MigrationStep.LINK_MAIN))
     result = source.call("migrate_connect", host="target.example", **{given: 0x9A03})
     bench.claim(result == 0, "the result 0", result, proves="MIG-SRC-036")
     bench.expect(client.main, BEGIN, proves="MIG-SRC-020")
@@ -119,7 +121,7 @@ def test_announcement_of_one_port(bench: Bench, given: str) -> None:
 def test_announced_again_before_the_answer(bench: Bench) -> None:
     """A second announcement before the client's answer to the first is sent, with its own address."""
     source, target = bench.pair()
-    client = begun(bench, source, target, NEVER_ANSWERS.skipping(Step.LINK_MAIN))
+    client = begun(bench, source, target, NEVER_ANSWERS.skipping(MigrationStep.LINK_MAIN))
     source.announce(target, host="elsewhere.example", port=0x8EF1, tls_port=0x9A03)
     bench.expect(client.main, BEGIN, proves="MIG-SRC-038")
     bench.settle()
@@ -132,12 +134,12 @@ def test_answer_to_a_migration_that_has_failed(bench: Bench) -> None:
     """A CONNECTED that arrives after migrate_end(0) is answered with MIGRATE_CANCEL: the client is not left
     at the target."""
     source, target = bench.pair()
-    client = begun(bench, source, target, ANSWERS_LATE.skipping(Step.DROP_TARGET))
+    client = begun(bench, source, target, ANSWERS_LATE.skipping(MigrationStep.DROP_TARGET))
     bench.until(lambda: client.target and client.target.linked, "the client's link", proves="MIG-DST-001")
     source.cancel(target)
     bench.wait(source, CONNECT_DONE)
     bench.claim(not client.main.got(CANCEL), "no MIGRATE_CANCEL before the answer", CANCEL.name)
-    client.release(Step.ANSWER)
+    client.release(MigrationStep.ANSWER)
     bench.expect(client.main, CANCEL)
     bench.settle()
     seen = len(client.main.got(CANCEL))
@@ -149,14 +151,16 @@ def test_answer_to_a_migration_that_has_failed(bench: Bench) -> None:
 def test_late_answer_does_not_connect(bench: Bench) -> None:
     """A CONNECTED after the timeout does not count: SWITCH_HOST ends the migration."""
     source, target = bench.pair()
-    client = begun(bench, source, target, ANSWERS_LATE.skipping(Step.SWITCH_HOST, Step.DROP_TARGET))
+    client = begun(
+        bench, source, target, ANSWERS_LATE.skipping(MigrationStep.SWITCH_HOST, MigrationStep.DROP_TARGET)
+    )
     bench.until(
         lambda: client.target and client.target.linked,
         "the client's link to the target",
         proves="MIG-DST-001",
     )
     bench.pass_time(source, TIMEOUT_MS)
-    client.release(Step.ANSWER)
+    client.release(MigrationStep.ANSWER)
     bench.expect(client.main, CANCEL, proves="MIG-SRC-024")
     source.complete(target)
     ends_with(bench, client, SWITCH, proves="MIG-SRC-018")
@@ -173,7 +177,7 @@ def test_old_answer_does_not_count(bench: Bench, wait_ms: int) -> None:
     announced(bench, source, client, target)
     source.cancel(target)
     bench.expect(client.main, CANCEL, proves="MIG-SRC-017")
-    client.duties = NEVER_ANSWERS.skipping(Step.SWITCH_HOST)
+    client.duties = NEVER_ANSWERS.skipping(MigrationStep.SWITCH_HOST)
     source.announce(target)
     bench.pass_time(source, wait_ms)
     source.cancel(target)
@@ -235,11 +239,13 @@ def test_several_clients(bench: Bench, last: str) -> None:
     """With several clients migrate_connect waits for the answer of each, and migrate_end until all have left;
     each client's migration ends as its own answer requires."""
     source, target = bench.pair(environment=MANY_CLIENTS)
-    first = bench.client(source, channels=(), duties=DUTIFUL.holding(Step.LEAVE_SOURCE))
-    second = bench.client(source, channels=(), duties=ANSWERS_LATE.skipping(Step.SWITCH_HOST))
+    first = bench.client(source, channels=(), duties=DUTIFUL.holding(MigrationStep.LEAVE_SOURCE))
+    second = bench.client(source, channels=(), duties=ANSWERS_LATE.skipping(MigrationStep.SWITCH_HOST))
     source.announce(target)
     bench.until(
-        lambda: Step.ANSWER in first.steps, "an announcement that can be answered", proves="MIG-SRC-020"
+        lambda: MigrationStep.ANSWER in first.steps,
+        "an announcement that can be answered",
+        proves="MIG-SRC-020",
     )
     bench.expect(second.main, BEGIN, proves="MIG-SRC-020")
     bench.settle()
@@ -248,14 +254,14 @@ def test_several_clients(bench: Bench, last: str) -> None:
     if last == "refuses":
         second.main.send(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR)
     else:
-        second.release(Step.ANSWER)
+        second.release(MigrationStep.ANSWER)
     bench.wait(source, CONNECT_DONE, proves="MIG-SRC-028")
     source.complete(target)
     bench.expect(first.main, END, proves="MIG-SRC-015")
     bench.settle()
     seen = bench.seen(source, END_DONE)
     bench.claim(not seen, "no completion while a client is still there", seen, proves="MIG-SRC-033")
-    first.release(Step.LEAVE_SOURCE)
+    first.release(MigrationStep.LEAVE_SOURCE)
     bench.wait(source, END_DONE, proves="MIG-SRC-033")
 
 
@@ -290,7 +296,7 @@ def test_switch_without_an_address(bench: Bench) -> None:
 def test_wait_after_a_wait(bench: Bench, between: str) -> None:
     """A wait that timed out leaves no state behind: the next wait completes as usual."""
     source, target = bench.pair()
-    client = begun(bench, source, target, NEVER_ANSWERS.skipping(Step.LINK_MAIN))
+    client = begun(bench, source, target, NEVER_ANSWERS.skipping(MigrationStep.LINK_MAIN))
     if between == "cancelled":
         source.cancel(target)
     elif between == "another client":
@@ -328,7 +334,7 @@ def test_addresses_are_passed_on_as_they_are(
 ) -> None:
     """Host and certificate subject reach the client byte for byte, whatever their characters."""
     source = bench.start()
-    duties = STAYS_HERE.skipping(*Step) if switch else CANNOT_CONNECT
+    duties = STAYS_HERE.skipping(*MigrationStep) if switch else CANNOT_CONNECT
     client = bench.client(source, channels=(), duties=duties)
     source.call("migrate_connect", host=host, port=0x8EF1, tls_port=0x9A03, subject=subject)
     bench.expect(client.main, BEGIN, proves="MIG-SRC-020")
@@ -343,7 +349,7 @@ def test_addresses_are_passed_on_as_they_are(
 def test_wait_begins_anew(bench: Bench) -> None:
     """A second announcement starts a new timeout of 10,000 ms."""
     source, target = bench.pair()
-    client = begun(bench, source, target, NEVER_ANSWERS.skipping(Step.LINK_MAIN))
+    client = begun(bench, source, target, NEVER_ANSWERS.skipping(MigrationStep.LINK_MAIN))
     bench.pass_time(source, TIMEOUT_MS // 2)
     source.announce(target)
     bench.expect(client.main, BEGIN, proves="MIG-SRC-038")

@@ -11,7 +11,7 @@ import pytest
 from dissectors.wire.constants import ChannelType, MsgBase, MsgcInputs
 from fixtures.bench import Bench
 from fixtures.bench.planting import requirement
-from fixtures.peer.duties import DUTIFUL, Step
+from fixtures.peer.duties import DUTIFUL, MigrationStep
 from fixtures.system.hosts import Ability
 from suites.steps import announced
 
@@ -24,13 +24,13 @@ LIGHTS_MS = 2_000
 def test_lights_are_not_told_after_the_data(bench: Bench) -> None:
     """The timer for the keyboard's lights expires when the client has the channel's data already."""
     source, target = bench.pair(seamless=True)
-    client = bench.client(source, duties=DUTIFUL.holding(Step.LEAVE_SOURCE))
+    client = bench.client(source, duties=DUTIFUL.holding(MigrationStep.LEAVE_SOURCE))
     inputs = client.current.channels[ChannelType.SPICE_CHANNEL_INPUTS, 0]
     inputs.send(MsgcInputs.SPICE_MSGC_INPUTS_KEY_MODIFIERS, struct.pack("<H", 0))
     announced(bench, source, client, target)
     source.complete(target)
     bench.expect(inputs, MsgBase.SPICE_MSG_MIGRATE_DATA, proves="MIG-SRC-047")
     bench.pass_time(source, LIGHTS_MS)
-    client.release(Step.LEAVE_SOURCE)
+    client.release(MigrationStep.LEAVE_SOURCE)
     bench.until(lambda: client.left, "the end of the migration", proves="MIG-SRC-047")
     bench.settle()

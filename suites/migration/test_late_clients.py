@@ -11,7 +11,7 @@ from fixtures.bench import Bench
 from fixtures.bench.planting import added, before, closed_after, lost, requirement, timers
 from fixtures.peer import Client, Connection
 from fixtures.peer.client_capabilities import EVERYTHING
-from fixtures.peer.duties import ANSWERS_LATE, DUTIFUL, NEVER_LEAVES, Step
+from fixtures.peer.duties import ANSWERS_LATE, DUTIFUL, NEVER_LEAVES, MigrationStep
 from fixtures.system.hosts import Ability, Host
 from suites.steps import announced, arrived, ended, migrated
 
@@ -43,10 +43,10 @@ def test_client_that_stays(bench: Bench, after: str) -> None:
     """The client does nothing more after SWITCH_HOST, SPICE_MSG_MIGRATE, its flush mark or the data."""
     source, target = bench.pair(seamless=True)
     skipped = {
-        "SWITCH_HOST": (Step.ANSWER, Step.LEAVE_SOURCE, Step.SWITCH_HOST),
-        "MIGRATE": (Step.FLUSH_MARK, Step.MIGRATE_DATA, Step.LEAVE_SOURCE),
-        "FLUSH_MARK": (Step.MIGRATE_DATA, Step.LEAVE_SOURCE),
-        "MIGRATE_DATA": (Step.LEAVE_SOURCE,),
+        "SWITCH_HOST": (MigrationStep.ANSWER, MigrationStep.LEAVE_SOURCE, MigrationStep.SWITCH_HOST),
+        "MIGRATE": (MigrationStep.FLUSH_MARK, MigrationStep.MIGRATE_DATA, MigrationStep.LEAVE_SOURCE),
+        "FLUSH_MARK": (MigrationStep.MIGRATE_DATA, MigrationStep.LEAVE_SOURCE),
+        "MIGRATE_DATA": (MigrationStep.LEAVE_SOURCE,),
     }[after]
     client = bench.client(source, channels=(INPUTS,), duties=DUTIFUL.skipping(*skipped))
     left = [*client.current]
@@ -109,7 +109,7 @@ def test_two_announcements(bench: Bench, answers: int) -> None:
     if answers == 2:
         main.send(CONNECTED)
         bench.settle()
-    client.release(Step.ANSWER)
+    client.release(MigrationStep.ANSWER)
     bench.until(lambda: bench.seen(source, CONNECT_DONE), CONNECT_DONE)
     bench.settle()
     cancelled = bool(main.got(CANCEL))
@@ -125,9 +125,9 @@ def test_two_announcements(bench: Bench, answers: int) -> None:
 @requirement("MIG-SRC-066", fault=lost(MODIFIERS, nth=2))
 @seamless_only
 @pytest.mark.parametrize(
-    "held", [Step.FLUSH_MARK, Step.LEAVE_SOURCE], ids=["before the mark", "after the data"]
+    "held", [MigrationStep.FLUSH_MARK, MigrationStep.LEAVE_SOURCE], ids=["before the mark", "after the data"]
 )
-def test_lights_of_the_next_client(bench: Bench, held: Step) -> None:
+def test_lights_of_the_next_client(bench: Bench, held: MigrationStep) -> None:
     """A client leaves in the middle of its migration and the machine stays: its next client gets
     KEY_MODIFIERS."""
     source, target = bench.pair(seamless=True)
@@ -196,7 +196,7 @@ def announced_on_the_way(bench: Bench) -> tuple[Host, Host, Client, Connection]:
     the next one, the client, and its main connection to the first of them."""
     source = bench.start("source", seamless=True)
     first, second = (bench.start(label, incoming=True, seamless=True) for label in ("target1", "target2"))
-    client = bench.client(source, channels=(), duties=DUTIFUL.holding(Step.MIGRATE_DATA))
+    client = bench.client(source, channels=(), duties=DUTIFUL.holding(MigrationStep.MIGRATE_DATA))
     announced(bench, source, client, first)
     arriving = client.target.main if client.target else client.main
     source.complete(first)
@@ -224,7 +224,7 @@ def test_next_migration_before_the_data(bench: Bench) -> None:
 
     bench.claim(not begins(), "no announcement before MIGRATE_DATA", begins(), first)
     client.steps.clear()
-    client.release(Step.MIGRATE_DATA)
+    client.release(MigrationStep.MIGRATE_DATA)
     bench.until(begins, "the announcement after MIGRATE_DATA")
     bench.until(lambda: bench.seen(first, CONNECT_DONE), f"{CONNECT_DONE} of the first target")
     client.left.clear()
@@ -248,7 +248,7 @@ def test_next_migration_before_the_data_of_one_channel(bench: Bench, linked: str
     the migration when that has come too."""
     source = bench.start("source", seamless=True)
     first, second = (bench.start(label, incoming=True, seamless=True) for label in ("target1", "target2"))
-    duties = DUTIFUL.skipping(Step.MIGRATE_DATA).holding(Step.DO_SEAMLESS)
+    duties = DUTIFUL.skipping(MigrationStep.MIGRATE_DATA).holding(MigrationStep.DO_SEAMLESS)
     client = bench.client(source, channels=(INPUTS,), duties=duties)
     source.announce(first)
     bench.until(lambda: client.target, "the link to the target", proves="MIG-DST-001")
@@ -256,9 +256,11 @@ def test_next_migration_before_the_data_of_one_channel(bench: Bench, linked: str
     early = None
     if linked == "early":
         early = bench.link(first, channel=INPUTS, connection_id=client.session_id)
-        client.duties = client.duties.skipping(Step.LINK_CHANNELS)
-    client.release(Step.DO_SEAMLESS)
-    bench.until(lambda: Step.ANSWER in client.steps, "the answer to the source", proves="MIG-DST-020")
+        client.duties = client.duties.skipping(MigrationStep.LINK_CHANNELS)
+    client.release(MigrationStep.DO_SEAMLESS)
+    bench.until(
+        lambda: MigrationStep.ANSWER in client.steps, "the answer to the source", proves="MIG-DST-020"
+    )
     bench.settle()
     left, arriving = client.current, client.target
     assert arriving is not None
@@ -289,7 +291,7 @@ def test_next_migration_that_no_longer_waits(bench: Bench) -> None:
     client stays and gets no announcement any more."""
     first, _second, client, arriving = announced_on_the_way(bench)
     bench.pass_time(first, TIMEOUT_MS)
-    client.release(Step.MIGRATE_DATA)
+    client.release(MigrationStep.MIGRATE_DATA)
     bench.settle()
     seen = [m.name for m in arriving.got(BEGIN, BEGIN_SEAMLESS)]
     bench.claim(not seen, f"no announcement after {TIMEOUT_MS} ms", ", ".join(seen), first)

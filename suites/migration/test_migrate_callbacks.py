@@ -23,7 +23,14 @@ from fixtures.bench.planting import (
     too_early,
 )
 from fixtures.peer.client_capabilities import EVERYTHING
-from fixtures.peer.duties import ANSWERS_LATE, CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, NEVER_LEAVES, Step
+from fixtures.peer.duties import (
+    ANSWERS_LATE,
+    CANNOT_CONNECT,
+    DUTIFUL,
+    NEVER_ANSWERS,
+    NEVER_LEAVES,
+    MigrationStep,
+)
 from fixtures.system.hosts import Ability
 from suites.steps import announced, unanswered
 
@@ -54,7 +61,7 @@ def test_completes_when_connected(bench: Bench) -> None:
     bench.claim(
         not bench.seen(source, CONNECT_DONE), "no completion before the answer", "one", proves="MIG-SRC-012"
     )
-    client.release(Step.ANSWER)
+    client.release(MigrationStep.ANSWER)
     bench.wait(source, CONNECT_DONE, proves="MIG-SRC-028")
     bench.settle()
 
@@ -65,7 +72,7 @@ def test_completes_when_connected(bench: Bench) -> None:
 def test_completes_on_connect_error(bench: Bench) -> None:
     """migrate_connect completes on CONNECT_ERROR, and the migration ends with SWITCH_HOST."""
     source, target = bench.pair()
-    client = bench.client(source, channels=(), duties=CANNOT_CONNECT.skipping(Step.SWITCH_HOST))
+    client = bench.client(source, channels=(), duties=CANNOT_CONNECT.skipping(MigrationStep.SWITCH_HOST))
     source.announce(target, subject=SUBJECT)
     bench.wait(source, CONNECT_DONE, proves="MIG-SRC-029")
     source.complete(target)
@@ -107,7 +114,7 @@ def test_completes_at_once(bench: Bench, old_client: bool) -> None:
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 def test_wait_for_the_client_times_out(bench: Bench) -> None:
     """Without an answer migrate_connect completes after 10,000 ms, not before; then SWITCH_HOST ends it."""
-    source, target, client = unanswered(bench, NEVER_ANSWERS.skipping(Step.SWITCH_HOST))
+    source, target, client = unanswered(bench, NEVER_ANSWERS.skipping(MigrationStep.SWITCH_HOST))
     bench.pass_time(source, TIMEOUT_MS - 1)
     bench.claim(
         not bench.seen(source, CONNECT_DONE), "no completion after 9,999 ms", "one", proves="TIME-001"
@@ -184,7 +191,7 @@ def test_client_that_stays_is_dropped_in_real_time(bench: Bench) -> None:
 def test_migrate_end_completes_when_the_client_has_left(bench: Bench) -> None:
     """migrate_end completes when the client leaves the source; no timeout follows."""
     source, target = bench.pair()
-    client = bench.client(source, channels=(), duties=DUTIFUL.holding(Step.LEAVE_SOURCE))
+    client = bench.client(source, channels=(), duties=DUTIFUL.holding(MigrationStep.LEAVE_SOURCE))
     announced(bench, source, client, target)
     source.complete(target)
     bench.expect(client.main, END, proves="MIG-SRC-015")
@@ -195,7 +202,7 @@ def test_migrate_end_completes_when_the_client_has_left(bench: Bench) -> None:
         "one",
         proves="MIG-SRC-033",
     )
-    client.release(Step.LEAVE_SOURCE)
+    client.release(MigrationStep.LEAVE_SOURCE)
     bench.wait(source, END_DONE, proves="MIG-SRC-033")
     bench.pass_time(source, 3 * TIMEOUT_MS)
     counts = bench.seen(source, CONNECT_DONE), bench.seen(source, END_DONE)

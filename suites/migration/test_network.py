@@ -8,7 +8,7 @@ import pytest
 from dissectors.wire.constants import MsgcMain, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.namespace_bench import LineQuality, spread, through_relay
-from fixtures.peer import Client, Step
+from fixtures.peer import Client, MigrationStep
 from fixtures.peer.duties import ANSWERS_LATE
 from fixtures.system.hosts import Ability, Host
 from fixtures.system.namespaces import Called
@@ -78,7 +78,7 @@ def test_line_to_the_target_is_cut_for_a_while(bench: Bench) -> None:
     source.complete(target)
     bench.until(lambda: client.left, "SPICE_MSG_MAIN_MIGRATE_END from the source", proves="MIG-SRC-015")
     made.network.mend("client", "target")
-    begun = lambda: client.main.got(INIT) and Step.START_CHANNELS in client.steps  # noqa: E731
+    begun = lambda: client.main.got(INIT) and MigrationStep.START_CHANNELS in client.steps  # noqa: E731
     bench.until(begun, "SPICE_MSG_MAIN_INIT from the target", MENDED_S, proves="MIG-DST-004")
     bench.settle()
 
@@ -93,7 +93,9 @@ def test_line_to_the_target_is_cut(bench: Bench) -> None:
     bench.pump.dial = lambda address, _: made.network.connect(address, IMPATIENT_S)
     source.announce(target, **made.announcement("target"))
     bench.until(
-        lambda: Step.ANSWER in client.steps, "an announcement that can be answered", proves="MIG-SRC-020"
+        lambda: MigrationStep.ANSWER in client.steps,
+        "an announcement that can be answered",
+        proves="MIG-SRC-020",
     )
     bench.settle()
     made.network.mend("client", "target")
@@ -114,9 +116,11 @@ def test_line_to_the_source_is_cut(bench: Bench) -> None:
     source.announce(target, **made.announcement("target"))
     bench.until(lambda: client.target and client.target.linked, "links to the target", proves="MIG-DST-001")
     made.network.cut("client", "source")
-    client.release(Step.ANSWER)
+    client.release(MigrationStep.ANSWER)
     bench.until(
-        lambda: Step.ANSWER in client.steps, "an announcement that can be answered", proves="MIG-SRC-020"
+        lambda: MigrationStep.ANSWER in client.steps,
+        "an announcement that can be answered",
+        proves="MIG-SRC-020",
     )
     bench.pass_time(source, 10_000)
     bench.claim(bool(bench.seen(source, "migrate_connect_complete")), "completion", "none", proves="TIME-001")

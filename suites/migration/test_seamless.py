@@ -35,7 +35,7 @@ from fixtures.bench.planting import (
 )
 from fixtures.peer import Client, Deadline
 from fixtures.peer.client_capabilities import EVERYTHING
-from fixtures.peer.duties import CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, Step
+from fixtures.peer.duties import CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, MigrationStep
 from fixtures.system.hosts import Ability
 from suites.steps import announced, arrived, ended, migrated
 
@@ -226,7 +226,7 @@ def test_serials_after_nack(bench: Bench) -> None:
 def test_client_that_cannot_connect(bench: Bench) -> None:
     """SWITCH_HOST ends a seamless migration whose client has answered CONNECT_ERROR."""
     source, target = bench.pair(seamless=True)
-    client = bench.client(source, channels=(), duties=CANNOT_CONNECT.skipping(Step.SWITCH_HOST))
+    client = bench.client(source, channels=(), duties=CANNOT_CONNECT.skipping(MigrationStep.SWITCH_HOST))
     announced(bench, source, client, target)
     source.complete(target)
     bench.expect(client.main, SWITCH, proves="MIG-SRC-018")
@@ -238,7 +238,7 @@ def test_client_that_cannot_connect(bench: Bench) -> None:
 def test_wait_times_out(bench: Bench) -> None:
     """A seamless announcement has the same timeout, and then SWITCH_HOST ends the migration."""
     source, target = bench.pair(seamless=True)
-    client = bench.client(source, channels=(), duties=NEVER_ANSWERS.skipping(Step.SWITCH_HOST))
+    client = bench.client(source, channels=(), duties=NEVER_ANSWERS.skipping(MigrationStep.SWITCH_HOST))
     source.announce(target)
     bench.expect(client.main, BEGIN, BEGIN_SEAMLESS, proves="MIG-SRC-020")
     bench.pass_time(source, 10_000)
@@ -257,7 +257,7 @@ def test_after_a_cancelled_attempt(bench: Bench) -> None:
     announced(bench, source, client, target)
     source.cancel(target)
     bench.expect(client.main, CANCEL, proves="MIG-SRC-017")
-    client.duties = NEVER_ANSWERS.skipping(Step.SWITCH_HOST)
+    client.duties = NEVER_ANSWERS.skipping(MigrationStep.SWITCH_HOST)
     source.announce(target)
     bench.pass_time(source, 10_500)
     source.complete(target)
@@ -291,7 +291,7 @@ def test_plain_answer_after_a_cancelled_attempt(bench: Bench) -> None:
     source.cancel(target)
     bench.expect(client.main, CANCEL, proves="MIG-SRC-017")
     client.steps.clear()
-    client.duties = DUTIFUL.skipping(Step.DO_SEAMLESS)
+    client.duties = DUTIFUL.skipping(MigrationStep.DO_SEAMLESS)
     announced(bench, source, client, target)
     left = client.main
     source.complete(target)

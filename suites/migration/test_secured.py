@@ -10,7 +10,7 @@ import pytest
 from dissectors.wire.constants import ChannelType, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import requirement
-from fixtures.peer.duties import DUTIFUL, Step
+from fixtures.peer.duties import DUTIFUL, MigrationStep
 from fixtures.peer.transport import trusting
 from fixtures.system.hosts import Ability
 from suites.steps import announced, moved
@@ -47,12 +47,14 @@ def test_ticket_that_is_not_the_targets(bench: Bench) -> None:
     migration."""
     source = bench.start("source", ticket=TICKET)
     target = bench.start("target", ticket="another", incoming=True)
-    duties = replace(DUTIFUL, password=TICKET).skipping(Step.SWITCH_HOST)
+    duties = replace(DUTIFUL, password=TICKET).skipping(MigrationStep.SWITCH_HOST)
     inputs = (ChannelType.SPICE_CHANNEL_INPUTS,)
     client = bench.client(source, channels=inputs, password=TICKET, duties=duties)
     source.announce(target)
     bench.until(
-        lambda: Step.ANSWER in client.steps, "an announcement that can be answered", proves="MIG-SRC-020"
+        lambda: MigrationStep.ANSWER in client.steps,
+        "an announcement that can be answered",
+        proves="MIG-SRC-020",
     )
     bench.settle()
     bench.claim(bool(client.troubles), "a link that is refused", "one that is accepted", proves="LINK-021")

@@ -28,7 +28,7 @@ from fixtures.bench.planting import (
     too_early,
     twice,
 )
-from fixtures.peer.duties import ANSWERS_LATE, CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, Step
+from fixtures.peer.duties import ANSWERS_LATE, CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, MigrationStep
 from fixtures.system.hosts import Ability
 from suites.steps import announced, arrived, migrated, unanswered
 
@@ -148,7 +148,7 @@ def test_late_answer_is_cancelled(bench: Bench) -> None:
     linked = lambda: client.target and client.target.linked  # noqa: E731
     bench.until(linked, "the client's link to the target", proves="MIG-DST-001")
     bench.pass_time(source, TIMEOUT_MS + REAL_CLOCK_MS)
-    client.release(Step.ANSWER)
+    client.release(MigrationStep.ANSWER)
     bench.expect(client.main, CANCEL)
 
 
@@ -190,7 +190,7 @@ def test_end_without_announcement(bench: Bench, earlier: bool) -> None:
 def test_new_client_during_the_wait(bench: Bench) -> None:
     """A new client during the wait ends it; SWITCH_HOST ends the new client's part of the migration."""
     source, target, _first = unanswered(bench, NEVER_ANSWERS)
-    second = bench.client(source, channels=(), duties=DUTIFUL.skipping(Step.SWITCH_HOST))
+    second = bench.client(source, channels=(), duties=DUTIFUL.skipping(MigrationStep.SWITCH_HOST))
     if Ability.CALLBACKS in source.abilities:
         bench.wait(source, CONNECT_DONE)
     source.complete(target)
@@ -247,11 +247,13 @@ def test_moved_on_while_it_arrives(bench: Bench) -> None:
     """The target announces a further migration only once the client has arrived."""
     source, target = bench.pair()
     further = bench.start("target2", incoming=True)
-    client = bench.client(source, channels=(), duties=DUTIFUL.holding(Step.MIGRATE_END))
+    client = bench.client(source, channels=(), duties=DUTIFUL.holding(MigrationStep.MIGRATE_END))
     announced(bench, source, client, target)
     source.complete(target)
     bench.until(
-        lambda: Step.LEAVE_SOURCE in client.steps, "MIGRATE_END from the source", proves="MIG-SRC-015"
+        lambda: MigrationStep.LEAVE_SOURCE in client.steps,
+        "MIGRATE_END from the source",
+        proves="MIG-SRC-015",
     )
     main = client.target.main if client.target else client.main
     target.announce(further)
@@ -259,8 +261,8 @@ def test_moved_on_while_it_arrives(bench: Bench) -> None:
     early = [m.name for m in main.got(BEGIN, SWITCH, CANCEL)]
     bench.claim(not early, "no announcement before the client has arrived", ", ".join(early))
     client.steps.clear()
-    client.release(Step.MIGRATE_END)
-    bench.until(lambda: Step.ANSWER in client.steps, "the further migration's announcement")
+    client.release(MigrationStep.MIGRATE_END)
+    bench.until(lambda: MigrationStep.ANSWER in client.steps, "the further migration's announcement")
     client.left.clear()
     target.complete(further)
     with bench.owed():

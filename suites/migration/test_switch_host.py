@@ -10,7 +10,7 @@ from dissectors.wire.constants import MainCap, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import BEGIN_BODY, added, requirement
 from fixtures.peer.client_capabilities import EVERYTHING
-from fixtures.peer.duties import DUTIFUL, Step
+from fixtures.peer.duties import DUTIFUL, MigrationStep
 from fixtures.system.hosts import Ability
 from suites.steps import ended
 
@@ -48,7 +48,7 @@ def test_address(bench: Bench, subject: str | None) -> None:
     """SWITCH_HOST carries the address as given to migrate_connect."""
     source, target = bench.pair()
     client = bench.client(
-        source, channels=(), capabilities=OLD_CLIENT, duties=DUTIFUL.skipping(Step.SWITCH_HOST)
+        source, channels=(), capabilities=OLD_CLIENT, duties=DUTIFUL.skipping(MigrationStep.SWITCH_HOST)
     )
     source.announce(target, host="target.example", port=0x8EF1, tls_port=0x9A03, subject=subject)
     source.complete(target)

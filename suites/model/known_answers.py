@@ -13,7 +13,7 @@ from typing import Protocol
 
 from dissectors.wire.constants import channel_name
 from fixtures.system.hosts import HarnessError
-from suites.fuzz.moves import MAIN, Call, End, Id, Link, Phase, Send
+from suites.fuzz.moves import MAIN, Call, End, HypervisorPhase, Id, Link, Send
 from suites.model.answers import IMPOSSIBLE, Answer
 from suites.model.letters import Letter, alphabet, callable_now, names
 from suites.model.subject import Subject
@@ -68,7 +68,7 @@ def possible(letter: Letter, after: Answer) -> bool:
 
 
 #: What can be played on a fresh host.
-BEGINNING = Answer("", calls=callable_now(Phase.IDLE))
+BEGINNING = Answer("", calls=callable_now(HypervisorPhase.IDLE))
 
 
 @dataclass

@@ -17,7 +17,7 @@ from dissectors.conversation.connection_states import State
 from dissectors.conversation.main_order import MAIN_ORDER
 from dissectors.conversation.order_rows import Row
 from dissectors.wire.constants import ChannelType, MsgcMain, Side, channel_name, message_name
-from suites.fuzz.moves import MAIN, MIGRATING, Call, End, Id, Link, Move, Pass, Phase, Send
+from suites.fuzz.moves import MAIN, MIGRATING, Call, End, HypervisorPhase, Id, Link, Move, Pass, Send
 
 INPUTS = int(ChannelType.SPICE_CHANNEL_INPUTS)
 CHANNELS = (MAIN, INPUTS)
@@ -115,7 +115,7 @@ class Letter:
     move: Move
 
 
-def callable_now(phase: Phase) -> frozenset[str]:
+def callable_now(phase: HypervisorPhase) -> frozenset[str]:
     """The calls that a hypervisor may make; any other would be its own mistake (`suites.fuzz.moves`). The
     machine may run or be stopped at any time: the library does not check, and a check would double every
     state."""

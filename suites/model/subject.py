@@ -23,7 +23,7 @@ from fixtures.relay import Relay, Rule
 from fixtures.system.hosts import HarnessError, Settings, Unsupported
 from fixtures.system.tape import DEATHS
 from suites.fuzz import bodies
-from suites.fuzz.moves import CALLS, MAIN, MIGRATING, Call, End, Id, Link, Move, Pass, Phase, Send
+from suites.fuzz.moves import CALLS, MAIN, MIGRATING, Call, End, HypervisorPhase, Id, Link, Move, Pass, Send
 from suites.model.answers import (
     ANNOUNCED_PORT,
     CLOSED,
@@ -101,7 +101,7 @@ class Play:
         self._events = 0
         self._ignored: frozenset[int] = frozenset()
         self._id = 0
-        self._phase = Phase.IDLE
+        self._phase = HypervisorPhase.IDLE
         self._linked: str | None = None  # the outcome of the last link
 
     @classmethod
@@ -255,7 +255,7 @@ class Play:
         parts = [f"call {', '.join(extra)}"] if extra else []
         if done := callbacks(events):
             if END_COMPLETE in done:
-                self._phase = Phase.IDLE
+                self._phase = HypervisorPhase.IDLE
             parts.append(f"host {', '.join(done)}")
         spoken: dict[str, list[str]] = {}
         for name, connection in self._all:

@@ -12,7 +12,7 @@ import pytest
 from dissectors.wire.constants import ChannelType, LinkErr, MsgcMain, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import bloats, leaks, requirement
-from fixtures.peer.duties import CANNOT_CONNECT, Step
+from fixtures.peer.duties import CANNOT_CONNECT, MigrationStep
 from fixtures.system.hosts import Ability, Host
 from suites.steps import migrated
 
@@ -151,7 +151,7 @@ def test_links_take_no_memory_for_good(bench: Bench, refuse: bool) -> None:
 def test_announcements_leave_nothing(bench: Bench, refuses: bool) -> None:
     """Announcements that end in an error or in the timeout leave no timer running at the source."""
     source, target = bench.pair()
-    duties = CANNOT_CONNECT if refuses else CANNOT_CONNECT.skipping(Step.ANSWER)
+    duties = CANNOT_CONNECT if refuses else CANNOT_CONNECT.skipping(MigrationStep.ANSWER)
     client = bench.client(source, channels=(), duties=duties)
     counts = []
     for _ in range(6):

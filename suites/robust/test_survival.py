@@ -17,7 +17,7 @@ from fixtures.bench import Bench
 from fixtures.bench.planting import dies, dies_at, leaks, lost, requirement, swells
 from fixtures.peer import Client, Connection, Deadline
 from fixtures.peer.client_capabilities import EVERYTHING
-from fixtures.peer.duties import DUTIFUL, Step
+from fixtures.peer.duties import DUTIFUL, MigrationStep
 from fixtures.system.hosts import Ability, Host
 from suites.steps import announced, served
 
@@ -371,7 +371,7 @@ def test_uninvited_answers(bench: Bench, kind: int, where: str) -> None:
     if where == "target":
         host, main = target, bench.link(target, connection_id=IDS[0])
     else:
-        host, main = source, bench.client(source, channels=(), duties=DUTIFUL.skipping(*Step)).main
+        host, main = source, bench.client(source, channels=(), duties=DUTIFUL.skipping(*MigrationStep)).main
     if where == "announced-twice":
         source.announce(target)
         bench.expect(main, MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, proves="MIG-SRC-020")

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dissectors.capture import Chunk, End, Gap, Item
+from dissectors.capture import CaptureItem, Chunk, End, Gap
 from dissectors.capture.capture_files import CaptureFile
 from dissectors.capture.tcp import Reassembler
 from dissectors.capture.tcp_connections import ENDED
@@ -306,7 +306,7 @@ def test_two_files_are_merged_by_time(tmp_path: Path) -> None:
     one, two = save(tmp_path / "1", original[::2]), save(tmp_path / "2", original[1::2])
     found = story(one, two)
     assert found.says() == said(turns)
-    assert {item.file for item in found.items if isinstance(item, Item)} == {0, 1}
+    assert {item.file for item in found.items if isinstance(item, CaptureItem)} == {0, 1}
 
 
 def test_loopback_connections_of_two_hosts_are_two(tmp_path: Path) -> None:

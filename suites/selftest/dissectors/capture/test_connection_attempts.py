@@ -12,7 +12,7 @@ from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6TimeExceeded, IPv6
 from scapy.packet import Packet as ScapyPacket
 
-from dissectors.framing.events import ConnectFailed, Endpoint, Failure
+from dissectors.framing.events import AttemptFailure, ConnectFailed, Endpoint
 from suites.selftest.dissectors.capture.capture_mutations import Packet, Story, save, story
 
 CLIENT, SERVER, ROUTER = "192.0.2.50", "192.0.2.12", "192.0.2.1"
@@ -48,7 +48,7 @@ def failures(told: Story) -> Sequence[ConnectFailed]:
 def test_no_answer(tmp_path: Path) -> None:
     result = read(tmp_path / "a", [(0, syn()), (1, syn()), (3, syn()), (9.5, syn(port=1))])
     failed, last = failures(result)
-    assert failed.how is Failure.UNANSWERED
+    assert failed.how is AttemptFailure.UNANSWERED
     assert (failed.client, failed.server) == (Endpoint(CLIENT, 40_001), Endpoint(SERVER, 5900))
     assert (failed.attempts, failed.frame, failed.first_frame) == (3, 3, 1)
     assert [time - START for time in (failed.first, failed.last, failed.time, failed.until)] == [0, 3, 3, 9.5]
@@ -62,7 +62,7 @@ def test_no_answer(tmp_path: Path) -> None:
 def test_a_reset_refuses(tmp_path: Path, flags: str) -> None:
     result = read(tmp_path / "a", [(0, syn()), (0.001, answer(flags, seq=0)), (0.002, answer(flags, seq=0))])
     (failed,) = failures(result)
-    assert (failed.how, failed.frame, failed.attempts) == (Failure.REFUSED, 2, 1)
+    assert (failed.how, failed.frame, failed.attempts) == (AttemptFailure.REFUSED, 2, 1)
     assert result.ends == []
 
 
@@ -72,21 +72,21 @@ def test_a_reset_of_an_older_connection_refuses_nothing(tmp_path: Path) -> None:
 
 
 ERRORS4 = {
-    (3, 0): (Failure.UNREACHABLE, "network unreachable"),
-    (3, 1): (Failure.UNREACHABLE, "host unreachable"),
-    (3, 3): (Failure.UNREACHABLE, "port unreachable"),
-    (3, 9): (Failure.PROHIBITED, "network administratively prohibited"),
-    (3, 10): (Failure.PROHIBITED, "host administratively prohibited"),
-    (3, 13): (Failure.PROHIBITED, "communication administratively prohibited"),
-    (3, 99): (Failure.UNREACHABLE, "destination unreachable, code 99"),
-    (11, 0): (Failure.UNREACHABLE, "time to live exceeded in transit"),
+    (3, 0): (AttemptFailure.UNREACHABLE, "network unreachable"),
+    (3, 1): (AttemptFailure.UNREACHABLE, "host unreachable"),
+    (3, 3): (AttemptFailure.UNREACHABLE, "port unreachable"),
+    (3, 9): (AttemptFailure.PROHIBITED, "network administratively prohibited"),
+    (3, 10): (AttemptFailure.PROHIBITED, "host administratively prohibited"),
+    (3, 13): (AttemptFailure.PROHIBITED, "communication administratively prohibited"),
+    (3, 99): (AttemptFailure.UNREACHABLE, "destination unreachable, code 99"),
+    (11, 0): (AttemptFailure.UNREACHABLE, "time to live exceeded in transit"),
 }
 ERRORS6 = {
-    0: (Failure.UNREACHABLE, "no route to destination"),
-    1: (Failure.PROHIBITED, "communication administratively prohibited"),
-    3: (Failure.UNREACHABLE, "address unreachable"),
-    4: (Failure.UNREACHABLE, "port unreachable"),
-    6: (Failure.PROHIBITED, "reject route to destination"),
+    0: (AttemptFailure.UNREACHABLE, "no route to destination"),
+    1: (AttemptFailure.PROHIBITED, "communication administratively prohibited"),
+    3: (AttemptFailure.UNREACHABLE, "address unreachable"),
+    4: (AttemptFailure.UNREACHABLE, "port unreachable"),
+    6: (AttemptFailure.PROHIBITED, "reject route to destination"),
 }
 
 
@@ -140,7 +140,7 @@ def test_the_same_port_again(tmp_path: Path) -> None:
     """Each attempt is reported by itself; the last one is answered."""
     packets = [(0, syn(seq=1)), (1, syn(seq=1)), (70, syn(seq=9)), (70.1, answer("SA", ack=10))]
     result = read(tmp_path / "a", packets)
-    assert [(f.attempts, f.how) for f in failures(result)] == [(2, Failure.UNANSWERED)]
+    assert [(f.attempts, f.how) for f in failures(result)] == [(2, AttemptFailure.UNANSWERED)]
 
 
 def test_two_taps_are_one_attempt(tmp_path: Path) -> None:

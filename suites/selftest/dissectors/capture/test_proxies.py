@@ -13,11 +13,11 @@ import pytest
 
 from dissectors.capture.proxy_targets import shown_authority
 from dissectors.framing.events import (
+    AttemptFailure,
     ConnectFailed,
     ConnectionEvent,
     Ending,
     Endpoint,
-    Failure,
     ProxyHeader,
     ProxyTunnel,
     TlsAlert,
@@ -324,7 +324,7 @@ def test_closed_without_a_byte(tmp_path: Path) -> None:
         result = read(tmp_path / "a", [], how=how)
         (failed,) = events(result)
         assert isinstance(failed, ConnectFailed)
-        assert (failed.how, failed.client) == (Failure.WORDLESS, CLIENT)
+        assert (failed.how, failed.client) == (AttemptFailure.WORDLESS, CLIENT)
 
 
 def test_lost_first_segments(tmp_path: Path) -> None:

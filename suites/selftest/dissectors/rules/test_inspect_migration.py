@@ -25,7 +25,7 @@ from dissectors.wire.constants import MsgcMain, MsgMain, Side
 from fixtures.bench import Bench
 from fixtures.captures import recorded
 from fixtures.library import LibraryLauncher
-from fixtures.peer.duties import Step
+from fixtures.peer.duties import MigrationStep
 from fixtures.system.certificates import Authority
 from fixtures.system.tape import Chunk, Tape
 from suites.selftest.dissectors.capture.capture_mutations import (
@@ -75,11 +75,13 @@ def migration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
             client = bench.client(source)
             session_id = int(client.main.got(INIT)[0].packet.session_id)
             source.announce(target, subject=SUBJECT)
-            bench.pump.until(lambda: Step.ANSWER in client.steps, what="the client's answer")
+            bench.pump.until(lambda: MigrationStep.ANSWER in client.steps, what="the client's answer")
             bench.settle()
             source.complete(target)
             bench.pump.until(lambda: client.left and client.main.got(INIT), what="the target's INIT")
-            bench.pump.until(lambda: Step.START_CHANNELS in client.steps, what="the target's channels")
+            bench.pump.until(
+                lambda: MigrationStep.START_CHANNELS in client.steps, what="the target's channels"
+            )
             bench.settle()
             assert source.port is not None
             assert target.port is not None

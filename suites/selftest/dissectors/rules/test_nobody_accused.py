@@ -10,16 +10,16 @@ from dataclasses import replace
 
 import pytest
 
-from dissectors.conversation.arrival import Outcome, arrival
+from dissectors.conversation.arrival import MigrationOutcome, arrival
 from dissectors.conversation.failed_links import Attempts
 from dissectors.framing.events import (
+    AttemptFailure,
     Closed,
     ConnectFailed,
     ConnectionEvent,
     Ending,
     Endpoint,
     Event,
-    Failure,
     Gap,
     HostEvent,
     LinkBytes,
@@ -138,7 +138,7 @@ def test_a_target_that_does_not_answer() -> None:
         connection=99,
         client=source.client,
         server=target.server,
-        how=Failure.UNANSWERED,
+        how=AttemptFailure.UNANSWERED,
         why="",
         attempts=4,
         first=begin.time + 0.001,
@@ -317,4 +317,4 @@ def test_a_switch_host_that_is_lost(leaves: bool) -> None:
             oracle.observe(event)
     view = oracle.conversation
     found = arrival(view, view.migrations[0], Attempts(view)).outcome
-    assert found is (Outcome.SWITCHED if leaves else Outcome.CANCELLED)
+    assert found is (MigrationOutcome.SWITCHED if leaves else MigrationOutcome.CANCELLED)

@@ -24,6 +24,7 @@ import psutil
 from fixtures.system.hosts import HarnessError
 from reports.commands.verify import verify
 from reports.run.exit_status import Exit
+from reports.run.runner import signals
 from reports.run.tally import Run
 
 SPECS = ("debian:bullseye", "debian:bookworm", "debian:trixie", "debian:forky")
@@ -88,15 +89,18 @@ def _measure(specs: Sequence[str], out: Path) -> Iterator[tuple[str, float]]:
     peak, begun = Peak(), time.monotonic()
     silence, heard = 0.0, begun
     said = out.parent / "said"
-    with said.open("wb") as sink:
-        child = subprocess.Popen(command, stdout=sink, stderr=sink)
+    with said.open("wb") as sink, subprocess.Popen(command, stdout=sink, stderr=sink) as child:
         top, size = psutil.Process(child.pid), 0
-        while child.poll() is None:
-            with suppress(psutil.Error):
-                peak.take(top)
-            if (now := said.stat().st_size) != size:
-                silence, heard, size = max(silence, time.monotonic() - heard), time.monotonic(), now
-            time.sleep(POLL_S)
+        try:
+            while child.poll() is None:
+                with suppress(psutil.Error):
+                    peak.take(top)
+                if (now := said.stat().st_size) != size:
+                    silence, heard, size = max(silence, time.monotonic() - heard), time.monotonic(), now
+                time.sleep(POLL_S)
+        finally:
+            if child.poll() is None:  # we were interrupted
+                child.terminate()
     page = out / "index.html"
     if not page.exists():
         raise HarnessError(f"certify ended with status {child.returncode}: {said.read_text()[-400:]}")
@@ -147,7 +151,8 @@ def usable_ms(page: Path) -> float | None:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(sys.argv[1:]))
+        with signals():
+            sys.exit(main(sys.argv[1:]))
     except HarnessError as error:
         print(error, file=sys.stderr)
         sys.exit(Exit.HARNESS)

@@ -60,14 +60,28 @@ KEYS: dict[str, tuple[list[SpiceMessage], str]] = {
 #: A button of the protocol -> its bit there (enums.h, MouseButtonMask), and its bit at the guest's mouse and
 #: tablet, where the right button precedes the middle one (spice-input.h).
 BUTTONS = {"left": (1, 1, 1), "middle": (2, 2, 4), "right": (3, 4, 2)}
-UP, DOWN, LEFT = 4, 5, 1
+#: What moves the guest's pointer, and the client's button.
+POINTERS = [
+    *((device, button) for device in ("mouse", "tablet") for button in BUTTONS),
+    ("tablet beside an agent", "left"),
+]
+UP, DOWN, LEFT, SIDE = 4, 5, 1, 6
+#: The buttons from SIDE on, here and at the guest: one bit higher there.
+FURTHER, FURTHER_THERE = 0xFFE0, 0x1FFC0
 AGENT_UP, AGENT_DOWN = 1 << 4, 1 << 5  # vd_agent.h, VD_AGENT_UBUTTON_MASK and VD_AGENT_DBUTTON_MASK
+MOVES = 9  # of a client whose agent does not read
 SCREEN = 640, 480  # of the guest's card (fixtures/library/host/qxl_card.py)
 #: Lights (enums.h, KeyboardModifierFlags) -> the scan code of their key, in the order in which it is pressed.
 LOCKS = {1: 0x46, 2: 0x45, 4: 0x3A}
 #: How long after the client's KEY_MODIFIERS the server sends the guest's lights again, ms
 #: (KEY_MODIFIERS_TTL).
 LIGHTS_MS = 2_000
+#: What turns on num lock alone: the scan codes also press and release caps lock twice.
+TURNS_ON_NUM_LOCK: dict[str, SpiceMessage] = {
+    "wish": SpiceMsgcInputsKeyModifiers(modifiers=2),
+    "key": SpiceMsgcInputsKeyDown(code=0x45),
+    "scan codes": SpiceMsgcInputsKeyScancode(data=b"\x45\x45\xc5\x3a\xba\x3a\xba"),
+}
 
 pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 
@@ -121,6 +135,7 @@ def test_keys_reach_the_guest(bench: Bench, messages: list[SpiceMessage], codes:
     fault=(
         put(MOTION, dx=-30, case="mouse-left"),
         put(PRESS, button=DOWN, nth=2, case="mouse-left"),
+        lost(PRESS, nth=1, case="tablet beside an agent-left"),
         put(RELEASE, buttons_state=2, case="mouse-right"),
         put(POSITION, x=222, case="tablet-left"),
         put(PRESS, buttons_state=0, nth=1, case="tablet-middle"),
@@ -128,13 +143,16 @@ def test_keys_reach_the_guest(bench: Bench, messages: list[SpiceMessage], codes:
         lost(MOTION, case="mouse-middle"),
     ),
 )
-@pytest.mark.parametrize("button", BUTTONS)
-@pytest.mark.parametrize("device", ["mouse", "tablet"])
-def test_mouse_reaches_the_guest(bench: Bench, device: str, button: str) -> None:
+@pytest.mark.parametrize(("pointer", "button"), POINTERS)
+def test_mouse_reaches_the_guest(bench: Bench, pointer: str, button: str) -> None:
     """Motions, buttons and the wheel reach the guest's mouse in the server's mouse mode, and its tablet in
-    the client's; messages of the other mode have no effect."""
+    the client's, also where there is an agent that may not move the pointer; messages of the other mode have
+    no effect."""
     number, mask, bit = BUTTONS[button]
-    _, client, inputs = opened(bench, "tablet", "display")
+    device, _, agent = pointer.partition(" beside an ")
+    source, client, inputs = opened(bench, "tablet", "display", *filter(None, [agent]))
+    if agent:
+        source.call("set_agent_mouse", enable=0)
     if device == "tablet":
         client_mode(bench, client)
     inputs.send(SpiceMsgcInputsMouseMotion(dx=-3, dy=300, buttons_state=mask))
@@ -157,6 +175,7 @@ def test_mouse_reaches_the_guest(bench: Bench, device: str, button: str) -> None
     for expected, seen in zip(wanted, [*moved(bench), *[None] * 6], strict=False):
         bench.claim(seen == expected, expected, seen)
     bench.claim(len(moved(bench)) == len(wanted), f"{len(wanted)} doings", len(moved(bench)))
+    bench.claim(not read_by_guest(bench), "nothing at the agent", read_by_guest(bench).hex())
 
 
 def leaves_inputs(bench: Bench, client: Client, source: Host) -> None:
@@ -237,15 +256,22 @@ def test_lock_key_that_is_held(bench: Bench, key: int) -> None:
     bench.claim(typed(bench) == wanted, f"{wanted}: released, then pressed once", typed(bench))
 
 
-@requirement("CHAN-064", fault=(timers(+1, case="wish"), timers(-1, case="key"), lost(LIGHTS, case="wish")))
+@requirement(
+    "CHAN-064",
+    fault=(
+        timers(+1, case="wish"),
+        timers(-1, case="key"),
+        lost(LIGHTS, case="wish"),
+        changed("a key that stays down", SCANCODE, lambda b: b.replace(b"\xba", b"\x3a"), case="scan codes"),
+    ),
+)
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
-@pytest.mark.parametrize("by", ["wish", "key"])
+@pytest.mark.parametrize("by", TURNS_ON_NUM_LOCK)
 def test_lights_are_told_again(bench: Bench, by: str) -> None:
-    """2,000 ms after the client has sent its lights, or pressed a lock key, the server sends the guest's."""
+    """2,000 ms after the client has sent its lights, or pressed a lock key, the server sends the guest's. A
+    key that repeats while it is held counts once."""
     _, _, inputs = opened(bench)
-    inputs.send(
-        SpiceMsgcInputsKeyModifiers(modifiers=2) if by == "wish" else SpiceMsgcInputsKeyDown(code=0x45)
-    )
+    inputs.send(TURNS_ON_NUM_LOCK[by])
     bench.settle()
     source = bench.hosts[0]
     bench.pass_time(source, LIGHTS_MS - 1)
@@ -294,13 +320,62 @@ def test_mouse_reaches_the_agent(bench: Bench, button: str) -> None:
     bench.claim(not moved(bench), "nothing at mouse and tablet", moved(bench))
 
 
-@requirement("CHAN-076", fault=never("tablet_size"))
-def test_tablet_is_told_the_screen(bench: Bench) -> None:
-    """A tablet that is plugged into a machine with a screen gets the screen's size."""
-    source = bench.start(devices=("keyboard", "mouse", "display"))
+@requirement(
+    "CHAN-141",
+    fault=(
+        put(MOTION, buttons_state=0xFFC0, case="mouse"),
+        put(POSITION, buttons_state=0x7FE0, case="agent"),
+        lost(RELEASE, case="tablet"),
+    ),
+)
+@pytest.mark.parametrize("pointer", ["mouse", "tablet", "agent"])
+def test_further_buttons(bench: Bench, pointer: str) -> None:
+    """The client presses all further buttons and releases one: mouse, tablet or agent get each state."""
+    _, client, inputs = opened(bench, "tablet", "display", *["agent"] * (pointer == "agent"))
+    if pointer != "mouse":
+        client_mode(bench, client)
+    inputs.send(SpiceMsgcInputsMouseMotion(dx=1, dy=2, buttons_state=FURTHER))
+    inputs.send(SpiceMsgcInputsMousePosition(x=17, y=222, buttons_state=FURTHER, display_id=0))
+    inputs.send(SpiceMsgcInputsMousePress(button=SIDE, buttons_state=FURTHER))
+    inputs.send(SpiceMsgcInputsMouseRelease(button=SIDE, buttons_state=FURTHER & ~0x20))
+    bench.settle()
+    states = FURTHER_THERE, FURTHER_THERE, FURTHER_THERE & ~0x40
+    if pointer == "agent":
+        read, due = read_by_guest(bench), b"".join(agent_state(17, 222, state, 0) for state in states)
+        bench.claim(read == due, f"at the agent {due.hex()}", read.hex() or "nothing")
+        return
+    seen = [arguments["buttons"] for _, arguments in moved(bench)]
+    bench.claim(seen == list(states), f"buttons {list(map(hex, states))}", list(map(hex, seen)))
+
+
+@requirement("CHAN-140", fault=(lost(POSITION, nth=MOVES), put(POSITION, x=MOVES + 1, nth=MOVES)))
+def test_agent_that_is_slow_to_read(bench: Bench) -> None:
+    """The agent moves the pointer and does not read while the client moves: once the agent reads again, it
+    gets the first place and the last one, which it had missed."""
+    source, client, inputs = opened(bench, "display", "agent")
+    client_mode(bench, client)
+    source.call("chardev_take", device="agent", room=0)
+    for number in range(1, MOVES + 1):
+        inputs.send(SpiceMsgcInputsMousePosition(x=number, y=2 * number, buttons_state=1, display_id=0))
+    inputs.send(SpiceMsgcInputsMouseRelease(button=LEFT, buttons_state=0))
+    bench.settle()
+    source.call("chardev_take", device="agent")
+    bench.settle()
+    read = read_by_guest(bench)
+    wanted = agent_state(1, 2, 2, 0) + agent_state(MOVES, 2 * MOVES, 0, 0)
+    bench.claim(read == wanted, f"at the agent {wanted.hex()}", read.hex() or "nothing")
+
+
+@requirement("CHAN-076", fault=(never("tablet_size"), never("tablet_size", case="display")))
+@pytest.mark.parametrize("later", ["tablet", "display"])
+def test_tablet_is_told_the_screen(bench: Bench, later: str) -> None:
+    """A tablet that is plugged into a machine with a screen gets the screen's size, and so does a tablet
+    whose machine gets its screen later."""
+    first = {"tablet": "display", "display": "tablet"}[later]
+    source = bench.start(devices=("keyboard", "mouse", first))
     bench.client(source)
     bench.settle()
-    source.call("chardev_attach", device="tablet")
+    source.call("chardev_attach", device=later)
     bench.settle()
     seen = [(e.args["w"], e.args["h"]) for e in bench.pump.tape.host_events if e.name == "tablet_size"]
     bench.claim(seen[-1:] == [SCREEN], f"the size {SCREEN}", seen)

@@ -14,6 +14,7 @@ from fixtures.bench import Bench
 from fixtures.bench.planting import (
     Fault,
     added,
+    before,
     changed,
     lost,
     requirement,
@@ -107,6 +108,25 @@ def test_agent_is_unplugged_within_the_clients_message(bench: Bench) -> None:
     bench.settle()
     seen = read_by_guest(bench)[before:]
     bench.claim(seen == chunk(NEW), "the next message alone at the guest", seen.hex() or "nothing")
+
+
+@requirement("MAIN-060", fault=(before(TO_AGENT, START, struct.pack("<I", 10)), lost(TO_AGENT, nth=2)))
+def test_message_to_the_agent_that_has_gone(bench: Bench) -> None:
+    """The agent is replaced while the client, which does not know it yet, sends the old one a message: it
+    reaches no agent. What the client sends once it has started the new agent does."""
+    source = bench.start(devices=("keyboard", "mouse", "agent"))
+    main = talking(bench, source)
+    source.call("agent_detach")
+    source.call("agent_attach")
+    main.send(TO_AGENT, OLD)
+    bench.settle()
+    bench.claim(not read_by_guest(bench), "nothing at the next agent", read_by_guest(bench).hex())
+    bench.claim(main.ending is None, "the session goes on", main.ending)
+    main.send(START, struct.pack("<I", WINDOW))
+    main.send(TO_AGENT, NEW)
+    bench.settle()
+    seen = read_by_guest(bench)
+    bench.claim(seen == chunk(NEW), "the next message alone at the next agent", seen.hex() or "nothing")
 
 
 @requirement("MAIN-060", fault=(lost(AGENT_DATA, nth=2), added(INIT, AGENT_DATA, OLD[50:], nth=2)))

@@ -20,6 +20,7 @@ ATTACH, REQUEST = MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS, MsgcMain.SPICE_MSGC_
 CLIENT_MODE, SERVER_MODE = MouseMode.SPICE_MOUSE_MODE_CLIENT, MouseMode.SPICE_MOUSE_MODE_SERVER
 PORT = ChannelType.SPICE_CHANNEL_PORT
 WAIT_MS = 250
+CARD_BYTES = 0x3210000  # of the guest's graphics card (fixtures/library/host/qxl_card.py)
 
 pytestmark = pytest.mark.needs(Ability.DEVICES)
 
@@ -33,18 +34,23 @@ pytestmark = pytest.mark.needs(Ability.DEVICES)
         put(INIT, agent_connected=1, case="True-False"),
         put(INIT, supported_mouse_modes=3, case="False-False"),
         put(INIT, agent_tokens=0),
+        put(INIT, ram_hint=0),
     ),
 )
 @pytest.mark.parametrize("agent", [True, False])
 @pytest.mark.parametrize("display", [True, False])
 def test_init_tells_what_there_is(bench: Bench, agent: bool, display: bool) -> None:
-    """INIT says whether an agent is attached, how many displays there are, and how many tokens the client
-    has."""
+    """INIT says whether an agent is attached, how many displays there are, how much memory the first of them
+    has, and how many tokens the client has."""
     devices = ["keyboard", "mouse", *["agent"] * agent, *["display"] * display]
-    main = bench.link(bench.start(devices=tuple(devices)))
+    source = bench.start(devices=tuple(devices))
+    main = bench.link(source)
     init = bench.expect(main, INIT, proves="MAIN-001").packet
     seen = int(init.agent_connected), int(init.display_channels_hint)
     bench.claim(seen == (agent, display), f"agent, displays: {(int(agent), int(display))}", seen)
+    memory, ours = int(init.ram_hint), Ability.CALLS in source.abilities  # a QEMU chooses it itself
+    due = CARD_BYTES * display if ours else memory if display else 0
+    bench.claim(memory == due and bool(memory) == display, f"the card's memory, {due} bytes", memory)
     tokens = int(init.agent_tokens)
     bench.claim(tokens > 0, "tokens for the agent", tokens)
     modes = int(init.supported_mouse_modes), int(init.current_mouse_mode)

@@ -10,7 +10,7 @@ import pytest
 
 from dissectors.wire.constants import ChannelType, MsgcMain
 from fixtures.bench import Bench
-from fixtures.bench.planting import changed, requirement
+from fixtures.bench.planting import changed, lost, requirement
 from fixtures.peer import Client
 from fixtures.system.hosts import Ability, Host
 from suites.guest_agent import agent_message, read_by_guest
@@ -22,6 +22,8 @@ MONITORS_CONFIG, USE_POSITION = 2, 1  # VD_AGENT_MONITORS_CONFIG, VD_AGENT_CONFI
 ONE = [[1441, 905, 32, 0, 0]]
 SEVERAL = [[1920, 1080, 32, 0, 0], [1024, 769, 24, -1024, 17], [0, 0, 0, 0, 0], [3840, 2161, 32, 1920, -3]]
 MANY = [[800 + n, 600 + n, 32, 7 * n, -n] for n in range(64)]
+#: Which of two cards have drivers that take configurations.
+TAKING: dict[str, tuple[int, int]] = {"both": (1, 1), "first": (1, 0), "second": (0, 1)}
 #: The most bytes in one AGENT_DATA (SPICE_AGENT_MAX_DATA_SIZE).
 MOST = 2048
 
@@ -62,6 +64,11 @@ def at_agent(bench: Bench) -> str:
     return content.hex()
 
 
+def asks(bench: Bench, client: Client, said: bytes) -> None:
+    client.main.send(AGENT_DATA, said)
+    bench.settle()
+
+
 def wider(body: bytes) -> bytes:
     """The first monitor one pixel wider."""
     return body[:32] + bytes([body[32] ^ 1]) + body[33:]
@@ -95,7 +102,41 @@ def test_wishes_in_a_row(bench: Bench) -> None:
     """Each of three requests arrives, in order."""
     _, client = wishing(bench, takes=True)
     for monitors in (ONE, SEVERAL, ONE):
-        client.main.send(AGENT_DATA, configuration(monitors))
-        bench.settle()
+        asks(bench, client, configuration(monitors))
     cards = at_card(bench)
     bench.claim(cards == [ONE, SEVERAL, ONE], "three configurations as requested", cards)
+
+
+@requirement("MAIN-071", fault=(lost(AGENT_DATA, case="both"), lost(AGENT_DATA, case="first")))
+@pytest.mark.parametrize("takes", TAKING.values(), ids=TAKING)
+def test_wish_for_two_cards(bench: Bench, takes: tuple[int, int]) -> None:
+    """Of two cards, the drivers of both take configurations: each gets it. If one does not, the agent gets
+    it."""
+    source = bench.start(devices=("keyboard", "mouse", "agent", "display", "display:1"))
+    for card, able in zip(("display", "display:1"), takes, strict=True):
+        source.call("qxl_takes_monitors", device=card, takes=able)
+    client = bench.client(source, channels=())
+    client.main.send(AGENT_START, struct.pack("<I", 10))
+    bench.settle()
+    said = configuration(SEVERAL)
+    asks(bench, client, said)
+    cards, agents = at_card(bench), at_agent(bench)
+    bench.claim(cards == [SEVERAL] * 2 * all(takes), "each card's: as it was said, or none", cards)
+    bench.claim(agents == said.hex() * (not all(takes)), "the agent's: as it was said, or none", agents)
+
+
+@requirement("MAIN-080", fault=(lost(AGENT_DATA, nth=2), changed("wider", AGENT_DATA, wider, nth=2)))
+def test_wish_after_half_a_wish(bench: Bench) -> None:
+    """The client leaves when it has sent the beginning of a configuration: the card gets the next client's,
+    whole and alone."""
+    source, first = wishing(bench, takes=True)
+    asks(bench, first, configuration(SEVERAL)[:60])
+    first.close()
+    bench.settle()
+    client = bench.client(source, channels=())
+    client.main.send(AGENT_START, struct.pack("<I", 10))
+    bench.settle()
+    asks(bench, client, configuration(ONE))
+    cards = at_card(bench)
+    bench.claim(cards == [ONE], f"the card's {[ONE]}", cards)
+    bench.claim(client.main.ending is None, "the session goes on", client.main.ending)

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Every way in which a guest can draw, as the client gets it and as the guest reads it from its own screen
+(server/red-parse-qxl.cpp, dcc-send.cpp, display-channel.cpp)."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+from scapy.packet import Packet
+
+from dissectors.channels.display import SpiceMsgcDisplayPreferredCompression
+from dissectors.framing.events import Message
+from dissectors.wire.constants import MsgcDisplay, MsgDisplay
+from dissectors.wire.enums import ImageCompression, ImageType
+from fixtures.bench import Bench
+from fixtures.bench.planting import changed, lost, put, requirement, skipped
+from fixtures.peer import Connection
+from fixtures.system.hosts import Ability, Host
+from suites.channels.test_cached_images import opened
+from suites.guest_drawings import ABOVE, BACK, FROM_SURFACE, Drawing, drawings
+from suites.guest_pictures import drawn, sides
+from suites.guest_pieces import HEIGHT, WIDTH
+
+#: The first drawing's box; the next ones are below it.
+LEFT, TOP = 40, 24
+NAMES = tuple(drawings(LEFT, TOP))
+SCREEN_WIDTH, SCREEN_HEIGHT = 640, 480
+OWN = 101  # the first message of the channel's own
+M = MsgDisplay
+PREFERRED = MsgcDisplay.SPICE_MSGC_DISPLAY_PREFERRED_COMPRESSION
+
+pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
+
+
+def box(name: str) -> list[int]:
+    """Where one drawing goes: left, top, right, bottom."""
+    top = TOP + ABOVE * NAMES.index(name)
+    return [LEFT, top, LEFT + WIDTH, top + HEIGHT]
+
+
+@functools.cache
+def described(name: str) -> Drawing:
+    """The drawing for its own box."""
+    return drawings(*box(name)[:2])[name]
+
+
+def draw(source: Host, name: str) -> None:
+    """The guest draws in the drawing's own box."""
+    drawing = described(name)
+    parts = drawing.memory.parts()
+    source.call("qxl_drawing", kind=int(drawing.kind), box=box(name), parts=parts, effect=drawing.effect)
+
+
+def own(display: Connection) -> list[Message]:
+    """What the display has received, without the PINGs that come at their own times."""
+    return [m for m in display.messages if m.type >= OWN]
+
+
+def value(packet: Packet, path: str) -> object:
+    """A field of a packet, as a number, bytes or a list; None where there is none. A number in the path
+    counts in a list."""
+    at: object = packet
+    for step in path.split("."):
+        try:
+            at = at[int(step)] if step.isdigit() else getattr(at, step)  # type: ignore[index]
+        except (AttributeError, IndexError):
+            return None
+    return at if isinstance(at, (bytes, list)) or at is None else int(at)  # type: ignore[call-overload]
+
+
+@requirement(
+    "CHAN-160",
+    fault=(
+        put(M.SPICE_MSG_DISPLAY_DRAW_ROP3, rop3=0x97),
+        put(M.SPICE_MSG_DISPLAY_DRAW_BLEND, rop_descriptor=8),
+        put(M.SPICE_MSG_DISPLAY_DRAW_ALPHA_BLEND, alpha=0x81),
+        put(M.SPICE_MSG_DISPLAY_DRAW_TRANSPARENT, true_color=0),
+        put(M.SPICE_MSG_DISPLAY_DRAW_STROKE, back_mode=8),
+        lost(M.SPICE_MSG_DISPLAY_DRAW_WHITENESS),
+        changed("another place", M.SPICE_MSG_DISPLAY_COPY_BITS, lambda b: b[:-1] + bytes([b[-1] ^ 1])),
+        changed("another glyph", M.SPICE_MSG_DISPLAY_DRAW_TEXT, lambda b: b[:-1] + bytes([b[-1] ^ 128])),
+        changed("not inverted", M.SPICE_MSG_DISPLAY_DRAW_FILL, lambda b: b[:28] + b"\0" + b[29:], nth=2),
+    ),
+)
+def test_drawing_at_the_client(bench: Bench) -> None:
+    """The guest draws in each way: the client gets each drawing as the guest has made it."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    display = opened(bench, source)
+    before = len(own(display))
+    for name in NAMES:
+        draw(source, name)
+    drawn(bench, source)
+    bench.until(lambda: len(own(display)) >= before + len(NAMES), "all drawings")
+    kinds = [m.name for m in own(display)[before:]]
+    due_kinds = [described(name).message.name for name in NAMES]
+    bench.claim(kinds == due_kinds, f"{due_kinds}", kinds)
+    for name, message in zip(NAMES, own(display)[before:], strict=False):
+        base, due = message.packet.base, described(name).fields
+        place = int(base.surface_id), list(sides(base.box)), int(base.clip.type)
+        bench.claim(place == (0, box(name), 0), f"{name}: surface, box, clip {0, box(name), 0}", place)
+        seen = {path: value(message.packet, path) for path in due}
+        wrong = {path: seen[path] for path in due if seen[path] != due[path]}
+        bench.claim(not wrong, f"{name}: { ({path: due[path] for path in wrong}) }", wrong)
+
+
+@requirement(
+    "CHAN-160",
+    fault=(
+        lost(M.SPICE_MSG_DISPLAY_SURFACE_CREATE, nth=2),
+        lost(M.SPICE_MSG_DISPLAY_DRAW_COPY, nth=2),
+        changed("another surface", M.SPICE_MSG_DISPLAY_DRAW_COPY, lambda b: b[:-4] + b"\2" + b[-3:], nth=3),
+    ),
+)
+def test_drawing_from_another_surface(bench: Bench) -> None:
+    """A client comes that does not know an off-screen surface; the guest copies a part of it to the screen:
+    the client first gets the surface and its picture."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    source.call("qxl_surfaces", count=1, side=24)
+    display = opened(bench, source)
+    before = len(own(display))
+    drawing = FROM_SURFACE
+    source.call(
+        "qxl_drawing",
+        kind=int(drawing.kind),
+        box=[LEFT, TOP, LEFT + WIDTH, TOP + HEIGHT],
+        parts=drawing.memory.parts(),
+        depends=[1, 0, 0, 24, 24],
+    )
+    drawn(bench, source)
+    bench.until(lambda: len(display.got(drawing.message)) >= 3, "the copy")
+    seen = [(m.name, int(getattr(m.packet, "base", m.packet).surface_id)) for m in own(display)[before:]]
+    due = [(M.SPICE_MSG_DISPLAY_SURFACE_CREATE.name, 1), (drawing.message.name, 1), (drawing.message.name, 0)]
+    bench.claim(seen == due, f"{due}", seen)
+    packet = display.got(drawing.message)[-1].packet
+    fields = {path: value(packet, path) for path in drawing.fields}
+    bench.claim(fields == drawing.fields, f"{drawing.fields}", fields)
+
+
+@requirement("CHAN-160", fault=put(PREFERRED, image_compression=1))
+def test_masks_are_not_compressed(bench: Bench) -> None:
+    """The client prefers compressed images: masks come as they are all the same, and the next image is
+    compressed again."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    display = opened(bench, source)
+    lz = int(ImageCompression.SPICE_IMAGE_COMPRESSION_LZ)
+    display.send(SpiceMsgcDisplayPreferredCompression(image_compression=lz))
+    bench.settle()
+    drawn(bench, source)
+    for name, field, due in (
+        ("blackness", "mask.bitmap.type", ImageType.SPICE_IMAGE_TYPE_BITMAP),
+        ("blend", "src_bitmap.type", ImageType.SPICE_IMAGE_TYPE_LZ_RGB),
+    ):
+        draw(source, name)
+        kind = described(name).message
+        bench.until(lambda k=kind: display.got(k), name)  # type: ignore[misc]
+        seen = value(display.got(kind)[-1].packet, field)
+        bench.claim(seen == due, f"{name}: {due.name}", seen)
+
+
+def near(seen: int, due: int, by: int) -> bool:
+    """Whether no component of a colour differs by more."""
+    return all(abs((seen >> n & 255) - (due >> n & 255)) <= by for n in (0, 8, 16))
+
+
+@requirement("CHAN-161", fault=skipped("qxl_update_area"))
+def test_drawing_in_the_guests_memory(bench: Bench) -> None:
+    """The guest draws in each way, and reads its screen."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    source.call("qxl_draw", left=0, top=0, right=SCREEN_WIDTH, bottom=SCREEN_HEIGHT, color=BACK)
+    for name in NAMES:
+        draw(source, name)
+    source.call("qxl_update_area", right=SCREEN_WIDTH, bottom=SCREEN_HEIGHT)
+    for name in NAMES:
+        drawing = described(name)
+        if drawing.colours is None:
+            continue
+        rows = source.call(
+            "qxl_pixels", **dict(zip(("left", "top", "right", "bottom"), box(name), strict=True))
+        )
+        wrong = [
+            f"{x}, {y}: {rows[y][x]:06x}, not {drawing.colours(x, y):06x}"
+            for y in range(HEIGHT)
+            for x in range(WIDTH)
+            if not near(rows[y][x], drawing.colours(x, y), drawing.near)
+        ]
+        bench.claim(not wrong, f"{name}: each pixel of the guest's memory as drawn", wrong[:4])

@@ -33,6 +33,7 @@ from fixtures.bench.planting import (
     requirement,
     stuck_after,
     timers,
+    twice,
 )
 from fixtures.peer import Client, Connection
 from fixtures.system.hosts import Ability, Host
@@ -163,6 +164,38 @@ def test_client_after_one_that_did_not_read(bench: Bench, device: str) -> None:
     bodies = [m.body for m in of(client, SPICEVMC[device]).got(FROM_GUEST)]
     seen = bodies[-1][-9:] if bodies else b"nothing"
     bench.claim(seen == b"here I am", "what the guest says to the next client", seen)
+
+
+@requirement("CHAN-157", fault=lost(FROM_GUEST, case="usbredir"))
+@pytest.mark.parametrize("device", SPICEVMC, ids=short)
+def test_guest_that_speaks_before_its_client(bench: Bench, device: str) -> None:
+    """The guest writes while nobody is there, and nothing wakes the server later: the first client gets
+    it."""
+    source = bench.start(devices=("keyboard", "mouse", device))
+    waits = source.call("chardev_send", device=device, hex=b"anybody?".hex())
+    bench.claim(waits == len(b"anybody?"), "data that wait in the guest", f"{waits} bytes")
+    channel = of(bench.client(source, capabilities=UNCOMPRESSED), SPICEVMC[device])
+    bench.settle()
+    bodies = [m.body for m in channel.got(FROM_GUEST)]
+    bench.claim(bodies == [b"anybody?"], "what the guest has said", bodies)
+
+
+@requirement("CHAN-158", fault=(lost(CARD_FROM_GUEST), twice(CARD_FROM_GUEST)))
+def test_card_that_speaks_to_nobody(bench: Bench) -> None:
+    """The guest's reader writes a message, and a part of one, while no client is there, and the rest later:
+    the client gets only what the reader says to it."""
+    source = bench.start(devices=("keyboard", "mouse", "smartcard"))
+    cut, told = card(APDU, 0, b"cut off", ">"), card(APDU, 0, b"to you", ">")
+    channel = None
+    for said in (card(APDU, 0, b"to nobody", ">") + cut[:-3], cut[-3:], told):
+        if said == told:
+            channel = of(bench.client(source), ChannelType.SPICE_CHANNEL_SMARTCARD)
+            bench.settle()
+        waits = source.call("chardev_send", device="smartcard", hex=said.hex())
+        bench.claim(not waits, "a server that reads", f"{waits} bytes wait")
+    bench.settle()
+    seen = [m.body for m in channel.got(CARD_FROM_GUEST)] if channel else []
+    bench.claim(seen == [card(APDU, 0, b"to you")], "one message", [body.hex() for body in seen])
 
 
 @requirement("CHAN-070", fault=stuck_after(MsgPlayback.SPICE_MSG_PLAYBACK_MODE, case="playback"))

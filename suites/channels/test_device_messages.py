@@ -42,10 +42,11 @@ from suites.steps import migrated
 
 SMARTCARD = ChannelType.SPICE_CHANNEL_SMARTCARD
 PLAYBACK, RECORD = ChannelType.SPICE_CHANNEL_PLAYBACK, ChannelType.SPICE_CHANNEL_RECORD
-ATR, CARD_REMOVE, CARD_INIT = (
+ATR, CARD_REMOVE, CARD_INIT, FLUSH = (
     VscMessageType.SPICE_VSC_MESSAGE_TYPE_ATR,
     VscMessageType.SPICE_VSC_MESSAGE_TYPE_CardRemove,
     VscMessageType.SPICE_VSC_MESSAGE_TYPE_Init,
+    VscMessageType.SPICE_VSC_MESSAGE_TYPE_Flush,
 )
 COMPRESSED = MsgcSpicevmc.SPICE_MSGC_SPICEVMC_COMPRESSED_DATA
 PACKED = MsgSpicevmc.SPICE_MSG_SPICEVMC_COMPRESSED_DATA
@@ -75,8 +76,8 @@ pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
     ),
 )
 def test_messages_of_a_smartcard(bench: Bench) -> None:
-    """The client sends each kind of message that a card has; the guest writes two messages at once, one in
-    pieces, and one of the kind that is not for the client."""
+    """The client sends each kind of message that a card has, and some that are not for the guest; the guest
+    writes two messages at once, one in pieces, and one of the kind that is not for the client."""
     source = bench.start(devices=("keyboard", "mouse", "smartcard"))
     channel = of(bench.client(source), SMARTCARD)
     channel.send(CARD_TO_GUEST, card(READER_ADD, NO_READER, b"r\0"))
@@ -85,6 +86,8 @@ def test_messages_of_a_smartcard(bench: Bench) -> None:
     kinds = (ATR, APDU, ERROR, CARD_REMOVE, APDU)
     said = [(kind, bytes([kind, number]) * number) for number, kind in enumerate(kinds)]
     for kind, content in said:
+        channel.send(CARD_TO_GUEST, card(CARD_INIT, 0, bytes(12)))  # not for the guest, as a flush
+        channel.send(CARD_TO_GUEST, card(FLUSH, 0))
         channel.send(CARD_TO_GUEST, card(kind, 0, content))
     bench.settle()
     read = read_by_guest(bench)[before:]
@@ -184,8 +187,8 @@ def test_recording_that_the_guest_reads_too_late(bench: Bench) -> None:
     fault=(lost(RECORD_DATA, nth=2), put(RECORD_START, frequency=44_100)),
 )
 def test_recording_in_opus(bench: Bench) -> None:
-    """The guest records at 48 kHz and the client sends OPUS: START carries the guest's rate, and the guest
-    gets each packet decoded."""
+    """The guest records at 48 kHz and the client sends OPUS, then uncompressed sound: START carries the
+    guest's rate, and the guest gets each packet decoded."""
     source = bench.start(devices=("keyboard", "mouse", "record"))
     source.call("record_rate", hertz=48_000)
     record = of(bench.client(source), RECORD)
@@ -205,6 +208,12 @@ def test_recording_in_opus(bench: Bench) -> None:
     bench.claim(
         len(heard) // 8 == packets * SILENT_FRAMES, f"{packets * SILENT_FRAMES} frames", len(heard) // 8
     )
+    record.send(RECORD_MODE, struct.pack("<IH", 0, RAW))
+    plain = struct.pack("<4I", 1, 2, 3, 4)
+    record.send(RECORD_DATA, struct.pack("<I", 0) + plain)
+    bench.settle()
+    heard = source.call("record_get", frames=RING)
+    bench.claim(heard == plain.hex(), f"then the frames as they are {plain.hex()}", heard or "nothing")
 
 
 @requirement("CHAN-042", fault=lost(MODE))

@@ -15,6 +15,7 @@ from fixtures.bench.planting import Fault, changed, lost, put, requirement, turn
 from fixtures.peer import Connection
 from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.system.hosts import Ability, Host
+from fixtures.system.short_paths import FOR_SOCKETS, short_name
 
 PORT_INIT, PORT_EVENT = MsgPort.SPICE_MSG_PORT_INIT, MsgPort.SPICE_MSG_PORT_EVENT
 DATA, COMPRESSED = MsgSpicevmc.SPICE_MSG_SPICEVMC_DATA, MsgSpicevmc.SPICE_MSG_SPICEVMC_COMPRESSED_DATA
@@ -36,6 +37,8 @@ OPENED, CLOSED, BREAK = (
 )
 #: Data that compresses well, and is long enough for compression (server/spicevmc.cpp, COMPRESS_THRESHOLD).
 LARGE, SMALL = b"0123456789abcdef" * 128, b"small"
+#: The longest data that are not compressed, and a byte more.
+EDGE, OVER = LARGE[:1_000], LARGE[:1_001]
 
 pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 
@@ -130,18 +133,33 @@ def test_compressed_data_of_the_guest(bench: Bench, able: bool, device: str) -> 
     channel = opened(bench, source, device, *(() if able else (LZ4,)))
     offered = channel.reply.channel_caps
     both = able and bool(offered and offered[0] >> LZ4 & 1)
-    for data in (LARGE, SMALL):
+    said = (LARGE, SMALL, EDGE, OVER)
+    for data in said:
         source.call("chardev_send", device=device, hex=data.hex())
         bench.settle()
     seen = [m for m in channel.messages if m.type in (DATA, COMPRESSED)]
     plain = [m.body for m in seen if m.type == DATA]
-    bench.claim(plain == ([SMALL] if both else [LARGE, SMALL]), "plain data", [len(body) for body in plain])
+    due = [data for data in said if not both or len(data) <= len(EDGE)]
+    bench.claim(plain == due, f"plain data of {[len(data) for data in due]}", [len(body) for body in plain])
     packed = [m.packet for m in seen if m.type == COMPRESSED]
     shapes = [(int(p.type), int(p.uncompressed_size or 0)) for p in packed]
-    wanted = [(int(LZ4_TYPE), len(LARGE))] if both else []
+    wanted = [(int(LZ4_TYPE), len(data)) for data in (LARGE, OVER)] if both else []
     bench.claim(shapes == wanted, f"compressed data {wanted}", shapes)
-    shorter = all(len(p.compressed_data) < len(LARGE) for p in packed)
+    shorter = all(len(p.compressed_data) < len(OVER) for p in packed)
     bench.claim(shorter, "compressed data that are shorter", [len(p.compressed_data) for p in packed])
+
+
+@requirement("CHAN-159", fault=turned(DATA, COMPRESSED, lambda b: b"\0" + b, nth=1))
+def test_data_over_a_unix_socket(bench: Bench) -> None:
+    """A client with LZ4 on a UNIX socket gets large data as they are."""
+    socket = bench.belongings.enter_context(short_name(bench.directory, FOR_SOCKETS)) / "s"
+    source = bench.start(devices=("keyboard", "mouse", "webdav"), listen=str(socket))
+    client = bench.client(source, channels=(CHANNELS["webdav"],))
+    bench.settle()
+    source.call("chardev_send", device="webdav", hex=LARGE.hex())
+    bench.settle()
+    seen = [(m.type, m.body) for m in client.current.channels[CHANNELS["webdav"], 0].got(DATA, COMPRESSED)]
+    bench.claim(seen == [(DATA, LARGE)], "the data as they are", [(kind, len(body)) for kind, body in seen])
 
 
 def literals(data: bytes) -> bytes:

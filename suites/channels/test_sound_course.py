@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import struct
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from fixtures.bench.planting import changed, later, lost, put, requirement, stuc
 from fixtures.peer import Connection
 from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.system.hosts import Ability, Host
+from fixtures.system.short_paths import FOR_SOCKETS, short_name
 
 PLAYBACK, RECORD = ChannelType.SPICE_CHANNEL_PLAYBACK, ChannelType.SPICE_CHANNEL_RECORD
 PLAY_DATA, RECORD_DATA = MsgPlayback.SPICE_MSG_PLAYBACK_DATA, MsgcRecord.SPICE_MSGC_RECORD_DATA
@@ -32,6 +34,10 @@ HERTZ = (44_100, 48_000)
 FRAMES, FRAME = 480, 4  # of one packet; bytes of two channels of 16 bits
 RING = 8_192  # frames that the server keeps of what is recorded (server/sound.cpp, RECORD_SAMPLES_SIZE)
 WORD = 1 << 32
+#: A few packets of sound.
+SOME = 5
+#: What a UNIX socket holds at most, bytes.
+SEND_BUFFER = Path("/proc/sys/net/core/wmem_default")
 RAW = AudioDataMode.SPICE_AUDIO_DATA_MODE_RAW
 
 pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
@@ -116,6 +122,56 @@ def test_frames_that_the_guest_plays(bench: Bench) -> None:
     for stamp in ((int(m.packet.multi_media_time) - start) % WORD for m in seen):
         bench.claim(before <= stamp <= longest, f"{before} to {longest:.0f} ms after START", f"{stamp} ms")
         before = stamp
+
+
+@requirement("CHAN-152", fault=stuck_after(PLAY_DATA, nth=1))
+def test_client_that_reads_no_sound_for_a_while(bench: Bench) -> None:
+    """The client reads nothing while the guest plays far more than the line holds; then the client reads
+    again: it has missed packets, and gets each of those that follow."""
+    socket = bench.belongings.enter_context(short_name(bench.directory, FOR_SOCKETS)) / "s"
+    source = bench.start(devices=("keyboard", "mouse", "playback"), listen=str(socket))
+    _, sound = opened(bench, source, PLAYBACK)
+    source.call("playback_start")
+    bench.settle()
+    held = int(SEND_BUFFER.read_text()) if SEND_BUFFER.exists() else 1 << 18
+    many = 2 * held // (FRAMES * FRAME)
+    source.call("playback_put", times=many)
+    last = source.call("playback_put", frames=FRAMES // 2)
+    bench.claim(last == FRAMES // 2, "a guest that plays on", f"{last} frames")
+    bench.settle()
+    seen = sound.got(PLAY_DATA)
+    bench.claim(len(seen) < many, f"fewer than {many} packets", len(seen))
+    for _ in range(SOME):
+        source.call("playback_put")
+        bench.settle()
+    more = len(sound.got(PLAY_DATA)) - len(seen)
+    bench.claim(more == SOME, f"{SOME} packets after that", more)
+
+
+@requirement("CHAN-153", fault=(lost(PLAY_DATA, nth=1), twice(PLAY_DATA, nth=1)))
+def test_client_leaves_while_the_guest_fills_a_buffer(bench: Bench) -> None:
+    """The guest has a buffer of sound to fill when its client leaves, and returns it before or after the next
+    client comes: this client gets what the guest plays from then on."""
+    source = bench.start(devices=("keyboard", "mouse", "playback"))
+    source.call("playback_start")
+    for comes in ("before the buffer is returned", "after it"):
+        _, sound = opened(bench, source, PLAYBACK)
+        held = source.call("playback_hold")
+        bench.claim(held == FRAMES, "a buffer", f"{held} frames", source)
+        sound.close()
+        bench.settle()
+        if comes == "after it":
+            source.call("playback_let_go")
+        _, following = opened(bench, source, PLAYBACK)
+        source.call("playback_let_go")
+        bench.settle()
+        bench.alive(f"after a client that came {comes}", source)
+        early = len(following.got(PLAY_DATA))
+        for _ in range(SOME):
+            source.call("playback_put")
+            bench.settle()
+        seen = len(following.got(PLAY_DATA))
+        bench.claim((early, seen) == (0, SOME), f"0, then {SOME} packets", (early, seen))
 
 
 @requirement("CHAN-127", fault=stuck_after(RECORD_START))

@@ -57,17 +57,20 @@ def message(kind: int, content: bytes, size: int | None = None) -> bytes:
     return struct.pack("<BxHI", 1, kind, len(content) if size is None else size) + content
 
 
-def says(bench: Bench, source: Host, kind: int, content: bytes) -> None:
-    """The guest sends a message."""
-    source.call("chardev_send", device=DEVICE, hex=message(kind, content).hex())
-    bench.settle()
+def says(bench: Bench, source: Host, kind: int, content: bytes, *cuts: int) -> None:
+    """The guest sends a message, in pieces that begin at its bytes `cuts`."""
+    whole = message(kind, content)
+    for start, end in zip((0, *cuts), (*cuts, len(whole)), strict=True):
+        source.call("chardev_send", device=DEVICE, hex=whole[start:end].hex())
+        bench.settle()
 
 
 def heard(bench: Bench) -> list[tuple[int, bytes]]:
-    """Each message that the server has sent to the guest: its type and its content."""
+    """Each message that the server has sent to the guest: its type and its content. It is of version 1."""
     raw, found = read_by_guest(bench, device=DEVICE), []
     while len(raw) >= 8:
-        kind, size = struct.unpack_from("<2xHI", raw)
+        version, kind, size = struct.unpack_from("<HHI", raw)  # the second byte is padding
+        bench.claim(version == 1, "a message of version 1", version)
         found.append((kind, raw[8 : 8 + size]))
         raw = raw[8 + size :]
     return found
@@ -118,12 +121,12 @@ def test_guest_begins_with_the_clients_codecs(bench: Bench, lacks: tuple[int, ..
 @pytest.mark.parametrize("codec", [MJPEG, VP8], ids=lambda codec: codec.name.rpartition("_")[2])
 def test_stream_of_the_guest(bench: Bench, codec: VideoCodecType) -> None:
     """The client gets each format as a surface and a stream of its size and codec, and each frame once with
-    the guest's bytes; a second format ends the stream of the first."""
+    the guest's bytes, however the guest splits them; a second format ends the stream of the first."""
     source, _, display = watched(bench)
     for width, height in SIZES:
-        says(bench, source, Said.FORMAT, struct.pack("<IIB3x", width, height, codec))
-        for frame in FRAMES:
-            says(bench, source, Said.DATA, frame)
+        says(bench, source, Said.FORMAT, struct.pack("<IIB3x", width, height, codec), 3, 9, 19)
+        for frame, cuts in zip(FRAMES, ((), (7, 8, 9, 20)), strict=True):
+            says(bench, source, Said.DATA, frame, *cuts)
     surfaces = [(int(m.packet.width), int(m.packet.height)) for m in display.got(SURFACE_CREATE)]
     bench.claim(surfaces == list(SIZES), f"surfaces of {SIZES}", surfaces)
     told = [m.packet for m in display.got(STREAM_CREATE)]

@@ -5,12 +5,14 @@ PING, PONG and CLOSE. A build without WebSocket is UNSUPPORTED."""
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from dissectors.framing.events import Ending, Endpoint
+from dissectors.rules.version_ranges import version_holds
 from dissectors.wire.constants import (
     ChannelType,
     MsgBase,
@@ -57,6 +59,8 @@ QUESTION = b"are you there?"
 PORT, PORT_DATA = "port:org.example", MsgSpicevmc.SPICE_MSG_SPICEVMC_DATA
 UNCOMPRESSED = EVERYTHING.without(SpicevmcCap.SPICE_SPICEVMC_CAP_DATA_COMPRESS_LZ4)
 MINI_HEADER = 6  # bytes of it before a message's body, in the same frame
+#: The versions of libspice-server that have WebSocket (server/websocket.c).
+SINCE = ">=0.14.3"
 PLAIN = Manner()
 MANNERS = {
     "one frame": PLAIN,
@@ -66,6 +70,22 @@ MANNERS = {
     "length of 16 bits": Manner(form=LENGTH_16),
     "length of 64 bits": Manner(form=LENGTH_64),
     "fragments, 64 bits": Manner(piece=4, continued=True, form=LENGTH_64),
+}
+
+
+def backwards(request: bytes) -> bytes:
+    """The request with its headers in the opposite order."""
+    first, *headers = request.removesuffix(b"\r\n\r\n").split(b"\r\n")
+    return b"\r\n".join([first, *reversed(headers), b"", b""])
+
+
+#: The same request in other forms.
+FORMS: dict[str, Callable[[bytes], bytes]] = {
+    "lower case": lambda b: b.replace(b"Sec-WebSocket-", b"sec-websocket-"),
+    "capitals": lambda b: b.replace(b"Sec-WebSocket-", b"SEC-WEBSOCKET-"),
+    "no spaces": lambda b: b.replace(b": ", b":"),
+    "more spaces": lambda b: b.replace(b": ", b":  ").replace(b"KEY", b"KEY ").replace(b"binary", b"binary "),
+    "other order": backwards,
 }
 #: Frames that break the protocol, by their fault.
 BROKEN = {
@@ -83,10 +103,12 @@ pytestmark = pytest.mark.needs(Ability.CALLS)
 
 
 def started(bench: Bench, **settings: Any) -> Host:
-    """A host whose build has WebSocket. Raises Unsupported if it has not."""
+    """A host whose build has WebSocket. Raises Unsupported if it has not, but for a version that must have
+    it."""
     probe = bench.start("probe")
     if not speaks_websocket(bench.pump.connect(Endpoint(probe.address, probe.port or 0), 5)):
-        raise Unsupported("this build has no WebSocket")
+        if not version_holds(SINCE, probe.identity.version):
+            raise Unsupported("this build has no WebSocket")
     return bench.start(**settings)
 
 
@@ -121,6 +143,7 @@ def in_session(bench: Bench, host: Host, manner: Manner = PLAIN) -> tuple[Connec
     fault=(
         rewritten("another Accept", lambda b: b.replace(b"Accept: ", b"Accept: A"), nth=1),
         rewritten("200 for 101", lambda b: b.replace(b"101", b"200"), nth=1),
+        rewritten("no answer to any request", lambda b: b""),
     ),
 )
 def test_answer_to_a_request(bench: Bench) -> None:
@@ -134,6 +157,19 @@ def test_answer_to_a_request(bench: Bench) -> None:
         header(answer, "Sec-WebSocket-Accept"),
     )
     wanted = (b"HTTP/1.1 101 ", "websocket", "upgrade", accept_of(key))
+    bench.claim(seen == wanted, wanted, seen)
+
+
+@requirement("WEBSOCK-020", fault=rewritten("nothing", lambda b: b"", nth=1, case="lower case"))
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+def test_form_of_a_request(bench: Bench, form: Callable[[bytes], bytes]) -> None:
+    """The names of the request's headers are in another case, or spaces stand around their values, or the
+    headers come in another order."""
+    key = new_key()
+    request = form(upgrade(key).replace(key.encode(), b"KEY")).replace(b"KEY", key.encode())
+    answer = answered(bench, started(bench), request)
+    seen = (answer[:13], header(answer, "Sec-WebSocket-Accept"), header(answer, "Sec-WebSocket-Protocol"))
+    wanted = (b"HTTP/1.1 101 ", accept_of(key), "binary")
     bench.claim(seen == wanted, wanted, seen)
 
 
@@ -230,10 +266,13 @@ def test_text_frames(bench: Bench) -> None:
 )
 @pytest.mark.parametrize("data", [b"", QUESTION, b"\0" * 125], ids=["nothing", "question", "longest"])
 def test_ping(bench: Bench, data: bytes) -> None:
-    """Each PING comes back as PONG, and the session goes on."""
+    """Each PING comes back as PONG, also one that arrives in pieces, and the session goes on."""
     main, websocket = in_session(bench, started(bench))
     for number in range(1, 3):
-        websocket.send_frame(PING, data)
+        whole, cut = frame(FIN | PING, data), 20 if number == 1 else 0
+        for piece in filter(None, (whole[:cut], whole[cut:])):
+            websocket.write(piece)
+            bench.settle()
         bench.until(lambda n=number: len(websocket.payloads(PONG)) >= n, "a PONG frame")  # type: ignore[misc]
     websocket.send_frame(PONG, b"nobody has asked")
     main.send(MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS)

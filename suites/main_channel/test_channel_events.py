@@ -10,7 +10,7 @@ import pytest
 
 from dissectors.wire.constants import ChannelType
 from fixtures.bench import Bench
-from fixtures.bench.planting import called_twice, never, other_result, requirement
+from fixtures.bench.planting import called_twice, never, other_result, requirement, skipped
 from fixtures.peer import Client
 from fixtures.peer.transport import trusting
 from fixtures.system.hosts import Ability, Host
@@ -50,18 +50,21 @@ def resets(client: Client) -> None:
         never("channel_disconnected"),
         never("channel_connected"),
         called_twice("channel_disconnected", case="plain-resets"),
+        skipped("addresses"),
     ),
 )
 @pytest.mark.parametrize("end", [closes, resets], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 def test_events_of_each_channel(bench: Bench, secure: bool, end: Callable[[Client], None]) -> None:
-    """The host gets CONNECTED, INITIALIZED and DISCONNECTED of each channel, once each and in this order."""
+    """The host gets CONNECTED, INITIALIZED and DISCONNECTED of each channel, once each and in this order,
+    with the addresses of both ends."""
     certificate = bench.certificate() if secure else None
     source = bench.start(devices=DEVICES, tls=certificate and certificate.settings())
     client = bench.client(source, tls=certificate and trusting(certificate.ca))
     bench.settle()
     links = [(MAIN, 0), *client.current.channels]
     wanted = sorted((client.session_id, int(kind), number, secure) for kind, number in links)
+    ports = sorted([[c.server.port] * 2 + [c.opened.client.port] * 2 for c in client.current])
     begun = len(channel_events(bench, "connected"))
     bench.claim(begun == len(links), f"{len(links)} times connected", begun)
     seen = sorted(channel_events(bench, "initialized"))
@@ -74,6 +77,9 @@ def test_events_of_each_channel(bench: Bench, secure: bool, end: Callable[[Clien
     bench.until(gone, f"{len(links)} times disconnected")
     seen = sorted(channel_events(bench, "disconnected"))
     bench.claim(seen == wanted, f"disconnected, each once: {wanted}", seen)
+    for name in ("connected", "initialized", "disconnected"):
+        ends = sorted(e.args["ports"] for e in bench.pump.tape.host_events if e.name == f"channel_{name}")
+        bench.claim(ends == ports, f"{name}, each with server's and client's port, twice: {ports}", ends)
 
 
 @requirement("MAIN-063", fault=called_twice("channel_connected"))

@@ -14,7 +14,7 @@ from fixtures.system.hosts import Ability
 
 CT = ChannelType
 #: Channel and id -> the capabilities that every release offers. The second display is a stream device's.
-OFFERED = {
+OFFERED: dict[tuple[ChannelType, int], set[int]] = {
     (CT.SPICE_CHANNEL_INPUTS, 0): {InputsCap.SPICE_INPUTS_CAP_KEY_SCANCODE},
     (CT.SPICE_CHANNEL_DISPLAY, 0): {
         DisplayCap.SPICE_DISPLAY_CAP_MONITORS_CONFIG,
@@ -35,7 +35,7 @@ OFFERED = {
 }
 LZ4 = SpicevmcCap.SPICE_SPICEVMC_CAP_DATA_COMPRESS_LZ4
 #: Library of a build -> what it adds.
-ADDED = {
+ADDED: dict[str, dict[tuple[ChannelType, int], int]] = {
     "liblz4": {
         (CT.SPICE_CHANNEL_USBREDIR, 0): LZ4,
         (CT.SPICE_CHANNEL_PORT, 0): LZ4,

@@ -147,6 +147,21 @@ def test_graphics_devices(bench: Bench, able: bool) -> None:
     bench.claim(seen == wanted, f"at the guest {wanted.hex() or 'nothing'}", seen.hex() or "nothing")
 
 
+@requirement("MAIN-066", fault=Fault("the guest misses a byte", plant=("clip:agent",)))
+def test_graphics_devices_of_an_agent_that_reads_late(bench: Bench) -> None:
+    """The agent announces the capability three times before it reads: it gets the graphics devices for the
+    first time, and once more for the others."""
+    source, _ = talking(bench)
+    source.call("chardev_take", device="agent", room=0)
+    for _ in range(3):
+        source.call("agent_send", hex=chunk(_caps(ALL_CAPS)).hex())
+    bench.settle()
+    source.call("chardev_take", device="agent")
+    bench.settle()
+    seen, wanted = read_by_guest(bench), chunk(agent_message(GRAPHICS_DEVICE_INFO, bytes(4)), SERVER_PORT) * 2
+    bench.claim(seen == wanted, f"at the guest {wanted.hex()}", seen.hex() or "nothing")
+
+
 @requirement("MAIN-066", fault=Fault("the guest reads it twice", plant=("twice:chardev_write",)))
 def test_graphics_devices_and_the_next_agent(bench: Bench) -> None:
     """The agent that has announced the capability is replaced: the next one gets the graphics devices only
@@ -175,6 +190,10 @@ MALFORMED = {
     "longer than it says": agent_message(REPLY, b"12345678", size=7),
     "longer than a message": agent_message(REPLY, bytes(2049 - HEADER.size)),
 }
+#: What the guest sends: a port that there is not, and the client's.
+FROM_GUEST = {"an unknown port": chunk(agent_message(REPLY), 3)} | {
+    how: chunk(MALFORMED[how]) for how in ("another protocol", "a header cut", "longer than it says")
+}
 
 
 @requirement("MAIN-045", fault=stuck_after(INIT))
@@ -192,18 +211,50 @@ def test_malformed_message_of_the_client(bench: Bench, how: str) -> None:
     bench.alive("after a malformed agent message", source)
 
 
-@requirement("MAIN-046", fault=lost(GONE))
-@pytest.mark.parametrize("how", ["another protocol", "a header cut", "longer than it says"])
+@requirement("MAIN-046", fault=(lost(GONE), lost(GONE, case="an unknown port")))
+@pytest.mark.parametrize("how", FROM_GUEST)
 def test_malformed_message_of_the_guest(bench: Bench, how: str) -> None:
     """An agent that sends a malformed message is disconnected: the client gets AGENT_DISCONNECTED and
     stays."""
     source, main = talking(bench)
-    source.call("agent_send", hex=chunk(MALFORMED[how]).hex())
+    source.call("agent_send", hex=FROM_GUEST[how].hex())
     bench.expect(main, GONE)
     bench.settle()
     bench.claim(main.ending is None, "the session goes on", main.ending)
     seen = len(main.got(AGENT_DATA))
     bench.claim(not seen, "nothing of the malformed message", f"{seen} messages")
+
+
+@requirement("MAIN-081", fault=(lost(BACK_AGAIN), lost(AGENT_DATA), lost(TO_AGENT)))
+def test_agent_after_a_malformed_message(bench: Bench) -> None:
+    """The guest starts its agent again after the server has disconnected it for a malformed message: the
+    client is told, and messages pass in both directions."""
+    source, main = talking(bench)
+    source.call("agent_send", hex=FROM_GUEST["another protocol"].hex())
+    bench.expect(main, GONE, proves="MAIN-046")
+    source.call("agent_detach")
+    source.call("agent_attach")
+    bench.expect(main, BACK_AGAIN)
+    main.send(START, struct.pack("<I", 100))
+    bench.settle()
+    there, here = passed(bench, source, main, REPLY)
+    bench.claim(there and here, "a message at guest and client", (there, here))
+    ends = len(main.got(GONE))
+    bench.claim(ends == 1, "AGENT_DISCONNECTED once", ends)
+
+
+@requirement("MAIN-082", fault=(changed("the server's", AGENT_DATA, agent_message(REPLY)), lost(AGENT_DATA)))
+def test_message_to_the_server(bench: Bench) -> None:
+    """The agent sends a message to the server's own port, and then one to the client: only the second reaches
+    the client."""
+    source, main = talking(bench)
+    own, next_one = agent_message(REPLY), agent_message(REPLY, b"for the client")
+    source.call("agent_send", hex=(chunk(own, SERVER_PORT) + chunk(next_one)).hex())
+    bench.settle()
+    seen = [m.body for m in main.got(AGENT_DATA)]
+    bench.claim(seen == [next_one], f"{next_one.hex()} alone", [body.hex() for body in seen])
+    gone = len(main.got(GONE))
+    bench.claim(not gone, "the agent stays", f"{GONE.name}")
 
 
 @requirement("MAIN-047", fault=Fault("the guest misses a byte", plant=("clip:agent",)))

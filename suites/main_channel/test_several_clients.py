@@ -5,20 +5,37 @@ after the other (server/reds.cpp)."""
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 
 import pytest
 
 from dissectors.framing.events import DISCONNECTED
-from dissectors.wire.constants import ChannelType, MsgcMain, MsgMain, MsgSpicevmc
+from dissectors.wire.constants import ChannelType, MainCap, MsgcMain, MsgInputs, MsgMain, MsgSpicevmc
 from dissectors.wire.enums import MouseMode
 from fixtures.bench import Bench
-from fixtures.bench.planting import changed, closed_after, lost, put, requirement, twice
-from fixtures.system.hosts import Ability
+from fixtures.bench.planting import (
+    as_seamless,
+    changed,
+    closed_after,
+    dies,
+    lost,
+    put,
+    requirement,
+    turned,
+    twice,
+)
+from fixtures.peer.client_capabilities import EVERYTHING
+from fixtures.peer.duties import DUTIFUL, NEVER_ANSWERS, NEVER_LEAVES
+from fixtures.system.hosts import Ability, HarnessError
 from suites.channel_devices import SPICEVMC, UNCOMPRESSED
+from suites.steps import BEGIN, BEGIN_SEAMLESS, announced, served
 
 INIT, LIST = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
 MODE = MsgMain.SPICE_MSG_MAIN_MOUSE_MODE
 COME, GONE = MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS, MsgMain.SPICE_MSG_MAIN_AGENT_DISCONNECTED
+COME_AT_OLD = MsgMain.SPICE_MSG_MAIN_AGENT_CONNECTED
+ACK, NACK = MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK, MsgMain.SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK
+INPUTS, LIGHTS = ChannelType.SPICE_CHANNEL_INPUTS, MsgInputs.SPICE_MSG_INPUTS_KEY_MODIFIERS
 FROM_GUEST = MsgSpicevmc.SPICE_MSG_SPICEVMC_DATA
 SHARED = {
     ChannelType.SPICE_CHANNEL_DISPLAY,
@@ -26,6 +43,7 @@ SHARED = {
     ChannelType.SPICE_CHANNEL_INPUTS,
 }
 ALLOWED = {"SPICE_DEBUG_ALLOW_MC": "1"}
+TIMEOUT_MS = 10_000  # of a source's wait
 DEVICES = ("keyboard", "mouse", "display", "playback", "record", "smartcard", "usbredir", "webdav")
 
 
@@ -74,27 +92,94 @@ def test_device_of_the_first_client(bench: Bench, device: str) -> None:
     bench.claim(seen == [b"for the first"], "the guest's data at the first client", seen)
 
 
-@requirement("MAIN-009", fault=lost(COME))
+@requirement("CHAN-040", fault=(lost(LIGHTS, nth=3), put(LIGHTS, modifiers=5, nth=1)))
+@requirement("MAIN-009", fault=(lost(COME), turned(COME_AT_OLD, COME, lambda b: b"\x0a\0\0\0")))
 @requirement("MAIN-012", fault=(lost(MODE, nth=2), twice(MODE)))
 @requirement("MAIN-016", fault=lost(GONE))
 @pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 def test_each_client_is_told(bench: Bench) -> None:
-    """The mouse mode changes, and the agent comes and goes: the server informs every client, not only one."""
+    """The mouse mode and the keyboard's lights change, and the agent comes and goes: the server informs every
+    client, not only one, and each in the form that it supports."""
     source = bench.start(devices=("keyboard", "mouse", "tablet", "display"), environment=ALLOWED)
     source.call("set_agent_mouse", enable=0)
-    mains = [bench.client(source, channels=()).main for _ in range(3)]
+    lacking: tuple[MainCap, ...] = (MainCap.SPICE_MAIN_CAP_AGENT_CONNECTED_TOKENS,)
+    abilities = EVERYTHING, EVERYTHING.without(*lacking), EVERYTHING
+    clients = [bench.client(source, channels=(INPUTS,), capabilities=able) for able in abilities]
+    mains = [client.main for client in clients]
     for mode in (MouseMode.SPICE_MOUSE_MODE_CLIENT, MouseMode.SPICE_MOUSE_MODE_SERVER):
         mains[1].send(MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST, struct.pack("<H", mode))
         bench.settle()
     source.call("agent_attach")
     bench.settle()
     source.call("agent_detach")
+    source.call("kbd_leds", leds=4)
     bench.settle()
-    for type_, times, proves in ((MODE, 2, "MAIN-012"), (COME, 1, "MAIN-009"), (GONE, 1, "MAIN-016")):
-        seen = [len(main.got(type_)) for main in mains]
-        bench.claim(
-            seen == [times] * 3, f"{type_.name} to each of 3 clients, {times} times", seen, proves=proves
-        )
+    told = ((MODE, [2, 2, 2], "MAIN-012"), (GONE, [1, 1, 1], "MAIN-016"))
+    forms = ((COME, [1, 0, 1], "MAIN-009"), (COME_AT_OLD, [0, 1, 0], "MAIN-009"))
+    for kind, times, proves in (*told, *forms):
+        seen = [len(main.got(kind)) for main in mains]
+        bench.claim(seen == times, f"{kind.name} to the 3 clients: {times} times", seen, proves=proves)
+    lights = [[m.body[0] for m in client.current.channels[INPUTS, 0].got(LIGHTS)] for client in clients]
+    bench.claim(lights == [[4]] * 3, "caps lock to each of 3 clients", lights, proves="CHAN-040")
+
+
+@requirement("MIG-SRC-080", fault=turned(BEGIN, BEGIN_SEAMLESS, as_seamless))
+@requirement("MIG-DST-080", fault=turned(NACK, ACK))
+@pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.CALLS)
+def test_no_seamless_migration_of_several_clients(bench: Bench) -> None:
+    """Source and target allow several clients, and the seamless scheme is switched on: the source announces
+    the semi-seamless scheme, and the target accepts no other."""
+    source, target = bench.pair(environment=ALLOWED)
+    for host in (source, target):
+        host.call("set_seamless_migration", enable=1)
+    client = bench.client(source, channels=())
+    announced(bench, source, client, target)
+    seen = [m.name for m in client.main.got(BEGIN, BEGIN_SEAMLESS)]
+    bench.claim(seen == [BEGIN.name], f"{BEGIN.name} alone", seen, proves="MIG-SRC-080")
+    stranger = bench.link(target, connection_id=client.session_id ^ 0x40000000)
+    stranger.send(MsgcMain.SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS, struct.pack("<I", 1))
+    bench.settle()
+    seen = [m.name for m in stranger.got(ACK, NACK)]
+    bench.claim(seen == [NACK.name], f"{NACK.name} alone", seen, target, proves="MIG-DST-080")
+
+
+@requirement("ROBUST-070", fault=dies(2, case="answered"))
+@pytest.mark.needs(Ability.VIRTUAL_CLOCK)
+@pytest.mark.parametrize("when", ["answered", "announced", "over"])
+def test_client_that_comes_in_a_migration(bench: Bench, when: str) -> None:
+    """A further client connects when the first has answered the announcement, before it has answered, or when
+    the migration is over and the first client stays; then the source's wait of 10 s is over."""
+    source, target = bench.pair(environment=ALLOWED)
+    duties = {"answered": DUTIFUL, "announced": NEVER_ANSWERS, "over": NEVER_LEAVES}[when]
+    client = bench.client(source, channels=(), duties=duties)
+    if when == "announced":
+        source.announce(target)
+        bench.expect(client.main, BEGIN, proves="MIG-SRC-020")
+    else:
+        announced(bench, source, client, target)
+    if when == "over":
+        source.complete(target)
+    bench.settle()
+    with bench.owed():
+        bench.client(source, channels=())
+    with suppress(HarnessError):
+        bench.pass_time(source, TIMEOUT_MS)
+    bench.alive("after a client that came in a migration", source)
+
+
+@requirement("ROBUST-071", fault=dies(2, case="one"))
+@pytest.mark.needs(Ability.SEAMLESS_DATA)
+@pytest.mark.parametrize("number", [1, 2], ids=["one", "two"])
+def test_seamless_migration_that_several_clients_rule_out(bench: Bench, number: int) -> None:
+    """The seamless scheme was switched on before the server started; the migration begins with one client, or
+    with two."""
+    source, target = bench.pair(seamless=True, environment=ALLOWED)
+    for _ in range(number):
+        bench.client(source, channels=())
+    with suppress(HarnessError):
+        source.announce(target)
+        bench.settle()
+    served(bench, source, "after migrate_connect")
 
 
 @requirement("CONNID-016", fault=put(INIT, session_id=0x6B8B4567))

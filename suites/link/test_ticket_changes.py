@@ -53,6 +53,17 @@ def test_ticket_of_sixty_characters(bench: Bench, how: str) -> None:
     bench.claim(short == DENIED, "the first 59 do not", short)
 
 
+@requirement("LINK-061", fault=(result(DENIED, where=accepted), result(OK, where=refused)))
+def test_ticket_of_more_characters(bench: Bench) -> None:
+    """The hypervisor sets a ticket of 61 characters: the call fails, the ticket before stays, and neither the
+    long one nor its beginning opens a link."""
+    source = bench.start(ticket=TICKET)
+    returned = source.call("set_ticket", password=LONGEST + "!")
+    bench.claim(returned == -1, "set_ticket returns -1", returned)
+    answers = [answer(bench, source, password) for password in (TICKET, LONGEST, LONGEST + "!")]
+    bench.claim(answers == [OK, DENIED, DENIED], "only the ticket before opens", answers)
+
+
 @requirement("LINK-041", fault=(closed_after(INIT), result(DENIED, where=accepted, nth=2)))
 def test_ticket_that_fails_if_connected(bench: Bench) -> None:
     """With fail_if_connected the call fails while a client is connected: the ticket and the session stay as

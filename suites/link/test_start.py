@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How a server starts: at a UNIX path that an earlier one has left, with a key that has a password, with the
+ciphers that its administrator has chosen; and what it must not start with (spice-server.h, spice_server_init
+and spice_server_set_tls)."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from dissectors.wire.constants import LinkErr, MsgMain
+from fixtures.bench import Bench
+from fixtures.bench.planting import accepted, other_result, requirement, result
+from fixtures.peer import PeerFailure
+from fixtures.peer.transport import trusting
+from fixtures.system.hosts import Ability, HarnessError
+from suites.link.test_tls_versions import only
+from suites.link.test_ways_in import unix_path
+
+INIT = MsgMain.SPICE_MSG_MAIN_INIT
+DENIED = LinkErr.SPICE_LINK_ERR_PERMISSION_DENIED
+CHOSEN, ANOTHER = "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-AES128-GCM-SHA256"
+PASSWORD = "of the key"
+
+pytestmark = pytest.mark.needs(Ability.CALLS, Ability.DEVICES)
+
+
+@requirement("LINK-062", fault=result(DENIED, where=accepted))
+def test_path_of_an_earlier_server(bench: Bench) -> None:
+    """The path of the UNIX socket is that of a server which has ended, and has left its socket there."""
+    path = unix_path(bench)
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(path)
+    with bench.owed():
+        bench.link(bench.start(listen=path)).expect(INIT)
+
+
+def wrong_settings(bench: Bench) -> dict[str, dict[str, Any]]:
+    """Settings with which no server may start, by their fault."""
+    certificate = bench.certificate()
+    right, locked = certificate.settings(), certificate.locked(PASSWORD)
+    missing, strange = bench.directory / "missing" / "s", bench.directory / "strange-key.pem"
+    key = rsa.generate_private_key(65_537, 1_024)  # quickly made; of the certificate's kind
+    strange.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return {
+        "no certificate": {"tls": right | {"cert": str(missing)}},
+        "no key": {"tls": right | {"key": str(missing)}},
+        "no authority": {"tls": right | {"ca": str(missing)}},
+        "another's key": {"tls": right | {"key": str(strange)}},
+        "wrong password": {"tls": locked | {"password": PASSWORD[:-1]}},
+        "unknown ciphers": {"tls": right | {"ciphers": "NOBODY-HAS-IT"}},
+        "no directory": {"listen": str(missing)},
+    }
+
+
+@requirement("LINK-063", fault=other_result("init"))
+def test_server_that_must_not_start(bench: Bench) -> None:
+    """A file that TLS needs is missing or does not fit, or there is no place for the socket: the hypervisor
+    learns it from spice_server_init."""
+    for what, settings in wrong_settings(bench).items():
+        seen = "a server that runs"
+        try:
+            bench.start(**settings)
+        except HarnessError as error:
+            seen = str(error)
+        bench.claim("spice_server_init failed" in seen, f"{what}: spice_server_init returns an error", seen)
+
+
+@requirement("LINK-064", fault=result(DENIED, where=accepted))
+def test_key_with_a_password(bench: Bench) -> None:
+    """The server's key is encrypted, and the hypervisor gives its password."""
+    certificate = bench.certificate()
+    source = bench.start(tls=certificate.locked(PASSWORD))
+    with bench.owed():
+        bench.link(source, secure=True, tls=trusting(certificate.ca)).expect(INIT)
+
+
+@requirement("LINK-065", fault=result(DENIED, where=accepted))
+def test_ciphers_that_are_chosen(bench: Bench) -> None:
+    """The administrator has chosen one cipher for TLS 1.2: a client that has it opens main, one that has
+    another does not."""
+    certificate = bench.certificate()
+    source = bench.start(tls=certificate.settings() | {"ciphers": CHOSEN})
+    taken = []
+    for cipher in (CHOSEN, ANOTHER):
+        context = only(ssl.TLSVersion.TLSv1_2, certificate)
+        context.set_ciphers(cipher)
+        try:
+            bench.link(source, secure=True, tls=context).expect(INIT)
+            taken.append(cipher)
+        except PeerFailure:
+            continue
+    bench.claim(taken == [CHOSEN], f"{CHOSEN} alone", taken)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the server answers its hypervisor: which devices it knows, how it is set, and what it refuses
+(spice-server.h, spice-char.h)."""
+
+from __future__ import annotations
+
+import pytest
+
+from dissectors.wire.enums import ImageCompression
+from fixtures.bench import Bench
+from fixtures.bench.planting import other_result, requirement
+from fixtures.system.hosts import Ability
+
+LZ, NONE_SUCH = ImageCompression.SPICE_IMAGE_COMPRESSION_LZ, 99
+#: The call, its arguments, and whether the server takes them.
+SETTINGS = (
+    ("set_port", {"port": -1}, -1),
+    ("set_port", {"port": 1 << 16}, -1),
+    ("set_port", {"port": (1 << 16) - 1}, 0),
+    ("set_channel_security", {"channel": "nonsense", "security": 2}, -1),
+    ("set_channel_security", {"channel": "webdav", "security": 3}, 0),
+    ("set_streaming_video", {"value": 0}, -1),
+    ("set_streaming_video", {"value": 4}, -1),
+    ("set_streaming_video", {"value": 1}, 0),
+    ("set_streaming_video", {"value": 3}, 0),
+    ("set_video_codecs", {"codecs": "spice:mjpeg"}, 0),
+)
+
+pytestmark = pytest.mark.needs(Ability.CALLS, Ability.DEVICES)
+
+
+@requirement("LINK-066", fault=(other_result("set_port"), other_result("set_channel_security")))
+def test_questions_and_settings(bench: Bench) -> None:
+    """The hypervisor sets right and wrong values, and asks what holds."""
+    source = bench.start()
+    known = source.call("recognized_subtypes")
+    bench.claim({"usbredir", "vdagent"} <= set(known), "usbredir and vdagent among the devices", known)
+    for call, arguments, due in SETTINGS:
+        returned = source.call(call, **arguments)
+        bench.claim(returned == due, f"{call} {arguments} returns {due}", returned)
+    codecs = source.call("get_video_codecs")
+    bench.claim(codecs == "spice:mjpeg", "the codecs spice:mjpeg", codecs)
+    for value in (LZ, NONE_SUCH):
+        source.call("set_image_compression", value=int(value))
+        seen = source.call("get_image_compression")
+        bench.claim(seen == LZ, f"the compression {int(LZ)} after {int(value)} was set", seen)

@@ -177,6 +177,22 @@ def test_volume_and_mute(bench: Bench, device: str, able: bool) -> None:
     bench.claim((volumes, mutes) == wanted, f"volumes and mutes {wanted}", (volumes, mutes))
 
 
+@requirement("CHAN-044", fault=(lost(MUTE, case="playback"), added(MODE, VOLUME, b"\0", case="playback")))
+@pytest.mark.parametrize("device", VOLUME_AND_MUTE)
+def test_volume_that_is_not_set(bench: Bench, device: str) -> None:
+    """The guest has set neither volume nor mute when the channel opens, and then sets mute alone."""
+    channel, volume, mute, _ = VOLUME_AND_MUTE[device]
+    source = bench.start(devices=("keyboard", "mouse", device))
+    _, sound = opened(bench, source, channel)
+    told = [m.name for m in sound.got(volume, mute)]
+    bench.claim(not told, "neither VOLUME nor MUTE", told)
+    source.call("sound_volume", device=device, volumes=[])
+    source.call("sound_mute", device=device, mute=1)
+    bench.settle()
+    told = [(m.type, m.body) for m in sound.got(volume, mute)]
+    bench.claim(told == [(mute, b"\1")], "MUTE alone", told)
+
+
 @requirement("ROBUST-065", fault=closed_after(RECORD_START))
 @pytest.mark.parametrize(
     "frames", [1, RING // 2, RING - 1, RING, RING + 1, 2 * RING - 2], ids=lambda n: f"{n} frames"
@@ -221,7 +237,10 @@ def test_guest_hears_what_is_recorded(bench: Bench, frames: int) -> None:
         record.send(RECORD_DATA, struct.pack("<I", 0) + data)
         sent += data
         bench.settle()
-        heard += source.call("record_get", frames=RING)
+        new = source.call("record_get", frames=RING)
+        due = len(sent) >= FRAME * RING // 2
+        bench.claim(bool(new) == due, f"sound after half of the ring: {due}", f"{len(new) // 8} frames")
+        heard += new
     got = bytes.fromhex(heard)
     same = (sent[at : at + FRAME] == got[at : at + FRAME] for at in range(0, len(sent), FRAME))
     other = next((frame for frame, is_same in enumerate(same) if not is_same), "none")

@@ -21,6 +21,15 @@ URGENT = {"priority": 6, "service": 0x10}
 pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 
 
+@requirement("LINK-068", fault=skipped("reuse_address"))
+def test_ports_can_be_used_again(bench: Bench) -> None:
+    """The server's port and its TLS port."""
+    source = bench.start(tls=bench.certificate().settings())
+    sockets = source.call("sockets")
+    seen = [sockets[str(port)] for port in (source.port, source.tls_port)]
+    bench.claim(seen == [{"reuse_address": 1}] * 2, "SO_REUSEADDR at both", seen)
+
+
 @requirement("LINK-060", fault=(skipped("keep_alive"), skipped("no_delay")))
 @requirement("CHAN-151", fault=skipped("priority"))
 def test_each_connection_is_set_up(bench: Bench) -> None:

@@ -1,24 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """How a server starts: at a UNIX path that an earlier one has left, with a key that has a password, with the
-ciphers that its administrator has chosen; and what it must not start with (spice-server.h, spice_server_init
-and spice_server_set_tls)."""
+ciphers that its administrator has chosen; what it must not start with; and how it ends (spice-server.h,
+spice_server_init, spice_server_set_tls and spice_server_destroy)."""
 
 from __future__ import annotations
 
 import socket
 import ssl
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from dissectors.framing.events import DISCONNECTED
 from dissectors.wire.constants import LinkErr, MsgMain
 from fixtures.bench import Bench
-from fixtures.bench.planting import accepted, other_result, requirement, result
+from fixtures.bench.planting import accepted, other_result, requirement, result, stuck_after
 from fixtures.peer import PeerFailure
 from fixtures.peer.transport import trusting
-from fixtures.system.hosts import Ability, HarnessError
+from fixtures.system.hosts import Ability, HarnessError, Way
 from suites.link.test_tls_versions import only
 from suites.link.test_ways_in import unix_path
 
@@ -96,3 +98,24 @@ def test_ciphers_that_are_chosen(bench: Bench) -> None:
         except PeerFailure:
             continue
     bench.claim(taken == [CHOSEN], f"{CHOSEN} alone", taken)
+
+
+@requirement("LINK-067", fault=stuck_after(MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST))
+@pytest.mark.parametrize("way", [Way.PORT, Way.DESCRIPTOR])
+def test_server_that_ends(bench: Bench, way: Way) -> None:
+    """The hypervisor destroys the server while a client is connected: the client's connections end, and the
+    server's own ports are closed; a socket that the hypervisor has given stays open."""
+    certificate = bench.certificate()
+    source = bench.start(listen=way, tls=certificate.settings())
+    client = bench.client(source)
+    bench.settle()
+    source.call("destroy")
+    endings = [channel.expect_end(deadline=2) for channel in client.current]
+    bench.claim(set(endings) <= DISCONNECTED, "the end of each connection", endings)
+    open_ports = []
+    for secure in (False, True):
+        with suppress(PeerFailure):
+            bench.connect(source, secure=secure)
+            open_ports.append("TLS" if secure else "plain")
+    wanted = ["plain"] if way is Way.DESCRIPTOR else []
+    bench.claim(open_ports == wanted, f"open: {wanted}", open_ports)

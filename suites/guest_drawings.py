@@ -14,16 +14,20 @@ from dissectors.wire.enums import BitmapFmt, BrushType, CompositeFlags, ImageTyp
 from suites.guest_pieces import (
     ALPHA,
     AREA,
+    COLOURS,
     DASHES,
     FIXED,
+    FROM_BELOW,
     FROM_X,
     FROM_Y,
     GLYPH,
     HEIGHT,
+    IN_CHUNKS,
     INVERTED,
     MATRIX,
     NO_MASK,
     ORIGINS,
+    PLACES,
     SOURCE,
     SOURCE_HEIGHT,
     SOURCE_WIDTH,
@@ -31,7 +35,9 @@ from suites.guest_pieces import (
     TILE_X,
     TILE_Y,
     TOP_DOWN,
+    TRIPLES,
     WIDTH,
+    WORDS,
     Colours,
     Piece,
     alphas,
@@ -39,6 +45,7 @@ from suites.guest_pieces import (
     cut,
     mask_at,
     masked,
+    of_palette,
     path,
     pattern_brush,
     solid,
@@ -132,6 +139,16 @@ def _is_pattern(name: str) -> dict[str, object]:
     }
 
 
+def stored(form: BitmapFmt, data: bytes) -> dict[str, object]:
+    """The fields of a source that is stored in another form."""
+    return {"src_bitmap.content.format": int(form), "src_bitmap.content.data": data}
+
+
+def five_bits(x: int, y: int) -> int:
+    """The colour of a pixel of WORDS: each 5 bits, whose highest three fill up the byte."""
+    return sum((v << 3 | v >> 2) << n for v, n in ((x, 0), (y, 8), (x ^ y, 16)))
+
+
 def _exclusive(*values: int) -> int:
     result = 0
     for value in values:
@@ -218,6 +235,31 @@ def drawings(left: int, top: int) -> dict[str, Drawing]:
             {**IS_SOURCE, "rop_descriptor": PUT, "mask.flags": 0, **IS_MASK},
             within(cut),
             BLEND,
+        ),
+        "copy of 5 bits a colour, from below": Drawing(
+            Qxl.COPY,
+            M.SPICE_MSG_DISPLAY_DRAW_COPY,
+            Piece(FROM_BELOW, AREA, rop_put, *NO_MASK),
+            {**stored(BitmapFmt.SPICE_BITMAP_FMT_16BIT, WORDS), "src_bitmap.content.flags": 0},
+            lambda x, y: five_bits(x + FROM_X, y + FROM_Y),
+        ),
+        "copy of three bytes a pixel, in two chunks": Drawing(
+            Qxl.COPY,
+            M.SPICE_MSG_DISPLAY_DRAW_COPY,
+            Piece(IN_CHUNKS, AREA, rop_put, *NO_MASK),
+            {**stored(BitmapFmt.SPICE_BITMAP_FMT_24BIT, TRIPLES), "src_bitmap.content.flags": TOP_DOWN},
+            cut,
+        ),
+        "copy with a palette": Drawing(
+            Qxl.COPY,
+            M.SPICE_MSG_DISPLAY_DRAW_COPY,
+            Piece(of_palette(14, 0), AREA, rop_put, *NO_MASK),
+            {
+                **stored(BitmapFmt.SPICE_BITMAP_FMT_8BIT, PLACES),
+                "src_bitmap.content.flags": TOP_DOWN,
+                "src_bitmap.content.palette.ents": list(COLOURS),
+            },
+            lambda x, y: COLOURS[(x + FROM_X + y + FROM_Y) % len(COLOURS)],
         ),
         "blend": Drawing(
             Qxl.BLEND,

@@ -20,7 +20,7 @@ TOP_DOWN, DIRECT = 4, 1  # qxl_dev.h, QXLBitmapFlags
 WIDTH, HEIGHT = 6, 4
 FROM_X, FROM_Y = 3, 2
 #: The source's size, and the pattern's.
-SOURCE_WIDTH, SOURCE_HEIGHT = 16, 8
+SIZE = SOURCE_WIDTH, SOURCE_HEIGHT = 16, 8
 TILE = 8
 TILE_X, TILE_Y = 2, 1  # the pattern's origin on the screen
 
@@ -70,15 +70,30 @@ def cut(x: int, y: int) -> int:
     return source(x + FROM_X, y + FROM_Y)
 
 
-def _image(number: int, form: BitmapFmt, width: int, height: int, stride: int, pixels: bytes) -> Piece:
-    descriptor = pack("<QBBII", 1 | number << 32, ImageType.SPICE_IMAGE_TYPE_BITMAP, 0, width, height)
-    bitmap = pack("<BBIII", form, TOP_DOWN | DIRECT, width, height, stride)
-    return Piece(descriptor, bitmap, None, Piece(pixels))
+def image(
+    number: int,
+    form: BitmapFmt,
+    size: tuple[int, int],
+    stride: int,
+    data: Piece,
+    flags: int = TOP_DOWN | DIRECT,
+    palette: Piece | None = None,
+) -> Piece:
+    """A bitmap of so many columns and rows, `stride` bytes a row. `number`: by which clients tell images
+    apart; without DIRECT the data begin with the first of their chunks."""
+    descriptor = pack("<QBBII", 1 | number << 32, ImageType.SPICE_IMAGE_TYPE_BITMAP, 0, *size)
+    return Piece(descriptor, pack("<BBIII", form, flags, *size, stride), palette, data)
+
+
+def rows(width: int, height: int, pixel: Callable[[int, int], bytes], top_down: bool = True) -> bytes:
+    """The bytes of all pixels."""
+    order = range(height) if top_down else reversed(range(height))
+    return b"".join(pixel(x, y) for y in order for x in range(width))
 
 
 def _true_colour(number: int, width: int, height: int, colours: Colours) -> Piece:
-    pixels = b"".join(pack("<I", colours(x, y)) for y in range(height) for x in range(width))
-    return _image(number, BitmapFmt.SPICE_BITMAP_FMT_32BIT, width, height, 4 * width, pixels)
+    pixels = rows(width, height, lambda x, y: pack("<I", colours(x, y)))
+    return image(number, BitmapFmt.SPICE_BITMAP_FMT_32BIT, (width, height), 4 * width, Piece(pixels))
 
 
 def bits() -> bytes:
@@ -94,8 +109,32 @@ def alphas() -> bytes:
 
 SOURCE = _true_colour(7, SOURCE_WIDTH, SOURCE_HEIGHT, source)
 PATTERN = _true_colour(8, TILE, TILE, tile)
-MASK = _image(9, BitmapFmt.SPICE_BITMAP_FMT_1BIT_BE, 16, 8, 2, bits())
-ALPHA = _image(10, BitmapFmt.SPICE_BITMAP_FMT_8BIT_A, 16, 8, 16, alphas())
+MASK = image(9, BitmapFmt.SPICE_BITMAP_FMT_1BIT_BE, SIZE, 2, Piece(bits()))
+ALPHA = image(10, BitmapFmt.SPICE_BITMAP_FMT_8BIT_A, SIZE, SOURCE_WIDTH, Piece(alphas()))
+#: An image of 5 bits a colour, whose lowest row comes first.
+WORDS = rows(*SIZE, lambda x, y: pack("<H", x | y << 5 | (x ^ y) << 10), top_down=False)
+FROM_BELOW = image(12, BitmapFmt.SPICE_BITMAP_FMT_16BIT, SIZE, 2 * SOURCE_WIDTH, Piece(WORDS), flags=DIRECT)
+#: An image of one byte a colour, in two chunks of the guest's memory.
+TRIPLES = rows(*SIZE, lambda x, y: pack("<I", source(x, y))[:3])
+_CUT = 5 * 3 * SOURCE_WIDTH
+CHUNKS = Piece(
+    pack("<I", _CUT),
+    None,
+    Piece(pack("<I", len(TRIPLES) - _CUT), None, None, TRIPLES[_CUT:]),
+    TRIPLES[:_CUT],
+)
+IN_CHUNKS = image(13, BitmapFmt.SPICE_BITMAP_FMT_24BIT, SIZE, 3 * SOURCE_WIDTH, CHUNKS, flags=TOP_DOWN)
+#: An image whose bytes are places in a palette.
+PLACES = rows(*SIZE, lambda x, y: bytes([(x + y) % 32]))
+COLOURS = tuple(0x104070 + n * 0x050301 for n in range(32))
+
+
+def of_palette(number: int, unique: int) -> Piece:
+    """That image, with a palette of this number."""
+    palette = Piece(pack("<QH32I", unique, len(COLOURS), *COLOURS))
+    return image(number, BitmapFmt.SPICE_BITMAP_FMT_8BIT, SIZE, SOURCE_WIDTH, Piece(PLACES), palette=palette)
+
+
 ORIGINS = pack("<4h", FROM_X, FROM_Y, FROM_X + 1, FROM_Y + 1)
 #: Two rows of three numbers in fixed point: nothing but distinct.
 MATRIX = Piece(pack("<6I", *(n * 0x10001 for n in range(1, 7))))

@@ -9,13 +9,30 @@ from typing import Any
 
 import pytest
 
-from dissectors.wire.constants import MsgDisplay
+from dissectors.wire.constants import ChannelType, MsgcMain, MsgCursor, MsgDisplay, MsgMain
+from dissectors.wire.enums import MouseMode
 from fixtures.bench import Bench
-from fixtures.bench.planting import added, called_twice, never, requirement, skipped
+from fixtures.bench.planting import added, called_twice, lost, never, put, requirement, skipped, twice
 from fixtures.system.hosts import Ability, Host
-from suites.channels.test_display_capabilities import HEADS, MONITORS, SURFACE_CREATE, monitors, opened
+from suites.channels.test_display_capabilities import (
+    DRAW_FILL,
+    HEADS,
+    MONITORS,
+    SURFACE_CREATE,
+    monitors,
+    opened,
+)
 from suites.guest_pictures import drawn
 
+DISPLAY, CURSOR = ChannelType.SPICE_CHANNEL_DISPLAY, ChannelType.SPICE_CHANNEL_CURSOR
+SURFACE_DESTROY = MsgDisplay.SPICE_MSG_DISPLAY_SURFACE_DESTROY
+CURSOR_INIT, CURSOR_RESET, CURSOR_INVAL_ALL = (
+    MsgCursor.SPICE_MSG_CURSOR_INIT,
+    MsgCursor.SPICE_MSG_CURSOR_RESET,
+    MsgCursor.SPICE_MSG_CURSOR_INVAL_ALL,
+)
+MOUSE_MODE = MsgMain.SPICE_MSG_MAIN_MOUSE_MODE
+SERVER_MODE, CLIENT_MODE = MouseMode.SPICE_MOUSE_MODE_SERVER, MouseMode.SPICE_MOUSE_MODE_CLIENT
 MARK = MsgDisplay.SPICE_MSG_DISPLAY_MARK
 WIDTH, HEIGHT = 640, 480  # of the guest's screen
 AREA, COLOUR = (30, 40, 130, 60), 0xC01020  # left, top, right, bottom
@@ -47,9 +64,9 @@ def told(bench: Bench, *names: str) -> list[tuple[str, dict[str, Any]]]:
     return [(e.name, dict(e.args)) for e in bench.pump.tape.host_events if e.name in names]
 
 
-def fill(source: Host, color: int = COLOUR) -> None:
-    """The guest fills an area with a colour, and does not tell the library of it."""
-    source.call("qxl_draw", **dict(zip(SIDES, AREA, strict=True)), color=color, wakes=0)
+def fill(source: Host, color: int = COLOUR, wakes: int = 0) -> None:
+    """The guest fills an area with a colour. `wakes`: it tells the library of it."""
+    source.call("qxl_draw", **dict(zip(SIDES, AREA, strict=True)), color=color, wakes=wakes)
 
 
 @requirement(
@@ -57,17 +74,19 @@ def fill(source: Host, color: int = COLOUR) -> None:
     fault=(never("async_complete"), called_twice("async_complete"), never("update_area_complete")),
 )
 def test_asynchronous_calls(bench: Bench) -> None:
-    """The guest's card makes each asynchronous call, one of them to read a screen on which the guest has just
+    """The guest's card makes each asynchronous call, two of them to read a screen on which it has just
     drawn: each ends once and in order, and the guest then has what it has drawn."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
-    fill(source)
+    left, top, *_ = AREA
     for number, name in enumerate(CALLS):
+        reads = name in ("update_area", "flush_surfaces")
+        if reads:
+            fill(source, COLOUR + number)
         source.call("qxl_async", begins=name, cookie=COOKIE + number)
-        if name == "update_area":
+        if reads:
             drawn(bench, source)
-            left, top, *_ = AREA
             seen = source.call("qxl_pixel", x=left, y=top)
-            bench.claim(seen == COLOUR, f"the guest's colour {COLOUR:#08x}", f"{seen:#08x}")
+            bench.claim(seen == COLOUR + number, f"the guest's colour {COLOUR + number:#x}", f"{seen:#x}")
     drawn(bench, source)
     ends = [args["cookie"] for _, args in told(bench, "async_complete")]
     due = [COOKIE + number for number in range(len(CALLS))]
@@ -79,6 +98,70 @@ def test_asynchronous_calls(bench: Bench) -> None:
         for _, args in told(bench, "update_area_complete")
     ]
     bench.claim(areas == [(0, [AREA])], f"what has changed: {AREA}", areas)
+
+
+@requirement("CHAN-065", fault=(lost(MARK, nth=2), lost(SURFACE_DESTROY), twice(SURFACE_CREATE, nth=2)))
+def test_new_screen_by_asynchronous_calls(bench: Bench) -> None:
+    """The guest's card makes its primary surface anew by asynchronous calls: its display and its cursor begin
+    anew."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    channels = bench.client(source, channels=(DISPLAY, CURSOR)).current.channels
+    display, cursor = channels[DISPLAY, 0], channels[CURSOR, 0]
+    drawn(bench, source)
+    bench.until(lambda: display.got(MARK) and cursor.got(CURSOR_INIT), "display and cursor")
+    since = {channel: len(channel.messages) for channel in (display, cursor)}
+    for number, name in enumerate(("destroy_primary_surface", "create_primary_surface")):
+        source.call("qxl_async", begins=name, cookie=COOKIE + number)
+    drawn(bench, source)
+    bench.until(lambda: len(display.got(MARK)) > 1 and len(cursor.got(CURSOR_INIT)) > 1, "a new screen")
+    for channel, kinds in (
+        (display, (SURFACE_DESTROY, SURFACE_CREATE, MARK)),
+        (cursor, (CURSOR_INVAL_ALL, CURSOR_RESET, CURSOR_INIT)),
+    ):
+        seen = [m.name for m in channel.messages[since[channel] :] if m.type in kinds]
+        proves = "CHAN-065" if channel is display else "CHAN-102"
+        bench.claim(seen == [k.name for k in kinds], [k.name for k in kinds], seen, proves=proves)
+
+
+@requirement("MAIN-061", fault=(lost(MOUSE_MODE, nth=2), put(MOUSE_MODE, supported_modes=3, nth=2)))
+def test_screen_without_a_cursor_of_the_clients(bench: Bench) -> None:
+    """The guest makes its primary surface anew, first with a cursor that no client may draw: the client's
+    mouse mode ends, and is offered again with the next surface."""
+    source = bench.start(devices=("keyboard", "mouse", "tablet", "display"))
+    main = bench.link(source)
+    bench.expect(main, MsgMain.SPICE_MSG_MAIN_INIT, proves="MAIN-001")
+    main.send(MsgcMain.SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST, struct.pack("<H", CLIENT_MODE))
+    bench.settle()
+    for mouse, offered in ((0, SERVER_MODE), (1, SERVER_MODE | CLIENT_MODE)):
+        due = [(int(offered), int(SERVER_MODE))]
+        before = len(main.got(MOUSE_MODE))
+        source.call("qxl_primary", mouse=mouse)
+        drawn(bench, source)
+        packets = [m.packet for m in main.got(MOUSE_MODE)[before:]]
+        seen = [(int(p.supported_modes), int(p.current_mode)) for p in packets]
+        bench.claim(seen == due, f"MOUSE_MODE {due}", seen)
+
+
+@requirement("CHAN-166", fault=(skipped("vm_stop"), skipped("release"), lost(DRAW_FILL, nth=2)))
+def test_machine_stops(bench: Bench) -> None:
+    """The machine stops after the guest has drawn: all is in the guest's memory, and the guest has got it
+    back. What it draws meanwhile is left until the machine runs."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    display = opened(bench, source)
+    fill(source, wakes=1)
+    drawn(bench, source)
+    source.call("vm_stop")
+    left, top, *_ = AREA
+    seen = source.call("qxl_pixel", x=left, y=top), source.call("qxl_held")
+    bench.claim(seen == (COLOUR, 0), f"the guest's colour {COLOUR}, no drawing held", seen)
+    fill(source, COLOUR ^ 0xFF, wakes=1)
+    source.call("qxl_sync")
+    bench.settle()
+    seen = source.call("qxl_left"), len(display.got(DRAW_FILL))
+    bench.claim(seen == (1, 1), "one drawing that is not taken, one at the client", seen)
+    source.call("vm_start")
+    drawn(bench, source)
+    bench.until(lambda: len(display.got(DRAW_FILL)) == 2, "the second drawing")
 
 
 @requirement("CHAN-162", fault=(never("async_complete"), called_twice("async_complete")))
@@ -100,7 +183,7 @@ def test_update_command(bench: Bench) -> None:
     left, top, *_ = AREA
     for number in (0x81234567, 0x9ABCDEF1):
         fill(source, color := number & 0xFFFFFF)
-        source.call("qxl_update", box=list(AREA), number=number)
+        source.call("qxl_update", box=list(AREA), number=number)  # which wakes the library
         drawn(bench, source)
         due = ("notify_update", {"number": number})
         bench.until(lambda d=due: told(bench, "notify_update")[-1:] == [d], "the update")  # type: ignore[misc]
@@ -115,9 +198,7 @@ def test_guest_without_memory(bench: Bench) -> None:
     """The guest's memory is full of drawings that are still seen, and the guest says so twice: each time it
     gets some back, and is asked to take them."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
-    for number in range(DRAWINGS):
-        x, y = number % 20 * 30, number // 20 * 30
-        source.call("qxl_draw", left=x, top=y, right=x + 20, bottom=y + 20, color=number)
+    source.call("qxl_draw", top=0, bottom=4, times=DRAWINGS, step=6)
     drawn(bench, source)
     held = source.call("qxl_held")
     bench.claim(held == DRAWINGS, f"{DRAWINGS} drawings are held", held)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import functools
+from struct import pack
 
 import pytest
 from scapy.packet import Packet
@@ -12,20 +13,22 @@ from scapy.packet import Packet
 from dissectors.channels.display import SpiceMsgcDisplayPreferredCompression
 from dissectors.framing.events import Message
 from dissectors.wire.constants import MsgcDisplay, MsgDisplay
-from dissectors.wire.enums import ImageCompression, ImageType
+from dissectors.wire.enums import BitmapFlags, ImageCompression, ImageType, Ropd
 from fixtures.bench import Bench
 from fixtures.bench.planting import changed, lost, put, requirement, skipped
 from fixtures.peer import Connection
 from fixtures.system.hosts import Ability, Host
 from suites.channels.test_cached_images import opened
-from suites.guest_drawings import ABOVE, BACK, FROM_SURFACE, Drawing, drawings
+from suites.guest_drawings import ABOVE, BACK, FROM_SURFACE, Drawing, Qxl, drawings
 from suites.guest_pictures import drawn, sides
-from suites.guest_pieces import HEIGHT, WIDTH
+from suites.guest_pieces import AREA, HEIGHT, NO_MASK, WIDTH, Piece, of_palette
 
 #: The first drawing's box; the next ones are below it.
 LEFT, TOP = 40, 24
 NAMES = tuple(drawings(LEFT, TOP))
 SCREEN_WIDTH, SCREEN_HEIGHT = 640, 480
+FORGET = MsgDisplay.SPICE_MSG_DISPLAY_INVAL_ALL_PALETTES
+PUT_ALL = pack("<HB", Ropd.SPICE_ROPD_OP_PUT, 0)  # the operation, and the scale mode
 OWN = 101  # the first message of the channel's own
 M = MsgDisplay
 PREFERRED = MsgcDisplay.SPICE_MSGC_DISPLAY_PREFERRED_COMPRESSION
@@ -156,6 +159,70 @@ def test_masks_are_not_compressed(bench: Bench) -> None:
         bench.until(lambda k=kind: display.got(k), name)  # type: ignore[misc]
         seen = value(display.got(kind)[-1].packet, field)
         bench.claim(seen == due, f"{name}: {due.name}", seen)
+
+
+#: Numbers of palettes, and what happens between the drawings with them.
+ONE, OTHER, COMPRESSED, ANEW = 0x8123456789, 0x9ABCDEF012, "compressed", "anew"
+STEPS = (ONE, ONE, OTHER, COMPRESSED, ONE, OTHER, ANEW, ONE)
+
+
+def palettes(display: Connection, since: int) -> list[tuple[str, int]]:
+    """What a display has got of palettes: one to keep, one that it keeps, or the word to forget all."""
+    found = []
+    for message in display.messages[since:]:
+        if message.type == FORGET:
+            found.append(("forgets", 0))
+        elif message.type == M.SPICE_MSG_DISPLAY_DRAW_COPY:
+            bitmap = message.packet.src_bitmap.content
+            flags = int(getattr(bitmap, "flags", 0))
+            if flags & BitmapFlags.SPICE_BITMAP_FLAGS_PAL_FROM_CACHE:
+                found.append(("kept", int(bitmap.palette_id)))
+            elif getattr(bitmap, "palette", None) is not None:
+                keeps = flags & BitmapFlags.SPICE_BITMAP_FLAGS_PAL_CACHE_ME
+                found.append(("keeps" if keeps else "has", int(bitmap.palette.unique)))
+    return found
+
+
+def _unkept(body: bytes) -> bytes:
+    """DRAW_COPY of an 8-bit image whose palette is not to be kept."""
+    eight, top_down, keep = 5, 4, 1
+    return body.replace(bytes([eight, top_down | keep, 16, 0]), bytes([eight, top_down, 16, 0]))
+
+
+@requirement(
+    "CHAN-167",
+    fault=(
+        lost(FORGET, nth=2),
+        changed("not to be kept", M.SPICE_MSG_DISPLAY_DRAW_COPY, _unkept),
+        changed(
+            "another palette",
+            M.SPICE_MSG_DISPLAY_DRAW_COPY,
+            lambda b: b.replace(ONE.to_bytes(8, "little"), OTHER.to_bytes(8, "little")),
+        ),
+    ),
+)
+def test_palettes(bench: Bench) -> None:
+    """The guest draws images with two palettes, also images that the client prefers compressed; it makes its
+    primary surface anew, and draws one again."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    display = opened(bench, source)
+    before = len(display.messages)
+    for step in STEPS:
+        if isinstance(step, int):
+            parts = Piece(of_palette(step & 0xFF, step), AREA, PUT_ALL, *NO_MASK).parts()
+            source.call("qxl_drawing", kind=int(Qxl.COPY), box=box("blend"), parts=parts)
+        elif step == COMPRESSED:
+            lz = int(ImageCompression.SPICE_IMAGE_COMPRESSION_LZ)
+            display.send(SpiceMsgcDisplayPreferredCompression(image_compression=lz))
+            bench.settle()
+        else:
+            source.call("qxl_reset")
+        drawn(bench, source)
+    due = [("keeps", ONE), ("kept", ONE), ("keeps", OTHER), ("kept", ONE), ("kept", OTHER)]
+    due += [("forgets", 0), ("keeps", ONE)]
+    bench.until(lambda: len(palettes(display, before)) >= len(due), "all images")
+    seen = palettes(display, before)
+    bench.claim(seen == due, f"{due}", seen)
 
 
 def near(seen: int, due: int, by: int) -> bool:

@@ -99,9 +99,10 @@ def test_agent_that_moves_the_pointer_comes_and_goes(bench: Bench) -> None:
     bench.claim(modes(main) == wanted, f"MOUSE_MODE {wanted}", modes(main))
 
 
-@requirement("MAIN-012", fault=(twice(MODE), lost(MODE, nth=2)))
+@requirement("MAIN-012", fault=(twice(MODE), lost(MODE, nth=2), other_result("is_server_mouse")))
 def test_mode_that_is_in_force(bench: Bench) -> None:
-    """A client that requests the current mode gets no message: the server announces changes only."""
+    """A client that requests the current mode gets no message: the server announces changes only, and tells
+    its host which mode is in force."""
     source = bench.start(devices=("keyboard", "mouse", "tablet", "display"))
     main = bench.link(source)
     bench.expect(main, INIT, proves="MAIN-001")
@@ -112,6 +113,8 @@ def test_mode_that_is_in_force(bench: Bench) -> None:
         wanted += [int(mode)] * changes
         seen = [current for _, current in modes(main)]
         bench.claim(seen == wanted, f"modes {wanted}", seen)
+        told = source.call("is_server_mouse")
+        bench.claim(told == (mode == SERVER), f"the host is told of {mode.name}", told)
 
 
 @requirement("MAIN-062", fault=other_result("add_another", case="tablet"))

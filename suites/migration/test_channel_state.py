@@ -106,12 +106,14 @@ def acknowledged(bench: Bench, connection: Connection) -> int:
 
 
 @requirement("MIG-SRC-050", fault=lost(MIGRATE, channel=INPUTS))
+@requirement("MIG-DST-026", fault=(lost(MOTION_ACK, host="target"), twice(MOTION_ACK, host="target")))
 @requirement("MIG-SRC-041")
 @pytest.mark.needs(Ability.SEAMLESS_DATA, Ability.VIRTUAL_CLOCK)
 @guest_acts
 def test_channels_that_move_are_silent(bench: Bench) -> None:
     """Between SPICE_MSG_MIGRATE and MIGRATE_DATA a channel sends nothing: not for the guest's lights, the
-    client's mouse, or a timer. Every channel of the session gets SPICE_MSG_MIGRATE."""
+    client's mouse, or a timer. Every channel of the session gets SPICE_MSG_MIGRATE. The target acknowledges
+    the motions of that time, and counts on."""
     source, _, client = seamless_pair(bench, EVERYTHING, DUTIFUL.holding(MigrationStep.FLUSH_MARK))
     inputs = client.current.channels[INPUTS, 0]
     source.call("migrate_start")
@@ -119,10 +121,16 @@ def test_channels_that_move_are_silent(bench: Bench) -> None:
     source.call("migrate_end", completed=1)
     bench.expect(inputs, MIGRATE, proves="MIG-SRC-050")
     source.call("kbd_leds", leds=6)
-    move_mouse(inputs, 3 * BUNCH)
+    move_mouse(inputs, 3 * BUNCH + 1)
     bench.pass_time(source, IDLE_MS)
     client.release(MigrationStep.FLUSH_MARK)
     bench.until(lambda: client.left, "SPICE_MSG_MIGRATE_DATA from the source", proves="MIG-SRC-047")
+    inputs = client.current.channels[INPUTS, 0]
+    seen = [acknowledged(bench, inputs)]
+    for more in (BUNCH - 2, 1):
+        move_mouse(inputs, more)
+        seen.append(acknowledged(bench, inputs))
+    bench.claim(seen == [3, 3, 4], "acknowledgements [3, 3, 4]", seen, proves="MIG-DST-026")
 
 
 @requirement("MIG-DST-026", fault=(lost(MOTION_ACK, host="target"), twice(MOTION_ACK, host="target")))

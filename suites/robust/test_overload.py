@@ -12,10 +12,12 @@ import pytest
 from dissectors.framing.events import Ending
 from dissectors.wire.constants import MsgcMain, MsgcSpicevmc, MsgMain, MsgSpicevmc
 from fixtures.bench import Bench
-from fixtures.bench.planting import Fault, changed, dies_at, lost, requirement, swells
-from fixtures.peer import Client, Connection, Deadline
+from fixtures.bench.planting import Fault, changed, dies, dies_at, lost, requirement, swells
+from fixtures.peer import Client, Connection, Deadline, PeerFailure
 from fixtures.system.hosts import Ability, HarnessError, Host
 from suites.channel_devices import SPICEVMC, UNCOMPRESSED
+from suites.guest_agent import agent_message, chunk
+from suites.steps import served
 
 AGENT_START, AGENT_DATA = MsgcMain.SPICE_MSGC_MAIN_AGENT_START, MsgcMain.SPICE_MSGC_MAIN_AGENT_DATA
 MONITORS_CONFIG = 2  # spice/vd_agent.h, VD_AGENT_MONITORS_CONFIG
@@ -25,7 +27,9 @@ COUNT, SIZE, HELD = 256, 32_000, 6_000_000
 GUEST_COUNT, GUEST_HELD = 240, 6_700_000
 #: Agent messages of 2,000 bytes; a monitors configuration of 256 monitors takes 5,148 bytes.
 PIECE, PIECES, TOO_LONG = 2_000, 40, 1 << 20
-
+#: An agent's messages, together 400 KB, and how much of them the server and both kernels hold at most.
+FROM_AGENT = MsgMain.SPICE_MSG_MAIN_AGENT_DATA
+FLOOD_COUNT, FLOOD_SIZE, FLOOD_HELD = 200, 2_000, 250_000
 
 every_vmc = pytest.mark.parametrize("device", list(SPICEVMC), ids=lambda d: d.partition(":")[0])
 pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
@@ -111,6 +115,46 @@ def test_client_that_does_not_read(bench: Bench, device: str) -> None:
         bench.pump.until(lambda: at_client() >= GUEST_COUNT * SIZE, 5)
     wanted = f"{GUEST_COUNT * SIZE:,} bytes at the client"
     bench.claim(at_client() == GUEST_COUNT * SIZE, wanted, f"{at_client():,}", source)
+
+
+def flooded(bench: Bench, source: Host, count: int = FLOOD_COUNT) -> tuple[Client, int]:
+    """A client that grants tokens for this many messages of the guest's agent, which sends them at once, and
+    that reads nothing; how many bytes the server has read."""
+    client = bench.client(source, channels=(), quick=True)
+    client.main.send(AGENT_START, struct.pack("<I", count))
+    bench.settle()
+    source.call("narrow_lines")
+    messages = b"".join(chunk(agent_message(4, bytes(FLOOD_SIZE), opaque=n)) for n in range(count))
+    left = source.call("agent_send", hex=messages.hex())
+    return client, len(messages) - left
+
+
+@requirement(
+    "ROBUST-072", fault=(lost(FROM_AGENT, nth=FLOOD_COUNT), changed("no data", FROM_AGENT, b"", nth=9))
+)
+def test_client_that_does_not_read_from_the_agent(bench: Bench) -> None:
+    """The client reads nothing while the guest's agent sends 400 KB; then it reads everything."""
+    source = bench.start(devices=("keyboard", "mouse", "agent"))
+    client, held = flooded(bench, source)
+    bench.claim(held <= FLOOD_HELD, f"at most {FLOOD_HELD:,} bytes read", f"{held:,}", source)
+    bench.until(lambda: len(client.main.got(FROM_AGENT)) >= FLOOD_COUNT, "all of the agent's messages")
+    numbers = [int.from_bytes(m.body[8:16], "little") for m in client.main.got(FROM_AGENT)]
+    seen = f"{len(numbers)}, the first {numbers[:8]}"
+    bench.claim(numbers == list(range(FLOOD_COUNT)), f"{FLOOD_COUNT} messages in order", seen, source)
+
+
+@requirement("ROBUST-073", fault=dies(5, case="1"))
+@pytest.mark.parametrize("count", [1, FLOOD_COUNT])
+def test_clients_that_leave_unread(bench: Bench, count: int) -> None:
+    """Four clients, one after the other, leave while messages of the guest's agent wait for them: one, or
+    more than their lines hold."""
+    source = bench.start(devices=("keyboard", "mouse", "agent"))
+    with suppress(HarnessError, PeerFailure):
+        for end in (Connection.close, Connection.reset) * 2:
+            client, _ = flooded(bench, source, count)
+            end(client.main)
+            bench.settle()
+    served(bench, source, "after clients that left unread messages of the agent")
 
 
 @requirement("ROBUST-038", fault=(dies_at(AGENT_DATA), lost(MsgMain.SPICE_MSG_MAIN_INIT, nth=2)))

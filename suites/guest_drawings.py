@@ -58,8 +58,9 @@ BLEND, OPAQUE = 0, 1  # qxl_dev.h, QXLEffectType: whether what was there still m
 PUT, XOR = int(Ropd.SPICE_ROPD_OP_PUT), int(Ropd.SPICE_ROPD_OP_XOR)
 #: The screen before a drawing, and a brush.
 BACK, BRUSH = 0x204060, 0x5A3C96
-#: A copy of the screen takes the box so many rows above: that of the drawing before it.
+#: What is taken from the screen is the box so many rows above: that of the drawing before.
 ABOVE = 20
+WHOLE = pack("<4i", 0, 0, HEIGHT, WIDTH)  # QXLRect of what is taken
 HALF = 0x80  # of 255
 #: All three, exclusively combined: the last byte of a Windows ternary raster operation.
 ROP3_XOR = 0x96
@@ -82,7 +83,8 @@ class Qxl(IntEnum):
 @dataclass(frozen=True)
 class Drawing:
     """`memory`: the drawing's own part of QXLDrawable. `fields`: of the client's message, by their path.
-    `colours`: of the box afterwards, for the tests that read it; `near`: by how much each may differ."""
+    `colours`: of the box afterwards, for the tests that read it; `near`: by how much each may differ.
+    `above`: its source is the screen itself, the box ABOVE."""
 
     kind: Qxl
     message: MsgDisplay
@@ -91,6 +93,7 @@ class Drawing:
     colours: Colours | None = None
     effect: int = OPAQUE
     near: int = 0
+    above: bool = False
 
 
 def _picture(name: str, colours: Colours, width: int, height: int) -> dict[str, object]:
@@ -275,6 +278,15 @@ def drawings(left: int, top: int) -> dict[str, Drawing]:
             Piece(pack("<ii", left, top - ABOVE)),
             {"src_pos.x": left, "src_pos.y": top - ABOVE},
             lambda x, y: cut(x, y) ^ BACK,
+        ),
+        "ternary operation with the screen": Drawing(
+            Qxl.ROP3,
+            M.SPICE_MSG_DISPLAY_DRAW_ROP3,
+            Piece(None, WHOLE, *pattern_brush(), pack("<BB", ROP3_XOR, 0), *NO_MASK),
+            {**_picture("src_bitmap", cut, WIDTH, HEIGHT), **_is_pattern("brush"), "rop3": ROP3_XOR},
+            lambda x, y: _exclusive(cut(x, y) ^ BACK, pattern(x, y), BACK),
+            BLEND,
+            above=True,
         ),
         "blackness": Drawing(
             Qxl.BLACKNESS,

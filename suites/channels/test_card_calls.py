@@ -52,6 +52,7 @@ CALLS = (
 COOKIE = 0x8123456789ABCD00
 #: The monitors' number (fixtures/library/host/qxl_card.py, set_monitors).
 MONITORS_COOKIE = 1
+WRONG_MONITORS = ((0, 4), (3, 2))  # how many there are, and how many the guest allows itself
 #: Drawings beside each other, and how many the server gives back at once (server/image-encoders.h,
 #: RED_RELEASE_BUNCH_SIZE).
 DRAWINGS, BUNCH = 70, 64
@@ -75,7 +76,8 @@ def fill(source: Host, color: int = COLOUR, wakes: int = 0) -> None:
 )
 def test_asynchronous_calls(bench: Bench) -> None:
     """The guest's card makes each asynchronous call, two of them to read a screen on which it has just
-    drawn: each ends once and in order, and the guest then has what it has drawn."""
+    drawn, and sets no monitors, and more than it allows itself: each ends once and in order, and the guest
+    then has what it has drawn."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
     left, top, *_ = AREA
     for number, name in enumerate(CALLS):
@@ -87,10 +89,12 @@ def test_asynchronous_calls(bench: Bench) -> None:
             drawn(bench, source)
             seen = source.call("qxl_pixel", x=left, y=top)
             bench.claim(seen == COLOUR + number, f"the guest's colour {COLOUR + number:#x}", f"{seen:#x}")
+    for count, most in WRONG_MONITORS:
+        source.call("qxl_monitors", heads=HEADS, max_allowed=most, count=count)
     drawn(bench, source)
     ends = [args["cookie"] for _, args in told(bench, "async_complete")]
-    due = [COOKIE + number for number in range(len(CALLS))]
-    bench.claim(ends == due, f"{CALLS}: {[hex(n) for n in due]}", [hex(n) for n in ends])
+    due = [COOKIE + number for number in range(len(CALLS))] + [MONITORS_COOKIE] * len(WRONG_MONITORS)
+    bench.claim(ends == due, f"{CALLS}, monitors: {[hex(n) for n in due]}", [hex(n) for n in ends])
     kinds = [name for name, _ in told(bench, "async_complete", "update_area_complete")][1:3]
     bench.claim(kinds == ["update_area_complete", "async_complete"], "the areas, then the end", kinds)
     areas = [
@@ -162,18 +166,6 @@ def test_machine_stops(bench: Bench) -> None:
     source.call("vm_start")
     drawn(bench, source)
     bench.until(lambda: len(display.got(DRAW_FILL)) == 2, "the second drawing")
-
-
-@requirement("CHAN-162", fault=(never("async_complete"), called_twice("async_complete")))
-def test_monitors_that_are_wrong(bench: Bench) -> None:
-    """The guest sets its monitors, then none, then more than it allows itself: each call ends."""
-    source = bench.start(devices=("keyboard", "mouse", "display"))
-    for count, most in ((3, 4), (0, 4), (3, 2)):
-        before = len(told(bench, "async_complete"))
-        source.call("qxl_monitors", heads=HEADS, max_allowed=most, count=count)
-        drawn(bench, source)
-        ends = [args["cookie"] for _, args in told(bench, "async_complete")[before:]]
-        bench.claim(ends == [MONITORS_COOKIE], f"{count} monitors of {most}: one end", ends)
 
 
 @requirement("CHAN-163", fault=(never("notify_update"), called_twice("notify_update")))

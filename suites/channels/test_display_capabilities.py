@@ -160,7 +160,7 @@ def monitors(display: Connection) -> list[tuple[int, list[list[int]]]]:
 )
 def test_monitors_of_the_guest(bench: Bench) -> None:
     """The guest sets three monitors, one of them without a width, then no monitor, and more than it allows
-    itself; another client comes."""
+    itself; another client comes; the hypervisor allows one monitor, and the guest sets three again."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
     display = opened(bench, source)
     bench.until(lambda: display.got(MONITORS), MONITORS.name)
@@ -176,6 +176,13 @@ def test_monitors_of_the_guest(bench: Bench) -> None:
     bench.until(lambda: later.got(MONITORS), "the monitors for the next client")
     seen = monitors(later)
     bench.claim(seen == due, f"allowed and monitors {due}", seen)
+    source.call("qxl_max_monitors", most=1)
+    source.call("qxl_monitors", heads=HEADS, max_allowed=4)
+    drawn(bench, source)
+    bench.until(lambda: len(monitors(later)) > 1, "the guest's monitors")
+    seen = monitors(later)[1:]
+    due = [(1, [HEADS[0]])]
+    bench.claim(seen == due, f"allowed and monitors {due}, as the hypervisor limits them", seen)
 
 
 @requirement("CHAN-120", fault=never("client_capabilities"))

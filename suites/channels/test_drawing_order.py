@@ -17,7 +17,7 @@ from fixtures.system.hosts import Ability
 from suites.channels.test_cached_images import opened
 from suites.guest_drawings import FROM_SURFACE, Qxl
 from suites.guest_pictures import drawn
-from suites.guest_pieces import HEIGHT, WIDTH, Piece
+from suites.guest_pieces import HEIGHT, NO_MASK, WIDTH, Piece
 
 M = MsgDisplay
 CREATE, DESTROY = M.SPICE_MSG_DISPLAY_SURFACE_CREATE, M.SPICE_MSG_DISPLAY_SURFACE_DESTROY
@@ -29,6 +29,7 @@ FILL, COPY, COPY_BITS = (
 #: Drawings that fill the client's window, and the colours before and after.
 BESIDE = 45
 OLD, NEW = 0x112233, 0x445566
+REVERT_ON_DUP = 2  # qxl_dev.h, QXLEffectType: the drawing undoes itself when it comes twice
 SIDE = 24  # of the off-screen surface
 
 FIRST = 2  # messages about the screen itself: SURFACE_CREATE and its picture
@@ -61,17 +62,22 @@ def described(message: Message) -> tuple[str, int, int]:
         lost(FILL, where=_old_beside),
         lost(COPY_BITS),
         added(COPY, DESTROY, b"\1\0\0\0", nth=2),
+        added(COPY_BITS, M.SPICE_MSG_DISPLAY_DRAW_INVERS, bytes(21 + 13)),
     ),
 )
 def test_what_is_copied_is_sent_before_it_is_covered(bench: Bench) -> None:
     """The client's window is full while the guest draws, copies that to another place of the screen, and
     draws over the first place; and while it draws on an off-screen surface, copies that to the screen, draws
-    over it and gives it up."""
+    over it and gives it up. It also inverts a place twice: the client gets both or neither."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
     display = opened(bench, source)
     display.answers.ack = False
     source.call("qxl_draw", right=200, top=0, bottom=4, times=BESIDE, step=6)
     x, y = 300, 200
+    for _ in range(2):
+        inverts = Piece(*NO_MASK).parts()
+        place = [600, y, 600 + WIDTH, y + HEIGHT]
+        source.call("qxl_drawing", kind=int(Qxl.INVERS), box=place, parts=inverts, effect=REVERT_ON_DUP)
     box = {"left": x, "top": y, "right": x + WIDTH, "bottom": y + HEIGHT}
     source.call("qxl_draw", color=OLD, **box)
     point = Piece(pack("<ii", x, y)).parts()
@@ -99,3 +105,5 @@ def test_what_is_copied_is_sent_before_it_is_covered(bench: Bench) -> None:
     # the server may leave out what nobody sees any more
     seen = [m for m in late[len(on_screen) :] if m != (FILL.name, 1, NEW)]
     bench.claim(seen == beside, f"{beside}", seen)
+    inverted = len(display.got(M.SPICE_MSG_DISPLAY_DRAW_INVERS))
+    bench.claim(inverted in (0, 2), "both inversions or none", inverted)

@@ -51,8 +51,12 @@ def described(name: str) -> Drawing:
 def draw(source: Host, name: str) -> None:
     """The guest draws in the drawing's own box."""
     drawing = described(name)
+    left, top, right, bottom = box(name)
+    area = {"self_area": [left, top - ABOVE, right, bottom - ABOVE]} if drawing.above else {}
     parts = drawing.memory.parts()
-    source.call("qxl_drawing", kind=int(drawing.kind), box=box(name), parts=parts, effect=drawing.effect)
+    source.call(
+        "qxl_drawing", kind=int(drawing.kind), box=box(name), parts=parts, effect=drawing.effect, **area
+    )
 
 
 def own(display: Connection) -> list[Message]:

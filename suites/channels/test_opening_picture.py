@@ -145,6 +145,18 @@ def test_cursor_begins(bench: Bench, last: str) -> None:
     bench.claim(size == (CURSOR_SIDE, CURSOR_SIDE), "the shape that was set", size)
 
 
+@requirement("CHAN-066", fault=put(INIT, visible=0))
+def test_cursor_that_the_card_has_loaded(bench: Bench) -> None:
+    """The card of a migration's target gets the cursor that the guest had at the source: CURSOR_INIT carries
+    it."""
+    source = bench.start(devices=("keyboard", "mouse", "display"))
+    source.call("qxl_cursor", kind="set", loads=1)
+    init = bench.expect(opened(bench, source, CURSOR), INIT)
+    header = init.packet.cursor.header
+    seen = int(init.packet.visible), header and (int(header.width), int(header.height))
+    bench.claim(seen == (1, (CURSOR_SIDE, CURSOR_SIDE)), "the shape that was loaded, visible", seen)
+
+
 @requirement(
     "CHAN-067",
     fault=(

@@ -26,7 +26,7 @@ DEVICES = ("keyboard", "mouse", "display")
 #: 10 Mbit/s (server/main-channel-client.cpp, net_test_stage).
 SLOW_US = 2_000_000
 AUTO = 1  # spice_wan_compression_t: for slow lines alone
-XOR = 64  # spice/enums.h, SPICE_ROPD_OP_XOR
+PUT, XOR = 8, 64  # spice/enums.h, SpiceRopd
 #: What the host sets -> the type of an image on a quick line, and on a slow one.
 TYPES = {
     "QUIC": (ImageType.SPICE_IMAGE_TYPE_QUIC, ImageType.SPICE_IMAGE_TYPE_JPEG),
@@ -105,8 +105,9 @@ def drawings(messages: list[Message]) -> list[tuple[str, tuple[int, ...]]]:
 
 @requirement("MIG-DST-067", fault=(lost(DRAW_COPY, host="target"), twice(DRAW_FILL, host="target")))
 def test_drawing_that_needs_exact_pixels(bench: Bench) -> None:
-    """The client has got a photograph as JPEG at the source. At the target the guest inverts a part of it,
-    and a place beside it: the client first gets the exact pixels of that part, and of no other."""
+    """The client has got a photograph as JPEG at the source. At the target the guest inverts a place beside
+    it, a part of it twice, and a part over which it has drawn: the client first gets the exact pixels of the
+    part that it has with loss, once, and of no other."""
     source, target, client = begun(bench, "QUIC", "slow")
     kind = photographed(bench, source, client)
     if kind != ImageType.SPICE_IMAGE_TYPE_JPEG:
@@ -116,14 +117,16 @@ def test_drawing_that_needs_exact_pixels(bench: Bench) -> None:
     inside = (LEFT + 8, TOP + 16, LEFT + 40, TOP + 32)
     beside = (TOP + 8, TOP + 16, LEFT - 40, TOP + 32)
     before = len(display_of(client).messages)
-    for box in (beside, inside):
-        target.call("qxl_draw", **dict(zip(("left", "top", "right", "bottom"), box, strict=True)), rop=XOR)
+    covered = (LEFT + 48, TOP + 16, LEFT + 56, TOP + 24)
+    course = ((beside, XOR), (inside, XOR), (inside, XOR), (covered, PUT), (covered, XOR))
+    for box, rop in course:
+        target.call("qxl_draw", **dict(zip(("left", "top", "right", "bottom"), box, strict=True)), rop=rop)
         drawn(bench, target)
 
     def fills() -> int:
         return sum(m.type == DRAW_FILL for m in display_of(client).messages[before:])
 
-    bench.until(lambda: fills() == 2, "both drawings")
+    bench.until(lambda: fills() == len(course), "all drawings")
     seen = drawings(display_of(client).messages[before:])
-    due = [("fill", beside), ("copy", inside), ("fill", inside)]
+    due = [("fill", beside), ("copy", inside), *(("fill", box) for box, _ in course[1:])]
     bench.claim(seen == due, due, seen, target)

@@ -107,7 +107,7 @@ def test_server_that_ends(bench: Bench, way: Way) -> None:
     server's own ports are closed; a socket that the hypervisor has given stays open."""
     certificate = bench.certificate()
     source = bench.start(listen=way, tls=certificate.settings())
-    client = bench.client(source)
+    client = bench.client(source, quick=True)
     bench.settle()
     source.call("destroy")
     endings = [channel.expect_end(deadline=2) for channel in client.current]

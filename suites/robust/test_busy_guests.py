@@ -24,9 +24,10 @@ from suites.channels.test_device_life import (
     WITH_STATE,
     card,
     of,
-    short,
 )
 from suites.guest_agent import agent_message, chunk, read_by_guest
+
+WITHIN, WAITING = "within a message", "with messages that wait"
 
 pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 
@@ -53,30 +54,39 @@ def a_message(device: str, number: int) -> tuple[int, bytes, bytes]:
     return TO_GUEST, content, content
 
 
-@requirement("ROBUST-011", fault=dies_at(CARD_TO_GUEST, nth=2, case="smartcard-with messages that wait"))
-@pytest.mark.parametrize("leaves", ["within a message", "with messages that wait"])
-@pytest.mark.parametrize("device", ["agent", *WITH_STATE], ids=short)
-def test_client_leaves_while_its_guest_is_busy(bench: Bench, device: str, leaves: str) -> None:
-    """A client leaves with messages that the guest has not taken, or in the middle of one; then the guest
-    takes everything: the server lives, and the guest gets the next client's message."""
+#: The device, and how its clients leave, one after the other.
+LEAVES = {
+    "agent": ("agent", (WITHIN, WAITING)),
+    "smartcard": ("smartcard", (WITHIN, WAITING)),
+    "usbredir": ("usbredir", (WITHIN,)),
+    "usbredir, late guest": ("usbredir", (WAITING,)),
+}
+
+
+@requirement("ROBUST-011", fault=dies_at(CARD_TO_GUEST, nth=4, case="smartcard"))
+@pytest.mark.parametrize(("device", "leaves"), LEAVES.values(), ids=LEAVES.keys())
+def test_client_leaves_while_its_guest_is_busy(bench: Bench, device: str, leaves: tuple[str, ...]) -> None:
+    """A client leaves in the middle of a message, or with messages that the guest has not taken; then the
+    guest takes everything: the server lives, and the guest gets the message of the next client."""
     source = bench.start(devices=("keyboard", "mouse", device))
-    client, channel = comes(bench, source, device)
-    if leaves == "within a message":
-        kind, body, _ = a_message(device, 1)
-        channel.send_raw(struct.pack("<HI", kind, len(body)) + body[:7])
-    else:
-        source.call("chardev_take", device=device, room=5, wakes=False)
-        for number in range(1, 4):
-            kind, body, _ = a_message(device, number)
-            channel.send(kind, body)
-    bench.settle()
-    client.close()
-    bench.settle()
-    with suppress(HarnessError):
-        source.call("chardev_take", device=device, room=None)
-    bench.alive(f"after a client that left {leaves}", source)
-    if not source.life().alive:
-        return
+    for how in leaves:
+        client, channel = comes(bench, source, device)
+        if how == WITHIN:
+            kind, body, _ = a_message(device, 0)
+            channel.send_raw(struct.pack("<HI", kind, len(body)) + body[:7])
+        else:
+            source.call("chardev_take", device=device, room=5, wakes=False)
+            for number in range(1, 4):
+                kind, body, _ = a_message(device, number)
+                channel.send(kind, body)
+        bench.settle()
+        client.close()
+        bench.settle()
+        with suppress(HarnessError):
+            source.call("chardev_take", device=device, room=None)
+        bench.alive(f"after a client that left {how}", source)
+        if not source.life().alive:
+            return
     _, channel = comes(bench, source, device)
     kind, body, due = a_message(device, 9)
     channel.send(kind, body)

@@ -222,6 +222,19 @@ def test_device_is_unplugged(bench: Bench, device: str) -> None:
     bench.claim(answer == LinkErr.SPICE_LINK_ERR_OK, "a link to the device that is back", answer)
 
 
+@requirement("CHAN-070")
+def test_card_reader_is_unplugged(bench: Bench) -> None:
+    """The channel of an unplugged smartcard reader ends, and the session goes on."""
+    source = bench.start(devices=("keyboard", "mouse", "smartcard"))
+    client = bench.client(source)
+    bench.settle()
+    source.call("chardev_detach", device="smartcard")
+    bench.settle()
+    ending = of(client, ChannelType.SPICE_CHANNEL_SMARTCARD).ending
+    bench.claim(ending in DISCONNECTED, "the end of the reader's channel", ending or "it stays open")
+    bench.claim(client.main.ending is None, "the session goes on", client.main.ending)
+
+
 @requirement("CHAN-071", fault=timers(+1, case="agent-0"))
 @pytest.mark.needs(Ability.VIRTUAL_CLOCK)
 @pytest.mark.parametrize("room", [0, 5])

@@ -245,6 +245,7 @@ def came(display: Connection) -> list[int]:
     "CHAN-053",
     fault=(
         put(STREAM_CREATE, codec_type=2, case="True"),
+        lost(STREAM_CREATE, case="True"),
         lost(REPORT, case="True"),
         put(REPORT, max_window_size=0, case="True"),
         put(REPORT, timeout_ms=0, case="True"),

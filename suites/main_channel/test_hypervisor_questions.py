@@ -9,9 +9,11 @@ import pytest
 from dissectors.wire.enums import ImageCompression
 from fixtures.bench import Bench
 from fixtures.bench.planting import other_result, requirement
+from fixtures.builds.library_file import is_linked_with
 from fixtures.system.hosts import Ability
 
-LZ, NONE_SUCH = ImageCompression.SPICE_IMAGE_COMPRESSION_LZ, 99
+LZ, LZ4 = ImageCompression.SPICE_IMAGE_COMPRESSION_LZ, ImageCompression.SPICE_IMAGE_COMPRESSION_LZ4
+NONE_SUCH = 99
 #: The call, its arguments, and whether the server takes them.
 SETTINGS = (
     ("set_port", {"port": -1}, -1),
@@ -31,7 +33,8 @@ pytestmark = pytest.mark.needs(Ability.CALLS, Ability.DEVICES)
 
 @requirement("LINK-066", fault=(other_result("set_port"), other_result("set_channel_security")))
 def test_questions_and_settings(bench: Bench) -> None:
-    """The hypervisor sets right and wrong values, and asks what holds."""
+    """The hypervisor sets right and wrong values, and asks what holds; LZ4 and SASL are there if the build
+    has their libraries."""
     source = bench.start()
     known = source.call("recognized_subtypes")
     bench.claim({"usbredir", "vdagent"} <= set(known), "usbredir and vdagent among the devices", known)
@@ -44,3 +47,9 @@ def test_questions_and_settings(bench: Bench) -> None:
         source.call("set_image_compression", value=int(value))
         seen = source.call("get_image_compression")
         bench.claim(seen == LZ, f"the compression {int(LZ)} after {int(value)} was set", seen)
+    if is_linked_with(source.identity.path, "liblz4"):
+        returned = source.call("set_image_compression", value=int(LZ4)), source.call("get_image_compression")
+        bench.claim(returned == (0, LZ4), f"LZ4, number {int(LZ4)}, is taken", returned)
+    if is_linked_with(source.identity.path, "libsasl2"):
+        returned = source.call("set_sasl", enable=0)
+        bench.claim(returned == 0, "set_sasl returns 0", returned)

@@ -131,3 +131,16 @@ def test_another_device_of_a_kind(bench: Bench, device: str) -> None:
     bench.settle()
     bench.claim(main.ending is None, "the session goes on", main.ending)
     bench.alive(f"a second {device}", source)
+
+
+@requirement("MAIN-085", fault=other_result("add_another"))
+def test_devices_of_unknown_versions(bench: Bench) -> None:
+    """The server refuses each device whose interface has a major version that it does not know, or a minor
+    one that is later than its own; it takes the next one of that kind."""
+    source = bench.start(devices=())
+    for device in ("keyboard", "mouse", "tablet", "playback", "record", "agent", "display"):
+        versions = ((1, 0), (-1, 0), (0, 90))
+        results = [source.call("add_another", device=device, major=by, minor=more) for by, more in versions]
+        bench.claim(results == [-1] * len(versions), f"-1 for each {device}", results)
+        source.call("chardev_attach", device=device)
+    bench.alive("devices of unknown versions", source)

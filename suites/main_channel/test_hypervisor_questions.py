@@ -14,6 +14,18 @@ from fixtures.system.hosts import Ability
 
 LZ, LZ4 = ImageCompression.SPICE_IMAGE_COMPRESSION_LZ, ImageCompression.SPICE_IMAGE_COMPRESSION_LZ4
 NONE_SUCH = 99
+#: The devices of a machine, and the versions of their interfaces (spice-input.h and others) that every
+#: release takes.
+INTERFACES = {
+    "migration": [1, 1],
+    "keyboard": [1, 1],
+    "mouse": [1, 1],
+    "tablet": [1, 1],
+    "display": [3, 3],
+    "playback": [1, 3],
+    "record": [2, 3],
+    "usbredir": [1, 3],
+}
 #: The call, its arguments, and whether the server takes them.
 SETTINGS = (
     ("set_port", {"port": -1}, -1),
@@ -35,7 +47,9 @@ pytestmark = pytest.mark.needs(Ability.CALLS, Ability.DEVICES)
 def test_questions_and_settings(bench: Bench) -> None:
     """The hypervisor sets right and wrong values, and asks what holds; LZ4 and SASL are there if the build
     has their libraries."""
-    source = bench.start()
+    source = bench.start(devices=tuple(device for device in INTERFACES if device != "migration"))
+    taken = source.call("interfaces")
+    bench.claim(taken == INTERFACES, f"devices of the versions {INTERFACES}", taken)
     known = source.call("recognized_subtypes")
     bench.claim({"usbredir", "vdagent"} <= set(known), "usbredir and vdagent among the devices", known)
     for call, arguments, due in SETTINGS:

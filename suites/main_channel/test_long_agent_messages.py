@@ -85,10 +85,11 @@ def test_agent_that_speaks_too_early(bench: Bench) -> None:
     bench.claim(came == [NEXT], f"the next message, {len(NEXT)} bytes, alone", list(map(len, came)))
 
 
-@requirement("MAIN-084")
+@requirement("MAIN-084", fault=lost(AGENT_DATA, nth=2))
 def test_message_that_began_too_early(bench: Bench) -> None:
     """The agent sends the beginning of a message before the client has sent AGENT_START, and the rest
     afterwards."""
     raw, early = chunk(LONG) + chunk(NEXT), CHUNK.size + MOST + 10
     came = heard_when_started(bench, raw[:early], raw[early:])
+    bench.claim(came[-1:] == [NEXT], "what follows, at last", list(map(len, came)))
     bench.claim(came == [NEXT], f"the next message, {len(NEXT)} bytes, alone", list(map(len, came)))

@@ -168,12 +168,13 @@ def _half(above: int, below: int) -> int:
     return sum(mixed)
 
 
+FAR_SIDE = 24  # of the off-screen surface that is copied
 #: A copy of a part of the off-screen surface 1.
 FROM_SURFACE = Drawing(
     Qxl.COPY,
     MsgDisplay.SPICE_MSG_DISPLAY_DRAW_COPY,
     Piece(
-        Piece(pack("<QBBIII", 1 | 11 << 32, ImageType.SPICE_IMAGE_TYPE_SURFACE, 0, 24, 24, 1)),
+        Piece(pack("<QBBIII", 1 | 11 << 32, ImageType.SPICE_IMAGE_TYPE_SURFACE, 0, FAR_SIDE, FAR_SIDE, 1)),
         AREA,
         pack("<HB", PUT, 0),
         *NO_MASK,

@@ -15,7 +15,7 @@ from fixtures.bench.planting import added, lost, requirement
 from fixtures.relay.relay_rules import Piece as Wired
 from fixtures.system.hosts import Ability
 from suites.channels.test_cached_images import opened
-from suites.guest_drawings import FROM_SURFACE, Qxl
+from suites.guest_drawings import FAR_SIDE, FROM_SURFACE, Qxl
 from suites.guest_pictures import drawn
 from suites.guest_pieces import HEIGHT, NO_MASK, WIDTH, Piece
 
@@ -30,7 +30,6 @@ FILL, COPY, COPY_BITS = (
 BESIDE = 45
 OLD, NEW = 0x112233, 0x445566
 REVERT_ON_DUP = 2  # qxl_dev.h, QXLEffectType: the drawing undoes itself when it comes twice
-SIDE = 24  # of the off-screen surface
 
 FIRST = 2  # messages about the screen itself: SURFACE_CREATE and its picture
 
@@ -83,11 +82,17 @@ def test_what_is_copied_is_sent_before_it_is_covered(bench: Bench) -> None:
     point = Piece(pack("<ii", x, y)).parts()
     source.call("qxl_drawing", kind=int(Qxl.COPY_BITS), box=[400, y, 400 + WIDTH, y + HEIGHT], parts=point)
     source.call("qxl_draw", color=NEW, **box)
-    source.call("qxl_surfaces", count=1, side=SIDE)
-    whole = {"left": 0, "top": 0, "right": SIDE, "bottom": SIDE, "surface": 1}
+    source.call("qxl_surfaces", count=1, side=FAR_SIDE)
+    whole = {"left": 0, "top": 0, "right": FAR_SIDE, "bottom": FAR_SIDE, "surface": 1}
     source.call("qxl_draw", color=OLD, **whole)
     place, parts = [500, y, 500 + WIDTH, y + HEIGHT], FROM_SURFACE.memory.parts()
-    source.call("qxl_drawing", kind=int(Qxl.COPY), box=place, parts=parts, depends=[1, 0, 0, SIDE, SIDE])
+    source.call(
+        "qxl_drawing",
+        kind=int(Qxl.COPY),
+        box=place,
+        parts=parts,
+        depends=[1, 0, 0, FAR_SIDE, FAR_SIDE],
+    )
     source.call("qxl_draw", color=NEW, **whole)
     source.call("qxl_surfaces", count=1, destroy=1)
     drawn(bench, source)

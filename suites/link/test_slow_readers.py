@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Clients that do not read for a while, over TLS and over WebSocket: the server cuts its messages anywhere,
+and loses nothing (server/red-stream.cpp, websocket.c)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dissectors.wire.constants import ChannelType, MsgSpicevmc
+from fixtures.bench import Bench
+from fixtures.bench.planting import lost, requirement, rewritten
+from fixtures.peer.transport import trusting
+from fixtures.peer.websocket_client import PING, PONG, WebSocket
+from fixtures.system.hosts import Ability
+from suites.channel_devices import UNCOMPRESSED
+from suites.link.test_websocket import faults_of, started
+
+PORT, DATA = "port:org.example", MsgSpicevmc.SPICE_MSG_SPICEVMC_DATA
+#: What the guest writes at once, how many times at most, and how many the server must have left unread.
+BLOCK, BLOCKS, LEFT = 48_000, 400, 1
+#: What the kernel holds of each connection, bytes.
+SEND_BUFFER = 1 << 15
+QUESTION = b"still there?"
+
+pytestmark = pytest.mark.needs(Ability.CALLS, Ability.DEVICES)
+
+
+@requirement(
+    "LINK-069",
+    fault=(
+        lost(DATA, nth=3, case="TLS"),
+        rewritten("a byte less", lambda b: b[:-1], nth=9, case="WebSocket"),
+    ),
+)
+@pytest.mark.parametrize("way", ["WebSocket", "TLS", "WebSocket over TLS"])
+def test_client_that_reads_later(bench: Bench, way: str) -> None:
+    """The guest writes more than the line holds while the client does not read, and the client sends a PING;
+    then it reads everything, in valid frames, and the PONG."""
+    wraps: list[WebSocket] = []
+
+    def wrap() -> WebSocket:
+        wraps.append(WebSocket())
+        return wraps[-1]
+
+    certificate = bench.certificate() if "TLS" in way else None
+    settings: dict[str, Any] = {"devices": (PORT,), "tls": certificate.settings() if certificate else None}
+    source = started(bench, **settings) if "WebSocket" in way else bench.start(**settings)
+    source.call("limit_send_buffers", size=SEND_BUFFER)
+    client = bench.client(
+        source,
+        capabilities=UNCOMPRESSED,
+        tls=trusting(certificate.ca) if certificate else None,
+        wrap=wrap if "WebSocket" in way else None,
+    )
+    bench.settle()
+    channel = client.current.channels[ChannelType.SPICE_CHANNEL_PORT, 0]
+    said, waits = b"", 0
+    while waits < LEFT * BLOCK and len(said) < BLOCKS * BLOCK:
+        block = len(said).to_bytes(4) * (BLOCK // 4)
+        waits = source.call("chardev_send", device=PORT, hex=block.hex())
+        said += block
+    bench.claim(waits >= LEFT * BLOCK, "a guest that has to wait", f"{waits} bytes left")
+    if wraps:
+        wraps[-1].send_frame(PING, QUESTION)
+
+    def read() -> int:
+        return sum(m.size for m in channel.got(DATA))
+
+    bench.until(lambda: read() >= len(said) or channel.ending, f"{len(said)} bytes of the guest")
+    bench.claim(b"".join(m.body for m in channel.got(DATA)) == said, "what the guest has written", read())
+    wrong = [fault for websocket in wraps for fault in faults_of(websocket.frames)]
+    bench.claim(not wrong, "frames as RFC 6455 requires", wrong)
+    if wraps:
+        bench.until(lambda: wraps[-1].payloads(PONG), "a PONG frame")
+        bench.claim(wraps[-1].payloads(PONG) == [QUESTION], "one PONG", wraps[-1].payloads(PONG))

@@ -12,7 +12,7 @@ from dissectors.channels.agent_enums import AgentPort
 from dissectors.framing.events import DISCONNECTED
 from dissectors.wire.constants import MsgcMain, MsgMain
 from fixtures.bench import Bench
-from fixtures.bench.planting import Fault, added, changed, lost, requirement, stuck_after
+from fixtures.bench.planting import Fault, added, changed, lost, requirement, skipped, stuck_after
 from fixtures.peer import Connection
 from fixtures.system.hosts import Ability, Host
 from suites.guest_agent import CHUNK, HEADER, agent_message, chunk, read_by_guest
@@ -132,18 +132,38 @@ def test_capabilities_of_what_is_switched_off(bench: Bench, copypaste: bool, fil
     bench.claim(seen == [struct.pack("<I", wanted).hex()], f"capabilities {wanted:#x}", seen)
 
 
-@requirement("MAIN-066", fault=Fault("the guest misses a byte", plant=("clip:agent",), case="able"))
+def graphics_devices(*devices: tuple[int, int, int, str]) -> bytes:
+    """GRAPHICS_DEVICE_INFO of these outputs: channel, monitor, output of the device, address."""
+    outputs = b"".join(
+        struct.pack("<IIII", *numbers, len(address) + 1) + address.encode() + b"\0"
+        for *numbers, address in devices
+    )
+    return chunk(agent_message(GRAPHICS_DEVICE_INFO, struct.pack("<I", len(devices)) + outputs), SERVER_PORT)
+
+
+@requirement(
+    "MAIN-066",
+    fault=(
+        Fault("the guest misses a byte", plant=("clip:agent",), case="able"),
+        skipped("qxl_device_info", case="able"),
+    ),
+)
 @pytest.mark.parametrize("able", [True, False], ids=["able", "not able"])
 def test_graphics_devices(bench: Bench, able: bool) -> None:
     """An agent with the capability gets the graphics devices, in a chunk of the server's own port, each time
-    that it announces the capability; an agent without it gets nothing."""
+    that it announces the capability, and when the hypervisor names a card's outputs; an agent without it gets
+    nothing."""
     source, _ = talking(bench)
     announced = ALL_CAPS if able else ALL_CAPS & ~GRAPHICS_DEVICE_INFO_CAP
     for _ in range(2):
         source.call("agent_send", hex=chunk(_caps(announced)).hex())
         bench.settle()
+    source.call("chardev_attach", device="display")
+    source.call("qxl_device_info", address="pci/0000/02.0", first=3, count=2)
+    bench.settle()
     seen = read_by_guest(bench)
-    wanted = chunk(agent_message(GRAPHICS_DEVICE_INFO, bytes(4)), SERVER_PORT) * 2 * able
+    outputs = (0, 0, 3, "pci/0000/02.0"), (0, 1, 4, "pci/0000/02.0")
+    wanted = (graphics_devices() * 2 + graphics_devices(*outputs)) * able
     bench.claim(seen == wanted, f"at the guest {wanted.hex() or 'nothing'}", seen.hex() or "nothing")
 
 
@@ -158,7 +178,7 @@ def test_graphics_devices_of_an_agent_that_reads_late(bench: Bench) -> None:
     bench.settle()
     source.call("chardev_take", device="agent")
     bench.settle()
-    seen, wanted = read_by_guest(bench), chunk(agent_message(GRAPHICS_DEVICE_INFO, bytes(4)), SERVER_PORT) * 2
+    seen, wanted = read_by_guest(bench), graphics_devices() * 2
     bench.claim(seen == wanted, f"at the guest {wanted.hex()}", seen.hex() or "nothing")
 
 
@@ -175,7 +195,7 @@ def test_graphics_devices_and_the_next_agent(bench: Bench) -> None:
     bench.until(lambda: main.got(BACK_AGAIN), BACK_AGAIN.name, proves="MAIN-009")
     main.send(START, struct.pack("<I", 100))
     bench.settle()
-    devices = chunk(agent_message(GRAPHICS_DEVICE_INFO, bytes(4)), SERVER_PORT)
+    devices = graphics_devices()
     seen = read_by_guest(bench)
     bench.claim(seen == devices, f"at the first agent alone {devices.hex()}", seen.hex() or "nothing")
     source.call("agent_send", hex=announcement)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from dissectors.framing.events import DISCONNECTED
-from dissectors.wire.constants import LinkErr, MsgMain
+from dissectors.wire.constants import ChannelType, LinkErr, MsgMain
 from fixtures.bench import Bench
 from fixtures.bench.planting import accepted, other_result, requirement, result, stuck_after
 from fixtures.peer import PeerFailure
@@ -45,7 +45,7 @@ def test_path_of_an_earlier_server(bench: Bench) -> None:
 def wrong_settings(bench: Bench) -> dict[str, dict[str, Any]]:
     """Settings with which no server may start, by their fault."""
     certificate = bench.certificate()
-    right, locked = certificate.settings(), certificate.locked(PASSWORD)
+    right = certificate.settings()
     missing, strange = bench.directory / "missing" / "s", bench.directory / "strange-key.pem"
     key = rsa.generate_private_key(65_537, 1_024)  # quickly made; of the certificate's kind
     strange.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -54,7 +54,6 @@ def wrong_settings(bench: Bench) -> dict[str, dict[str, Any]]:
         "no key": {"tls": right | {"key": str(missing)}},
         "no authority": {"tls": right | {"ca": str(missing)}},
         "another's key": {"tls": right | {"key": str(strange)}},
-        "wrong password": {"tls": locked | {"password": PASSWORD[:-1]}},
         "unknown ciphers": {"tls": right | {"ciphers": "NOBODY-HAS-IT"}},
         "no directory": {"listen": str(missing)},
     }
@@ -107,7 +106,7 @@ def test_server_that_ends(bench: Bench, way: Way) -> None:
     server's own ports are closed; a socket that the hypervisor has given stays open."""
     certificate = bench.certificate()
     source = bench.start(listen=way, tls=certificate.settings())
-    client = bench.client(source, quick=True)
+    client = bench.client(source, channels=(ChannelType.SPICE_CHANNEL_INPUTS,))
     bench.settle()
     source.call("destroy")
     endings = [channel.expect_end(deadline=2) for channel in client.current]

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 
 def comes(bench: Bench, source: Host, device: str) -> tuple[Client, Connection]:
     """A client that uses the device, and the connection on which it does."""
-    client = bench.client(source)
+    client = bench.client(source, channels=() if device == "agent" else (WITH_STATE[device],))
     if device == "agent":
         client.main.send(MsgcMain.SPICE_MSGC_MAIN_AGENT_START, struct.pack("<I", 10))
     elif device == "smartcard":

@@ -14,7 +14,6 @@ from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.system.hosts import Ability
 from suites.channels.test_device_life import states
 from suites.channels.test_stream_device import (
-    CLIPPED,
     CODECS,
     DEVICE,
     DISPLAY,
@@ -25,7 +24,6 @@ from suites.channels.test_stream_device import (
     STREAM_CREATE,
     STREAM_DATA,
     SURFACE_CREATE,
-    VP8,
     Said,
     heard,
     says,
@@ -58,28 +56,6 @@ def test_client_before_the_guest(bench: Bench) -> None:
         seen = len(linked[DISPLAY, 0].got(STREAM_DATA))
         bench.claim(seen == turn, f"{turn} frames", seen)
         event(bench, source, CLOSED)
-
-
-@requirement("CHAN-078", fault=(CLIPPED, called_twice("chardev_write")))
-def test_codecs_of_two_clients(bench: Bench) -> None:
-    """With several clients allowed, the guest is told the codecs that all of them have, and to stop only when
-    the last one has left."""
-    source = bench.start(devices=("keyboard", "mouse", DEVICE), environment={"SPICE_DEBUG_ALLOW_MC": "1"})
-    event(bench, source, OPENED)
-    lacks = (int(VP8), max(CODECS))
-    some = EVERYTHING.without(*(CODECS[codec] for codec in lacks))
-    clients = [bench.client(source, channels=(DISPLAY,), capabilities=caps) for caps in (EVERYTHING, some)]
-    bench.settle()
-    wanted = [list(CODECS), [codec for codec in CODECS if codec not in lacks]]
-    told = starts(bench)
-    bench.claim(told == wanted, f"START_STOP {wanted}", told)
-    for client in reversed(clients):
-        client.close()
-        bench.settle()
-        if client is clients[0]:
-            wanted.append([])
-        told = starts(bench)
-        bench.claim(told == wanted, f"START_STOP {wanted}", told)
 
 
 @requirement(

@@ -22,22 +22,17 @@ pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 
 
 @requirement("LINK-068", fault=skipped("reuse_address"))
-def test_ports_can_be_used_again(bench: Bench) -> None:
-    """The server's port and its TLS port."""
-    source = bench.start(tls=bench.certificate().settings())
-    sockets = source.call("sockets")
-    seen = [sockets[str(port)] for port in (source.port, source.tls_port)]
-    bench.claim(seen == [{"reuse_address": 1}] * 2, "SO_REUSEADDR at both", seen)
-
-
 @requirement("LINK-060", fault=(skipped("keep_alive"), skipped("no_delay")))
 @requirement("CHAN-151", fault=skipped("priority"))
 def test_each_connection_is_set_up(bench: Bench) -> None:
-    """Every connection of a client on a quick line; those of playback and record have a priority as well."""
-    source = bench.start(devices=DEVICES)
+    """The server's port and TLS port, and every connection of a client on a quick line; those of playback and
+    record have a priority as well."""
+    source = bench.start(devices=DEVICES, tls=bench.certificate().settings())
     client = bench.client(source, quick=True)
     bench.settle()
     sockets = source.call("sockets")
+    ports = [sockets[str(port)] for port in (source.port, source.tls_port)]
+    bench.claim(ports == [{"reuse_address": 1}] * 2, "SO_REUSEADDR at both ports", ports, proves="LINK-068")
     for channel in client.current:
         found = sockets[str(channel.opened.client.port)]
         seen = {name: found.get(name) for name in SET_UP}

@@ -20,7 +20,7 @@ ATTACH, REQUEST = MsgcMain.SPICE_MSGC_MAIN_ATTACH_CHANNELS, MsgcMain.SPICE_MSGC_
 CLIENT_MODE, SERVER_MODE = MouseMode.SPICE_MOUSE_MODE_CLIENT, MouseMode.SPICE_MOUSE_MODE_SERVER
 PORT = ChannelType.SPICE_CHANNEL_PORT
 WAIT_MS = 250
-CARD_BYTES = 0x3210000  # of the guest's graphics card (fixtures/library/host/qxl_card.py)
+CARD_BYTES = 0x3210000  # of the guest's graphics card (fixtures/library/host/qxl_interface.py)
 
 pytestmark = pytest.mark.needs(Ability.DEVICES)
 

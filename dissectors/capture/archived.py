@@ -81,7 +81,7 @@ def pack(files: Mapping[str, bytes]) -> bytes:
     """An archive of these files (name -> content); the same files make the same bytes."""
     out = BytesIO()
     with (
-        lzma.open(out, "wb", preset=2) as packed,  # higher ones take longer and save little
+        lzma.open(out, "wb", preset=3) as packed,  # higher ones take longer and save little
         tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
     ):
         for name, content in files.items():

@@ -104,13 +104,12 @@ def _row(row: LadderRow, xs: list[float], y: int, *, interactive: bool) -> str:
         else ""
     )
     tip = " ".join(filter(None, (row.channel, row.name or row.label, row.detail)))
-    where = f", frame {row.frame}" if row.frame else ""
     parts = [f'<g class="{" ".join(classes)}" transform="translate(0 {y + _ABOVE})"{handle}>']
     if row.faults:
         parts.append(
             f'<rect class="band" x="0" y="{-_ABOVE}" width="{WIDTH}" height="{_height(row, xs) - 2}" rx="4"/>'
         )
-    parts.append(f"<title>{escape(f'{tip} at {row.time * 1000:.3f} ms{where}')}</title>")
+    parts.append(f"<title>{escape(f'{tip} at {row.time * 1000:.3f} ms')}</title>")
     if row.frame:
         parts.append(f'<text class="time" x="38">{row.frame}</text>')
     parts.append(f'<text class="time" x="100">{clock(row.time)}</text>')

@@ -167,19 +167,18 @@ class _Builder:
         self._client_of[event.connection] = CLIENT
 
     def row(self, number: int, event: Event) -> LadderRow | None:
-        row = self._row(event) if self._shown(event) else None
-        return row and replace(row, time=event.time - self.zero, frame=event.frame, event=number)
-
-    def _row(self, event: Event) -> LadderRow | None:
         if isinstance(event, HostEvent):
-            return self._host_row(event)
-        if not isinstance(event, ConnectionEvent):
+            return self._host_row(number, event)
+        if not isinstance(event, ConnectionEvent) or not self._shown(event):
             return None
         client = self.lanes.index(self._client_of.get(event.connection, self._clients[0]))
         server = self._lane(event.connection)
         channel = self._channel_of.get(event.connection, "")
         start, to = (server, client) if _from_server(event) else (client, server)
-        arrow = LadderRow(0.0, RowKind.ARROW, "", lane=start, to=to, channel=channel)
+        time = event.time - self.zero
+        arrow = LadderRow(
+            time, RowKind.ARROW, "", lane=start, to=to, channel=channel, frame=event.frame, event=number
+        )
         if isinstance(event, Opened | ConnectFailed | Closed):
             return self._end_row(event, arrow, client, server)
         return _said(event, arrow)
@@ -210,14 +209,20 @@ class _Builder:
             return self.lanes.index(host)
         return next(n for n, lane in enumerate(self.lanes) if lane not in self._clients)
 
-    def _host_row(self, event: HostEvent) -> LadderRow | None:
-        lane = self.lanes.index(event.host)
+    def _host_row(self, number: int, event: HostEvent) -> LadderRow:
         label, detail = wording.host(event)
-        if event.name in wording.DEATHS:
-            return LadderRow(0.0, RowKind.DEATH, label, lane=lane, name=event.name, detail=detail)
+        dies = event.name in wording.DEATHS
         kind = RowKind.CALL if event.name.startswith("call:") else RowKind.CALLBACK
         return LadderRow(
-            0.0, kind, label, lane=lane, name=event.name, detail=detail, routine=wording.is_backstage(event)
+            event.time - self.zero,
+            RowKind.DEATH if dies else kind,
+            label,
+            lane=self.lanes.index(event.host),
+            name=event.name,
+            detail=detail,
+            routine=not dies and wording.is_backstage(event),
+            frame=event.frame,
+            event=number,
         )
 
 
@@ -253,7 +258,9 @@ def _said(event: ConnectionEvent, arrow: LadderRow) -> LadderRow | None:
         case LostBytes():
             size = "an unknown number of" if event.bytes is None else f"{event.bytes:,}"
             words = f"{size} bytes of the {event.sender} are missing"
-            return LadderRow(0.0, RowKind.NOTE, words, channel=arrow.channel, routine=event.bytes is None)
+            return replace(
+                arrow, kind=RowKind.NOTE, label=words, lane=0, to=None, routine=event.bytes is None
+            )
         case Garbage():
             return replace(arrow, label="no SPICE", detail=visible(event.reason))
     label, detail, routine = wording.around(event)

@@ -18,7 +18,7 @@ from reports.run.run_events import CaseFinished
 
 #: Fewer cases than this are drawn in one process.
 MANY = 60
-#: How many cases a process gets at a time: those whose packets two archives hold, more or less.
+#: How many cases a process gets at a time: those whose packets one archive holds, more or less.
 CHUNK = 32
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Makes the evidence of a finished run small: archives hold what the tests that passed have recorded, sixteen
+"""Makes the evidence of a finished run small: archives hold what the tests that passed have recorded, 32
 recordings each, and the events are compressed. Recordings of other tests stay files of their own, which
 Wireshark opens. A run of a few tests stays as it was written."""
 
@@ -33,7 +33,7 @@ from reports.run.run_events import (
 FEW = 2_000_000
 #: The most recordings in an archive, and bytes of them, unpacked: similar ones pack better together, but to
 #: read one all of them are unpacked.
-TOGETHER, TOGETHER_BYTES = 16, 6_000_000
+TOGETHER, TOGETHER_BYTES = 32, 8_000_000
 #: A recording of more than half of those bytes is alone in its archive. One of more than this stays a file of
 #: its own, bytes.
 LARGEST = 40_000_000

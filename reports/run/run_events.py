@@ -12,7 +12,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from sys import intern
 from typing import Any
@@ -140,7 +140,7 @@ class CaseFinished:
     cell: str = ""
     matrix: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def circumstances(self) -> Circumstances:
         """The circumstances of its findings."""
         return Circumstances(self.server, self.identities, self.nodeid, self.moves)

@@ -24,6 +24,8 @@ T = TypeVar("T")
 SECONDS_FILE = Path(__file__).with_name("test_seconds.json")
 #: The seconds of a test that is not in the file.
 USUAL_SECONDS = 0.3
+#: A test of so many seconds is long.
+LONG_S = 3.0
 #: The total seconds of the tests that run for one requirement.
 BRIEF_S = 0.5
 
@@ -61,6 +63,13 @@ def shard_of(text: str) -> tuple[int, int]:
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise UsageError(f"--shard {text}: write I/N, such as 1/4, with I from 1 to N")
     return int(match[1]), int(match[2])
+
+
+def long_first(nodeids: Iterable[str]) -> list[str]:
+    """The long tests, then the others, each in their order: a long test that begins last is waited for while
+    nothing else is left to do."""
+    seconds = known_seconds()
+    return sorted(nodeids, key=lambda n: seconds.get(n.partition("[")[0], USUAL_SECONDS) < LONG_S)
 
 
 def in_shard(nodeids: Sequence[str], index: int, count: int) -> frozenset[str]:

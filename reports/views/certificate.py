@@ -74,7 +74,8 @@ def text(run: Run) -> str:
 def _lines(value: Any) -> str:
     if not isinstance(value, list) or not value:
         return json.dumps(value, ensure_ascii=False)
-    return "[\n  " + ",\n  ".join(json.dumps(entry, ensure_ascii=False) for entry in value) + "\n ]"
+    entries = (json.dumps(entry, ensure_ascii=False, separators=(",", ":")) for entry in value)
+    return "[\n  " + ",\n  ".join(entries) + "\n ]"
 
 
 def timestamp(seconds: float) -> str:

@@ -17,7 +17,7 @@ RED, BLUE = 0xC01020, 0x1020C0
 FIRST, SECOND = (30, 40, 130, 60), (300, 200, 310, 260)  # left, top, right, bottom
 #: The server may keep the newest drawing, and a cursor that it shows to later clients.
 STILL_SHOWN = 2
-MANY = 40
+MANY = 12
 
 pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 

@@ -25,7 +25,7 @@ SECONDS_FILE = Path(__file__).with_name("test_seconds.json")
 #: The seconds of a test that is not in the file.
 USUAL_SECONDS = 0.3
 #: A test of so many seconds is long.
-LONG_S = 3.0
+LONG_S = 2.0
 #: The total seconds of the tests that run for one requirement.
 BRIEF_S = 0.5
 

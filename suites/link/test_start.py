@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import ssl
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,7 +46,8 @@ def wrong_settings(bench: Bench) -> dict[str, dict[str, Any]]:
     """Settings with which no server may start, by their fault."""
     certificate = bench.certificate()
     right = certificate.settings()
-    missing, strange = bench.directory / "missing" / "s", bench.directory / "strange-key.pem"
+    # the socket's whole path has to fit into an address, or the server opens another one
+    missing, strange = Path(unix_path(bench)).parent / "missing" / "s", bench.directory / "strange-key.pem"
     key = rsa.generate_private_key(65_537, 1_024)  # quickly made; of the certificate's kind
     strange.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return {

@@ -17,6 +17,7 @@ from fixtures.system.hosts import Host, Unsupported
 STREAM_CREATE = MsgDisplay.SPICE_MSG_DISPLAY_STREAM_CREATE
 STREAM_DESTROY = MsgDisplay.SPICE_MSG_DISPLAY_STREAM_DESTROY
 STREAM_ALL = 2  # spice-server.h, SPICE_STREAM_VIDEO_ALL
+SCREEN_WIDTH, SCREEN_HEIGHT = 640, 480  # of the guest's card (fixtures/library/host/qxl_card.py)
 #: The 20th picture at one place begins a stream, if each came within 200 ms of the one before
 #: (server/video-stream.h). A build that makes none of so many in a row makes none at all.
 ENOUGH = 60
@@ -32,6 +33,13 @@ def drawn(bench: Bench, host: Host) -> None:
     bench.until(lambda: not host.call("qxl_left"), "the display's worker", proves="ROBUST-002")
     host.call("qxl_sync")
     bench.settle()
+
+
+def fill(host: Host, area: tuple[int, ...], color: int, wakes: int = 1) -> None:
+    """The guest fills an area (left, top, right, bottom) with a colour, 0xRRGGBB. `wakes`: it tells the
+    library of it at once."""
+    left, top, right, bottom = area
+    host.call("qxl_draw", left=left, top=top, right=right, bottom=bottom, color=color, wakes=wakes)
 
 
 def open_streams(display: Connection) -> set[bytes]:

@@ -144,14 +144,17 @@ INVERTED = int(MaskFlags.SPICE_MASK_FLAGS_INVERS)
 
 
 def mask_at(flags: int) -> tuple[Field, ...]:
+    """The mask from its part that is drawn (QXLQMask)."""
     return pack("<Bii", flags, FROM_X, FROM_Y), MASK
 
 
 def solid(colour: int) -> tuple[Field, ...]:
+    """A brush of one colour (QXLBrush)."""
     return (pack("<III", BrushType.SPICE_BRUSH_TYPE_SOLID, colour, 0) + bytes(8),)
 
 
 def pattern_brush() -> tuple[Field, ...]:
+    """A brush of the pattern (QXLBrush)."""
     return (
         pack("<I", BrushType.SPICE_BRUSH_TYPE_PATTERN),
         PATTERN,
@@ -167,6 +170,7 @@ _CHUNK: tuple[Field, ...] = (None, None)
 
 
 def path(left: int, top: int) -> Piece:
+    """A line through the box's second row (QXLPath, with one QXLPathSeg)."""
     y = (top + 1) * FIXED
     ends = ((left * FIXED, y), ((left + WIDTH) * FIXED, y))
     flags = PathFlags.SPICE_PATH_BEGIN | PathFlags.SPICE_PATH_END
@@ -175,6 +179,7 @@ def path(left: int, top: int) -> Piece:
 
 
 def text(left: int, top: int) -> Piece:
+    """One glyph in the box (QXLString, with one QXLRasterGlyph)."""
     glyph = pack("<iiiiHH", left + 1, top + 2, -1, -2, WIDTH, HEIGHT) + GLYPH
     flags = StringFlags.SPICE_STRING_FLAGS_RASTER_A1
     return Piece(pack("<IHHI", len(glyph), 1, flags, len(glyph)), *_CHUNK, glyph)

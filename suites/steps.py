@@ -10,10 +10,16 @@ from fixtures.bench import WAIT_S, Bench
 from fixtures.peer import Client, Deadline, MigrationStep
 from fixtures.peer.duties import Duties
 from fixtures.system.hosts import Host
+from fixtures.system.short_paths import FOR_SOCKETS, short_name
 
 INIT = MsgMain.SPICE_MSG_MAIN_INIT
 BEGIN = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN
 BEGIN_SEAMLESS = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS
+
+
+def unix_path(bench: Bench) -> str:
+    """A path for a UNIX socket in the test's directory."""
+    return str(bench.belongings.enter_context(short_name(bench.directory, FOR_SOCKETS)) / "s")
 
 
 def served(bench: Bench, host: Host, what: str, proves: str | None = None) -> None:

@@ -135,8 +135,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if shard:
         mine = selection.in_shard([item.nodeid for item in chosen], *selection.shard_of(shard))
         chosen = [item for item in chosen if item.nodeid in mine]
-    place = {nodeid: n for n, nodeid in enumerate(selection.long_first(item.nodeid for item in chosen))}
-    chosen.sort(key=lambda item: place[item.nodeid])
+    chosen.sort(key=lambda item: not selection.is_long(item.nodeid))
     kept = set(chosen)
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = chosen

@@ -65,11 +65,9 @@ def shard_of(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def long_first(nodeids: Iterable[str]) -> list[str]:
-    """The long tests, then the others, each in their order: a long test that begins last is waited for while
-    nothing else is left to do."""
-    seconds = known_seconds()
-    return sorted(nodeids, key=lambda n: seconds.get(n.partition("[")[0], USUAL_SECONDS) < LONG_S)
+def is_long(nodeid: str) -> bool:
+    """Whether a test takes so long that it has to begin early: at the end it would run alone."""
+    return known_seconds().get(nodeid.partition("[")[0], USUAL_SECONDS) >= LONG_S
 
 
 def in_shard(nodeids: Sequence[str], index: int, count: int) -> frozenset[str]:

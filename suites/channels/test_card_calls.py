@@ -13,7 +13,7 @@ from dissectors.wire.constants import ChannelType, MsgcMain, MsgCursor, MsgDispl
 from dissectors.wire.enums import MouseMode
 from fixtures.bench import Bench
 from fixtures.bench.planting import added, called_twice, lost, never, put, requirement, skipped, twice
-from fixtures.system.hosts import Ability, Host
+from fixtures.system.hosts import Ability
 from suites.channels.test_display_capabilities import (
     DRAW_FILL,
     HEADS,
@@ -22,7 +22,7 @@ from suites.channels.test_display_capabilities import (
     monitors,
     opened,
 )
-from suites.guest_pictures import drawn
+from suites.guest_pictures import SCREEN_HEIGHT, SCREEN_WIDTH, drawn, fill
 
 DISPLAY, CURSOR = ChannelType.SPICE_CHANNEL_DISPLAY, ChannelType.SPICE_CHANNEL_CURSOR
 SURFACE_DESTROY = MsgDisplay.SPICE_MSG_DISPLAY_SURFACE_DESTROY
@@ -34,9 +34,7 @@ CURSOR_INIT, CURSOR_RESET, CURSOR_INVAL_ALL = (
 MOUSE_MODE = MsgMain.SPICE_MSG_MAIN_MOUSE_MODE
 SERVER_MODE, CLIENT_MODE = MouseMode.SPICE_MOUSE_MODE_SERVER, MouseMode.SPICE_MOUSE_MODE_CLIENT
 MARK = MsgDisplay.SPICE_MSG_DISPLAY_MARK
-WIDTH, HEIGHT = 640, 480  # of the guest's screen
 AREA, COLOUR = (30, 40, 130, 60), 0xC01020  # left, top, right, bottom
-SIDES = ("left", "top", "right", "bottom")
 #: The calls that return at once, in an order in which a guest may make them.
 CALLS = (
     "add_memslot",
@@ -65,11 +63,6 @@ def told(bench: Bench, *names: str) -> list[tuple[str, dict[str, Any]]]:
     return [(e.name, dict(e.args)) for e in bench.pump.tape.host_events if e.name in names]
 
 
-def fill(source: Host, color: int = COLOUR, wakes: int = 0) -> None:
-    """The guest fills an area with a colour. `wakes`: it tells the library of it."""
-    source.call("qxl_draw", **dict(zip(SIDES, AREA, strict=True)), color=color, wakes=wakes)
-
-
 @requirement(
     "CHAN-162",
     fault=(never("async_complete"), called_twice("async_complete"), never("update_area_complete")),
@@ -83,7 +76,7 @@ def test_asynchronous_calls(bench: Bench) -> None:
     for number, name in enumerate(CALLS):
         reads = name in ("update_area", "flush_surfaces")
         if reads:
-            fill(source, COLOUR + number)
+            fill(source, AREA, COLOUR + number, wakes=0)
         source.call("qxl_async", begins=name, cookie=COOKIE + number)
         if reads:
             drawn(bench, source)
@@ -152,13 +145,13 @@ def test_machine_stops(bench: Bench) -> None:
     back. What it draws meanwhile is left until the machine runs."""
     source = bench.start(devices=("keyboard", "mouse", "display"))
     display = opened(bench, source)
-    fill(source, wakes=1)
+    fill(source, AREA, COLOUR)
     drawn(bench, source)
     source.call("vm_stop")
     left, top, *_ = AREA
     seen = source.call("qxl_pixel", x=left, y=top), source.call("qxl_held")
     bench.claim(seen == (COLOUR, 0), f"the guest's colour {COLOUR}, no drawing held", seen)
-    fill(source, COLOUR ^ 0xFF, wakes=1)
+    fill(source, AREA, COLOUR ^ 0xFF)
     source.call("qxl_sync")
     bench.settle()
     seen = source.call("qxl_left"), len(display.got(DRAW_FILL))
@@ -174,7 +167,7 @@ def test_update_command(bench: Bench) -> None:
     source = bench.start(devices=("keyboard", "mouse", "display"))
     left, top, *_ = AREA
     for number in (0x81234567, 0x9ABCDEF1):
-        fill(source, color := number & 0xFFFFFF)
+        fill(source, AREA, color := number & 0xFFFFFF, wakes=0)
         source.call("qxl_update", box=list(AREA), number=number)  # which wakes the library
         drawn(bench, source)
         due = ("notify_update", {"number": number})
@@ -206,7 +199,12 @@ def test_guest_without_memory(bench: Bench) -> None:
     "CHAN-165",
     fault=(
         skipped("qxl_driver_unload"),
-        added(SURFACE_CREATE, MONITORS, struct.pack("<HH7I", 1, 1, 0, 0, WIDTH, HEIGHT, 0, 0, 0), nth=2),
+        added(
+            SURFACE_CREATE,
+            MONITORS,
+            struct.pack("<HH7I", 1, 1, 0, 0, SCREEN_WIDTH, SCREEN_HEIGHT, 0, 0, 0),
+            nth=2,
+        ),
     ),
 )
 def test_monitors_that_the_driver_sets(bench: Bench) -> None:
@@ -225,5 +223,5 @@ def test_monitors_that_the_driver_sets(bench: Bench) -> None:
         drawn(bench, source)
         bench.until(lambda n=marks: len(display.got(MARK)) > n, "a new screen")  # type: ignore[misc]
         sizes = [[head[2:4] for head in heads] for _, heads in monitors(display)[before:]]
-        due = [[[WIDTH, HEIGHT]]] if unloads else []
+        due = [[[SCREEN_WIDTH, SCREEN_HEIGHT]]] if unloads else []
         bench.claim(sizes == due, f"monitors {due}", sizes)

@@ -20,13 +20,12 @@ from fixtures.peer import Connection
 from fixtures.system.hosts import Ability, Host
 from suites.channels.test_cached_images import opened
 from suites.guest_drawings import ABOVE, BACK, FAR_SIDE, FROM_SURFACE, Drawing, Qxl, drawings
-from suites.guest_pictures import drawn, sides
+from suites.guest_pictures import SCREEN_HEIGHT, SCREEN_WIDTH, drawn, sides
 from suites.guest_pieces import AREA, HEIGHT, NO_MASK, WIDTH, Piece, of_palette
 
 #: The first drawing's box; the next ones are below it.
 LEFT, TOP = 40, 24
 NAMES = tuple(drawings(LEFT, TOP))
-SCREEN_WIDTH, SCREEN_HEIGHT = 640, 480
 FORGET = MsgDisplay.SPICE_MSG_DISPLAY_INVAL_ALL_PALETTES
 PUT_ALL = pack("<HB", Ropd.SPICE_ROPD_OP_PUT, 0)  # the operation, and the scale mode
 OWN = 101  # the first message of the channel's own

@@ -10,9 +10,8 @@ from dissectors.wire.constants import ChannelType
 from fixtures.bench import Bench
 from fixtures.bench.planting import requirement, skipped
 from fixtures.system.hosts import Ability, Host
-from suites.guest_pictures import drawn
+from suites.guest_pictures import SCREEN_HEIGHT, SCREEN_WIDTH, drawn, fill
 
-WIDTH, HEIGHT = 640, 480  # of the guest's screen
 RED, BLUE = 0xC01020, 0x1020C0
 FIRST, SECOND = (30, 40, 130, 60), (300, 200, 310, 260)  # left, top, right, bottom
 #: The server may keep the newest drawing, and a cursor that it shows to later clients.
@@ -22,15 +21,9 @@ MANY = 12
 pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 
 
-def fill(host: Host, area: tuple[int, ...], color: int, wakes: int = 1) -> None:
-    """The guest fills an area with a colour, 0xRRGGBB. `wakes`: it tells the library of it at once."""
-    sides = dict(zip(("left", "top", "right", "bottom"), area, strict=True))
-    host.call("qxl_draw", **sides, color=color, wakes=wakes)
-
-
 def read(host: Host) -> list[tuple[int, ...]]:
     """The guest reads its whole screen: the rectangles that have changed, sorted."""
-    return sorted(map(tuple, host.call("qxl_update_area", right=WIDTH, bottom=HEIGHT) or ()))
+    return sorted(map(tuple, host.call("qxl_update_area", right=SCREEN_WIDTH, bottom=SCREEN_HEIGHT) or ()))
 
 
 @requirement("CHAN-129", fault=skipped("qxl_update_area"))

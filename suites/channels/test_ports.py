@@ -15,7 +15,7 @@ from fixtures.bench.planting import Fault, changed, lost, put, requirement, turn
 from fixtures.peer import Connection
 from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.system.hosts import Ability, Host
-from fixtures.system.short_paths import FOR_SOCKETS, short_name
+from suites.steps import unix_path
 
 PORT_INIT, PORT_EVENT = MsgPort.SPICE_MSG_PORT_INIT, MsgPort.SPICE_MSG_PORT_EVENT
 DATA, COMPRESSED = MsgSpicevmc.SPICE_MSG_SPICEVMC_DATA, MsgSpicevmc.SPICE_MSG_SPICEVMC_COMPRESSED_DATA
@@ -152,8 +152,7 @@ def test_compressed_data_of_the_guest(bench: Bench, able: bool, device: str) -> 
 @requirement("CHAN-159", fault=turned(DATA, COMPRESSED, lambda b: b"\0" + b, nth=1))
 def test_data_over_a_unix_socket(bench: Bench) -> None:
     """A client with LZ4 on a UNIX socket gets large data as they are."""
-    socket = bench.belongings.enter_context(short_name(bench.directory, FOR_SOCKETS)) / "s"
-    source = bench.start(devices=("keyboard", "mouse", "webdav"), listen=str(socket))
+    source = bench.start(devices=("keyboard", "mouse", "webdav"), listen=unix_path(bench))
     client = bench.client(source, channels=(CHANNELS["webdav"],))
     bench.settle()
     source.call("chardev_send", device="webdav", hex=LARGE.hex())

@@ -16,10 +16,9 @@ from fixtures.peer import Connection
 from fixtures.system.hosts import Ability, Host
 from suites.channels.test_cached_images import opened
 from suites.guest_drawings import Qxl
-from suites.guest_pictures import drawn, sides
+from suites.guest_pictures import SCREEN_HEIGHT, SCREEN_WIDTH, drawn, sides
 from suites.guest_pieces import NO_MASK, SIZE, SOURCE, SOURCE_WIDTH, Piece, image
 
-SCREEN_WIDTH, SCREEN_HEIGHT = 640, 480
 WIDTH, HEIGHT = SIZE
 CREATE = MsgDisplay.SPICE_MSG_DISPLAY_SURFACE_CREATE
 COPY = MsgDisplay.SPICE_MSG_DISPLAY_DRAW_COPY

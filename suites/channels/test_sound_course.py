@@ -18,7 +18,7 @@ from fixtures.bench.planting import changed, later, lost, put, requirement, stuc
 from fixtures.peer import Connection
 from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.system.hosts import Ability, Host
-from fixtures.system.short_paths import FOR_SOCKETS, short_name
+from suites.steps import unix_path
 
 PLAYBACK, RECORD = ChannelType.SPICE_CHANNEL_PLAYBACK, ChannelType.SPICE_CHANNEL_RECORD
 PLAY_DATA, RECORD_DATA = MsgPlayback.SPICE_MSG_PLAYBACK_DATA, MsgcRecord.SPICE_MSGC_RECORD_DATA
@@ -128,8 +128,7 @@ def test_frames_that_the_guest_plays(bench: Bench) -> None:
 def test_client_that_reads_no_sound_for_a_while(bench: Bench) -> None:
     """The client reads nothing while the guest plays far more than the line holds; then the client reads
     again: it has missed packets, and gets each of those that follow."""
-    socket = bench.belongings.enter_context(short_name(bench.directory, FOR_SOCKETS)) / "s"
-    source = bench.start(devices=("keyboard", "mouse", "playback"), listen=str(socket))
+    source = bench.start(devices=("keyboard", "mouse", "playback"), listen=unix_path(bench))
     _, sound = opened(bench, source, PLAYBACK)
     source.call("playback_start")
     bench.settle()

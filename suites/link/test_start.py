@@ -21,7 +21,7 @@ from fixtures.bench.planting import accepted, other_result, requirement, result,
 from fixtures.peer import PeerFailure
 from fixtures.system.hosts import Ability, HarnessError
 from suites.link.test_tls_versions import only
-from suites.link.test_ways_in import unix_path
+from suites.steps import unix_path
 
 INIT = MsgMain.SPICE_MSG_MAIN_INIT
 DENIED = LinkErr.SPICE_LINK_ERR_PERMISSION_DENIED

@@ -14,7 +14,7 @@ from fixtures.bench import Bench
 from fixtures.bench.planting import PING_BODY, accepted, added, lost, refused, requirement, result
 from fixtures.peer.transport import trusting
 from fixtures.system.hosts import Ability, Host, Way
-from fixtures.system.short_paths import FOR_SOCKETS, short_name
+from suites.steps import unix_path
 
 OK, DENIED = LinkErr.SPICE_LINK_ERR_OK, LinkErr.SPICE_LINK_ERR_PERMISSION_DENIED
 INIT, PING = MsgMain.SPICE_MSG_MAIN_INIT, MsgBase.SPICE_MSG_PING
@@ -22,11 +22,6 @@ INPUTS, INPUTS_INIT = ChannelType.SPICE_CHANNEL_INPUTS, MsgInputs.SPICE_MSG_INPU
 TICKET = "correct horse"
 
 pytestmark = pytest.mark.needs(Ability.CALLS, Ability.DEVICES)
-
-
-def unix_path(bench: Bench) -> str:
-    """A path for a UNIX socket in the test's directory."""
-    return str(bench.belongings.enter_context(short_name(bench.directory, FOR_SOCKETS)) / "s")
 
 
 def handing_over(bench: Bench, way: Way, secure: bool) -> tuple[Host, ssl.SSLContext | None]:

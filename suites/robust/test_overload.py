@@ -123,7 +123,7 @@ def flooded(bench: Bench, source: Host, count: int = FLOOD_COUNT) -> tuple[Clien
     client = bench.client(source, channels=(), quick=True)
     client.main.send(AGENT_START, struct.pack("<I", count))
     bench.settle()
-    source.call("narrow_lines")
+    source.call("limit_send_buffers", size=1, accepted=1)
     messages = b"".join(chunk(agent_message(4, bytes(FLOOD_SIZE), opaque=n)) for n in range(count))
     left = source.call("agent_send", hex=messages.hex())
     return client, len(messages) - left

@@ -16,7 +16,7 @@ from reports.run.environment import ROOT
 from reports.run.exit_status import Exit
 from reports.run.merged_runs import merge
 from reports.run.run_events import RunEvent, RunFinished, encode
-from reports.run.selection import failed_last, files_with, in_brief, in_shard, shard_of, wanted_ids
+from reports.run.selection import failed_last, files_with, in_brief, in_shard, is_long, shard_of, wanted_ids
 from reports.run.tally import BRIEF, Run
 from suites.selftest.reports.run.report_samples import CRASH, DEVIATION, MUST, ROBUST, case, found, run
 
@@ -61,6 +61,15 @@ def test_shards_hold_each_test_once_and_are_even() -> None:
     assert sorted(test for part in parts for test in part) == sorted(many)
     loads = [sum(seconds[test.partition("[")[0]] for test in part) for part in parts]
     assert max(loads) - min(loads) <= max(seconds.values())
+
+
+def test_what_is_long() -> None:
+    """A test that waits in real time is long, whatever its parameters are; one without a measure is not."""
+    waits = "suites/migration/test_migrate_callbacks.py::test_wait_for_the_client_times_out_in_real_time"
+    assert is_long(waits)
+    assert is_long(f"{waits}[system]")
+    assert not is_long("suites/link/test_link_message.py::test_link[system]")
+    assert not is_long("suites/link/test_new.py::test_new")
 
 
 def test_in_brief(monkeypatch: pytest.MonkeyPatch) -> None:

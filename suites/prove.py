@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from dissectors.rules.judgement import FAILING, Finding, Verdict
+from dissectors.wire.visible_text import visible
 from fixtures.bench import Bench
 from fixtures.bench.launchers import Pairing
 from fixtures.bench.planting import Fault
@@ -85,8 +86,14 @@ def must_be_red(item: pytest.Item, bench: Bench, failure: BaseException | None) 
     identifier, fault = planted
     item.user_properties.append((PLANTED, row(identifier, fault, bench.judgement.findings, item)))
     if identifier not in bench.judgement.broken:
-        broken = ", ".join(sorted(bench.judgement.broken)) or "nothing"
+        broken = ", ".join(sorted({broken_by(f) for f in bench.judgement.findings})) or "nothing"
         raise AssertionError(f"{identifier} stays green with '{fault.name}'; broken: {broken}") from failure
+
+
+def broken_by(finding: Finding) -> str:
+    """A broken requirement, where, and what was seen."""
+    where = f"{finding.host}: " if finding.host else ""
+    return f"{finding.requirement} ({where}{visible(finding.seen)})"
 
 
 def row(identifier: str, fault: Fault, findings: Sequence[Finding], test: pytest.Item) -> Row:

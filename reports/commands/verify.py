@@ -6,41 +6,32 @@ verdict from the packets alone: in other processes, while it compares the report
 
 from __future__ import annotations
 
-import gc
 import json
-import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from dissectors.capture import archived
 from reports.run import seal
+from reports.run.case_pool import answers
 from reports.run.environment import suite_version
 from reports.run.judged_again import JUDGED, differences
-from reports.run.packed_evidence import TOGETHER, file_of
+from reports.run.packed_evidence import file_of
 from reports.run.run_directory import TESTS
 from reports.run.run_events import EVENTS
 from reports.run.tally import Run
 from reports.views import certificate, certificate_page, job_summary, junit, matrix_data, page
 
 LINES_SHOWN = 20
-#: Fewer cases than this are judged in one process.
-MANY = 60
 #: Seconds until the first report of progress.
 SILENCE_S = 5.0
 #: Beginnings of the paths of evidence that belongs to a case each.
 OF_CASES = (f"{TESTS}/", "findings/", "conversation.pcapng.gz", "replay.json", "fuzz.json")
-#: How many cases a process gets at a time: those whose packets one archive holds, more or less.
-CHUNK = TOGETHER
-#: How many objects a judging process creates between two garbage collections.
-YOUNG = 50_000
 #: The parts of a page that are drawn from the packets: they are left out when pages are compared.
 _DRAWN = re.compile(
     r'<figure data-part="pack-[0-9.]+"></figure>'
@@ -68,7 +59,8 @@ def verify(
     troubles = list(_belonging(run, directory, manifest))
     if troubles:
         return _report(["the events and the evidence do not belong together", *troubles]), False
-    with _judging(run, directory) as judged_again:
+    judge = partial(_again, directory, run, run.started.suite == suite_version())
+    with answers(judge, len(run.cases)) as judged_again:
         troubles = list(_consistency(run, directory))
         if troubles:
             return _report(["the run does not agree with itself", *troubles]), False
@@ -206,41 +198,6 @@ def _packets(run: Run, judged_again: Iterable[list[str]], progress: Progress) ->
     for done, (case, lines) in enumerate(zip(run.cases, judged_again, strict=True), 1):
         progress(done, len(run.cases))
         yield from (f"{case.nodeid}: {line}" for line in lines)
-
-
-Judge = Callable[[int], list[str]]
-
-
-@contextmanager
-def _judging(run: Run, directory: Path) -> Iterator[Iterator[list[str]]]:
-    """The differences between the packets and the run, case by case; from other processes if there are
-    many."""
-    judge = partial(_again, directory, run, run.started.suite == suite_version())
-    order = range(len(run.cases))
-    if len(run.cases) < MANY:
-        yield map(judge, order)
-        return
-    gc.freeze()  # what the processes share stays shared
-    context = get_context("fork")  # the run is not handed on: a process has it from the start
-    pool = ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_begin, initargs=(judge,))
-    try:
-        yield pool.map(_ask, order, chunksize=CHUNK)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-_judge: Judge
-
-
-def _begin(judge: Judge) -> None:
-    """Initialises a judging process."""
-    global _judge
-    _judge = judge
-    gc.set_threshold(YOUNG)
-
-
-def _ask(index: int) -> list[str]:
-    return _judge(index)
 
 
 def _again(directory: Path, run: Run, strict: bool, index: int) -> list[str]:

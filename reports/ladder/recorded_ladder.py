@@ -3,23 +3,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 from reports.ladder.ladder_svg import svg
 from reports.ladder.lanes import ladder
+from reports.run.case_pool import answers
 from reports.run.evidence import sketch
 from reports.run.run_events import CaseFinished
-
-#: Fewer cases than this are drawn in one process.
-MANY = 60
-#: How many cases a process gets at a time: those whose packets one archive holds, more or less.
-CHUNK = 32
 
 
 def recorded_ladder(directory: Path, case: CaseFinished) -> str | None:
@@ -32,9 +24,5 @@ def recorded_ladder(directory: Path, case: CaseFinished) -> str | None:
 @contextmanager
 def drawing(directory: Path, cases: Sequence[CaseFinished]) -> Iterator[Callable[[CaseFinished], str | None]]:
     """Returns a function that draws each case once, in this order; in several processes if there are many."""
-    if len(cases) < MANY:
-        yield partial(recorded_ladder, directory)
-        return
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("fork")) as pool:
-        drawn = pool.map(partial(recorded_ladder, directory), cases, chunksize=CHUNK)
+    with answers(lambda number: recorded_ladder(directory, cases[number]), len(cases)) as drawn:
         yield lambda _: next(drawn)

@@ -32,6 +32,8 @@ LINES_SHOWN = 20
 SILENCE_S = 5.0
 #: Beginnings of the paths of evidence that belongs to a case each.
 OF_CASES = (f"{TESTS}/", "findings/", "conversation.pcapng.gz", "replay.json", "fuzz.json")
+#: How many objects a judging process creates between two garbage collections.
+YOUNG = 50_000
 #: The parts of a page that are drawn from the packets: they are left out when pages are compared.
 _DRAWN = re.compile(
     r'<figure data-part="pack-[0-9.]+"></figure>'
@@ -60,7 +62,7 @@ def verify(
     if troubles:
         return _report(["the events and the evidence do not belong together", *troubles]), False
     judge = partial(_again, directory, run, run.started.suite == suite_version())
-    with answers(judge, len(run.cases)) as judged_again:
+    with answers(judge, len(run.cases), YOUNG) as judged_again:
         troubles = list(_consistency(run, directory))
         if troubles:
             return _report(["the run does not agree with itself", *troubles]), False

@@ -21,37 +21,40 @@ from reports.run.packed_evidence import TOGETHER
 MANY = 60
 #: How many cases a process gets at a time: those whose packets one archive holds, more or less.
 CHUNK = TOGETHER
-#: How many objects such a process creates between two garbage collections.
-YOUNG = 50_000
 
 Answer = TypeVar("Answer")
 
 
 @contextmanager
-def answers(ask: Callable[[int], Answer], count: int) -> Iterator[Iterator[Answer]]:
-    """The answers for the cases 0 to `count` - 1, in this order. `ask` raises as it does in one process."""
+def answers(ask: Callable[[int], Answer], count: int, young: int | None = None) -> Iterator[Iterator[Answer]]:
+    """The answers for the cases 0 to `count` - 1, in this order. `ask` raises as it does in one process.
+    `young`: how many objects a process creates between two garbage collections, if not as usual; these then
+    leave alone what the processes share."""
     if count < MANY:
         yield map(ask, range(count))
         return
-    gc.freeze()  # what the processes share stays shared
+    if young:
+        gc.freeze()
     pool = ProcessPoolExecutor(
-        os.cpu_count(), mp_context=get_context("fork"), initializer=_begin, initargs=(ask,)
+        os.cpu_count(), mp_context=get_context("fork"), initializer=_begin, initargs=(ask, young)
     )
     try:
         yield pool.map(_ask, range(count), chunksize=CHUNK)
     finally:
         pool.shutdown(cancel_futures=True)
-        gc.unfreeze()
+        if young:
+            gc.unfreeze()
 
 
 _asked: Callable[[int], Any]
 
 
-def _begin(ask: Callable[[int], Any]) -> None:
+def _begin(ask: Callable[[int], Any], young: int | None) -> None:
     """Initialises a process of the pool."""
     global _asked
     _asked = ask
-    gc.set_threshold(YOUNG)
+    if young:
+        gc.set_threshold(young)
 
 
 def _ask(number: int) -> Any:

@@ -29,14 +29,15 @@ class Case:
         raise RuntimeError("dictionary changed size during iteration")
 
 
-def test_cases_that_change_meanwhile() -> None:
+@pytest.mark.parametrize("young", [None, 50_000])
+def test_cases_that_change_meanwhile(young: int | None) -> None:
     """The answers come in order and are about the cases as they were at first."""
     cases = [Case(number) for number in range(COUNT)]
 
     def ask(number: int) -> tuple[int, int, bool]:
         return cases[number].number, os.getpid(), "looked_at" in vars(cases[number])
 
-    with answers(ask, COUNT) as found:
+    with answers(ask, COUNT, young) as found:
         assert [case.looked_at for case in cases] == list(range(COUNT))
         told = list(found)
     assert [number for number, _, _ in told] == list(range(COUNT))

@@ -18,6 +18,7 @@ from fixtures.builds import old_bug_libraries
 from fixtures.peer import PeerFailure
 from fixtures.remote import DeploymentGone, RemoteLauncher
 from fixtures.system.certificates import Authority
+from fixtures.system.freed_memory import FreedMemory
 from fixtures.system.hosts import Ability, HarnessError, Unsupported, UsageError
 from fixtures.system.short_paths import FOR_CERTIFICATES, short_name
 from reports.run.deviations import ends_the_server
@@ -35,6 +36,7 @@ LAUNCHERS = pytest.StashKey[Launchers]()
 BENCH = pytest.StashKey[Bench]()
 PAIRINGS = pytest.StashKey[list[Pairing]]()
 OLD_BUGS = pytest.StashKey[dict[str, Path]]()
+FREED = FreedMemory()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -201,6 +203,15 @@ def _is_judged(item: pytest.Function, error: Exception) -> bool:
         return True
     bench = item.stash.get(BENCH, None)  # of a client that is not where the test thinks
     return bench is not None and bench.overtaken and not isinstance(error, Unsupported)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """A large recording takes memory only as long as its test."""
+    try:
+        return (yield)
+    finally:
+        FREED.give_back()
 
 
 @pytest.hookimpl(wrapper=True)

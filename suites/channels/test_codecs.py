@@ -21,10 +21,12 @@ from suites.channels.test_display_capabilities import SIDE, came, opened
 from suites.guest_pictures import STREAM_CREATE, begin_video, drawn
 
 DISPLAY, PLAYBACK = ChannelType.SPICE_CHANNEL_DISPLAY, ChannelType.SPICE_CHANNEL_PLAYBACK
-SOME = 10
 SLOW_US = 50_000  # of the client's line in the net test
 ALWAYS, NEVER = 2, 3  # spice_wan_compression_t
 LATE_MS = -400  # how late the last frame came
+#: A server that has left out many frames, as on a slow machine, tries a lower rate, and ignores reports until
+#: it has one (mjpeg_encoder_client_stream_report in server/mjpeg-encoder.c).
+REPORTS = 10
 REPORT = MsgDisplay.SPICE_MSG_DISPLAY_STREAM_ACTIVATE_REPORT
 LATENCY = MsgPlayback.SPICE_MSG_PLAYBACK_LATENCY
 TYPE = ImageType
@@ -112,11 +114,22 @@ def test_lists_of_video_codecs(bench: Bench) -> None:
     bench.claim(codecs == {1}, "MJPEG", codecs)
 
 
+def report_late(bench: Bench, source: Host, display: Connection) -> None:
+    """The guest plays more of a video, and the client reports that its frames came late."""
+    begin_video(bench, source, display)
+    bench.until(lambda: display.got(REPORT), "STREAM_ACTIVATE_REPORT", proves="CHAN-053")
+    asked = display.got(REPORT)[-1].packet
+    report = {"stream_id": int(asked.stream_id), "unique_id": int(asked.unique_id), "num_frames": 5}
+    display.send(SpiceMsgcDisplayStreamReport(last_frame_delay=LATE_MS, end_frame_mm_time=100, **report))
+    drawn(bench, source)
+    bench.settle()
+
+
 @requirement("CHAN-090", fault=lost(LATENCY, case="True"))
 @pytest.mark.parametrize("able", [True, False])
 def test_latency_by_capability(bench: Bench, able: bool) -> None:
     """The guest plays sound while a video runs over a slow line, and the client reports that its frames come
-    late."""
+    late: again and again until it gets an answer."""
     source = bench.start(devices=("keyboard", "mouse", "display", "playback"))
     without = () if able else (PlaybackCap.SPICE_PLAYBACK_CAP_LATENCY,)
     able_to = EVERYTHING.without(*without)
@@ -125,15 +138,10 @@ def test_latency_by_capability(bench: Bench, able: bool) -> None:
     display, playback = (client.current.channels[channel, 0] for channel in (DISPLAY, PLAYBACK))
     source.call("playback_start")
     source.call("playback_put")
-    pictures = begin_video(bench, source, display)
-    bench.until(lambda: display.got(REPORT), "STREAM_ACTIVATE_REPORT", proves="CHAN-053")
-    source.call("qxl_image", seed=pictures, times=SOME)  # whose sizes tell the server how long one takes
-    drawn(bench, source)
-    asked = display.got(REPORT)[-1].packet
-    report = {"stream_id": int(asked.stream_id), "unique_id": int(asked.unique_id), "num_frames": 5}
-    display.send(SpiceMsgcDisplayStreamReport(last_frame_delay=LATE_MS, end_frame_mm_time=100, **report))
-    drawn(bench, source)
-    bench.settle()
+    for _ in range(REPORTS if able else 1):
+        report_late(bench, source, display)
+        if playback.got(LATENCY):
+            break
     if able:
         bench.until(lambda: playback.got(LATENCY), LATENCY.name)
     seen = [int(m.packet.latency_ms) for m in playback.got(LATENCY)]

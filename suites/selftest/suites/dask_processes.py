@@ -101,8 +101,8 @@ def _below(pid: int) -> list[int]:
     """The processes below one, as the kernel lists them. psutil reads all of /proc: on a busy machine
     the middle of the work is over meanwhile."""
     found: list[int] = []
-    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(FileNotFoundError, ProcessLookupError):
+    with suppress(FileNotFoundError, ProcessLookupError):  # the process, or a thread of it, has ended
+        for listed in Path(f"/proc/{pid}/task").glob("*/children"):
             found += map(int, listed.read_text().split())
     return [below for child in found for below in (child, *_below(child))]
 

@@ -18,8 +18,16 @@ from operator import itemgetter
 from dissectors.framing.direction import Direction, Stage
 from dissectors.framing.events import ConnectionEvent, Gap, Garbage, LinkBytes, Message, Quiet
 from dissectors.framing.link_stage import KINDS, LinkStage
-from dissectors.framing.message_heads import FULL, MINI, head, head_size, skim
-from dissectors.wire.constants import Side
+from dissectors.framing.message_heads import (
+    FULL,
+    MINI,
+    WITH_DESCRIPTORS,
+    carrier_bytes,
+    head,
+    head_size,
+    skim,
+)
+from dissectors.wire.constants import ChannelType, Side
 
 __all__ = ["FULL", "MAX_BODY_BYTES", "MINI", "NO_QUIET", "Framer", "Mark", "Stage"]
 
@@ -240,14 +248,14 @@ class Framer:
         if not self._ready(direction):
             yield from self._unfinished(sender, direction)
             return
-        mini, header = self.mini, head_size(self.mini)
+        mini, header, channel = self.mini, head_size(self.mini), self.channel
         buffer = bytes(direction.buffer)
         direction.buffer.clear()
         at, end = 0, len(buffer)
         while True:
             if not direction.missing:
                 begun = at
-                at, kinds, serial = skim(buffer, at, self._quiet(sender), mini, direction.serial)
+                at, kinds, serial = skim(buffer, at, self._counted(sender), mini, direction.serial)
                 if kinds:
                     direction.serial = serial
                     locate(base + at)
@@ -255,7 +263,8 @@ class Framer:
             if at + header > end:
                 break
             kind, size, serial, sub_list = head(buffer, at, mini)
-            after = at + header + size - direction.missing
+            carrier = carrier_bytes(channel, sender, kind)
+            after = at + header + size - direction.missing + carrier
             if after > end:
                 break
             locate(base + after)
@@ -263,7 +272,7 @@ class Framer:
             direction.size += after - at
             direction.serial = serial
             whole, direction.missing = not direction.missing, 0
-            body_end = after if whole else at + direction.held
+            body_end = after - carrier if whole else at + direction.held
             yield self._message(sender, kind, buffer[at + header : body_end], size, serial, sub_list, whole)
             at = after
         direction.buffer += buffer[at:]
@@ -293,6 +302,11 @@ class Framer:
             there >= header and header + head(direction.buffer, 0, self.mini)[1] - direction.missing <= there
         )
 
+    def _counted(self, sender: Side) -> frozenset[int]:
+        """The message types that are only counted; never one whose size its header does not tell."""
+        quiet = self._quiet(sender)
+        return quiet - WITH_DESCRIPTORS if self.channel == ChannelType.SPICE_CHANNEL_DISPLAY else quiet
+
     def _unfinished(self, sender: Side, direction: Direction) -> Iterator[ConnectionEvent]:
         """Handles an incomplete message: drops the bytes of a counted one, and gives up a direction whose
         header claims more than any peer sends."""
@@ -303,7 +317,7 @@ class Framer:
         if size > MAX_BODY_BYTES:
             yield self._garbage(sender, f"a message of {size} bytes: no SPICE, or encrypted by SASL")
             direction.lose()
-        elif not direction.missing and not sub_list and kind in self._quiet(sender):
+        elif not direction.missing and not sub_list and kind in self._counted(sender):
             if None not in (serial, direction.serial) and serial != direction.serial + 1:  # type: ignore[operator]
                 return  # shown for its serial
             direction.serial = serial

@@ -6,17 +6,29 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from dissectors.wire.constants import DATA_HEADER_BYTES, MINI_HEADER_BYTES
+from dissectors.wire.constants import DATA_HEADER_BYTES, MINI_HEADER_BYTES, ChannelType, MsgDisplay, Side
 
 MINI = struct.Struct("<HI")
 FULL = struct.Struct("<QHII")
 
 Buffer = bytes | bytearray
 
+#: The display's messages that come with file descriptors.
+WITH_DESCRIPTORS = frozenset(
+    {MsgDisplay.SPICE_MSG_DISPLAY_GL_SCANOUT_UNIX, MsgDisplay.SPICE_MSG_DISPLAY_GL_SCANOUT2_UNIX}
+)
+
 
 def head_size(mini: bool) -> int:
     """The size of a data header in bytes."""
     return MINI_HEADER_BYTES if mini else DATA_HEADER_BYTES
+
+
+def carrier_bytes(channel: int, sender: Side, kind: int) -> int:
+    """The bytes behind a message's body that the header's size does not count. Descriptors travel beside one
+    such byte (SCM_RIGHTS; server/red-stream.cpp, red_stream_send_msgfd)."""
+    display = channel == ChannelType.SPICE_CHANNEL_DISPLAY and sender is Side.SERVER
+    return int(display and kind in WITH_DESCRIPTORS)
 
 
 def head(buffer: Buffer, at: int, mini: bool) -> tuple[int, int, int | None, int]:

@@ -22,6 +22,10 @@ from fixtures.captures.synthetic_capture import draw_copy, link_stage, main_init
 DISPLAY = ChannelType.SPICE_CHANNEL_DISPLAY
 MAIN = ChannelType.SPICE_CHANNEL_MAIN
 DRAW_COPY = MsgDisplay.SPICE_MSG_DISPLAY_DRAW_COPY
+SCANOUT, SCANOUT2 = (
+    MsgDisplay.SPICE_MSG_DISPLAY_GL_SCANOUT_UNIX,
+    MsgDisplay.SPICE_MSG_DISPLAY_GL_SCANOUT2_UNIX,
+)
 MARK, RESET = MsgDisplay.SPICE_MSG_DISPLAY_MARK, MsgDisplay.SPICE_MSG_DISPLAY_RESET
 QUIET = frozenset({int(DRAW_COPY)})
 CAPS_OFFSET = 16 + 18  # of the common capabilities in the link message of `link_stage`
@@ -103,6 +107,26 @@ def test_any_split_gives_the_same_events(
     loud = [(m.type, m.body) for m in expected if isinstance(m, Message)]
     assert loud == [(kind, body) for kind, body in messages if kind not in quiet]
     assert pieces.end(0.0) == []
+
+
+@pytest.mark.parametrize("mini", [True, False])
+def test_descriptors_travel_beside_a_byte_that_no_header_counts(mini: bool) -> None:
+    """Wherever the bytes are split, and also where the message need only be counted."""
+    messages = [
+        (int(MARK), b""),
+        (int(SCANOUT), bytes(20)),
+        (int(SCANOUT2), bytes(25)),
+        (int(DRAW_COPY), b"5"),
+    ]
+    data = b""
+    for number, (kind, body) in enumerate(messages, 1):
+        data += encode(kind, body, serial=None if mini else number) + b"@" * (kind in (SCANOUT, SCANOUT2))
+    for cut in range(len(data) + 1):
+        framer = linked(mini=mini, quiet=frozenset({int(SCANOUT), int(SCANOUT2)}))
+        events = [e for part in (data[:cut], data[cut:]) for e in framer.feed(Side.SERVER, part, 0.0)]
+        assert [(m.type, m.body) for m in events if isinstance(m, Message)] == messages
+        assert framer.counts(Side.SERVER)[1] == len(data)
+        assert framer.end(0.0) == []
 
 
 def test_a_ticket_that_is_shown_after_the_result_is_a_ticket() -> None:

@@ -132,7 +132,8 @@ class Message(ConnectionEvent):
 
     `size` is the header's; `body` is shorter only where a capture lost or cut bytes (`whole`): it ends there.
     `serial` is None with mini headers. `sub_list` is the full header's offset (0: none); `packet` is what
-    comes before the sub-messages.
+    comes before the sub-messages. `carrier`: bytes behind the body that `size` does not count; descriptors
+    travel beside them.
     """
 
     sender: Side
@@ -143,6 +144,7 @@ class Message(ConnectionEvent):
     serial: int | None = None
     sub_list: int = 0
     whole: bool = True
+    carrier: int = 0
 
     @property
     def name(self) -> str:

@@ -52,6 +52,7 @@ class Framer:
         self._quiet = quiet or (lambda _: NO_QUIET)
         self._link = LinkStage()
         self._at: tuple[float, int | None] = (0.0, None)
+        self._over = False
 
     def copy(self) -> Framer:
         """An independent framer in the same state."""
@@ -163,11 +164,14 @@ class Framer:
         direction.buffer.clear()
 
     def end(self, time: float, frame: int | None = None) -> list[ConnectionEvent]:
-        """The connection is over: reports the bytes of an incomplete last packet."""
-        self._at = (time, frame)
+        """The connection is over: a last message whose descriptors were still awaited, and the bytes of an
+        incomplete last packet."""
+        self._at, self._over = (time, frame), True
         left: list[ConnectionEvent] = []
         for sender in Side:
             direction = self._link.direction(sender)
+            if direction.stage is Stage.DATA and direction.buffer and not direction.skipping:
+                left += self._drain(sender, lambda _: None)
             there = len(direction.buffer)
             if direction.skipping:
                 there = direction.skipped[1] - direction.skipping
@@ -248,7 +252,7 @@ class Framer:
         if not self._ready(direction):
             yield from self._unfinished(sender, direction)
             return
-        mini, header, channel = self.mini, head_size(self.mini), self.channel
+        mini, header = self.mini, head_size(self.mini)
         buffer = bytes(direction.buffer)
         direction.buffer.clear()
         at, end = 0, len(buffer)
@@ -263,23 +267,34 @@ class Framer:
             if at + header > end:
                 break
             kind, size, serial, sub_list = head(buffer, at, mini)
-            carrier = carrier_bytes(channel, sender, kind)
-            after = at + header + size - direction.missing + carrier
+            body_end = at + header + size - direction.missing
+            carrier = self._carrier(sender, buffer, body_end, serial) if kind in WITH_DESCRIPTORS else 0
+            after = body_end + carrier
             if after > end:
                 break
             locate(base + after)
             direction.counts[kind] += 1
             direction.size += after - at
             direction.serial = serial
+            if direction.missing:
+                body_end = at + direction.held
             whole, direction.missing = not direction.missing, 0
-            body_end = after - carrier if whole else at + direction.held
-            yield self._message(sender, kind, buffer[at + header : body_end], size, serial, sub_list, whole)
+            body = buffer[at + header : body_end]
+            yield self._message(sender, kind, body, size, serial, sub_list, whole, carrier)
             at = after
         direction.buffer += buffer[at:]
         yield from self._unfinished(sender, direction)
 
     def _message(
-        self, sender: Side, kind: int, body: bytes, size: int, serial: int | None, sub_list: int, whole: bool
+        self,
+        sender: Side,
+        kind: int,
+        body: bytes,
+        size: int,
+        serial: int | None,
+        sub_list: int,
+        whole: bool,
+        carrier: int,
     ) -> Message:
         return Message(
             time=self._at[0],
@@ -293,7 +308,15 @@ class Framer:
             serial=serial,
             sub_list=sub_list,
             whole=whole,
+            carrier=carrier,
         )
+
+    def _carrier(self, sender: Side, buffer: bytes, at: int, serial: int | None) -> int:
+        """The bytes behind a message that carry its descriptors; 1 too while nothing has come behind it."""
+        if sender is Side.CLIENT or self.channel != ChannelType.SPICE_CHANNEL_DISPLAY:
+            return 0
+        known = carrier_bytes(buffer, at, self.mini, serial)
+        return int(not self._over) if known is None else known
 
     def _ready(self, direction: Direction) -> bool:
         """Whether the first message is complete (checked before any copy: messages may be large)."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from dissectors.wire.constants import DATA_HEADER_BYTES, MINI_HEADER_BYTES, ChannelType, MsgDisplay, Side
+from dissectors.wire.constants import DATA_HEADER_BYTES, MINI_HEADER_BYTES, MsgDisplay
 
 MINI = struct.Struct("<HI")
 FULL = struct.Struct("<QHII")
@@ -17,6 +17,10 @@ Buffer = bytes | bytearray
 WITH_DESCRIPTORS = frozenset(
     {MsgDisplay.SPICE_MSG_DISPLAY_GL_SCANOUT_UNIX, MsgDisplay.SPICE_MSG_DISPLAY_GL_SCANOUT2_UNIX}
 )
+#: What descriptors travel beside.
+CARRIER = b"@"
+#: The size of GL_SCANOUT_UNIX's body.
+SCANOUT_BYTES = 20
 
 
 def head_size(mini: bool) -> int:
@@ -24,11 +28,23 @@ def head_size(mini: bool) -> int:
     return MINI_HEADER_BYTES if mini else DATA_HEADER_BYTES
 
 
-def carrier_bytes(channel: int, sender: Side, kind: int) -> int:
-    """The bytes behind a message's body that the header's size does not count. Descriptors travel beside one
-    such byte (SCM_RIGHTS; server/red-stream.cpp, red_stream_send_msgfd)."""
-    display = channel == ChannelType.SPICE_CHANNEL_DISPLAY and sender is Side.SERVER
-    return int(display and kind in WITH_DESCRIPTORS)
+def carrier_bytes(buffer: Buffer, at: int, mini: bool, serial: int | None) -> int | None:
+    """The bytes from `at` on that carry descriptors, behind a message that may come with some: one, or none
+    where it came over TCP; None: nothing is there yet. `serial`: the message's.
+
+    A UNIX socket passes descriptors beside a byte of their own, "@", that no header counts (SCM_RIGHTS;
+    server/red-stream.cpp, red_stream_send_msgfd). A header may begin with that byte too: that of the next
+    such message."""
+    if at >= len(buffer):
+        return None
+    if buffer[at] != CARRIER[0]:
+        return 0
+    if len(buffer) - at < head_size(mini):
+        return 1
+    kind, size, number, _ = head(buffer, at, mini)
+    if mini:
+        return int((kind, size) != (MsgDisplay.SPICE_MSG_DISPLAY_GL_SCANOUT_UNIX, SCANOUT_BYTES))
+    return int(serial is None or number != serial + 1)
 
 
 def head(buffer: Buffer, at: int, mini: bool) -> tuple[int, int, int | None, int]:

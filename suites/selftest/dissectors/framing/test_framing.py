@@ -110,23 +110,25 @@ def test_any_split_gives_the_same_events(
 
 
 @pytest.mark.parametrize("mini", [True, False])
-def test_descriptors_travel_beside_a_byte_that_no_header_counts(mini: bool) -> None:
-    """Wherever the bytes are split, and also where the message need only be counted."""
-    messages = [
-        (int(MARK), b""),
-        (int(SCANOUT), bytes(20)),
-        (int(SCANOUT2), bytes(25)),
-        (int(DRAW_COPY), b"5"),
-    ]
-    data = b""
-    for number, (kind, body) in enumerate(messages, 1):
-        data += encode(kind, body, serial=None if mini else number) + b"@" * (kind in (SCANOUT, SCANOUT2))
-    for cut in range(len(data) + 1):
+@pytest.mark.parametrize("carrier", [b"@", b""], ids=["UNIX", "TCP"])
+def test_descriptors_travel_beside_a_byte_that_no_header_counts(mini: bool, carrier: bytes) -> None:
+    """Only a UNIX socket has that byte, and a header may begin with it too. It is told wherever the bytes are
+    split, also where the message need only be counted."""
+    kinds = (SCANOUT, SCANOUT, SCANOUT2, MARK, SCANOUT, DRAW_COPY, SCANOUT)
+    sizes = {SCANOUT: 20, SCANOUT2: 25, DRAW_COPY: 1}
+    messages = [(int(kind), bytes(sizes.get(kind, 0))) for kind in kinds]
+    data, begins = b"", []
+    for number, (kind, body) in enumerate(messages, ord("@") - 2):  # so that a serial begins with it
+        begins.append(len(data))
+        data += encode(kind, body, serial=None if mini else number)
+        data += carrier * (kind in (SCANOUT, SCANOUT2))
+    for cut in range(len(data) + 1) if carrier else begins:
         framer = linked(mini=mini, quiet=frozenset({int(SCANOUT), int(SCANOUT2)}))
         events = [e for part in (data[:cut], data[cut:]) for e in framer.feed(Side.SERVER, part, 0.0)]
-        assert [(m.type, m.body) for m in events if isinstance(m, Message)] == messages
+        events += framer.end(0.0)
+        assert [(e.type, e.body) for e in events if isinstance(e, Message)] == messages
         assert framer.counts(Side.SERVER)[1] == len(data)
-        assert framer.end(0.0) == []
+        assert not [e for e in events if isinstance(e, Garbage)]
 
 
 def test_a_ticket_that_is_shown_after_the_result_is_a_ticket() -> None:

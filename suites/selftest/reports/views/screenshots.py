@@ -18,6 +18,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from reports.run import seal
 from reports.run.environment import ROOT
 from reports.run.tally import Run
 from reports.views import allure_results
@@ -38,7 +39,9 @@ def main(run: Path, allure: Path | None = None) -> None:
         report = allure or Path(scratch) / "allure"
         if allure is None:
             results = Path(scratch) / "results"
-            allure_results.write(Run.read(run), run, results)
+            finished = Run.read(run)
+            finished.seal = seal.read(run).seal
+            allure_results.write(finished, run, results)
             generate(allure_command(), results, report)
         with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(report))) as server:
             Thread(target=server.serve_forever, daemon=True).start()

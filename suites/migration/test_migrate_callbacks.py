@@ -207,3 +207,41 @@ def test_migrate_end_completes_when_the_client_has_left(bench: Bench) -> None:
     bench.pass_time(source, 3 * TIMEOUT_MS)
     counts = bench.seen(source, CONNECT_DONE), bench.seen(source, END_DONE)
     bench.claim(counts == (1, 1), "one completion of each call, and no more", counts, proves="TIME-003")
+
+
+@requirement(
+    "MIG-SRC-081",
+    fault=(
+        never(CONNECT_DONE, case="never there"),
+        late(CONNECT_DONE, case="never there"),
+        called_twice(CONNECT_DONE, case="never there"),
+        never(END_DONE, case="never there"),
+        late(END_DONE, case="left before"),
+        called_twice(END_DONE, case="left meanwhile"),
+        other_result("migrate_end", case="never there"),
+    ),
+)
+@pytest.mark.needs(Ability.CALLBACKS, Ability.VIRTUAL_CLOCK)
+@pytest.mark.parametrize("client", ["never there", "left before", "left meanwhile"])
+def test_machine_without_a_client(bench: Bench, client: str) -> None:
+    """A machine moves whose client was never there, has left before, or leaves within the migration."""
+    source, target = bench.pair()
+    if client == "left before":
+        bench.client(source, channels=()).close()
+        bench.settle()
+    here = bench.client(source, channels=(), duties=NEVER_ANSWERS) if client == "left meanwhile" else None
+    source.announce(target)
+    if here:
+        here.close()
+    bench.settle()
+    done = bench.seen(source, CONNECT_DONE)
+    bench.claim(done == 1, "migrate_connect_complete at once", done)
+    source.complete(target)
+    bench.settle()
+    done = bench.seen(source, END_DONE)
+    bench.claim(done == 1, "migrate_end_complete at once", done)
+    returned = [e.args["result"] for e in bench.pump.tape.host_events if e.name == "return:migrate_end"]
+    bench.claim(returned == [0], "migrate_end returns 0", returned)
+    bench.pass_time(source, 3 * TIMEOUT_MS)
+    counts = bench.seen(source, CONNECT_DONE), bench.seen(source, END_DONE)
+    bench.claim(counts == (1, 1), "one completion of each call, and no more", counts)

@@ -26,7 +26,7 @@ from fixtures.bench.planting import (
 )
 from fixtures.peer import Connection
 from fixtures.peer.client_capabilities import EVERYTHING
-from fixtures.system.hosts import Ability, Host
+from fixtures.system.hosts import SEVERAL_CLIENTS, Ability, Host
 from suites.guest_pictures import drawn
 from suites.steps import unix_path
 
@@ -36,7 +36,6 @@ SCANOUT2 = MsgDisplay.SPICE_MSG_DISPLAY_GL_SCANOUT2_UNIX
 MARK = MsgDisplay.SPICE_MSG_DISPLAY_MARK
 DRAW, DONE = MsgDisplay.SPICE_MSG_DISPLAY_GL_DRAW, MsgcDisplay.SPICE_MSGC_DISPLAY_GL_DRAW_DONE
 ENDED = "async_complete"  # what the hypervisor hears when a GL draw is shown
-SEVERAL = {"SPICE_DEBUG_ALLOW_MC": "1"}  # the library allows several clients
 WIDTH, HEIGHT = 322, 205  # of the guest's buffer, pixels
 XR24 = int.from_bytes(b"XR24", "little")  # drm_fourcc.h, DRM_FORMAT_XRGB8888
 PLANES = 2
@@ -48,7 +47,7 @@ pytestmark = pytest.mark.needs(Ability.DEVICES, Ability.CALLS)
 def guest(bench: Bench) -> Host:
     """A guest whose clients come through a UNIX socket, several at once."""
     devices = ("keyboard", "mouse", "tablet", "display")
-    return bench.start(devices=devices, listen=unix_path(bench), environment=SEVERAL)
+    return bench.start(devices=devices, listen=unix_path(bench), environment=SEVERAL_CLIENTS)
 
 
 def opened(bench: Bench, source: Host, *, planes: bool = False) -> Connection:

@@ -19,8 +19,7 @@ from dissectors.framing.events import Closed, Event, HostEvent, Message
 from dissectors.rules.catalogue import CATALOGUE
 from dissectors.rules.judgement import FAILING, Finding, Level
 from dissectors.wire.constants import Side
-from fixtures.system.hosts import Settings
-from fixtures.system.tape import MANY_CLIENTS
+from fixtures.system.hosts import SEVERAL_CLIENTS, Settings
 from suites.fuzz.moves import (
     HOSTS,
     MAIN,
@@ -155,7 +154,7 @@ class PlayState(Generic[C]):
             seamless=self.setup.seamless,
             devices=self.setup.devices,
             incoming=label == "target",
-            environment={MANY_CLIENTS: "1"} if self.setup.many_clients else {},
+            environment=SEVERAL_CLIENTS if self.setup.many_clients else {},
             fresh_keys=False,
         )
 

@@ -22,7 +22,7 @@ from fixtures.bench.planting import (
     timers,
 )
 from fixtures.peer import Connection
-from fixtures.system.hosts import Ability, Host
+from fixtures.system.hosts import SEVERAL_CLIENTS, Ability, Host
 
 INIT, AGENT_DATA = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_AGENT_DATA
 AGENT_TOKEN = MsgMain.SPICE_MSG_MAIN_AGENT_TOKEN
@@ -102,7 +102,7 @@ def test_agent_keeps_to_the_clients_tokens(bench: Bench, granted: int) -> None:
 def test_client_that_grants_no_tokens_is_dropped(bench: Bench) -> None:
     """Of two clients, one takes what the guest sends; the other grants only one token for 30 s and is
     dropped."""
-    source = bench.start(devices=("keyboard", "mouse", "agent"), environment={"SPICE_DEBUG_ALLOW_MC": "1"})
+    source = bench.start(devices=("keyboard", "mouse", "agent"), environment=SEVERAL_CLIENTS)
     takes, does_not = (bench.link(source) for _ in range(2))
     for main, grants in ((takes, WINDOW), (does_not, 1)):
         bench.expect(main, INIT, proves="MAIN-001")

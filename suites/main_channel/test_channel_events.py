@@ -13,7 +13,7 @@ from fixtures.bench import Bench
 from fixtures.bench.planting import called_twice, never, other_result, requirement, skipped
 from fixtures.peer import Client
 from fixtures.peer.transport import trusting
-from fixtures.system.hosts import Ability, Host
+from fixtures.system.hosts import SEVERAL_CLIENTS, Ability, Host
 
 MAIN, INPUTS, PORT = (
     ChannelType.SPICE_CHANNEL_MAIN,
@@ -97,7 +97,7 @@ def test_events_of_a_refused_link(bench: Bench) -> None:
 @requirement("MAIN-064", fault=other_result("num_clients"))
 def test_clients_are_counted(bench: Bench) -> None:
     """get_num_clients counts sessions, not their channels, while clients come and go."""
-    source: Host = bench.start(environment={"SPICE_DEBUG_ALLOW_MC": "1"})
+    source: Host = bench.start(environment=SEVERAL_CLIENTS)
     counts = [source.call("num_clients")]
     clients = []
     for _ in range(2):

@@ -21,7 +21,7 @@ from fixtures.bench.planting import (
     timers,
 )
 from fixtures.peer import Connection
-from fixtures.system.hosts import Ability, Host
+from fixtures.system.hosts import SEVERAL_CLIENTS, Ability, Host
 from suites.guest_agent import agent_message, chunk, read_by_guest
 
 INIT, AGENT_DATA = MsgMain.SPICE_MSG_MAIN_INIT, MsgMain.SPICE_MSG_MAIN_AGENT_DATA
@@ -212,7 +212,7 @@ def test_start_counts_anew(bench: Bench) -> None:
 def test_client_that_grants_tokens_in_time_stays(bench: Bench, grants: int) -> None:
     """Of two clients, one grants tokens at the last moment, as many as messages wait or one more: it stays
     connected, and has 30 s again when it grants none the next time."""
-    source = bench.start(devices=("keyboard", "mouse", "agent"), environment={"SPICE_DEBUG_ALLOW_MC": "1"})
+    source = bench.start(devices=("keyboard", "mouse", "agent"), environment=SEVERAL_CLIENTS)
     takes = talking(bench, source)
     late = talking(bench, source, 1)
     for _ in range(2):

@@ -26,7 +26,7 @@ from fixtures.bench.planting import (
 )
 from fixtures.peer.client_capabilities import EVERYTHING
 from fixtures.peer.duties import DUTIFUL, NEVER_ANSWERS
-from fixtures.system.hosts import Ability, HarnessError
+from fixtures.system.hosts import SEVERAL_CLIENTS, Ability, HarnessError
 from suites.channel_devices import SPICEVMC, UNCOMPRESSED
 from suites.steps import BEGIN, BEGIN_SEAMLESS, announced, served
 
@@ -42,7 +42,6 @@ SHARED = {
     ChannelType.SPICE_CHANNEL_CURSOR,
     ChannelType.SPICE_CHANNEL_INPUTS,
 }
-ALLOWED = {"SPICE_DEBUG_ALLOW_MC": "1"}
 TIMEOUT_MS = 10_000  # of a source's wait
 DEVICES = ("keyboard", "mouse", "display", "playback", "record", "smartcard", "usbredir", "webdav")
 
@@ -59,7 +58,7 @@ DEVICES = ("keyboard", "mouse", "display", "playback", "record", "smartcard", "u
 def test_channels_of_a_second_client(bench: Bench) -> None:
     """The server offers every channel to the first client, which stays; the second gets only the channels
     that two clients can share (display, cursor and inputs) and can open them."""
-    source = bench.start(devices=DEVICES, spare=("smartcard",), environment=ALLOWED)
+    source = bench.start(devices=DEVICES, spare=("smartcard",), environment=SEVERAL_CLIENTS)
     first = bench.client(source, channels=())
     second = bench.client(source)
     bench.settle()
@@ -78,7 +77,7 @@ def test_channels_of_a_second_client(bench: Bench) -> None:
 def test_device_of_the_first_client(bench: Bench, device: str) -> None:
     """The first client uses a device that clients cannot share, and a second client links its channel too:
     the server closes that link, and the first client still gets what the guest sends."""
-    source = bench.start(devices=("keyboard", "mouse", device), environment=ALLOWED)
+    source = bench.start(devices=("keyboard", "mouse", device), environment=SEVERAL_CLIENTS)
     channel = SPICEVMC[device]
     owner = bench.client(source, channels=(channel,), capabilities=UNCOMPRESSED)
     first = owner.current.channels[channel, 0]
@@ -100,7 +99,7 @@ def test_device_of_the_first_client(bench: Bench, device: str) -> None:
 def test_each_client_is_told(bench: Bench) -> None:
     """The mouse mode and the keyboard's lights change, and the agent comes and goes: the server informs every
     client, not only one, and each in the form that it supports."""
-    source = bench.start(devices=("keyboard", "mouse", "tablet", "display"), environment=ALLOWED)
+    source = bench.start(devices=("keyboard", "mouse", "tablet", "display"), environment=SEVERAL_CLIENTS)
     source.call("set_agent_mouse", enable=0)
     lacking: tuple[MainCap, ...] = (MainCap.SPICE_MAIN_CAP_AGENT_CONNECTED_TOKENS,)
     abilities = EVERYTHING, EVERYTHING.without(*lacking), EVERYTHING
@@ -129,7 +128,7 @@ def test_each_client_is_told(bench: Bench) -> None:
 def test_no_seamless_migration_of_several_clients(bench: Bench) -> None:
     """Source and target allow several clients, and the seamless scheme is switched on: the source announces
     the semi-seamless scheme, and the target accepts no other."""
-    source, target = bench.pair(environment=ALLOWED)
+    source, target = bench.pair(environment=SEVERAL_CLIENTS)
     for host in (source, target):
         host.call("set_seamless_migration", enable=1)
     client = bench.client(source, channels=())
@@ -149,7 +148,7 @@ def test_no_seamless_migration_of_several_clients(bench: Bench) -> None:
 def test_client_that_comes_in_a_migration(bench: Bench, when: str) -> None:
     """A further client connects when the first has answered the announcement, or before it has answered; then
     the source's wait of 10 s is over."""
-    source, target = bench.pair(environment=ALLOWED)
+    source, target = bench.pair(environment=SEVERAL_CLIENTS)
     client = bench.client(source, channels=(), duties=DUTIFUL if when == "answered" else NEVER_ANSWERS)
     if when == "announced":
         source.announce(target)
@@ -170,7 +169,7 @@ def test_client_that_comes_in_a_migration(bench: Bench, when: str) -> None:
 def test_seamless_migration_that_several_clients_rule_out(bench: Bench, number: int) -> None:
     """The seamless scheme was switched on before the server started; the migration begins with one client, or
     with two."""
-    source, target = bench.pair(seamless=True, environment=ALLOWED)
+    source, target = bench.pair(seamless=True, environment=SEVERAL_CLIENTS)
     for _ in range(number):
         bench.client(source, channels=())
     with suppress(HarnessError):

@@ -13,6 +13,7 @@ from typing import Any
 
 from dissectors.conversation.connection_states import NOT_BY_AN_ACT, State
 from dissectors.wire.constants import ChannelType, MsgcBase, MsgcDisplay, MsgcMain, channel_name
+from fixtures.system.hosts import SEVERAL_CLIENTS
 from suites.matrix.acts import MAIN, Act, CallAct, LeaveAct, LinkAct, LinkId, PassAct, SendAct
 
 CT, MC = ChannelType, MsgcMain
@@ -109,7 +110,7 @@ def _main(
 
 SEAMLESS: Mapping[str, Any] = MappingProxyType({"seamless": True})
 TARGET: Mapping[str, Any] = MappingProxyType({"label": "target", "seamless": True})
-MANY: Mapping[str, Any] = MappingProxyType({"environment": {"SPICE_DEBUG_ALLOW_MC": "1"}})
+MANY: Mapping[str, Any] = MappingProxyType({"environment": SEVERAL_CLIENTS})
 TWO = (*SESSION, LinkAct(MAIN, client=2))
 
 MAIN_PLACES: tuple[Place, ...] = (

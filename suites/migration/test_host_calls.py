@@ -11,7 +11,7 @@ from fixtures.bench import Bench
 from fixtures.bench.planting import BEGIN_BODY, added, lost, never, other_result, requirement, twice
 from fixtures.peer import Client
 from fixtures.peer.duties import ANSWERS_LATE, CANNOT_CONNECT, DUTIFUL, NEVER_ANSWERS, Duties, MigrationStep
-from fixtures.system.hosts import Ability, Host
+from fixtures.system.hosts import SEVERAL_CLIENTS, Ability, Host
 from suites.steps import announced
 
 BEGIN, END = MsgMain.SPICE_MSG_MAIN_MIGRATE_BEGIN, MsgMain.SPICE_MSG_MAIN_MIGRATE_END
@@ -20,7 +20,6 @@ LIST = MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST
 SWITCH, CANCEL = MsgMain.SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST, MsgMain.SPICE_MSG_MAIN_MIGRATE_CANCEL
 CONNECT_DONE, END_DONE = "migrate_connect_complete", "migrate_end_complete"
 TIMEOUT_MS = 10_000
-MANY_CLIENTS = {"SPICE_DEBUG_ALLOW_MC": "1"}
 STAYS_HERE = DUTIFUL.skipping(MigrationStep.SWITCH_HOST)
 
 pytestmark = pytest.mark.needs(Ability.CALLS, Ability.CALLBACKS)
@@ -238,7 +237,7 @@ def test_new_client_takes_over_in_a_seamless_migration(bench: Bench, answered: b
 def test_several_clients(bench: Bench, last: str) -> None:
     """With several clients migrate_connect waits for the answer of each, and migrate_end until all have left;
     each client's migration ends as its own answer requires."""
-    source, target = bench.pair(environment=MANY_CLIENTS)
+    source, target = bench.pair(environment=SEVERAL_CLIENTS)
     first = bench.client(source, channels=(), duties=DUTIFUL.holding(MigrationStep.LEAVE_SOURCE))
     second = bench.client(source, channels=(), duties=ANSWERS_LATE.skipping(MigrationStep.SWITCH_HOST))
     source.announce(target)

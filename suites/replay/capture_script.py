@@ -29,8 +29,7 @@ from dissectors.wire.constants import (
     channel_name,
 )
 from dissectors.wire.enums import MouseMode
-from fixtures.system.hosts import UsageError
-from fixtures.system.tape import MANY_CLIENTS
+from fixtures.system.hosts import SEVERAL_CLIENTS, UsageError
 from suites.replay.script import (
     Action,
     Advance,
@@ -320,7 +319,7 @@ class _Reader:
 
     def _settings(self, label: str, known: Mapping[str, Any]) -> dict[str, Any]:
         if "devices" in known:
-            environment = {MANY_CLIENTS: "1"} if known.get("many_clients") else {}
+            environment = SEVERAL_CLIENTS if known.get("many_clients") else {}
             uuid = known.get("uuid")
             return {
                 "name": known.get("name"),

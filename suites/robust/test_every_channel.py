@@ -108,7 +108,7 @@ def test_message_that_is_too_long(bench: Bench, channel: ChannelType, kind: int,
     served(bench, source)
 
 
-@requirement("ROBUST-033", fault=swells(512))
+@requirement("ROBUST-033", fault=swells(50))
 @pytest.mark.needs(Ability.STATS)
 @every_channel
 def test_message_without_an_end(bench: Bench, channel: ChannelType) -> None:

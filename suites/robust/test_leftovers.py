@@ -121,7 +121,7 @@ def test_sessions_leave_nothing(bench: Bench, end: Callable[[Bench, Host], None]
     nothing_left(bench, before, source, f"{TIMES} times '{end.__name__}'")
 
 
-@requirement("ROBUST-016", fault=bloats(21, case="linked"))
+@requirement("ROBUST-016", fault=bloats(24, case="linked"))
 @requirement("ROBUST-003", fault=leaks("timer", case="linked"))
 @pytest.mark.parametrize("refuse", [False, True], ids=["linked", "refused"])
 def test_links_take_no_memory_for_good(bench: Bench, refuse: bool) -> None:

@@ -333,7 +333,7 @@ def test_seamless_migration_with_an_agent(bench: Bench, started: bool) -> None:
     served(bench, source, "after a seamless migration with an agent")
 
 
-@requirement("ROBUST-016", fault=swells(192))
+@requirement("ROBUST-016", fault=swells(50))
 @pytest.mark.needs(Ability.STATS)
 def test_memory_is_bounded(bench: Bench) -> None:
     """Messages that the server has not requested do not pile up in it: 24 MiB of long PONGs."""

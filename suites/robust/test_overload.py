@@ -12,7 +12,7 @@ import pytest
 from dissectors.framing.events import Ending
 from dissectors.wire.constants import MsgcMain, MsgcSpicevmc, MsgMain, MsgSpicevmc
 from fixtures.bench import Bench
-from fixtures.bench.planting import Fault, changed, dies, dies_at, lost, requirement, stuck_after
+from fixtures.bench.planting import Fault, changed, dies, dies_at, lost, requirement, stuck_after, swells
 from fixtures.peer import Client, Connection, Deadline, PeerFailure
 from fixtures.system.hosts import Ability, HarnessError, Host
 from suites.channel_devices import SPICEVMC, UNCOMPRESSED
@@ -171,7 +171,7 @@ def test_agent_that_does_not_read(bench: Bench) -> None:
             bench.link(source).expect(MsgMain.SPICE_MSG_MAIN_INIT)
 
 
-@requirement("ROBUST-039", fault=stuck_after(MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST))
+@requirement("ROBUST-039", fault=(stuck_after(MsgMain.SPICE_MSG_MAIN_CHANNELS_LIST), swells(100_000)))
 @pytest.mark.needs(Ability.STATS)
 @pytest.mark.parametrize("first", [PIECE, 10], ids=["whole header", "cut header"])
 def test_monitors_configuration_that_is_too_long(bench: Bench, first: int) -> None:
